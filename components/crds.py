@@ -1,0 +1,51 @@
+"""Custom resources as typed Pulumi resources.
+
+The stock ``apiextensions.CustomResource`` hides ``status`` in Python, so each kind gets a small class of its own; the
+type token is the one that crd2pulumi would generate.
+"""
+
+from collections.abc import Mapping
+from importlib.metadata import version
+from typing import Any, ClassVar
+
+import pulumi
+
+
+class _CustomResource(pulumi.CustomResource):
+    """A namespaced custom resource. Keys of ``spec`` are those of the CRD (camelCase)."""
+
+    group_version: ClassVar[str]
+    resource_kind: ClassVar[str]
+
+    metadata: pulumi.Output[Mapping[str, Any]]
+    spec: pulumi.Output[Mapping[str, Any]]
+    status: pulumi.Output[Mapping[str, Any]]
+
+    def __init__(
+        self,
+        resource_name: str,
+        *,
+        metadata: Mapping[str, Any],
+        spec: Mapping[str, Any],
+        opts: pulumi.ResourceOptions | None = None,
+    ) -> None:
+        super().__init__(
+            f"kubernetes:{self.group_version}:{self.resource_kind}",
+            resource_name,
+            {
+                "apiVersion": self.group_version,
+                "kind": self.resource_kind,
+                "metadata": metadata,
+                "spec": spec,
+                # None declares an output that is not sent as an input.
+                "status": None,
+            },
+            pulumi.ResourceOptions.merge(pulumi.ResourceOptions(version=version("pulumi-kubernetes")), opts),
+        )
+
+
+class LeaderWorkerSet(_CustomResource):
+    """https://lws.sigs.k8s.io/docs/reference/leaderworkerset.v1/"""
+
+    group_version = "leaderworkerset.x-k8s.io/v1"
+    resource_kind = "LeaderWorkerSet"

@@ -1,0 +1,43 @@
+"""The stack's outputs: what a person or another stack needs to use the deployment."""
+
+import json
+from collections.abc import Mapping
+
+import pulumi
+
+from components.inference_service import InferenceService
+from components.model_bucket import ModelBucket
+from components.oss_volume import OssVolume
+from components.settings import Deployment
+
+
+def outputs(
+    settings: Deployment, *, bucket: ModelBucket, storage: OssVolume, service: InferenceService
+) -> Mapping[str, pulumi.Input[object]]:
+    """Outputs by name. The two commands are the guide's own check, to be run one in each of two shells."""
+    namespace, port = settings.cluster.namespace, settings.service.port
+    kubectl = "kubectl"
+    if settings.cluster.kubeconfig_file:
+        kubectl += f" --kubeconfig {settings.cluster.kubeconfig_file}"
+    if settings.cluster.context:
+        kubectl += f" --context {settings.cluster.context}"
+    return {
+        "model": settings.model.served_name,
+        "bucket": bucket.bucket_name,
+        "claim": storage.mount.claim_name,
+        "serviceDnsName": service.dns_name,
+        "servicePort": port,
+        "serviceUrl": pulumi.Output.format("http://{0}:{1}/v1", service.dns_name, port),
+        "portForwardCommand": pulumi.Output.format(
+            f"{kubectl} --namespace {namespace} port-forward svc/{{0}} {port}:{port}", service.name
+        ),
+        "curlCommand": curl_command(settings.model.served_name, port),
+    }
+
+
+def curl_command(model: str, port: int) -> str:
+    """One chat completion by curl, through the forwarded port."""
+    body = json.dumps(
+        {"model": model, "messages": [{"role": "user", "content": "Tell me about deep learning."}], "max_tokens": 128}
+    )
+    return f"curl http://localhost:{port}/v1/chat/completions -H 'Content-Type: application/json' -d '{body}'"

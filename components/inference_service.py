@@ -1,0 +1,63 @@
+"""The Service in front of the leaders, and only of them: workers answer no requests."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import pulumi
+import pulumi_kubernetes as k8s
+
+from components.settings import ServiceSettings
+
+ADDRESS_TYPE = "service.beta.kubernetes.io/alibaba-cloud-loadbalancer-address-type"
+"""``intranet`` must be said: Alibaba Cloud's default is a public address
+(https://github.com/kubernetes/cloud-provider-alibaba-cloud)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class InferenceServiceArgs:
+    """``target_port`` is the leader's port."""
+
+    namespace: str
+    selector: Mapping[str, pulumi.Input[str]]
+    target_port: int
+    service: ServiceSettings
+
+
+class InferenceService(pulumi.ComponentResource):
+    """A ClusterIP Service, or an internal load balancer."""
+
+    name: pulumi.Output[str]
+    dns_name: pulumi.Output[str]
+    """Name by which pods of the cluster reach it."""
+
+    def __init__(self, name: str, args: InferenceServiceArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__("deepseek:inference:InferenceService", name, None, opts)
+        service = self._service(args)
+        self.name = service.metadata["name"]
+        self.dns_name = pulumi.Output.format("{0}.{1}.svc.cluster.local", self.name, args.namespace)
+        self.register_outputs({"name": self.name, "dnsName": self.dns_name})
+
+    def _service(self, args: InferenceServiceArgs) -> k8s.core.v1.Service:
+        settings = args.service
+        # The group is awaited already. Pulumi's own check of the endpoints would fail a later update after ten minutes
+        # when it meets a leader that is loading.
+        annotations = {"pulumi.com/skipAwait": "true"}
+        spec: k8s.core.v1.ServiceSpecArgsDict = {
+            "type": "ClusterIP",
+            "selector": args.selector,
+            "ports": [
+                {"name": "http", "port": settings.port, "protocol": "TCP", "target_port": args.target_port},
+            ],
+        }
+        if settings.kind == "internalLoadBalancer":
+            # Awaited, because its address is what the user wants to know.
+            annotations = {ADDRESS_TYPE: "intranet"}
+            spec["type"] = "LoadBalancer"
+            # ACS refuses node ports.
+            spec["allocate_load_balancer_node_ports"] = False
+        return k8s.core.v1.Service(
+            "leaders",
+            metadata={"name": settings.name, "namespace": args.namespace, "annotations": annotations},
+            spec=spec,
+            opts=pulumi.ResourceOptions(parent=self),
+        )

@@ -1,0 +1,64 @@
+"""The explicit providers: nothing in this program ever uses a default provider or an ambient kubeconfig."""
+
+from pathlib import Path
+
+import pulumi
+import pulumi_alicloud as alicloud
+import pulumi_kubernetes as k8s
+
+from components.settings import CloudSettings, ClusterSettings
+from components.stack_config import Secrets
+from planner.findings import Finding, report
+
+EMULATED_SERVICES = ("oss", "ram", "sts")
+"""Services of Alibaba Cloud that the program calls; all of them go to ``deployment.cloud.endpoint`` if it is set."""
+
+
+def alicloud_provider(settings: CloudSettings) -> alicloud.Provider:
+    """Alibaba Cloud in the stack's region. Credentials come from the environment or a profile, as for its own tools."""
+    if settings.endpoint is None:
+        return alicloud.Provider("alicloud", region=settings.region)
+    endpoints = alicloud.ProviderEndpointArgs(**dict.fromkeys(EMULATED_SERVICES, settings.endpoint))
+    return alicloud.Provider("alicloud", region=settings.region, endpoints=[endpoints])
+
+
+def kubernetes_provider(settings: ClusterSettings, secrets: Secrets) -> k8s.Provider:
+    """The cluster of the stack."""
+    return k8s.Provider(
+        "kubernetes",
+        kubeconfig=secrets.kubeconfig or _kubeconfig_path(settings),
+        context=settings.context,
+        namespace=settings.namespace,
+        # Without it a new endpoint or certificate in the kubeconfig would replace every object in the cluster.
+        cluster_identifier=f"{pulumi.get_project()}-{pulumi.get_stack()}",
+        enable_server_side_apply=True,
+        # A new AccessKey must not replace the Secret, and with it the volume and the claim that pods have mounted.
+        enable_secret_mutable=True,
+    )
+
+
+def kubeconfig_is_missing(settings: ClusterSettings) -> bool:
+    """Whether the settings name a kubeconfig that does not exist (yet): a preview can do without."""
+    path = _kubeconfig_file(settings)
+    return path is not None and not path.is_file()
+
+
+def _kubeconfig_file(settings: ClusterSettings) -> Path | None:
+    # Relative to the project and not to the working directory, which the engine chooses.
+    root = Path(__file__).parent.parent
+    return root / Path(settings.kubeconfig_file).expanduser() if settings.kubeconfig_file else None
+
+
+def _kubeconfig_path(settings: ClusterSettings) -> str:
+    path = str(_kubeconfig_file(settings))
+    if kubeconfig_is_missing(settings):
+        missing = Finding(
+            path="deployment.cluster.kubeconfigFile",
+            problem=f"there is no file {path}",
+            fix="write the path of your kubeconfig, or remove the setting and set the secret deepseek:kubeconfig; "
+            "for the local stack run make up",
+        )
+        if not pulumi.runtime.is_dry_run():
+            raise pulumi.RunError(report([missing], where=f"Pulumi.{pulumi.get_stack()}.yaml"))
+        pulumi.log.warn(f"{missing.path}: {missing.problem}; previewing without a cluster")
+    return path

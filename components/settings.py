@@ -1,0 +1,385 @@
+"""The stack configuration: what a user may write under ``deepseek:deployment`` in ``Pulumi.<stack>.yaml``.
+
+Plain frozen values only. Secrets are configuration keys of their own (``components/stack_config.py``), because Pulumi
+hands a secret inside an object to Python as plain text. ``stack.schema.json`` is generated from these models, and the
+descriptions here are its texts.
+"""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic.alias_generators import to_camel
+from pydantic_core import PydanticCustomError
+
+DNS_LABEL = r"^[a-z]([-a-z0-9]*[a-z0-9])?$"
+"""DNS-1035 label: names of Services and LeaderWorkerSets
+(https://kubernetes.io/docs/concepts/overview/working-with-objects/names/#rfc-1035-label-names)."""
+
+BUCKET_NAME = r"^[a-z0-9][a-z0-9-]{1,61}[a-z0-9]$"
+"""https://www.alibabacloud.com/help/en/oss/user-guide/bucket-naming-conventions"""
+
+KEY_PREFIX = r"^[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*$"
+"""A folder in a bucket without leading or trailing slash and without ``.`` or ``..`` as a part."""
+
+BINARY_QUANTITY = r"^[1-9][0-9]*(Mi|Gi|Ti)$"
+"""A Kubernetes quantity with a binary suffix. Decimal ones (``512G``) are refused: ACS rounds them up to the next
+legal size and bills that (https://www.alibabacloud.com/help/en/cs/user-guide/acs-pod-instance-overview)."""
+
+MOUNT_OPTION = r"^[a-z0-9_]+(=[^\s,]+)?$"
+
+DnsLabel = Annotated[str, Field(pattern=DNS_LABEL, max_length=63)]
+Quantity = Annotated[str, Field(pattern=BINARY_QUANTITY, examples=["512Gi"])]
+Port = Annotated[int, Field(ge=1, le=65535)]
+
+LWS_NAME_MAX = 51
+"""Longest name of a LeaderWorkerSet: pods and the revision label append to it
+(https://github.com/kubernetes-sigs/lws/blob/main/pkg/webhooks/leaderworkerset_webhook.go)."""
+
+
+PROGRAM_FLAGS = {
+    "--port": "inference.engine.port",
+    "--served-model-name": "model.servedName",
+    "--max-model-len": "inference.engine.maxModelLen",
+    "--gpu-memory-utilization": "inference.engine.gpuMemoryUtilization",
+    "--enforce-eager": "inference.engine.enforceEager",
+    "--trust-remote-code": "inference.engine.trustRemoteCode",
+    "--tensor-parallel-size": "inference.parallelism.tensor",
+    "--pipeline-parallel-size": "inference.parallelism.pipeline",
+    "--distributed-executor-backend": "inference.engine.backend",
+    "--nnodes": "inference.parallelism",
+    "--node-rank": "inference.parallelism",
+    "--master-addr": "inference.parallelism",
+    "--headless": "inference.parallelism",
+    "-tp": "inference.parallelism.tensor",
+    "-pp": "inference.parallelism.pipeline",
+}
+"""Arguments of ``vllm serve`` that the program writes itself, and the setting behind each."""
+
+SECRET_FLAGS = frozenset({"--api-key", "--hf-token"})
+"""Arguments that carry a secret, which everybody who may read pods would see."""
+
+_MEBIBYTES = {"Mi": 1, "Gi": 1024, "Ti": 1024**2}
+
+
+def mebibytes(quantity: str) -> int:
+    """A quantity of ``BINARY_QUANTITY``'s form in MiB."""
+    return int(quantity[:-2]) * _MEBIBYTES[quantity[-2:]]
+
+
+class Settings(BaseModel):
+    """Base of all settings: camelCase in the stack file, frozen, unknown keys refused, values never in errors."""
+
+    model_config = ConfigDict(
+        alias_generator=to_camel,
+        validate_by_name=True,
+        validate_by_alias=True,
+        extra="forbid",
+        frozen=True,
+        hide_input_in_errors=True,
+        use_attribute_docstrings=True,
+    )
+
+
+def _problem(problem: str, *, fix: str) -> PydanticCustomError:
+    """An error of a check of ours; ``components/stack_config.py`` prints its two parts apart."""
+    return PydanticCustomError("check", "{problem}", {"problem": problem, "fix": fix})
+
+
+class CloudSettings(Settings):
+    """The Alibaba Cloud region."""
+
+    region: Annotated[str, Field(pattern=r"^[a-z]+(-[a-z0-9]+)+$", examples=["cn-hangzhou"])]
+    """Region of the cluster and of the bucket, for example cn-hangzhou. They must be the same: pods read the bucket by
+    its internal endpoint."""
+
+    endpoint: Annotated[str | None, Field(pattern=r"^https?://\S+$")] = None
+    """URL of an emulated cloud. All Alibaba Cloud calls go there instead of the real endpoints; used by the local
+    stack. Leave it out for the real cloud."""
+
+
+class ClusterSettings(Settings):
+    """The Kubernetes cluster: an ACS cluster, or any other that runs the LeaderWorkerSet controller."""
+
+    kubeconfig_file: str | None = None
+    """Path of a kubeconfig, relative to the project or starting with ~. Without it, the secret deepseek:kubeconfig is
+    used, which holds the contents."""
+
+    context: str | None = None
+    """Context of the kubeconfig; its current one by default."""
+
+    namespace: DnsLabel = "default"
+    """Namespace of everything that is created in the cluster."""
+
+    create_namespace: bool = False
+    """Create the namespace (and delete it with the stack) instead of expecting it."""
+
+
+class ModelSettings(Settings):
+    """The model that is served."""
+
+    name: Annotated[str, Field(min_length=1, max_length=200, examples=["deepseek-ai/DeepSeek-R1"])]
+    """Name under which ModelScope and Hugging Face publish the model. Its size is taken from planner/models.toml."""
+
+    served_name: Annotated[str, Field(pattern=r"^[A-Za-z0-9._/-]+$")] = "ds"
+    """Name that clients put into the "model" field of a request."""
+
+    weights_gib: Annotated[float | None, Field(alias="weightsGiB", gt=0, le=20_000)] = None
+    """Size of the model's safetensors files in GiB, for a model that is not in planner/models.toml."""
+
+
+class CreateBucket(Settings):
+    """A bucket that this stack creates."""
+
+    kind: Literal["create"] = "create"
+
+    name: Annotated[str | None, Field(pattern=BUCKET_NAME)] = None
+    """Name of the bucket. Bucket names are unique over all accounts, so by default Pulumi appends a random suffix to the
+    stack's name."""
+
+    retain: bool = True
+    """Protect the bucket from deletion, and keep it and the weights when the stack is destroyed. False deletes both."""
+
+
+class ExistingBucket(Settings):
+    """A bucket that exists already; its own settings are left alone."""
+
+    kind: Literal["existing"]
+
+    name: Annotated[str, Field(pattern=BUCKET_NAME, examples=["my-models"])]
+    """Name of the bucket."""
+
+
+class RamUserIdentity(Settings):
+    """Create a RAM user that may only read the weights, and an AccessKey for it."""
+
+    kind: Literal["ramUser"] = "ramUser"
+
+
+class AccessKeyIdentity(Settings):
+    """Use an AccessKey of yours: the secrets deepseek:ossAccessKeyId and deepseek:ossAccessKeySecret."""
+
+    kind: Literal["accessKey"]
+
+
+class RrsaIdentity(Settings):
+    """Create a RAM role that the OSS volume plugin assumes (RRSA), so that no AccessKey exists at all.
+
+    Alibaba Cloud documents this for ACK with CSI 1.30.4 or newer; for ACS clusters it is not confirmed.
+    """
+
+    kind: Literal["rrsa"]
+
+    oidc_provider_arn: Annotated[str, Field(pattern=r"^acs:ram::[0-9]+:oidc-provider/\S+$")]
+    """ARN of the cluster's OIDC provider, from the cluster's basic information in the console."""
+
+    oidc_issuer: Annotated[str, Field(pattern=r"^https://\S+$")]
+    """URL of the cluster's OIDC issuer, from the same page."""
+
+
+class WeightsSettings(Settings):
+    """Where the model's files are, and who reads them."""
+
+    bucket: Annotated[CreateBucket | ExistingBucket, Field(discriminator="kind")] = CreateBucket()
+    """The OSS bucket: create one, or use an existing one."""
+
+    prefix: Annotated[str, Field(pattern=KEY_PREFIX, max_length=512, examples=["models/DeepSeek-R1"])]
+    """Folder of the model in the bucket, without leading or trailing slash. Its last part names the folder in the pod:
+    models/DeepSeek-R1 is mounted at /models/DeepSeek-R1."""
+
+    identity: Annotated[RamUserIdentity | AccessKeyIdentity | RrsaIdentity, Field(discriminator="kind")] = (
+        RamUserIdentity()
+    )
+    """Who reads the bucket for the pods."""
+
+
+class OssVolumeSettings(Settings):
+    """A static OSS volume: the bucket's folder as a read-only file system in each pod, by the CSI plugin."""
+
+    kind: Literal["csi"] = "csi"
+
+    mount_options: tuple[Annotated[str, Field(pattern=MOUNT_OPTION)], ...] = ("umask=022", "allow_other")
+    """Options of ossfs, each without the leading -o."""
+
+    throughput_mi_bps: Annotated[int, Field(alias="throughputMiBps", ge=10, le=100_000)] = 300
+    """What one pod reads from the volume, in MiB/s, sustained. It decides how long the startup probe waits; measure it
+    once with your bucket, and put a low figure here."""
+
+
+class GpuSettings(Settings):
+    """The GPUs of one pod."""
+
+    series: Annotated[str, Field(pattern=r"^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$", max_length=63)]
+    """GPU series of ACS, the value of the pod label alibabacloud.com/gpu-model-series, for example GU8TF."""
+
+    cards: Annotated[int, Field(ge=1, le=16)] = 8
+    """Cards per pod."""
+
+    resource: Annotated[str, Field(pattern=r"^[a-z0-9.-]+/[A-Za-z0-9._-]+$")] = "nvidia.com/gpu"
+    """Name of the extended resource by which the cluster counts cards."""
+
+
+class ResourceSettings(Settings):
+    """CPU and memory of one pod. ACS rounds up to the next legal size of the GPU series and bills that."""
+
+    cpu: Annotated[int, Field(ge=1, le=512)] = 64
+    """vCPUs."""
+
+    memory: Quantity = "512Gi"
+    """Memory, shared memory included."""
+
+    shared_memory: Quantity = "32Gi"
+    """Size limit of /dev/shm, which NCCL and the tensor-parallel processes use; it counts as memory of the pod."""
+
+    @model_validator(mode="after")
+    def _shared_memory_fits(self) -> Self:
+        if mebibytes(self.shared_memory) >= mebibytes(self.memory):
+            raise _problem(
+                f"sharedMemory {self.shared_memory} leaves nothing of memory {self.memory}, of which it is a part",
+                fix="write a sharedMemory below memory, for example 32Gi of 512Gi",
+            )
+        return self
+
+
+class ParallelismSettings(Settings):
+    """How the model is split over GPUs. Pods per group = tensor × pipeline ÷ cards per pod."""
+
+    tensor: Annotated[int, Field(ge=1, le=1024)] = 8
+    """Tensor parallel size: each layer is split over so many GPUs. Keep it within one pod."""
+
+    pipeline: Annotated[int, Field(ge=1, le=1024)] = 2
+    """Pipeline parallel size: the layers are dealt out to so many stages."""
+
+
+class EngineSettings(Settings):
+    """vLLM."""
+
+    image: Annotated[str, Field(pattern=r"^\S+[:@]\S+$")] = "registry-cn-hangzhou.ack.aliyuncs.com/ack-demo/vllm:v0.7.2"
+    """Container image with a tag or digest."""
+
+    backend: Literal["ray", "mp"] = "ray"
+    """How the pods of a group form one engine: ray (images that ship Ray and a start script, such as the guide's) or mp,
+    vLLM's own multi-node backend (--nnodes, --node-rank, --headless) of images without Ray."""
+
+    ray_script: Annotated[str, Field(pattern=r"^/\S+$")] = "/vllm-workspace/ray_init.sh"
+    """Script in the image that starts Ray, for the ray backend. Upstream images of vLLM have it at
+    /vllm-workspace/examples/online_serving/multi-node-serving.sh."""
+
+    port: Port = 8000
+    """Port of the OpenAI-compatible server in the leader."""
+
+    max_model_len: Annotated[int, Field(ge=1)] = 2048
+    """Longest request in tokens, prompt and answer together."""
+
+    gpu_memory_utilization: Annotated[float, Field(gt=0, le=1)] = 0.95
+    """Share of each GPU's memory that vLLM may use."""
+
+    enforce_eager: bool = True
+    """Run without CUDA graphs: starts faster and needs less memory, decodes slower."""
+
+    trust_remote_code: bool = True
+    """Run Python code that comes with the model's files."""
+
+    extra_args: tuple[Annotated[str, Field(min_length=1)], ...] = ()
+    """More arguments of vllm serve, one per item, for example --reasoning-parser=deepseek_r1."""
+
+    @model_validator(mode="after")
+    def _extra_args_are_extra(self) -> Self:
+        for argument in self.extra_args:
+            flag = argument.split("=", 1)[0].split(" ", 1)[0].replace("_", "-")
+            if flag in SECRET_FLAGS:
+                raise _problem(
+                    f"extraArgs has {flag}, whose value would be readable in the pod and in the state",
+                    fix=f"remove {flag}",
+                )
+            if flag in PROGRAM_FLAGS:
+                raise _problem(
+                    f"extraArgs has {flag}, which the program writes itself",
+                    fix=f"remove it and set deployment.{PROGRAM_FLAGS[flag]}",
+                )
+        return self
+
+
+class RolloutSettings(Settings):
+    """Rolling update, counted in groups."""
+
+    max_unavailable: Annotated[int, Field(ge=0)] = 1
+    """Groups that may be down at once. 1 needs no spare GPUs, but a stack with one group is down meanwhile."""
+
+    max_surge: Annotated[int, Field(ge=0)] = 0
+    """Groups that may be started in addition; each needs the GPUs of a whole group."""
+
+    @model_validator(mode="after")
+    def _can_progress(self) -> Self:
+        if self.max_unavailable == 0 and self.max_surge == 0:
+            raise _problem(
+                "maxUnavailable and maxSurge are both 0, so no update could ever proceed",
+                fix="set maxUnavailable to 1, or maxSurge to 1 if a whole group of GPUs is spare",
+            )
+        return self
+
+
+class InferenceSettings(Settings):
+    """The inference group: a LeaderWorkerSet."""
+
+    name: Annotated[str, Field(pattern=DNS_LABEL, max_length=LWS_NAME_MAX)] = "deepseek-r1"
+    """Name of the LeaderWorkerSet and the beginning of its pods' names. Keep it short: some versions of the ACS virtual
+    node leave pods with long names in Terminating."""
+
+    replicas: Annotated[int, Field(ge=0, le=1000)] = 1
+    """Groups, each a whole copy of the model. 0 frees all GPUs and keeps everything else."""
+
+    gpu: GpuSettings
+    """GPU series and cards per pod."""
+
+    resources: ResourceSettings = ResourceSettings()
+    """CPU and memory per pod."""
+
+    parallelism: ParallelismSettings = ParallelismSettings()
+    """Tensor and pipeline parallel size."""
+
+    qos: Literal["default", "best-effort"] = "default"
+    """ACS quality of service: best-effort is cheaper and may be evicted with five minutes' notice."""
+
+    engine: EngineSettings = EngineSettings()
+    """vLLM's image and options."""
+
+    rollout: RolloutSettings = RolloutSettings()
+    """Rolling update."""
+
+
+class ServiceSettings(Settings):
+    """How clients in the cluster or the VPC reach the leaders."""
+
+    name: DnsLabel = "ds-leader"
+    """Name of the Service."""
+
+    kind: Literal["clusterIP", "internalLoadBalancer"] = "clusterIP"
+    """clusterIP: within the cluster. internalLoadBalancer: an address in the VPC, never a public one."""
+
+    port: Port = 8000
+    """Port of the Service."""
+
+
+class Deployment(Settings):
+    """Everything under deepseek:deployment."""
+
+    cloud: CloudSettings
+    """The Alibaba Cloud region."""
+
+    cluster: ClusterSettings = ClusterSettings()
+    """The Kubernetes cluster."""
+
+    model: ModelSettings
+    """The model that is served."""
+
+    weights: WeightsSettings
+    """The bucket with the model's files."""
+
+    storage: OssVolumeSettings = OssVolumeSettings()
+    """The layer over the bucket that the pods mount."""
+
+    inference: InferenceSettings
+    """The pods that serve the model."""
+
+    service: ServiceSettings = ServiceSettings()
+    """The way in."""

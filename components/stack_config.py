@@ -1,0 +1,194 @@
+"""Reads the stack's configuration: settings and plan with every problem named at once, and secrets apart from them."""
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, get_args
+
+import pulumi
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from components.settings import AccessKeyIdentity, Deployment, Settings
+from planner.findings import Finding, report
+from planner.plan import Choices, Plan, PlanError, make_plan
+
+DEPLOYMENT = "deployment"
+KUBECONFIG = "kubeconfig"
+ACCESS_KEY_ID = "ossAccessKeyId"
+ACCESS_KEY_SECRET = "ossAccessKeySecret"  # noqa: S105 - the name of a configuration key
+
+MISSING_DEPLOYMENT = Finding(
+    path=DEPLOYMENT,
+    problem="the stack has no deployment settings",
+    fix="copy the deepseek:deployment section of Pulumi.dev.yaml into the stack's file and change it",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AccessKey:
+    """An AccessKey of Alibaba Cloud; both parts are secret outputs."""
+
+    key_id: pulumi.Output[str]
+    key_secret: pulumi.Output[str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Secrets:
+    """The secrets that the settings call for; None where they do not."""
+
+    kubeconfig: pulumi.Output[str] | None
+    access_key: AccessKey | None
+
+
+def load() -> tuple[Deployment, Plan, Secrets]:
+    """Settings, plan and secrets of the current stack; raises ``pulumi.RunError`` with all problems and their fixes."""
+    config = pulumi.Config()
+    where = f"Pulumi.{pulumi.get_stack()}.yaml"
+    raw = config.get_object(DEPLOYMENT)
+    if raw is None:
+        raise pulumi.RunError(report([MISSING_DEPLOYMENT], where=where))
+    try:
+        settings = Deployment.model_validate(raw)
+        plan = make_plan(choices(settings))
+    except ValidationError as error:
+        # ``from None``: the cause would be printed with the traceback, and pydantic's text is for developers.
+        raise pulumi.RunError(report(findings(error), where=where)) from None
+    except PlanError as error:
+        raise pulumi.RunError(report(error.findings, where=where)) from None
+    if missing := _missing_secrets(config, settings):
+        raise pulumi.RunError(report(missing, where=where))
+    return settings, plan, _secrets(config, settings)
+
+
+def choices(settings: Deployment) -> Choices:
+    """What the planner needs of the settings."""
+    inference = settings.inference
+    return Choices(
+        model=settings.model.name,
+        weights_gib=settings.model.weights_gib,
+        series=inference.gpu.series,
+        cards=inference.gpu.cards,
+        tensor=inference.parallelism.tensor,
+        pipeline=inference.parallelism.pipeline,
+        throughput_mib_s=settings.storage.throughput_mi_bps,
+    )
+
+
+def _secret_keys(settings: Deployment) -> list[str]:
+    keys = [] if settings.cluster.kubeconfig_file else [KUBECONFIG]
+    if isinstance(settings.weights.identity, AccessKeyIdentity):
+        keys += [ACCESS_KEY_ID, ACCESS_KEY_SECRET]
+    return keys
+
+
+def _missing_secrets(config: pulumi.Config, settings: Deployment) -> list[Finding]:
+    found = []
+    for key in _secret_keys(settings):
+        # get_secret wraps the value, get would warn about a secret read in the open; only presence matters here.
+        if config.get_secret(key) is None:
+            fix = f"pulumi config set --secret {config.name}:{key}"
+            if key == KUBECONFIG:
+                fix += " < KUBECONFIG-FILE, or set deployment.cluster.kubeconfigFile"
+            found.append(Finding(path=f"{config.name}:{key}", problem="this secret is not set", fix=fix))
+    return found
+
+
+def _secrets(config: pulumi.Config, settings: Deployment) -> Secrets:
+    keys = _secret_keys(settings)
+    return Secrets(
+        kubeconfig=config.require_secret(KUBECONFIG) if KUBECONFIG in keys else None,
+        access_key=AccessKey(
+            key_id=config.require_secret(ACCESS_KEY_ID), key_secret=config.require_secret(ACCESS_KEY_SECRET)
+        )
+        if ACCESS_KEY_ID in keys
+        else None,
+    )
+
+
+def findings(error: ValidationError) -> list[Finding]:
+    """The errors of pydantic as findings. The values that were given are left out: one could be a misplaced secret."""
+    return [_finding(detail) for detail in error.errors(include_input=False, include_url=False)]
+
+
+def _finding(detail: ErrorDetails) -> Finding:
+    model, location = _locate(detail["loc"])
+    path = ".".join([DEPLOYMENT, *location])
+    context: Mapping[str, Any] = detail.get("ctx", {})
+    name = location[-1] if location else ""
+    expected = _expected(model, name)
+    match detail["type"]:
+        case "check":
+            problem, fix = context["problem"], context["fix"]
+        case "missing":
+            problem, fix = "this setting is required", f"add it: {expected}"
+        case "extra_forbidden":
+            near = difflib.get_close_matches(name, _aliases(model), n=1)
+            problem = "there is no such setting"
+            fix = f"did you mean {near[0]}?" if near else f"remove it; known here: {', '.join(_aliases(model))}"
+        case "literal_error":
+            problem, fix = "there is no such choice", f"write {context['expected']}"
+        case "union_tag_invalid" | "union_tag_not_found":
+            problem = "there is no such choice" if "tag" in context else "this setting is required"
+            path, fix = f"{path}.kind", f"write {' or '.join(_kinds(model, name))}"
+        case "string_pattern_mismatch":
+            problem, fix = "the value does not have the expected form", expected
+        case _:
+            problem, fix = _decapitalise(detail["msg"]), expected
+    return Finding(path=path, problem=problem, fix=fix)
+
+
+def _decapitalise(text: str) -> str:
+    # "GPU series" stays as it is.
+    return text if text[1:2].isupper() else text[0].lower() + text[1:]
+
+
+def _locate(loc: tuple[int | str, ...]) -> tuple[type[BaseModel], list[str]]:
+    """The model that holds the field at ``loc``, and ``loc`` as the stack file spells it (without union tags)."""
+    model: type[BaseModel] = Deployment
+    holder = model
+    location: list[str] = []
+    members: Mapping[str, type[BaseModel]] = {}
+    for part in loc:
+        if isinstance(part, int):
+            location[-1] += f"[{part}]"
+            continue
+        if part in members:
+            model, members = members[part], {}
+            continue
+        location.append(part)
+        holder = model
+        nested = _nested_models(model, part)
+        members = {_kind(member): member for member in nested} if len(nested) > 1 else {}
+        model = nested[0] if nested else model
+    return holder, location
+
+
+def _nested_models(model: type[BaseModel], alias: str) -> list[type[BaseModel]]:
+    field = next((f for f in model.model_fields.values() if f.alias == alias), None)
+    if field is None:
+        return []
+    candidates = get_args(field.annotation) or (field.annotation,)
+    return [c for c in candidates if isinstance(c, type) and issubclass(c, Settings)]
+
+
+def _kind(model: type[BaseModel]) -> str:
+    return str(get_args(model.model_fields["kind"].annotation)[0])
+
+
+def _kinds(model: type[BaseModel], alias: str) -> list[str]:
+    return [f"'{_kind(member)}'" for member in _nested_models(model, alias)]
+
+
+def _aliases(model: type[BaseModel]) -> list[str]:
+    return [field.alias or name for name, field in model.model_fields.items()]
+
+
+def _expected(model: type[BaseModel], alias: str) -> str:
+    """What the field is for, from its docstring, and an example if it has one: the best hint at what to write."""
+    name = alias.split("[", 1)[0]
+    field = next((f for f in model.model_fields.values() if f.alias == name), None)
+    if field is None or field.description is None:
+        return "compare the file with Pulumi.dev.yaml and stack.schema.json"
+    example = f" Example: {field.examples[0]}" if field.examples else ""
+    return _decapitalise(" ".join(field.description.split())) + example

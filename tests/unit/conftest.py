@@ -1,0 +1,217 @@
+"""Runs the program, or a part of it, under Pulumi's mocks and records everything that it asked the engine for."""
+
+import asyncio
+import copy
+import json
+import runpy
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pulumi
+import pytest
+import yaml
+from google.protobuf import json_format
+from pulumi.runtime import mocks, settings
+from pulumi.runtime.stack import run_in_stack
+
+ROOT = Path(__file__).parents[2]
+PROJECT = "deepseek"
+
+SECRET_KEY = "4dabf18193072939515e22adb298388d"
+"""Marks a secret on the wire (sdk/python/lib/pulumi/runtime/rpc.py of the SDK)."""
+
+COMPUTED: Mapping[str, Mapping[str, Any]] = {
+    "alicloud:ram/accessKey:AccessKey": {"secret": "made-by-the-cloud"},
+    "alicloud:ram/role:Role": {"arn": "acs:ram::1:role/reader", "roleName": "reader"},
+    "alicloud:ram/user:User": {"name": "reader"},
+    "alicloud:ram/policy:Policy": {"policyName": "read"},
+}
+"""Outputs that the cloud would compute."""
+
+SERVED_API = {"versions": [{"name": "v1", "served": True, "storage": True}]}
+
+
+class Engine(mocks.Mocks):
+    """Answers with the inputs, plus what the cloud would add."""
+
+    def __init__(self, served_api: Mapping[str, Any]) -> None:
+        self.served_api = served_api
+
+    def new_resource(self, args: pulumi.runtime.MockResourceArgs) -> tuple[str | None, dict[Any, Any]]:
+        state = {**args.inputs, **COMPUTED.get(args.typ, {})}
+        if args.typ.endswith(":CustomResourceDefinition"):
+            state["spec"] = self.served_api
+        if args.typ.startswith("kubernetes:"):
+            state["metadata"] = {"name": f"{args.name}-1a2b3c4d", **(state.get("metadata") or {})}
+        return (args.resource_id or f"{args.name}-id") if args.custom else None, state
+
+    def call(self, args: pulumi.runtime.MockCallArgs) -> tuple[dict[Any, Any], list[tuple[str, str]] | None]:
+        raise AssertionError(f"the program calls no function of a provider, but it called {args.token}")
+
+
+class Recorder(mocks.MockMonitor):
+    """Keeps the requests themselves, which show what mocks do not: dependencies, protection, timeouts."""
+
+    def __init__(self, served_api: Mapping[str, Any]) -> None:
+        super().__init__(Engine(served_api))
+        self.requests: dict[str, Any] = {}
+        self.reads: dict[str, Any] = {}
+        self.component_outputs: dict[str, Any] = {}
+
+    def RegisterResource(self, request: Any) -> Any:  # noqa: N802 - the name of the RPC
+        key = f"{request.type}::{request.name}"
+        # set_mocks and run_in_stack both make a stack resource; only the second one is used.
+        if request.type != "pulumi:pulumi:Stack":
+            assert key not in self.requests, f"two resources are called {key}"
+            self.requests[key] = request
+        return super().RegisterResource(request)
+
+    def ReadResource(self, request: Any) -> Any:  # noqa: N802
+        self.reads[f"{request.type}::{request.name}"] = request
+        return super().ReadResource(request)
+
+    def RegisterResourceOutputs(self, request: Any) -> Any:  # noqa: N802
+        self.component_outputs[request.urn.rsplit("$", 1)[-1]] = json_format.MessageToDict(request.outputs)
+        return super().RegisterResourceOutputs(request)
+
+    def request(self, kind: str) -> Any:
+        """The only request for a resource whose type ends with ``kind``."""
+        found = [request for key, request in self.requests.items() if key.split("::")[0].endswith(f":{kind}")]
+        assert len(found) == 1, f"{len(found)} resources of kind {kind}: {sorted(self.requests)}"
+        return found[0]
+
+    def kinds(self) -> list[str]:
+        return sorted(key.split("::")[0].rsplit(":", 1)[-1] for key in self.requests)
+
+    def raw_inputs(self, kind: str) -> dict[str, Any]:
+        """Inputs with secrets still marked."""
+        return json_format.MessageToDict(self.request(kind).object)
+
+    def inputs(self, kind: str) -> dict[str, Any]:
+        """Inputs with secrets opened and whole numbers as such."""
+        return plain(self.raw_inputs(kind))
+
+    def manifests(self) -> list[dict[str, Any]]:
+        """Every Kubernetes object as it would be sent, without what only Pulumi reads."""
+        found = []
+        for key, request in self.requests.items():
+            if key.startswith("kubernetes:") or key.startswith("pulumi:providers"):
+                body = plain(json_format.MessageToDict(request.object))
+                if "kind" in body and "apiVersion" in body:
+                    found.append(body)
+        return sorted(found, key=lambda body: (body["kind"], str(body["metadata"].get("name"))))
+
+    def manifest(self, kind: str) -> dict[str, Any]:
+        found = [body for body in self.manifests() if body["kind"] == kind]
+        assert len(found) == 1, f"{len(found)} objects of kind {kind}"
+        return found[0]
+
+
+def plain(value: Any) -> Any:
+    """Opens secrets, and turns the floats of the wire format back into integers."""
+    if isinstance(value, dict):
+        return plain(value["value"]) if SECRET_KEY in value else {k: plain(v) for k, v in value.items()}
+    if isinstance(value, list):
+        return [plain(item) for item in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def is_secret(value: Any) -> bool:
+    return isinstance(value, dict) and SECRET_KEY in value
+
+
+Program = Callable[[], None]
+Run = Callable[..., Recorder]
+
+
+@pytest.fixture
+def deploy() -> Iterator[Run]:
+    """``deploy(program, preview=False, stack="test", config={})`` runs a function under mocks."""
+
+    def run(
+        program: Program,
+        *,
+        stack: str = "test",
+        preview: bool = False,
+        config: Mapping[str, str] | None = None,
+        secret_keys: list[str] | None = None,
+        served_api: Mapping[str, Any] = SERVED_API,
+    ) -> Recorder:
+        loop = asyncio.new_event_loop()
+        asyncio.set_event_loop(loop)
+        recorder = Recorder(served_api)
+        mocks.set_mocks(recorder.mocks, project=PROJECT, stack=stack, preview=preview, monitor=recorder)
+        # run_in_stack makes the stack resource anew, on this test's event loop.
+        settings.set_root_resource(None)  # type: ignore[arg-type]
+        pulumi.runtime.set_all_config(dict(config or {}), secret_keys)
+        try:
+            loop.run_until_complete(run_in_stack(program))
+        finally:
+            loop.close()
+        return recorder
+
+    yield run
+    asyncio.set_event_loop(asyncio.new_event_loop())
+
+
+@pytest.fixture
+def kubeconfig(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An (empty) kubeconfig where the dev stack expects it."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    path = tmp_path / ".kube" / "config"
+    path.parent.mkdir()
+    path.write_text("")
+    return path
+
+
+def stack_settings(stack: str) -> dict[str, Any]:
+    """The ``deployment`` object of a stack file of the project."""
+    content = yaml.safe_load((ROOT / f"Pulumi.{stack}.yaml").read_text())
+    deployment = content["config"][f"{PROJECT}:deployment"]
+    assert isinstance(deployment, dict)
+    return deployment
+
+
+def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """``base`` with nested ``changes``; None removes a key."""
+    result = copy.deepcopy(dict(base))
+    for key, value in changes.items():
+        if value is None:
+            result.pop(key, None)
+        elif isinstance(value, Mapping) and isinstance(result.get(key), Mapping) and "kind" not in value:
+            result[key] = merged(result[key], value)
+        else:
+            result[key] = value
+    return result
+
+
+@pytest.fixture
+def up(deploy: Run, kubeconfig: Path) -> Run:
+    """``up(changes, stack="dev", preview=False, secrets={})`` runs the whole program with a changed stack file."""
+
+    def run(
+        changes: Mapping[str, Any] | None = None,
+        *,
+        stack: str = "dev",
+        preview: bool = False,
+        secrets: Mapping[str, str] | None = None,
+        served_api: Mapping[str, Any] = SERVED_API,
+    ) -> Recorder:
+        deployment = merged(stack_settings(stack), changes or {})
+        config = {f"{PROJECT}:deployment": json.dumps(deployment)}
+        config |= {f"{PROJECT}:{key}": value for key, value in (secrets or {}).items()}
+
+        def program() -> None:
+            runpy.run_path(str(ROOT / "__main__.py"), run_name="__main__")
+
+        return deploy(
+            program,
+            stack=stack,
+            preview=preview,
+            config=config,
+            secret_keys=[f"{PROJECT}:{key}" for key in secrets or {}],
+            served_api=served_api,
+        )
+
+    return run

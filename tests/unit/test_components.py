@@ -1,0 +1,426 @@
+"""Every property of the components that matters, on what the program asks the engine for."""
+
+import json
+from typing import Any
+
+import pulumi
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from components.cluster import LWS_API_MISSING, LWS_CRD
+from components.inference_group import pod_template, probes, ready_conditions
+from components.inference_service import ADDRESS_TYPE
+from components.model_bucket import read_policy, tls_only_policy
+from components.oss_volume import capacity
+from components.settings import Deployment
+from components.stack_config import choices
+from components.storage import ModelMount, model_path
+from planner.loading import load_budget
+from planner.plan import PlanError, make_plan
+from tests.unit.conftest import Recorder, Run, is_secret, merged, stack_settings
+
+RRSA = {
+    "kind": "rrsa",
+    "oidcProviderArn": "acs:ram::1:oidc-provider/ack-rrsa-c1",
+    "oidcIssuer": "https://oidc-ack-cn-hangzhou.oss-cn-hangzhou.aliyuncs.com/c1",
+}
+
+
+class TestModelBucket:
+    def test_bucket_is_private_encrypted_protected_and_cleans_up(self, up: Run) -> None:
+        recorder = up()
+        bucket = recorder.inputs("Bucket")
+        assert bucket["serverSideEncryptionRule"] == {"sseAlgorithm": "AES256"}
+        (rule,) = bucket["lifecycleRules"]
+        assert rule["abortMultipartUploads"] == [{"days": 7}]
+        assert rule["enabled"] is True
+        assert "expirations" not in rule, "weights must never expire"
+        assert bucket["forceDestroy"] is False
+        assert recorder.inputs("BucketAcl")["acl"] == "private"
+        assert recorder.inputs("BucketPublicAccessBlock")["blockPublicAccess"] is True
+        assert list(recorder.request("Bucket").ignoreChanges) == ["acl", "policy"]
+
+    def test_bucket_and_what_guards_it_outlive_the_stack(self, up: Run) -> None:
+        recorder = up()
+        for kind in ("Bucket", "BucketAcl", "BucketPublicAccessBlock", "BucketPolicy"):
+            request = recorder.request(kind)
+            assert (request.protect, request.retainOnDelete) == (True, True), kind
+
+    def test_bucket_can_be_given_up(self, up: Run) -> None:
+        recorder = up({"weights": {"bucket": {"kind": "create", "retain": False}}})
+        assert recorder.inputs("Bucket")["forceDestroy"] is True
+        assert recorder.request("Bucket").protect is False
+        assert recorder.request("Bucket").retainOnDelete is False
+
+    def test_bucket_name_is_made_up_by_pulumi_or_given(self, up: Run) -> None:
+        assert "bucket" not in up().inputs("Bucket")
+        named = up({"weights": {"bucket": {"kind": "create", "name": "my-models"}}})
+        assert named.inputs("Bucket")["bucket"] == "my-models"
+
+    def test_existing_bucket_is_only_read(self, up: Run) -> None:
+        recorder = up({"weights": {"bucket": {"kind": "existing", "name": "my-models"}}})
+        assert not {"Bucket", "BucketAcl", "BucketPolicy", "BucketPublicAccessBlock"} & set(recorder.kinds())
+        (read,) = (r for key, r in recorder.reads.items() if ":Bucket::" in key)
+        assert read.id == "my-models"
+        volume = recorder.manifest("PersistentVolume")
+        assert volume["spec"]["csi"]["volumeAttributes"]["bucket"] == "my-models"
+
+    def test_plain_http_is_denied_to_everybody(self) -> None:
+        (statement,) = json.loads(tls_only_policy("b"))["Statement"]
+        assert statement["Effect"] == "Deny"
+        assert statement["Principal"] == ["*"]
+        assert statement["Condition"] == {"Bool": {"acs:SecureTransport": ["false"]}}
+        assert statement["Resource"] == ["acs:oss:*:*:b", "acs:oss:*:*:b/*"]
+
+    def test_reader_may_read_the_prefix_and_nothing_else(self) -> None:
+        statements = json.loads(read_policy("b", "models/R1"))["Statement"]
+        assert all(statement["Effect"] == "Allow" for statement in statements)
+        actions = {action: tuple(s["Resource"]) for s in statements for action in s["Action"]}
+        assert actions == {
+            "oss:GetBucketInfo": ("acs:oss:*:*:b",),
+            "oss:ListObjects": ("acs:oss:*:*:b",),
+            "oss:GetObject": ("acs:oss:*:*:b/models/R1", "acs:oss:*:*:b/models/R1/*"),
+        }
+
+    def test_ram_user_has_its_policy_before_its_key(self, up: Run) -> None:
+        recorder = up()
+        key = recorder.request("AccessKey")
+        assert any(urn.endswith("UserPolicyAttachment::reader-policy") for urn in key.dependencies)
+        assert recorder.inputs("UserPolicyAttachment")["policyType"] == "Custom"
+
+    def test_access_key_of_the_user(self, up: Run) -> None:
+        recorder = up(
+            {"weights": {"identity": {"kind": "accessKey"}}},
+            secrets={"ossAccessKeyId": "LTAI-mine", "ossAccessKeySecret": "hidden"},
+        )
+        assert not {"User", "AccessKey", "Policy"} & set(recorder.kinds())
+        assert recorder.manifest("Secret")["stringData"] == {"akId": "LTAI-mine", "akSecret": "hidden"}
+
+    def test_role_for_the_volume_plugin_of_this_cluster_only(self, up: Run) -> None:
+        recorder = up({"weights": {"identity": RRSA}})
+        assert not {"User", "AccessKey", "Secret"} & set(recorder.kinds())
+        (statement,) = json.loads(recorder.inputs("Role")["assumeRolePolicyDocument"])["Statement"]
+        assert statement["Principal"] == {"Federated": [RRSA["oidcProviderArn"]]}
+        assert statement["Condition"]["StringEquals"] == {
+            "oidc:aud": "sts.aliyuncs.com",
+            "oidc:iss": RRSA["oidcIssuer"],
+            "oidc:sub": "system:serviceaccount:ack-csi-fuse:csi-fuse-ossfs",
+        }
+        csi = recorder.manifest("PersistentVolume")["spec"]["csi"]
+        assert "nodePublishSecretRef" not in csi
+        attributes = csi["volumeAttributes"]
+        assert attributes["authType"] == "rrsa"
+        assert attributes["roleArn"] == "acs:ram::1:role/reader"
+        assert attributes["oidcProviderArn"] == RRSA["oidcProviderArn"]
+
+
+class TestOssVolume:
+    def test_volume_and_claim_are_bound_to_each_other(self, up: Run) -> None:
+        recorder = up()
+        volume, claim = recorder.manifest("PersistentVolume"), recorder.manifest("PersistentVolumeClaim")
+        assert claim["spec"]["volumeName"] == volume["metadata"]["name"]
+        assert claim["spec"]["storageClassName"] == volume["spec"]["storageClassName"] == ""
+        assert volume["spec"]["claimRef"] == {k: claim["metadata"][k] for k in ("name", "namespace")}
+        assert claim["spec"]["accessModes"] == volume["spec"]["accessModes"] == ["ReadOnlyMany"]
+        assert claim["spec"]["resources"]["requests"] == volume["spec"]["capacity"] == {"storage": "642Gi"}
+        assert volume["spec"]["csi"]["volumeHandle"] == volume["metadata"]["name"]
+
+    def test_plugin_reads_by_tls_from_within_the_region(self, up: Run) -> None:
+        """The bucket denies plain HTTP, and that is what the plugin takes for an internal endpoint without scheme."""
+        csi = up().manifest("PersistentVolume")["spec"]["csi"]
+        assert csi["driver"] == "ossplugin.csi.alibabacloud.com"
+        assert csi["volumeAttributes"]["url"] == "https://oss-cn-hangzhou-internal.aliyuncs.com"
+        assert csi["volumeAttributes"]["path"] == "/models/DeepSeek-R1/"
+        assert csi["volumeAttributes"]["otherOpts"] == "-o umask=022 -o allow_other"
+
+    def test_secret_is_where_the_volume_looks_for_it(self, up: Run) -> None:
+        recorder = up()
+        reference = recorder.manifest("PersistentVolume")["spec"]["csi"]["nodePublishSecretRef"]
+        secret = recorder.manifest("Secret")["metadata"]
+        assert reference["namespace"] == secret["namespace"] == "deepseek"
+        assert reference["name"].startswith("oss-secret")
+
+    @pytest.mark.parametrize(
+        "changes",
+        [
+            {"weights": {"prefix": "models/DeepSeek-V3"}},
+            {"weights": {"bucket": {"kind": "existing", "name": "other"}}},
+            {"weights": {"identity": RRSA}},
+            {"storage": {"mountOptions": ["umask=022"]}},
+            {"cloud": {"region": "cn-beijing"}},
+        ],
+    )
+    def test_what_is_mounted_names_the_volume(self, up: Run, changes: dict[str, Any]) -> None:
+        """Another name is another volume beside the first one: one in use can be neither changed nor deleted."""
+        before, after = up(), up(changes)
+        for kind in ("PersistentVolume", "PersistentVolumeClaim"):
+            assert before.manifest(kind)["metadata"]["name"] != after.manifest(kind)["metadata"]["name"]
+
+    def test_what_is_not_mounted_does_not(self, up: Run) -> None:
+        before, after = up(), up({"inference": {"replicas": 3}, "storage": {"throughputMiBps": 900}})
+        for kind in ("PersistentVolume", "PersistentVolumeClaim"):
+            assert before.manifest(kind) == after.manifest(kind)
+
+    @given(st.floats(0.01, 20_000))
+    def test_capacity_holds_the_model(self, weights_gib: float) -> None:
+        value = capacity(weights_gib)
+        assert value.endswith("Gi")
+        assert weights_gib <= int(value.removesuffix("Gi")) < weights_gib + 1
+
+
+def group(recorder: Recorder) -> dict[str, Any]:
+    spec = recorder.manifest("LeaderWorkerSet")["spec"]
+    assert isinstance(spec, dict)
+    return spec
+
+
+def containers(recorder: Recorder) -> tuple[dict[str, Any], dict[str, Any]]:
+    template = group(recorder)["leaderWorkerTemplate"]
+    (leader,) = template["leaderTemplate"]["spec"]["containers"]
+    (worker,) = template["workerTemplate"]["spec"]["containers"]
+    return leader, worker
+
+
+MP = {"inference": {"engine": {"backend": "mp", "image": "vllm/vllm-openai:v0.33.0"}}}
+
+
+class TestInferenceGroup:
+    def test_group_restarts_as_a_whole_and_rolls_group_by_group(self, up: Run) -> None:
+        spec = group(up())
+        assert spec["leaderWorkerTemplate"]["size"] == 2
+        assert spec["leaderWorkerTemplate"]["restartPolicy"] == "RecreateGroupOnPodRestart"
+        assert spec["startupPolicy"] == "LeaderCreated"
+        assert spec["rolloutStrategy"]["rollingUpdateConfiguration"] == {"maxUnavailable": 1, "maxSurge": 0}
+
+    def test_engine_waits_for_the_group_far_longer_than_ten_minutes(self, up: Run) -> None:
+        request = up({"inference": {"replicas": 3}}).request("LeaderWorkerSet")
+        minutes = {k: int(getattr(request.customTimeouts, k).removesuffix("m")) for k in ("create", "update", "delete")}
+        assert minutes == {"create": 95, "update": 285, "delete": 15}
+        annotations = up({"inference": {"replicas": 3}}).manifest("LeaderWorkerSet")["metadata"]["annotations"]
+        assert json.loads(annotations["pulumi.com/waitFor"]) == [
+            "condition=Available",
+            "jsonpath={.status.readyReplicas}=3",
+        ]
+
+    def test_no_group_is_not_waited_for_by_count(self) -> None:
+        assert ready_conditions(0) == ["condition=Available"]
+
+    def test_group_comes_after_claim_and_api_check(self, up: Run) -> None:
+        recorder = up()
+        request = recorder.request("LeaderWorkerSet")
+        assert any("PersistentVolumeClaim" in urn for urn in request.dependencies)
+        component = recorder.request("InferenceGroup")
+        assert any("CustomResourceDefinition" in urn for urn in component.dependencies)
+
+    def test_secrets_stay_out_of_the_group(self, up: Run) -> None:
+        """A secret leaf would mark the whole spec."""
+        inputs = up().raw_inputs("LeaderWorkerSet")
+        assert not is_secret(inputs["spec"])
+
+    def test_labels_tell_acs_what_to_give(self, up: Run) -> None:
+        template = group(up({"inference": {"qos": "best-effort"}}))["leaderWorkerTemplate"]
+        acs = {
+            "alibabacloud.com/compute-class": "gpu",
+            "alibabacloud.com/compute-qos": "best-effort",
+            "alibabacloud.com/gpu-model-series": "GU8TF",
+        }
+        assert template["leaderTemplate"]["metadata"]["labels"] == {"role": "leader", **acs}
+        assert template["workerTemplate"]["metadata"]["labels"] == acs
+
+    def test_templates_differ_only_where_they_must(self, up: Run) -> None:
+        leader, worker = containers(up())
+        different = {key for key in leader.keys() | worker.keys() if leader.get(key) != worker.get(key)}
+        assert different == {"command", "ports", "startupProbe", "readinessProbe", "livenessProbe"}
+        template = group(up())["leaderWorkerTemplate"]
+        leader_spec, worker_spec = template["leaderTemplate"]["spec"], template["workerTemplate"]["spec"]
+        assert {k: v for k, v in leader_spec.items() if k != "containers"} == {
+            k: v for k, v in worker_spec.items() if k != "containers"
+        }
+        assert leader_spec["enableServiceLinks"] is False
+
+    def test_resources_are_what_acs_bills(self, up: Run) -> None:
+        leader, _ = containers(up({"inference": {"gpu": {"resource": "alibabacloud.com/ppu"}}}))
+        assert leader["resources"]["limits"] == leader["resources"]["requests"]
+        assert leader["resources"]["limits"] == {"alibabacloud.com/ppu": "8", "cpu": "64", "memory": "512Gi"}
+
+    def test_shared_memory_and_model_are_mounted(self, up: Run) -> None:
+        recorder = up()
+        pod = group(recorder)["leaderWorkerTemplate"]["workerTemplate"]["spec"]
+        volumes = {volume.pop("name"): volume for volume in pod["volumes"]}
+        assert volumes["shm"] == {"emptyDir": {"medium": "Memory", "sizeLimit": "32Gi"}}
+        claim = recorder.manifest("PersistentVolumeClaim")["metadata"]["name"]
+        assert volumes["llm-model"] == {"persistentVolumeClaim": {"claimName": claim, "readOnly": True}}
+        (container,) = pod["containers"]
+        assert container["volumeMounts"] == [
+            {"name": "llm-model", "mountPath": "/models/DeepSeek-R1", "readOnly": True},
+            {"name": "shm", "mountPath": "/dev/shm"},
+        ]
+
+    def test_ray_backend_does_not_hide_a_failed_start(self, up: Run) -> None:
+        leader, worker = containers(up())
+        assert leader["command"][:2] == worker["command"][:2] == ["sh", "-c"]
+        start, serve = leader["command"][2].split(" && ")
+        assert start == (
+            "/vllm-workspace/ray_init.sh leader --ray_cluster_size=$(LWS_GROUP_SIZE) --ray_init_timeout=1800"
+        )
+        assert serve == (
+            "exec vllm serve /models/DeepSeek-R1/ --port 8000 --trust-remote-code --served-model-name ds "
+            "--max-model-len 2048 --gpu-memory-utilization 0.95 --tensor-parallel-size 8 --pipeline-parallel-size 2 "
+            "--enforce-eager --distributed-executor-backend ray"
+        )
+        assert worker["command"][2] == (
+            "exec /vllm-workspace/ray_init.sh worker --ray_address=$(LWS_LEADER_ADDRESS) --ray_init_timeout=1800"
+        )
+
+    def test_mp_backend_needs_neither_shell_nor_ray(self, up: Run) -> None:
+        leader, worker = containers(up(MP))
+        rendezvous = ["--nnodes=$(LWS_GROUP_SIZE)", "--node-rank=$(NODE_RANK)", "--master-addr=$(LWS_LEADER_ADDRESS)"]
+        assert leader["command"][:3] == ["vllm", "serve", "/models/DeepSeek-R1/"]
+        assert leader["command"][-3:] == rendezvous
+        assert worker["command"] == [*leader["command"], "--headless"]
+        assert leader["command"][-5:-3] == ["--distributed-executor-backend", "mp"]
+        (rank,) = (entry for entry in worker["env"] if entry["name"] == "NODE_RANK")
+        field = rank["valueFrom"]["fieldRef"]["fieldPath"]
+        assert field == "metadata.labels['leaderworkerset.sigs.k8s.io/worker-index']"
+
+    @pytest.mark.parametrize("backend", ["ray", "mp"])
+    def test_group_of_one_pod_just_serves(self, up: Run, backend: str) -> None:
+        leader, _ = containers(
+            up({"inference": {"parallelism": {"pipeline": 1}, "engine": {"backend": backend}}})
+        )
+        assert leader["command"][0] == "vllm"
+        assert not [part for part in leader["command"] if "nnodes" in part or "distributed-executor" in part]
+
+    def test_extra_arguments_are_quoted_for_the_shell(self, up: Run) -> None:
+        leader, _ = containers(up({"inference": {"engine": {"extraArgs": ["--hf-overrides={\"a\": 1}", "x; rm -rf /"]}}}))
+        assert "'--hf-overrides={\"a\": 1}' 'x; rm -rf /'" in leader["command"][2]
+
+    def test_network_interface_is_named_for_nccl_gloo_and_vllm(self, up: Run) -> None:
+        leader, worker = containers(up())
+        environment = {entry["name"]: entry.get("value") for entry in leader["env"]}
+        assert environment == {"NCCL_SOCKET_IFNAME": "eth0", "GLOO_SOCKET_IFNAME": "eth0", "VLLM_HOST_IP": None}
+        assert worker["env"] == leader["env"]
+
+    def test_probes_grant_the_load_time(self, up: Run) -> None:
+        leader, _ = containers(up({"storage": {"throughputMiBps": 100}}))
+        startup = leader["startupProbe"]
+        expected = load_budget(weights_gib=641.30, throughput_mib_s=100).startup_seconds
+        assert startup["periodSeconds"] * startup["failureThreshold"] >= expected
+        assert startup["httpGet"] == {"path": "/health", "port": "http"}
+        assert leader["ports"] == [{"name": "http", "containerPort": 8000}]
+
+    def test_liveness_is_slower_than_readiness(self) -> None:
+        """A liveness failure rebuilds the whole group, a readiness failure only pauses the traffic."""
+        found = probes(load_budget(weights_gib=1, throughput_mib_s=100))
+        seconds = {k: v["periodSeconds"] * v["failureThreshold"] for k, v in found.items()}
+        assert seconds["readinessProbe"] == 30
+        assert seconds["livenessProbe"] == 180
+
+    @settings(max_examples=60, deadline=None)
+    @given(
+        tensor=st.sampled_from([1, 2, 4, 8, 16]),
+        pipeline=st.integers(1, 8),
+        cards=st.sampled_from([1, 2, 4, 8]),
+        replicas=st.integers(0, 50),
+        backend=st.sampled_from(["ray", "mp"]),
+        enforce_eager=st.booleans(),
+    )
+    def test_every_layout_that_plans_adds_up(
+        self, tensor: int, pipeline: int, cards: int, replicas: int, backend: str, enforce_eager: bool
+    ) -> None:
+        """GPUs of a group = pods × cards = tensor × pipeline, in every manifest that comes out."""
+        changes = {
+            "inference": {
+                "replicas": replicas,
+                "gpu": {"cards": cards},
+                "parallelism": {"tensor": tensor, "pipeline": pipeline},
+                "engine": {"backend": backend, "enforceEager": enforce_eager},
+            }
+        }
+        deployment = Deployment.model_validate(merged(stack_settings("dev"), changes))
+        try:
+            plan = make_plan(choices(deployment))
+        except PlanError:
+            return
+        from components.inference_group import InferenceGroupArgs
+
+        args = InferenceGroupArgs(
+            namespace="n",
+            model=deployment.model,
+            inference=deployment.inference,
+            plan=plan,
+            mount=ModelMount(claim_name=pulumi.Output.from_input("c"), model_path="/models/m", ready=None),  # type: ignore[arg-type]
+        )
+        leader = pod_template("leader", args)["spec"]["containers"][0]
+        text = " ".join(leader["command"])
+        assert int(leader["resources"]["limits"]["nvidia.com/gpu"]) * plan.group_size == tensor * pipeline
+        assert f"--tensor-parallel-size {tensor} --pipeline-parallel-size {pipeline}" in text
+        assert ("--enforce-eager" in text) is enforce_eager
+        assert ("$(LWS_GROUP_SIZE)" in text) is (plan.group_size > 1)
+
+
+class TestInferenceService:
+    def test_only_leaders_and_only_inside(self, up: Run) -> None:
+        service = up().manifest("Service")
+        assert service["metadata"]["name"] == "ds-leader"
+        assert service["spec"]["type"] == "ClusterIP"
+        assert service["spec"]["selector"] == {
+            "leaderworkerset.sigs.k8s.io/name": "deepseek-r1",
+            "role": "leader",
+        }
+        assert service["spec"]["ports"] == [{"name": "http", "port": 8000, "protocol": "TCP", "targetPort": 8000}]
+        assert service["metadata"]["annotations"] == {"pulumi.com/skipAwait": "true"}
+
+    def test_load_balancer_is_internal_and_has_no_node_ports(self, up: Run) -> None:
+        service = up({"service": {"kind": "internalLoadBalancer", "port": 80}}).manifest("Service")
+        assert service["spec"]["type"] == "LoadBalancer"
+        assert service["metadata"]["annotations"] == {ADDRESS_TYPE: "intranet"}
+        assert service["spec"]["allocateLoadBalancerNodePorts"] is False
+        assert service["spec"]["ports"][0] == {"name": "http", "port": 80, "protocol": "TCP", "targetPort": 8000}
+
+
+class TestCluster:
+    def test_missing_version_of_the_api_is_explained(self, up: Run) -> None:
+        with pytest.raises(pulumi.RunError) as caught:
+            up(served_api={"versions": [{"name": "v1alpha1", "served": True}]})
+        assert str(caught.value) == LWS_API_MISSING
+        assert LWS_CRD in LWS_API_MISSING
+
+    def test_namespace_is_expected_or_created(self, up: Run) -> None:
+        assert up().manifest("Namespace")["metadata"]["name"] == "deepseek"
+        recorder = up({"cluster": {"namespace": "given", "createNamespace": False}})
+        assert "Namespace" not in recorder.kinds()
+        assert recorder.manifest("LeaderWorkerSet")["metadata"]["namespace"] == "given"
+
+
+class TestProviders:
+    def test_kubernetes_provider_keeps_objects_when_credentials_change(self, up: Run) -> None:
+        provider = up(
+            {"cluster": {"kubeconfigFile": None, "context": "acs"}}, secrets={"kubeconfig": "apiVersion: v1"}
+        ).raw_inputs("kubernetes")
+        assert is_secret(provider["kubeconfig"])
+        assert provider["clusterIdentifier"] == "deepseek-dev"
+        assert provider["enableSecretMutable"] == provider["enableServerSideApply"] == "true"
+        assert provider["context"] == "acs"
+
+    def test_every_resource_has_an_explicit_provider(self, up: Run) -> None:
+        recorder = up()
+        for key, request in {**recorder.requests, **recorder.reads}.items():
+            package = key.split(":")[0]
+            if package in ("kubernetes", "alicloud"):
+                assert f"pulumi:providers:{package}::{package}" in request.provider, key
+
+    def test_local_stack_never_calls_the_cloud(self, up: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+        recorder = up({"cluster": {"kubeconfigFile": "~/.kube/config"}}, stack="local")
+        (endpoints,) = json.loads(recorder.inputs("alicloud")["endpoints"])
+        assert endpoints == dict.fromkeys(("oss", "ram", "sts"), "http://127.0.0.1:9000")
+        assert "endpoints" not in up().inputs("alicloud")
+
+
+@given(st.from_regex(r"[a-z]{1,8}(/[a-zA-Z0-9_-]{1,12}){0,3}", fullmatch=True))
+def test_model_path_is_one_folder_under_models(prefix: str) -> None:
+    path = model_path(prefix)
+    assert path.startswith("/models/")
+    assert path.count("/") == 2
+    assert prefix.endswith(path.removeprefix("/models/"))

@@ -1,0 +1,225 @@
+"""The stack's configuration: every mistake is named with its place and its fix, all at once, and no value is shown."""
+
+from typing import Any
+
+import pulumi
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from components import stack_config
+from components.settings import PROGRAM_FLAGS, SECRET_FLAGS, Deployment, mebibytes
+from components.stack_config import findings
+from planner.findings import TERMINAL_WIDTH, Finding, report
+from tests.unit.conftest import merged, stack_settings
+
+DEV = stack_settings("dev")
+
+
+def problems(changes: dict[str, Any]) -> list[Finding]:
+    try:
+        Deployment.model_validate(merged(DEV, changes))
+    except ValidationError as error:
+        return findings(error)
+    return []
+
+
+def test_stack_files_are_valid() -> None:
+    for stack in ("dev", "local"):
+        Deployment.model_validate(stack_settings(stack))
+
+
+@pytest.mark.parametrize(
+    ("changes", "path", "problem", "fix"),
+    [
+        ({"weights": {"prefix": None}}, "weights.prefix", "this setting is required", "add it: folder of the model"),
+        ({"inference": {"gpu": None}}, "inference.gpu", "this setting is required", "add it: GPU series"),
+        ({"inferense": {}}, "inferense", "there is no such setting", "did you mean inference?"),
+        ({"model": {"xyz": 1}}, "model.xyz", "there is no such setting", "remove it; known here: name, servedName"),
+        (
+            {"inference": {"engine": {"backend": "Ray"}}},
+            "inference.engine.backend",
+            "there is no such choice",
+            "write 'ray' or 'mp'",
+        ),
+        (
+            {"weights": {"bucket": {"kind": "exists"}}},
+            "weights.bucket.kind",
+            "there is no such choice",
+            "write 'create' or 'existing'",
+        ),
+        (
+            {"weights": {"identity": {}}},
+            "weights.identity.kind",
+            "this setting is required",
+            "write 'ramUser' or 'accessKey' or 'rrsa'",
+        ),
+        (
+            {"weights": {"bucket": {"kind": "existing"}}},
+            "weights.bucket.name",
+            "this setting is required",
+            "add it: name of the bucket. Example: my-models",
+        ),
+        (
+            {"weights": {"prefix": "/models/"}},
+            "weights.prefix",
+            "the value does not have the expected form",
+            "without leading or trailing slash",
+        ),
+        (
+            {"weights": {"bucket": {"kind": "create", "name": "My_Bucket"}}},
+            "weights.bucket.name",
+            "the value does not have the expected form",
+            "name of the bucket",
+        ),
+        (
+            {"inference": {"resources": {"memory": "512G"}}},
+            "inference.resources.memory",
+            "the value does not have the expected form",
+            "Example: 512Gi",
+        ),
+        (
+            {"storage": {"mountOptions": ["umask=022", "-o ro"]}},
+            "storage.mountOptions[1]",
+            "the value does not have the expected form",
+            "each without the leading -o",
+        ),
+        (
+            {"inference": {"replicas": "two"}},
+            "inference.replicas",
+            "input should be a valid integer, unable to parse string as an integer",
+            "groups, each a whole copy of the model",
+        ),
+        (
+            {"service": {"port": 99999}},
+            "service.port",
+            "input should be less than or equal to 65535",
+            "port of the Service",
+        ),
+        (
+            {"inference": {"name": "x" * 52}},
+            "inference.name",
+            "string should have at most 51 characters",
+            "name of the LeaderWorkerSet",
+        ),
+        (
+            {"inference": {"rollout": {"maxUnavailable": 0}}},
+            "inference.rollout",
+            "maxUnavailable and maxSurge are both 0, so no update could ever proceed",
+            "set maxUnavailable to 1, or maxSurge to 1",
+        ),
+        (
+            {"inference": {"resources": {"memory": "32Gi", "sharedMemory": "32768Mi"}}},
+            "inference.resources",
+            "sharedMemory 32768Mi leaves nothing of memory 32Gi, of which it is a part",
+            "write a sharedMemory below memory",
+        ),
+        (
+            {"inference": {"engine": {"extraArgs": ["--tensor-parallel-size=4"]}}},
+            "inference.engine",
+            "extraArgs has --tensor-parallel-size, which the program writes itself",
+            "remove it and set deployment.inference.parallelism.tensor",
+        ),
+        (
+            {"inference": {"engine": {"extraArgs": ["--api-key=hunter2"]}}},
+            "inference.engine",
+            "extraArgs has --api-key, whose value would be readable in the pod and in the state",
+            "remove --api-key",
+        ),
+    ],
+)
+def test_each_problem_has_path_and_fix(changes: dict[str, Any], path: str, problem: str, fix: str) -> None:
+    (found,) = problems(changes)
+    assert found.path == f"deployment.{path}"
+    assert found.problem == problem
+    assert fix in found.fix
+
+
+def test_all_problems_come_at_once() -> None:
+    found = problems({"model": {"name": ""}, "service": {"port": 0}, "extra": 1})
+    assert {f.path for f in found} == {"deployment.model.name", "deployment.service.port", "deployment.extra"}
+
+
+def test_deployment_that_is_no_object() -> None:
+    with pytest.raises(ValidationError) as caught:
+        Deployment.model_validate("text")
+    (found,) = findings(caught.value)
+    assert found.path == "deployment"
+    assert found.fix == "compare the file with Pulumi.dev.yaml and stack.schema.json"
+
+
+@given(st.text(min_size=1).filter(lambda text: text not in str(problems({"ossAccessKeySecret": "x"}))))
+def test_values_are_never_shown(value: str) -> None:
+    """A secret that was put into the wrong place must not reach a log."""
+    marked = f"SECRET-{value}-SECRET"
+    for changes in (
+        {"ossAccessKeySecret": marked},
+        {"model": {"weightsGiB": marked}},
+        {"inference": {"engine": {"backend": marked}}},
+        {"weights": {"bucket": {"kind": marked}}},
+        {"weights": {"prefix": f" {marked}"}},
+    ):
+        found = problems(changes)
+        assert found
+        assert marked not in report(found, where="Pulumi.dev.yaml")
+
+
+def test_report_fits_a_terminal_and_keeps_commands_whole() -> None:
+    command = "pulumi config set --secret deepseek:kubeconfig"
+    finding = Finding(path="deployment.x", problem="word " * 60, fix=command)
+    text = report([finding, finding], where="Pulumi.dev.yaml")
+    assert text.startswith("Pulumi.dev.yaml: 2 problems, nothing was created or changed\n")
+    assert max(len(line) for line in text.splitlines()) <= TERMINAL_WIDTH
+    assert command in text
+
+
+@given(st.integers(1, 4096), st.sampled_from(["Mi", "Gi", "Ti"]))
+def test_mebibytes(count: int, suffix: str) -> None:
+    assert mebibytes(f"{count}{suffix}") == count * 1024 ** ["Mi", "Gi", "Ti"].index(suffix)
+
+
+def test_flags_point_at_settings() -> None:
+    for flag, path in PROGRAM_FLAGS.items():
+        model: Any = Deployment
+        for part in path.split("."):
+            field = next(f for f in model.model_fields.values() if f.alias == part)
+            model = field.annotation
+        assert flag.startswith("-")
+    assert not SECRET_FLAGS & PROGRAM_FLAGS.keys()
+
+
+def test_missing_deployment(deploy: Any) -> None:
+    with pytest.raises(pulumi.RunError, match=r"Pulumi\.test\.yaml: 1 problem.*(?s:.)*copy the deepseek:deployment"):
+        deploy(stack_config.load)
+
+
+def test_missing_secrets_are_all_named(up: Any) -> None:
+    changes = {"cluster": {"kubeconfigFile": None}, "weights": {"identity": {"kind": "accessKey"}}}
+    with pytest.raises(pulumi.RunError) as caught:
+        up(changes)
+    text = str(caught.value)
+    assert "3 problems" in text
+    assert "pulumi config set --secret deepseek:kubeconfig < KUBECONFIG-FILE" in " ".join(text.split())
+    for key in ("kubeconfig", "ossAccessKeyId", "ossAccessKeySecret"):
+        assert f"deepseek:{key}\n    problem: this secret is not set" in text
+
+
+def test_a_settings_error_stops_before_any_resource(up: Any) -> None:
+    with pytest.raises(pulumi.RunError, match="deployment.inference.replicas") as caught:
+        up({"inference": {"replicas": -1}})
+    assert caught.value.__suppress_context__, "pydantic's own text would be printed with the traceback"
+
+
+def test_a_planning_error_names_the_file(up: Any) -> None:
+    with pytest.raises(pulumi.RunError, match=r"Pulumi\.dev\.yaml: 1 problem(?s:.)*deployment\.inference\.parallelism"):
+        up({"inference": {"parallelism": {"pipeline": 1, "tensor": 12}}})
+
+
+def test_missing_kubeconfig_file_stops_an_update_and_not_a_preview(up: Any, capsys: Any) -> None:
+    changes = {"cluster": {"kubeconfigFile": "~/none"}}
+    with pytest.raises(pulumi.RunError, match=r"there is no file (?s:.)*/none"):
+        up(changes)
+    recorder = up(changes, preview=True)
+    assert not recorder.reads, "without a cluster there is nobody to ask for the API"
+    assert "LeaderWorkerSet" in recorder.kinds()
