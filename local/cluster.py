@@ -1,0 +1,326 @@
+"""The embedded cluster: a real etcd, API server, controller manager, scheduler and LeaderWorkerSet controller on the
+loopback interface, with kwok in the place of machines.
+
+What is real: admission, validation, storage, scheduling, binding, garbage collection, group restarts. What is not: no
+container is ever started; kwok sets pods to Running and Ready.
+"""
+
+import base64
+import contextlib
+import fcntl
+import json
+import shutil
+import socket
+import ssl
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+from urllib.request import HTTPSHandler, Request, build_opener
+
+import yaml
+
+from local import tools
+from local.certificates import Certificates
+from local.processes import Process, wait_until
+
+CONTEXT = "deepseek-local"
+START_SECONDS = 90
+"""Time for one part to become ready; it takes a few seconds unless the machine is very busy."""
+
+PORTS = ("etcd", "etcd-peer", "apiserver", "controller-manager", "scheduler", "kwok", "lws-webhook", "lws-health")
+
+KWOK_STAGES = (
+    "node/fast/node-initialize.yaml",
+    "node/heartbeat-with-lease/node-heartbeat-with-lease.yaml",
+    "pod/fast/pod-ready.yaml",
+    "pod/fast/pod-complete.yaml",
+    "pod/fast/pod-delete.yaml",
+)
+
+POD_WEBHOOKS = ("mpod.kb.io", "vpod.kb.io")
+POD_WEBHOOK_SELECTOR = {"matchExpressions": [{"key": "leaderworkerset.sigs.k8s.io/name", "operator": "Exists"}]}
+"""As LWS's kustomize patches have it: pods of other owners are not sent to the controller."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProcessStatus:
+    """One process; ``memory_mib`` is its resident memory, 0 if it does not run."""
+
+    name: str
+    running: bool
+    memory_mib: int
+    log: Path
+
+
+class Cluster:
+    """The cluster whose state is in ``folder``; every method may be called at any time, by any process."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder.resolve()
+        self.kubeconfig = self.folder / "kubeconfig"
+        self._certificates = Certificates(self.folder / "certificates")
+
+    def start(self) -> None:
+        """Starts what does not run and waits until all of it is ready. Data of an earlier run are kept."""
+        binaries = tools.build_all(tools.CLUSTER_TOOLS)
+        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with self._locked():
+            self._certificates.ensure()
+            ports = self._ports()
+            self._write_configuration(ports)
+            etcd, apiserver, *others, lws = self._processes(ports, binaries)
+            etcd.start()
+            apiserver.start()
+            wait_until("the API server is ready", self._api_is_ready, seconds=START_SECONDS, process=apiserver)
+            for process in others:
+                process.start()
+            self._install_lws(ports)
+            lws.start()
+            port = ports["lws-webhook"]
+            wait_until("its webhooks answer", lambda: _listens(port), seconds=START_SECONDS, process=lws)
+            wait_until(
+                "the default service account exists",
+                lambda: self._exists("/api/v1/namespaces/default/serviceaccounts/default"),
+                seconds=START_SECONDS,
+                process=next(p for p in others if p.name == "kube-controller-manager"),
+            )
+
+    def stop(self, *, delete: bool = False) -> None:
+        """Ends all processes; ``delete`` also removes the data, the certificates and the kubeconfig."""
+        if not self.folder.exists():
+            return
+        with self._locked():
+            for process in reversed(self._known_processes()):
+                process.stop()
+        if delete:
+            shutil.rmtree(self.folder)
+
+    def status(self) -> list[ProcessStatus]:
+        """Each process of the cluster, in the order of start; empty if it was never started."""
+        found = []
+        for process in self._known_processes():
+            running = process.running()
+            memory = running.memory_info().rss // 2**20 if running else 0
+            found.append(
+                ProcessStatus(name=process.name, running=running is not None, memory_mib=memory, log=process.log)
+            )
+        return found
+
+    def _known_processes(self) -> list[Process]:
+        if not (self.folder / "ports.json").exists():
+            return []
+        return self._processes(self._saved_ports(), dict.fromkeys(tools.CLUSTER_TOOLS, Path("/")))
+
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[None]:
+        with (self.folder / "lock").open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+
+    def _saved_ports(self) -> dict[str, int]:
+        saved: dict[str, int] = json.loads((self.folder / "ports.json").read_text(encoding="utf-8"))
+        return saved
+
+    def _ports(self) -> dict[str, int]:
+        """Free ports, the same ones at each start, so that a kubeconfig stays valid."""
+        with contextlib.suppress(FileNotFoundError, ValueError):
+            saved = self._saved_ports()
+            ours = any(status.running for status in self.status())
+            if saved.keys() == set(PORTS) and (ours or not any(_listens(port) for port in saved.values())):
+                return saved
+        with contextlib.ExitStack() as stack:
+            # All are held open at once, or the same one could be given out twice.
+            sockets = {name: stack.enter_context(socket.socket()) for name in PORTS}
+            for held in sockets.values():
+                held.bind(("127.0.0.1", 0))
+            ports = {name: held.getsockname()[1] for name, held in sockets.items()}
+        (self.folder / "ports.json").write_text(json.dumps(ports), encoding="utf-8")
+        return ports
+
+    def _write_configuration(self, ports: Mapping[str, int]) -> None:
+        for client in ("admin", "controller-manager", "scheduler", "kwok", "lws"):
+            path = self.kubeconfig if client == "admin" else self.folder / f"{client}.kubeconfig"
+            path.touch(mode=0o600)
+            path.write_text(yaml.safe_dump(self._kubeconfig(client, ports["apiserver"])), encoding="utf-8")
+        stages = tools.assets("kwok") / "kustomize" / "stage"
+        texts = [(stages / name).read_text(encoding="utf-8") for name in KWOK_STAGES]
+        (self.folder / "kwok.yaml").write_text("\n---\n".join(texts), encoding="utf-8")
+        webhook_certificates = self.folder / "lws-webhook"
+        webhook_certificates.mkdir(exist_ok=True, mode=0o700)
+        server = self._certificates.server
+        shutil.copyfile(server.certificate, webhook_certificates / "tls.crt")
+        key = webhook_certificates / "tls.key"
+        key.touch(mode=0o600)
+        shutil.copyfile(server.key, key)
+        lws = {
+            "apiVersion": "config.lws.x-k8s.io/v1alpha1",
+            "kind": "Configuration",
+            "leaderElection": {"leaderElect": False},
+            # Its own management waits for a Secret to be mounted, which happens only in a cluster.
+            "internalCertManagement": {"enable": False},
+            "webhook": {"host": "127.0.0.1", "port": ports["lws-webhook"], "certDir": str(webhook_certificates)},
+            "metrics": {"bindAddress": "0"},
+            "health": {"healthProbeBindAddress": f"127.0.0.1:{ports['lws-health']}"},
+        }
+        (self.folder / "lws.yaml").write_text(yaml.safe_dump(lws), encoding="utf-8")
+
+    def _kubeconfig(self, client: str, port: int) -> dict[str, Any]:
+        pair = self._certificates.pair(client)
+        user = {"client-certificate-data": _base64(pair.certificate), "client-key-data": _base64(pair.key)}
+        cluster = {
+            "server": f"https://127.0.0.1:{port}",
+            "certificate-authority-data": _base64(self._certificates.authority.certificate),
+        }
+        return {
+            "apiVersion": "v1",
+            "kind": "Config",
+            "current-context": CONTEXT,
+            "clusters": [{"name": CONTEXT, "cluster": cluster}],
+            "users": [{"name": client, "user": user}],
+            "contexts": [{"name": CONTEXT, "context": {"cluster": CONTEXT, "user": client}}],
+        }
+
+    def _processes(self, ports: Mapping[str, int], binaries: Mapping[str, Path]) -> list[Process]:
+        """In the order of start."""
+        certificates = self._certificates
+        server, authority = certificates.server, certificates.authority.certificate
+        etcd_client = certificates.pair("apiserver-etcd")
+        etcd_url = f"https://127.0.0.1:{ports['etcd']}"
+        peer_url = f"http://127.0.0.1:{ports['etcd-peer']}"
+        arguments: dict[str, list[str]] = {
+            "etcd": [
+                f"--data-dir={self.folder / 'etcd'}",
+                f"--listen-client-urls={etcd_url}",
+                f"--advertise-client-urls={etcd_url}",
+                f"--listen-peer-urls={peer_url}",
+                f"--initial-advertise-peer-urls={peer_url}",
+                f"--initial-cluster=default={peer_url}",
+                f"--cert-file={server.certificate}",
+                f"--key-file={server.key}",
+                "--client-cert-auth",
+                f"--trusted-ca-file={authority}",
+                # Nothing here is worth the wait for a disk.
+                "--unsafe-no-fsync",
+                "--log-level=warn",
+            ],
+            "kube-apiserver": [
+                f"--etcd-servers={etcd_url}",
+                f"--etcd-cafile={authority}",
+                f"--etcd-certfile={etcd_client.certificate}",
+                f"--etcd-keyfile={etcd_client.key}",
+                "--bind-address=127.0.0.1",
+                f"--secure-port={ports['apiserver']}",
+                # The built-in Service "kubernetes" may not have a loopback endpoint.
+                "--endpoint-reconciler-type=none",
+                f"--tls-cert-file={server.certificate}",
+                f"--tls-private-key-file={server.key}",
+                f"--client-ca-file={authority}",
+                "--anonymous-auth=false",
+                "--authorization-mode=RBAC",
+                "--service-cluster-ip-range=10.96.0.0/16",
+                "--service-account-issuer=https://kubernetes.default.svc",
+                f"--service-account-key-file={certificates.service_account_key}",
+                f"--service-account-signing-key-file={certificates.service_account_key}",
+            ],
+            "kube-controller-manager": [
+                f"--kubeconfig={self.folder / 'controller-manager.kubeconfig'}",
+                "--bind-address=127.0.0.1",
+                f"--secure-port={ports['controller-manager']}",
+                "--leader-elect=false",
+                "--use-service-account-credentials=true",
+                f"--service-account-private-key-file={certificates.service_account_key}",
+                f"--root-ca-file={authority}",
+            ],
+            "kube-scheduler": [
+                f"--kubeconfig={self.folder / 'scheduler.kubeconfig'}",
+                "--bind-address=127.0.0.1",
+                f"--secure-port={ports['scheduler']}",
+                "--leader-elect=false",
+            ],
+            "kwok": [
+                f"--kubeconfig={self.folder / 'kwok.kubeconfig'}",
+                f"--config={self.folder / 'kwok.yaml'}",
+                "--manage-nodes-with-annotation-selector=kwok.x-k8s.io/node=fake",
+                f"--server-address=127.0.0.1:{ports['kwok']}",
+                "--node-lease-duration-seconds=40",
+            ],
+            "lws": [
+                f"--config={self.folder / 'lws.yaml'}",
+                f"--kubeconfig={self.folder / 'lws.kubeconfig'}",
+            ],
+        }
+        return [
+            Process(name=name, command=[str(binaries[name]), *options], folder=self.folder)
+            for name, options in arguments.items()
+        ]
+
+    def _install_lws(self, ports: Mapping[str, int]) -> None:
+        """The controller's API and webhooks, as its own manifests have them, but for the address."""
+        assets = tools.assets("lws") / "config"
+        for path in sorted((assets / "crd" / "bases").glob("*.yaml")):
+            definition = yaml.safe_load(path.read_text(encoding="utf-8"))
+            name = definition["metadata"]["name"]
+            url = f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{name}"
+            self._apply(url, definition)
+            apiserver = self._known_processes()[1]
+            wait_until(f"{name} is served", partial(self._established, url), seconds=30, process=apiserver)
+        authority = _base64(self._certificates.authority.certificate)
+        for manifest in yaml.safe_load_all((assets / "webhook" / "manifests.yaml").read_text(encoding="utf-8")):
+            if not manifest:
+                continue
+            manifest["metadata"]["name"] = f"lws-{manifest['metadata']['name']}"
+            for webhook in manifest["webhooks"]:
+                path_ = webhook["clientConfig"]["service"]["path"]
+                url = f"https://127.0.0.1:{ports['lws-webhook']}{path_}"
+                webhook["clientConfig"] = {"url": url, "caBundle": authority}
+                if webhook["name"] in POD_WEBHOOKS:
+                    webhook["objectSelector"] = POD_WEBHOOK_SELECTOR
+            plural = f"{manifest['kind'].lower()}s"
+            self._apply(f"/apis/admissionregistration.k8s.io/v1/{plural}/{manifest['metadata']['name']}", manifest)
+
+    def _request(self, method: str, path: str, body: object = None) -> Any:
+        pair = self._certificates.pair("admin")
+        context = ssl.create_default_context(cafile=str(self._certificates.authority.certificate))
+        context.load_cert_chain(pair.certificate, pair.key)
+        request = Request(  # noqa: S310 - always https, to the loopback interface
+            f"https://127.0.0.1:{self._saved_ports()['apiserver']}{path}",
+            method=method,
+            data=json.dumps(body).encode() if body is not None else None,
+            headers={"Content-Type": "application/apply-patch+yaml"},
+        )
+        with build_opener(HTTPSHandler(context=context)).open(request, timeout=10) as response:
+            return response.read()
+
+    def _apply(self, path: str, body: object) -> None:
+        self._request("PATCH", f"{path}?fieldManager=deepseek-local&force=true", body)
+
+    def _exists(self, path: str) -> bool:
+        # Refused, reset, 401 before the certificates are read, 404: all the same, not yet there.
+        with contextlib.suppress(OSError):
+            self._request("GET", path)
+            return True
+        return False
+
+    def _api_is_ready(self) -> bool:
+        return self._exists("/readyz")
+
+    def _established(self, path: str) -> bool:
+        conditions = json.loads(self._request("GET", path)).get("status", {}).get("conditions") or []
+        return any(c["type"] == "Established" and c["status"] == "True" for c in conditions)
+
+
+def memory_mib(statuses: Sequence[ProcessStatus]) -> int:
+    """Resident memory of all processes together, in MiB."""
+    return sum(status.memory_mib for status in statuses)
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.settimeout(1)
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def _base64(path: Path) -> str:
+    return base64.b64encode(path.read_bytes()).decode()

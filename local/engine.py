@@ -1,0 +1,186 @@
+"""The environment in which ``pulumi`` runs for this project: its plugins, its state and its passphrase.
+
+On a machine with Pulumi's own plugins this sets only defaults. Where one of them is absent, the stand-in for it in
+``local/plugins`` goes first on the PATH. Order in which the CLI looks: PATH, beside its own binary (language hosts),
+``$PULUMI_HOME/plugins``; see ``getPluginInfoAndPath`` in
+https://github.com/pulumi/pulumi/blob/v3.255.0/sdk/go/common/workspace/plugins.go
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shlex
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+_STAND_INS = Path(__file__).resolve().parent / "plugins"
+
+LOCAL_PASSPHRASE = "local"  # noqa: S105 -- see _passphrase
+"""The passphrase of every stack named ``local*``."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plugin:
+    """One plugin of the CLI, and which implementation of it is used.
+
+    :param source: for people: the implementation.
+    :param stand_in: the folder of the stand-in, if that is used.
+    """
+
+    name: str
+    source: str
+    stand_in: Path | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineEnvironment:
+    """What to set before ``pulumi`` is run.
+
+    :param variables: environment variables, PATH among them.
+    :param path_entries: the folders that were put first on that PATH.
+    """
+
+    variables: Mapping[str, str]
+    path_entries: tuple[Path, ...]
+    plugins: tuple[Plugin, ...]
+
+    @property
+    def stand_ins(self) -> tuple[str, ...]:
+        """The names of the plugins for which stand-ins are used."""
+        return tuple(plugin.name for plugin in self.plugins if plugin.stand_in)
+
+    def describe(self) -> str:
+        """Name every plugin and its implementation, in one line."""
+        return "plugins: " + ", ".join(f"{plugin.name} {plugin.source}" for plugin in self.plugins)
+
+    def shell(self) -> str:
+        """Give POSIX shell commands that set the variables."""
+        return "".join(f"export {name}={shlex.quote(value)}\n" for name, value in self.variables.items())
+
+
+def engine_environment(
+    root: Path, stack: str, *, pulumi: Path, emulated_cloud: bool, environ: Mapping[str, str]
+) -> EngineEnvironment:
+    """Work out the environment for `stack`; create the state folder and the passphrase if they are needed.
+
+    Settings that `environ` has for the backend, the passphrase and the update check are kept.
+
+    :param root: the project's folder; state is kept in ``.state`` inside it.
+    :param stack: the stack's name, which may be qualified (``organization/project/stack``).
+    :param pulumi: the ``pulumi`` binary.
+    :param emulated_cloud: whether the stack's cloud is simulated on this machine. It then always gets the stand-in
+        for the alicloud plugin: the official one would look for the real cloud.
+    """
+    plugins = (
+        _language_host(pulumi, environ),
+        _provider("kubernetes", environ),
+        _provider("alicloud", environ) if not emulated_cloud else _simulated_cloud(),
+    )
+    folders = tuple(plugin.stand_in for plugin in plugins if plugin.stand_in)
+    beside = () if _first_on_path("pulumi", environ) == pulumi else (pulumi.parent,)
+    entries = (*folders, *beside)
+    variables = {
+        "PATH": os.pathsep.join([*map(os.fspath, entries), *_path(environ)]),
+        "PULUMI_SKIP_UPDATE_CHECK": environ.get("PULUMI_SKIP_UPDATE_CHECK", "true"),
+        **_backend(root, environ),
+        **_passphrase(root, stack.rpartition("/")[2], environ),
+    }
+    if folders:
+        # What the CLI would download is what the stand-ins are here for; and it must find them on the PATH.
+        variables["PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION"] = "true"
+        variables["PULUMI_IGNORE_AMBIENT_PLUGINS"] = "false"
+    return EngineEnvironment(variables=variables, path_entries=entries, plugins=plugins)
+
+
+def _language_host(pulumi: Path, environ: Mapping[str, str]) -> Plugin:
+    name = "language-python"
+    executable = f"pulumi-{name}"
+    if _is_executable(pulumi.resolve().parent / executable) or _ambient(executable, environ):
+        return Plugin(name=name, source="official")
+    return Plugin(name=name, source="stand-in", stand_in=_STAND_INS / "language_python")
+
+
+def _provider(name: str, environ: Mapping[str, str]) -> Plugin:
+    executable = f"pulumi-resource-{name}"
+    if _ambient(executable, environ):
+        return Plugin(name=name, source="from the PATH")
+    # The version that the Python package was made for is the one that the CLI looks for.
+    needed = version(f"pulumi-{name}")
+    installed = _plugin_cache(environ) / f"resource-{name}-v{needed}"
+    # The CLI marks an unfinished download by a file of this name.
+    unfinished = installed.with_name(f"{installed.name}.partial")
+    if _is_executable(installed / executable) and not unfinished.exists():
+        return Plugin(name=name, source=f"official v{needed}")
+    source = "stand-in (previews only)" if name == "alicloud" else "stand-in"
+    return Plugin(name=name, source=source, stand_in=_STAND_INS / name)
+
+
+def _simulated_cloud() -> Plugin:
+    return Plugin(name="alicloud", source="stand-in (simulated cloud)", stand_in=_STAND_INS / "alicloud")
+
+
+def _plugin_cache(environ: Mapping[str, str]) -> Path:
+    home = environ.get("PULUMI_HOME")
+    return (Path(home) if home else Path(environ.get("HOME", "/"), ".pulumi")) / "plugins"
+
+
+def _ambient(executable: str, environ: Mapping[str, str]) -> bool:
+    ignored = environ.get("PULUMI_IGNORE_AMBIENT_PLUGINS", "").lower() in ("1", "true")
+    return not ignored and _first_on_path(executable, environ) is not None
+
+
+def _first_on_path(executable: str, environ: Mapping[str, str]) -> Path | None:
+    found = (Path(folder, executable) for folder in _path(environ))
+    return next((file for file in found if _is_executable(file)), None)
+
+
+def _path(environ: Mapping[str, str]) -> Iterator[str]:
+    """Yield the folders on the PATH except those of stand-ins, which an earlier call may have put there."""
+    for folder in environ.get("PATH", os.defpath).split(os.pathsep):
+        if folder and Path(folder).resolve().parent != _STAND_INS:
+            yield folder
+
+
+def _is_executable(file: Path) -> bool:
+    return file.is_file() and os.access(file, os.X_OK)
+
+
+def _backend(root: Path, environ: Mapping[str, str]) -> dict[str, str]:
+    if environ.get("PULUMI_BACKEND_URL"):
+        return {}
+    folder = _state(root) / "pulumi"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    return {"PULUMI_BACKEND_URL": folder.as_uri()}
+
+
+def _passphrase(root: Path, stack: str, environ: Mapping[str, str]) -> dict[str, str]:
+    if stack.startswith("local"):
+        # Fixed, because the salt that belongs to it is committed in Pulumi.local.yaml. It keeps nothing secret:
+        # such a stack knows only a cluster on the loopback interface.
+        return {"PULUMI_CONFIG_PASSPHRASE": LOCAL_PASSPHRASE}
+    if "PULUMI_CONFIG_PASSPHRASE" in environ or environ.get("PULUMI_CONFIG_PASSPHRASE_FILE"):
+        return {}
+    file = _state(root) / "passphrase"
+    if not file.exists():
+        # Linked into place, so that of two first runs at once both see the same whole file.
+        draft = file.with_name(f"passphrase.{secrets.token_hex(8)}")
+        with open(
+            draft, "x", opener=lambda path, flags: os.open(path, flags, 0o600), encoding="ascii"
+        ) as new:
+            new.write(secrets.token_urlsafe(32))
+        try:
+            os.link(draft, file)
+        except FileExistsError:
+            pass
+        finally:
+            draft.unlink()
+    return {"PULUMI_CONFIG_PASSPHRASE_FILE": os.fspath(file)}
+
+
+def _state(root: Path) -> Path:
+    folder = root.absolute() / ".state"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    return folder

@@ -1,0 +1,103 @@
+"""Long-running processes that outlive the command which started them."""
+
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+
+STOP_SECONDS = 10
+"""Time to end after SIGTERM, before SIGKILL."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Process:
+    """A program with its arguments; its pid file and its log are in ``folder``."""
+
+    name: str
+    command: Sequence[str]
+    folder: Path
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def log(self) -> Path:
+        """Output of the current run; the previous run's has the ending ``.log.1``."""
+        return self.folder / "logs" / f"{self.name}.log"
+
+    @property
+    def _pid_file(self) -> Path:
+        return self.folder / "pids" / f"{self.name}.json"
+
+    def running(self) -> psutil.Process | None:
+        """The process, if it runs. Its start time is compared too, so a pid that was given out again is not it."""
+        try:
+            saved = json.loads(self._pid_file.read_text(encoding="utf-8"))
+            process = psutil.Process(saved["pid"])
+            alive = process.create_time() == saved["started"] and process.status() != psutil.STATUS_ZOMBIE
+        except (FileNotFoundError, ValueError, psutil.NoSuchProcess):
+            return None
+        return process if alive else None
+
+    def start(self) -> None:
+        """Starts it, in a session of its own, so that Ctrl-C in the terminal does not reach it."""
+        if self.running():
+            return
+        for path in (self.log, self._pid_file):
+            path.parent.mkdir(parents=True, exist_ok=True)
+        if self.log.exists():
+            self.log.replace(self.log.with_suffix(".log.1"))
+        with self.log.open("wb") as log:
+            started = subprocess.Popen(  # noqa: S603
+                list(self.command),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env={**os.environ, **self.environment},
+                cwd=self.folder,
+                start_new_session=True,
+            )
+        process = psutil.Process(started.pid)
+        self._pid_file.write_text(json.dumps({"pid": process.pid, "started": process.create_time()}), encoding="utf-8")
+
+    def stop(self) -> None:
+        """Ends it; does nothing if it does not run."""
+        process = self.running()
+        if process is not None:
+            process.send_signal(signal.SIGTERM)
+            try:
+                process.wait(STOP_SECONDS)
+            except psutil.TimeoutExpired:
+                process.kill()
+                process.wait(STOP_SECONDS)
+        self._pid_file.unlink(missing_ok=True)
+
+    def log_tail(self, lines: int = 8) -> str:
+        """The end of the log."""
+        if not self.log.exists():
+            return ""
+        return "\n".join(self.log.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:])
+
+
+def wait_until(what: str, condition: Callable[[], bool], *, seconds: float, process: Process) -> None:
+    """Polls ``condition`` until it holds; raises ProcessError with the log's end if it does not in time, or if
+    ``process`` has ended meanwhile."""
+    deadline = time.monotonic() + seconds
+    while True:
+        if condition():
+            return
+        ended = process.running() is None
+        if ended or time.monotonic() > deadline:
+            why = "it ended" if ended else f"not within {seconds:.0f} s"
+            raise ProcessError(
+                f"{process.name}: waiting until {what}: {why}.\nEnd of its log, {process.log}:\n{process.log_tail()}"
+            )
+        time.sleep(0.1)
+
+
+class ProcessError(Exception):
+    """A process of the cluster did not come up; the text names its log."""

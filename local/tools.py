@@ -1,0 +1,264 @@
+"""Builds the binaries of the embedded cluster and the ``pulumi`` CLI from published Go modules, once.
+
+Each folder under ``local/tools`` is a Go module that pins one project; a binary is kept in a cache under a key made of
+the module's files and the flags, so a changed pin builds anew and an unchanged one never does.
+"""
+
+import fcntl
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+MODULES = Path(__file__).resolve().parent / "tools"
+GO_VERSION = (1, 26)
+GO_NEEDED = f"Go {GO_VERSION[0]}.{GO_VERSION[1]} or newer is needed to build the embedded cluster: https://go.dev/dl"
+
+Report = Callable[[str], None]
+
+
+class ToolError(Exception):
+    """A binary cannot be had; the text says why and what to do."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tool:
+    """One binary.
+
+    :param module: the folder under ``local/tools``; its go.mod pins ``requirement``.
+    :param package: the Go package to build.
+    :param version_variable: the linker variable that holds the version, if it is not known without.
+    :param assets: folders of the required Go module that are kept beside the binary.
+    :param minutes: a first build's length on 2 cores, for the progress line.
+    """
+
+    name: str
+    module: str
+    requirement: str
+    package: str
+    version_variable: str | None = None
+    assets: tuple[str, ...] = ()
+    minutes: float
+
+    @property
+    def version(self) -> str:
+        """The pinned version, such as ``v1.36.3``."""
+        text = (MODULES / self.module / "go.mod").read_text(encoding="utf-8")
+        found = re.search(rf"^\s*(?:require )?{re.escape(self.requirement)} (v\S+)", text, re.MULTILINE)
+        if found is None:
+            raise ToolError(f"local/tools/{self.module}/go.mod does not require {self.requirement}")
+        return found.group(1)
+
+
+def _kubernetes(name: str, minutes: float) -> Tool:
+    return Tool(
+        name=name,
+        module="kubernetes",
+        requirement="k8s.io/kubernetes",
+        package=f"k8s.io/kubernetes/cmd/{name}",
+        version_variable="k8s.io/component-base/version.gitVersion",
+        minutes=minutes,
+    )
+
+
+TOOLS: Mapping[str, Tool] = {
+    tool.name: tool
+    for tool in (
+        Tool(
+            name="pulumi",
+            module="pulumi",
+            requirement="github.com/pulumi/pulumi/pkg/v3",
+            package="github.com/pulumi/pulumi/pkg/v3/cmd/pulumi",
+            version_variable="github.com/pulumi/pulumi/sdk/v3/go/common/version.Version",
+            minutes=3,
+        ),
+        Tool(
+            name="etcd",
+            module="etcd",
+            requirement="go.etcd.io/etcd/server/v3",
+            package="go.etcd.io/etcd/server/v3",
+            minutes=0.5,
+        ),
+        _kubernetes("kube-apiserver", 3),
+        _kubernetes("kube-controller-manager", 1),
+        _kubernetes("kube-scheduler", 0.2),
+        Tool(
+            name="kwok",
+            module="kwok",
+            requirement="sigs.k8s.io/kwok",
+            package="sigs.k8s.io/kwok/cmd/kwok",
+            assets=("kustomize/stage",),
+            minutes=1,
+        ),
+        Tool(
+            name="lws",
+            module="lws",
+            requirement="sigs.k8s.io/lws",
+            package="sigs.k8s.io/lws/cmd",
+            assets=("config/crd/bases", "config/webhook"),
+            minutes=1.2,
+        ),
+    )
+}
+
+CLUSTER_TOOLS = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kwok", "lws")
+
+
+def cache_directory() -> Path:
+    """Where binaries are kept: ``$DEEPSEEK_CACHE``, or ``deepseek`` in the user's cache folder."""
+    chosen = os.environ.get("DEEPSEEK_CACHE")
+    if chosen:
+        return Path(chosen)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "deepseek"
+
+
+def tool(name: str, report: Report | None = None) -> Path:
+    """The binary ``name``: the machine's own ``pulumi`` if it fits, else one of the cache, built now if it must be."""
+    return build_all([name], report)[name]
+
+
+def assets(name: str) -> Path:
+    """The folder with the kept files of ``name``'s Go module; the binary is built if it is not there."""
+    return tool(name).parent / "assets"
+
+
+def build_all(names: Sequence[str], report: Report | None = None) -> dict[str, Path]:
+    """The binaries by name; ``report`` gets one line per build."""
+    say = report or (lambda line: print(line, file=sys.stderr, flush=True))
+    found: dict[str, Path] = {}
+    missing = []
+    for name in names:
+        path = _own_pulumi() if name == "pulumi" else None
+        path = path or _cached(TOOLS[name])
+        if path.is_file():
+            found[name] = path
+        else:
+            missing.append(TOOLS[name])
+    for number, wanted in enumerate(missing, start=1):
+        found[wanted.name] = _build(wanted, f"[{number}/{len(missing)}]", say)
+    return found
+
+
+def _own_pulumi() -> Path | None:
+    """A ``pulumi`` of the machine that is as new as the pinned one and of the same major version."""
+    path = shutil.which("pulumi")
+    if path is None or cache_directory().resolve() in Path(path).resolve().parents:
+        return None
+    printed = subprocess.run([path, "version"], capture_output=True, text=True, check=False).stdout  # noqa: S603
+    own, pinned = _numbers(printed), _numbers(TOOLS["pulumi"].version)
+    return Path(path) if own >= pinned and own[:1] == pinned[:1] else None
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    found = re.match(r"v?(\d+)\.(\d+)\.(\d+)", version.strip())
+    return tuple(map(int, found.groups())) if found else ()
+
+
+def _flags(wanted: Tool) -> list[str]:
+    stamp = f" -X {wanted.version_variable}={wanted.version}" if wanted.version_variable else ""
+    return ["-trimpath", "-buildvcs=false", "-ldflags", f"-s -w{stamp}"]
+
+
+def _cached(wanted: Tool) -> Path:
+    key = hashlib.sha256()
+    for name in ("go.mod", "go.sum"):
+        key.update((MODULES / wanted.module / name).read_bytes())
+    key.update(repr((_flags(wanted), wanted.package, wanted.assets, os.uname().machine, sys.platform)).encode())
+    return cache_directory() / "tools" / f"{wanted.name}-{key.hexdigest()[:12]}" / wanted.name
+
+
+def _build(wanted: Tool, position: str, say: Report) -> Path:
+    target = _cached(wanted)
+    folder = target.parent
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with _locked(folder.with_suffix(".lock")):
+        if target.is_file():
+            return target  # another process built it while this one waited
+        go = _go()
+        scratch = folder.with_suffix(f".{os.getpid()}")
+        try:
+            scratch.mkdir()
+            line = f"{position} building {wanted.name} {wanted.version} (first time only, about {wanted.minutes:g} min)"
+            start = time.monotonic()
+            with _elapsed(line, start, say):
+                _go_run(go, wanted, ["build", *_flags(wanted), "-o", str(scratch / wanted.name), wanted.package])
+                _copy_assets(go, wanted, scratch / "assets")
+            say(f"{line}: {time.monotonic() - start:.0f} s")
+            # The folder appears whole or not at all.
+            scratch.rename(folder)
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+    return target
+
+
+def _copy_assets(go: str, wanted: Tool, folder: Path) -> None:
+    if not wanted.assets:
+        return
+    module = _go_run(go, wanted, ["list", "-m", "-f", "{{.Dir}}", wanted.requirement]).strip()
+    for name in wanted.assets:
+        # Files of the module cache are read-only; copies must be removable.
+        shutil.copytree(Path(module) / name, folder / name, copy_function=shutil.copyfile)
+    for path in (folder, *folder.rglob("*")):
+        path.chmod(0o755 if path.is_dir() else 0o644)
+
+
+def _go_run(go: str, wanted: Tool, arguments: Sequence[str]) -> str:
+    environment = {**os.environ, "GOFLAGS": "", "GOWORK": "off", "CGO_ENABLED": os.environ.get("CGO_ENABLED", "1")}
+    done = subprocess.run(  # noqa: S603
+        [go, *arguments], cwd=MODULES / wanted.module, env=environment, capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        raise ToolError(
+            f"go {arguments[0]} of {wanted.package} failed in local/tools/{wanted.module}:\n{done.stderr.strip()[-2000:]}\n"
+            "If a download failed, check that the Go module proxy is reached (go env GOPROXY) and run the command again."
+        )
+    return done.stdout
+
+
+def _go() -> str:
+    go = shutil.which("go")
+    if go is None:
+        raise ToolError(f"{GO_NEEDED} (no go is on the PATH)")
+    printed = subprocess.run([go, "env", "GOVERSION"], capture_output=True, text=True, check=False).stdout  # noqa: S603
+    found = re.match(r"go(\d+)\.(\d+)", printed)
+    if found is None or tuple(map(int, found.groups())) < GO_VERSION:
+        raise ToolError(f"{GO_NEEDED} ({go} is {printed.strip() or 'not a working Go'})")
+    return go
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+@contextmanager
+def _elapsed(line: str, start: float, say: Report) -> Iterator[None]:
+    """Counts the seconds in place on a terminal; elsewhere one line says that the build has begun."""
+    if not sys.stderr.isatty():
+        say(f"{line} …")
+        yield
+        return
+    done = threading.Event()
+
+    def count() -> None:
+        while not done.wait(1):
+            print(f"\r{line} … {time.monotonic() - start:.0f} s", end="", file=sys.stderr, flush=True)
+
+    thread = threading.Thread(target=count, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+        print("\r\033[K", end="", file=sys.stderr, flush=True)

@@ -1,0 +1,172 @@
+"""The environment for ``pulumi``: which plugins, whose state, which passphrase."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import stat
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+
+from local.engine import EngineEnvironment, engine_environment
+
+PLUGINS = Path(__file__).resolve().parents[2] / "local" / "plugins"
+KUBERNETES = f"resource-kubernetes-v{version('pulumi-kubernetes')}"
+ALICLOUD = f"resource-alicloud-v{version('pulumi-alicloud')}"
+
+
+def executable(file: Path) -> Path:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.touch(mode=0o755)
+    return file
+
+
+@pytest.fixture
+def pulumi(tmp_path: Path) -> Path:
+    return executable(tmp_path / "bin" / "pulumi")
+
+
+@pytest.fixture
+def compute(tmp_path: Path, pulumi: Path) -> Callable[..., EngineEnvironment]:
+    root = tmp_path / "project"
+    root.mkdir()
+
+    def compute(stack: str = "dev", *, emulated_cloud: bool = False, **environ: str) -> EngineEnvironment:
+        environ = {"PATH": "/nowhere", "HOME": str(tmp_path / "home")} | environ
+        return engine_environment(root, stack, pulumi=pulumi, emulated_cloud=emulated_cloud, environ=environ)
+
+    return compute
+
+
+@pytest.fixture
+def official(tmp_path: Path, pulumi: Path) -> None:
+    """All three plugins as the official installer and ``pulumi plugin install`` lay them out."""
+    executable(pulumi.with_name("pulumi-language-python"))
+    cache = tmp_path / "home" / ".pulumi" / "plugins"
+    executable(cache / KUBERNETES / "pulumi-resource-kubernetes")
+    executable(cache / ALICLOUD / "pulumi-resource-alicloud")
+
+
+def test_stand_ins_take_the_place_of_absent_plugins(
+    compute: Callable[..., EngineEnvironment], pulumi: Path
+) -> None:
+    environment = compute()
+    assert environment.stand_ins == ("language-python", "kubernetes", "alicloud")
+    folders = [PLUGINS / "language_python", PLUGINS / "kubernetes", PLUGINS / "alicloud"]
+    assert environment.path_entries == (*folders, pulumi.parent)
+    assert environment.variables["PATH"] == ":".join(map(str, [*folders, pulumi.parent, "/nowhere"]))
+    assert environment.variables["PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION"] == "true"
+    assert environment.describe() == (
+        "plugins: language-python stand-in, kubernetes stand-in, alicloud stand-in (previews only)"
+    )
+
+
+@pytest.mark.usefixtures("official")
+def test_official_plugins_win(compute: Callable[..., EngineEnvironment], pulumi: Path) -> None:
+    environment = compute()
+    assert environment.stand_ins == ()
+    assert environment.path_entries == (pulumi.parent,)
+    assert "PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION" not in environment.variables
+    kubernetes, alicloud = version("pulumi-kubernetes"), version("pulumi-alicloud")
+    assert environment.describe() == (
+        f"plugins: language-python official, kubernetes official v{kubernetes}, alicloud official v{alicloud}"
+    )
+
+
+@pytest.mark.usefixtures("official")
+def test_a_simulated_cloud_never_gets_the_official_alicloud_plugin(
+    compute: Callable[..., EngineEnvironment],
+) -> None:
+    environment = compute(emulated_cloud=True)
+    assert environment.stand_ins == ("alicloud",)
+    assert environment.variables["PATH"].startswith(f"{PLUGINS / 'alicloud'}:")
+    assert environment.describe().endswith(", alicloud stand-in (simulated cloud)")
+
+
+def test_another_version_or_an_unfinished_download_is_no_official_plugin(
+    compute: Callable[..., EngineEnvironment], tmp_path: Path
+) -> None:
+    cache = tmp_path / "elsewhere" / "plugins"
+    executable(cache / "resource-alicloud-v3.0.0" / "pulumi-resource-alicloud")
+    executable(cache / KUBERNETES / "pulumi-resource-kubernetes")
+    home = str(cache.parent)
+    assert compute(PULUMI_HOME=home).stand_ins == ("language-python", "alicloud")
+    (cache / f"{KUBERNETES}.partial").touch()
+    assert compute(PULUMI_HOME=home).stand_ins == ("language-python", "kubernetes", "alicloud")
+
+
+def test_plugins_on_the_path_count_unless_they_are_stand_ins(
+    compute: Callable[..., EngineEnvironment], tmp_path: Path
+) -> None:
+    ambient = tmp_path / "ambient"
+    for name in ("pulumi-language-python", "pulumi-resource-kubernetes"):
+        executable(ambient / name)
+    path = f"{PLUGINS / 'alicloud'}:{ambient}"
+    environment = compute(PATH=path)
+    assert environment.stand_ins == ("alicloud",)
+    assert environment.variables["PATH"].count(str(PLUGINS / "alicloud")) == 1
+    assert "kubernetes from the PATH" in environment.describe()
+    ignoring = compute(PATH=path, PULUMI_IGNORE_AMBIENT_PLUGINS="true")
+    assert ignoring.stand_ins == ("language-python", "kubernetes", "alicloud")
+    assert ignoring.variables["PULUMI_IGNORE_AMBIENT_PLUGINS"] == "false"
+
+
+def test_pulumi_that_the_path_finds_is_not_put_there_again(
+    compute: Callable[..., EngineEnvironment], pulumi: Path
+) -> None:
+    assert pulumi.parent not in compute(PATH=str(pulumi.parent)).path_entries
+
+
+def test_state_is_kept_in_the_project_for_its_owner_only(
+    compute: Callable[..., EngineEnvironment], tmp_path: Path
+) -> None:
+    variables = compute().variables
+    folder = tmp_path / "project" / ".state" / "pulumi"
+    assert variables["PULUMI_BACKEND_URL"] == folder.as_uri()
+    assert variables["PULUMI_SKIP_UPDATE_CHECK"] == "true"
+    assert [stat.S_IMODE(path.stat().st_mode) for path in (folder, folder.parent)] == [0o700, 0o700]
+
+
+def test_a_passphrase_is_generated_once(compute: Callable[..., EngineEnvironment], tmp_path: Path) -> None:
+    file = Path(compute().variables["PULUMI_CONFIG_PASSPHRASE_FILE"])
+    generated = file.read_text()
+    assert file == tmp_path / "project" / ".state" / "passphrase"
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert len(generated) >= 32
+    compute("prod")
+    assert file.read_text() == generated
+    assert [path.name for path in file.parent.glob("passphrase*")] == ["passphrase"]
+
+
+@pytest.mark.parametrize("stack", ["local", "local-fluid", "organization/deepseek/local"])
+def test_local_stacks_have_the_passphrase_of_their_committed_salt(
+    compute: Callable[..., EngineEnvironment], stack: str
+) -> None:
+    assert compute(stack, PULUMI_CONFIG_PASSPHRASE="mine").variables["PULUMI_CONFIG_PASSPHRASE"] == "local"
+
+
+@pytest.mark.parametrize(
+    "name", ["PULUMI_CONFIG_PASSPHRASE", "PULUMI_CONFIG_PASSPHRASE_FILE", "PULUMI_BACKEND_URL"]
+)
+def test_the_users_own_settings_are_kept(
+    compute: Callable[..., EngineEnvironment], tmp_path: Path, name: str
+) -> None:
+    variables = compute(**{name: "mine"}).variables
+    assert name not in variables
+    if name.startswith("PULUMI_CONFIG"):
+        assert "PULUMI_CONFIG_PASSPHRASE_FILE" not in variables
+        assert not (tmp_path / "project" / ".state" / "passphrase").exists()
+    else:
+        assert not (tmp_path / "project" / ".state" / "pulumi").exists()
+
+
+def test_shell_commands_are_quoted(compute: Callable[..., EngineEnvironment]) -> None:
+    path = "/with space:/and'quote"
+    environment = compute(PATH=path)
+    words = shlex.split(environment.shell())
+    assert words[::2] == ["export"] * len(environment.variables)
+    assert dict(word.split("=", 1) for word in words[1::2]) == dict(environment.variables)
+    assert environment.variables["PATH"].endswith(os.pathsep + path)
