@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import argparse
 import asyncio
-import signal
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import grpc
-from pulumi.provider.experimental.server import ProviderServicer
-from pulumi.runtime.proto import provider_pb2_grpc
 
 from local.plugins.alicloud.provider import VERSION, AlicloudStandIn, StandInError
-from local.plugins.lifeline import on_engine_gone
+from local.plugins.serving import StandInServicer, engine_address, serve
 
 Handler = Callable[[Any, grpc.aio.ServicerContext], Awaitable[Any]]
 
@@ -44,36 +40,10 @@ def _reporting(handle: Handler) -> Handler:
     return reporting
 
 
-async def serve(engine_address: str) -> None:
-    """Print the port that is served, as the engine expects, and serve."""
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop.set)
-
-    def stop_from_thread() -> None:
-        loop.call_soon_threadsafe(stop.set)
-
-    on_engine_gone(stop_from_thread)
-
-    server = grpc.aio.server(interceptors=[_ReportStandInErrors()])
-    servicer = ProviderServicer([], VERSION, AlicloudStandIn(), engine_address)
-    provider_pb2_grpc.add_ResourceProviderServicer_to_server(servicer, server)
-    port = server.add_insecure_port("127.0.0.1:0")
-    await server.start()
-    print(port, flush=True)
-
-    await stop.wait()
-    await server.stop(grace=None)
-
-
 def main() -> None:
     """Read the engine's address from the command line and serve."""
-    parser = argparse.ArgumentParser(prog="pulumi-resource-alicloud")
-    parser.add_argument("--tracing", help="accepted and ignored")
-    parser.add_argument("engine_address")
-    arguments, _ = parser.parse_known_args()
-    asyncio.run(serve(arguments.engine_address))
+    servicer = StandInServicer([], VERSION, AlicloudStandIn(), engine_address("pulumi-resource-alicloud"))
+    asyncio.run(serve(servicer, _ReportStandInErrors()))
 
 
 main()

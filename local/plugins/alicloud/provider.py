@@ -172,6 +172,8 @@ def plain(value: PropertyValue | None) -> object:
 
 
 def _resource_type(token: str) -> ResourceType:
+    # The SDK's request.type is the whole path of types in a URN, those of the parents included.
+    token = token.rpartition("$")[2]
     kind = RESOURCE_TYPES.get(token)
     if kind is None:
         raise StandInError(

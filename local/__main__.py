@@ -1,0 +1,154 @@
+"""``python -m local up|preview|destroy|status|down|reset|env``: plain ``pulumi`` with what it needs around it."""
+
+import argparse
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from local.cluster import Cluster, memory_mib
+from local.engine import EngineEnvironment, engine_environment
+from local.nodes import ensure_nodes
+from local.processes import ProcessError
+from local.stack import CLUSTER_FOLDER, LocalNeeds, StackError, local_needs
+from local.tools import ToolError, tool
+
+ROOT = Path(__file__).resolve().parent.parent
+
+STAND_INS_ONLY_PREVIEW = (
+    "{stack} is a stack of the real cloud, and stand-ins can only preview it ({names}).\n"
+    "Install the official plugins first: make plugins"
+)
+SIMULATION = (
+    "The cluster is real but for its machines: no container runs and no token is computed. The cloud is a record in "
+    "Pulumi's state."
+)
+
+
+def say(text: str) -> None:
+    """Messages go to stderr: stdout belongs to pulumi and to ``env``."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Returns the exit code, that of ``pulumi`` where it ran."""
+    parser = argparse.ArgumentParser(prog="python -m local", description=__doc__)
+    parser.add_argument("command", choices=("up", "preview", "destroy", "status", "down", "reset", "env"))
+    parser.add_argument("--stack", default="local", help="the stack, as in Pulumi.<stack>.yaml (default: local)")
+    parser.add_argument("options", nargs="*", help="more options for pulumi, after --")
+    parsed = parser.parse_args(arguments)
+    try:
+        return _run(parsed.command, parsed.stack, parsed.options)
+    except (ToolError, ProcessError, StackError) as error:
+        say(f"error: {error}")
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def _run(command: str, stack: str, options: Sequence[str]) -> int:
+    if command == "status":
+        return _status()
+    if command == "down":
+        Cluster(ROOT / CLUSTER_FOLDER).stop()
+        say("The embedded cluster is stopped; its data are kept (make reset deletes them).")
+        return 0
+    needs = local_needs(ROOT, stack)
+    pulumi = tool("pulumi", say)
+    environment = engine_environment(
+        ROOT, stack, pulumi=pulumi, emulated_cloud=needs.emulated_cloud, environ=os.environ
+    )
+    if command == "env":
+        print(environment.shell() + f"export PULUMI_STACK={stack}")
+        return 0
+    if command == "reset":
+        return _reset(stack, pulumi, environment)
+    return _pulumi(command, stack, options, pulumi, environment, needs)
+
+
+def _pulumi(
+    command: str,
+    stack: str,
+    options: Sequence[str],
+    pulumi: Path,
+    environment: EngineEnvironment,
+    needs: LocalNeeds,
+) -> int:
+    changes_something = command in ("up", "destroy")
+    if changes_something and not needs.emulated_cloud and environment.stand_ins:
+        say(STAND_INS_ONLY_PREVIEW.format(stack=stack, names=", ".join(environment.stand_ins)))
+        return 1
+    say(environment.describe())
+    if needs.embedded_cluster:
+        cluster = Cluster(ROOT / CLUSTER_FOLDER)
+        say("embedded cluster: starting" if not _is_up(cluster) else "embedded cluster: running")
+        cluster.start()
+        if needs.nodes is not None and command != "destroy":
+            ensure_nodes(cluster.kubeconfig, needs.nodes)
+        say(SIMULATION)
+    call = [str(pulumi), command, "--stack", stack]
+    if command == "destroy":
+        # What is protected (the bucket) stays, instead of stopping the rest.
+        call.append("--exclude-protected")
+    if changes_something and needs.emulated_cloud:
+        call.append("--yes")
+    _select_stack(stack, pulumi, environment)
+    return _call([*call, *options], environment)
+
+
+def _select_stack(stack: str, pulumi: Path, environment: EngineEnvironment) -> None:
+    done = subprocess.run(  # noqa: S603
+        [str(pulumi), "stack", "select", "--create", stack],
+        cwd=ROOT,
+        env={**os.environ, **environment.variables},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise StackError(f"pulumi cannot select the stack {stack}: {done.stderr.strip() or done.stdout.strip()}")
+
+
+def _call(command: Sequence[str], environment: EngineEnvironment) -> int:
+    with subprocess.Popen(command, cwd=ROOT, env={**os.environ, **environment.variables}) as process:  # noqa: S603
+        while True:
+            try:
+                return process.wait()
+            except KeyboardInterrupt:
+                continue  # the terminal has told pulumi too, which ends in its own time
+
+
+def _is_up(cluster: Cluster) -> bool:
+    found = cluster.status()
+    return bool(found) and all(process.running for process in found)
+
+
+def _status() -> int:
+    cluster = Cluster(ROOT / CLUSTER_FOLDER)
+    found = cluster.status()
+    if not found:
+        say("The embedded cluster was never started here; make up starts it.")
+        return 1
+    for process in found:
+        state = f"running, {process.memory_mib} MiB" if process.running else "not running"
+        print(f"{process.name:<24} {state:<20} {process.log.relative_to(ROOT)}")
+    print(f"{'together':<24} {memory_mib(found)} MiB")
+    print(f"kubeconfig: {cluster.kubeconfig.relative_to(ROOT)}")
+    return 0 if _is_up(cluster) else 1
+
+
+def _reset(stack: str, pulumi: Path, environment: EngineEnvironment) -> int:
+    """Forgets a stack of the embedded cluster, cluster and all."""
+    if not stack.startswith("local"):
+        say("Only local stacks can be reset; for the others: make destroy.")
+        return 1
+    Cluster(ROOT / CLUSTER_FOLDER).stop(delete=True)
+    return _call(
+        [str(pulumi), "stack", "rm", stack, "--force", "--yes", "--preserve-config"],
+        environment,
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
