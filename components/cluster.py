@@ -45,9 +45,7 @@ class Cluster(pulumi.ComponentResource):
         self.register_outputs({"namespace": self.namespace})
 
     def _create_namespace(self) -> None:
-        k8s.core.v1.Namespace(
-            "namespace", metadata={"name": self.namespace}, opts=pulumi.ResourceOptions(parent=self)
-        )
+        k8s.core.v1.Namespace("namespace", metadata={"name": self.namespace}, opts=pulumi.ResourceOptions(parent=self))
 
     def _check_leader_worker_set(self) -> None:
         definition = k8s.apiextensions.v1.CustomResourceDefinition.get(

@@ -96,8 +96,8 @@ class InferenceGroup(pulumi.ComponentResource):
 
 
 def ready_conditions(replicas: int) -> list[str]:
-    """What ``pulumi.com/waitFor`` waits for. Controllers before 0.9 report no observed generation, so a condition can be
-    stale right after an update; the count of ready groups then at least tells a scaling that is still under way."""
+    """What ``pulumi.com/waitFor`` waits for. Controllers before 0.9 report no observed generation, so a condition can
+    be stale right after an update; the count of ready groups then at least tells a scaling that is still under way."""
     conditions = ["condition=Available"]
     if replicas:
         # The field is absent at 0.
@@ -139,7 +139,7 @@ def pod_template(role: Role, args: InferenceGroupArgs) -> dict[str, Any]:
         "resources": {"limits": resources, "requests": resources},
         "volumeMounts": [
             {"name": "llm-model", "mountPath": args.mount.model_path, "readOnly": True},
-            {"name": "shm", "mountPath": "/dev/shm"},
+            {"name": "shm", "mountPath": "/dev/shm"},  # noqa: S108 - in the pod
         ],
     }
     if role == "leader":

@@ -66,7 +66,7 @@ class ModelBucket(pulumi.ComponentResource):
         if isinstance(settings, ExistingBucket):
             existing = alicloud.oss.Bucket.get("bucket", settings.name, opts=pulumi.ResourceOptions(parent=self))
             return existing.id
-        # What guards the bucket is retained with it: a bucket that lost its policy with the stack would be open to HTTP.
+        # What guards the bucket is retained with it: without its policy it would be open to plain HTTP.
         keep = pulumi.ResourceOptions(parent=self, protect=settings.retain, retain_on_delete=settings.retain)
         bucket = alicloud.oss.Bucket(
             f"{pulumi.get_project()}-{pulumi.get_stack()}-models",
@@ -135,7 +135,11 @@ class ModelBucket(pulumi.ComponentResource):
             opts=options,
         )
         attachment = alicloud.ram.RolePolicyAttachment(
-            "reader-policy", role_name=role.role_name, policy_name=policy.policy_name, policy_type="Custom", opts=options
+            "reader-policy",
+            role_name=role.role_name,
+            policy_name=policy.policy_name,
+            policy_type="Custom",
+            opts=options,
         )
         arn = pulumi.Output.all(role.arn, attachment.id).apply(lambda values: str(values[0]))
         return RoleReader(role_arn=arn, oidc_provider_arn=identity.oidc_provider_arn)

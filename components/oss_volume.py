@@ -45,7 +45,9 @@ class OssVolume(pulumi.ComponentResource):
         secret = self._secret(args)
         volume = self._volume(args, secret)
         claim = self._claim(args, volume)
-        self.mount = ModelMount(claim_name=claim.metadata["name"], model_path=model_path(args.weights.prefix), ready=claim)
+        self.mount = ModelMount(
+            claim_name=claim.metadata["name"], model_path=model_path(args.weights.prefix), ready=claim
+        )
         self.register_outputs({"claimName": self.mount.claim_name, "modelPath": self.mount.model_path})
 
     def _secret(self, args: OssVolumeArgs) -> k8s.core.v1.Secret | None:
@@ -97,9 +99,7 @@ class OssVolume(pulumi.ComponentResource):
             opts=pulumi.ResourceOptions(parent=self),
         )
 
-    def _claim(
-        self, args: OssVolumeArgs, volume: k8s.core.v1.PersistentVolume
-    ) -> k8s.core.v1.PersistentVolumeClaim:
+    def _claim(self, args: OssVolumeArgs, volume: k8s.core.v1.PersistentVolume) -> k8s.core.v1.PersistentVolumeClaim:
         return k8s.core.v1.PersistentVolumeClaim(
             CLAIM_NAME,
             metadata={"name": _claim_name(args), "namespace": args.namespace},

@@ -133,8 +133,8 @@ class CreateBucket(Settings):
     kind: Literal["create"] = "create"
 
     name: Annotated[str | None, Field(pattern=BUCKET_NAME)] = None
-    """Name of the bucket. Bucket names are unique over all accounts, so by default Pulumi appends a random suffix to the
-    stack's name."""
+    """Name of the bucket. Bucket names are unique over all accounts, so by default Pulumi appends a random suffix to
+    the stack's name."""
 
     retain: bool = True
     """Protect the bucket from deletion, and keep it and the weights when the stack is destroyed. False deletes both."""
@@ -257,8 +257,8 @@ class EngineSettings(Settings):
     """Container image with a tag or digest."""
 
     backend: Literal["ray", "mp"] = "ray"
-    """How the pods of a group form one engine: ray (images that ship Ray and a start script, such as the guide's) or mp,
-    vLLM's own multi-node backend (--nnodes, --node-rank, --headless) of images without Ray."""
+    """How the pods of a group form one engine: ray (images that ship Ray and a start script, such as the guide's) or
+    mp, vLLM's own multi-node backend (--nnodes, --node-rank, --headless) of images without Ray."""
 
     ray_script: Annotated[str, Field(pattern=r"^/\S+$")] = "/vllm-workspace/ray_init.sh"
     """Script in the image that starts Ray, for the ray backend. Upstream images of vLLM have it at

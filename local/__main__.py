@@ -36,10 +36,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m local", description=__doc__)
     parser.add_argument("command", choices=("up", "preview", "destroy", "status", "down", "reset", "env"))
     parser.add_argument("--stack", default="local", help="the stack, as in Pulumi.<stack>.yaml (default: local)")
-    parser.add_argument("options", nargs="*", help="more options for pulumi, after --")
-    parsed = parser.parse_args(arguments)
+    parser.epilog = "What follows -- is passed on to pulumi."
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    split = given.index("--") if "--" in given else len(given)
+    parsed = parser.parse_args(given[:split])
     try:
-        return _run(parsed.command, parsed.stack, parsed.options)
+        return _run(parsed.command, parsed.stack, given[split + 1 :])
     except (ToolError, ProcessError, StackError) as error:
         say(f"error: {error}")
         return 1

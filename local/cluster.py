@@ -282,7 +282,7 @@ class Cluster:
         pair = self._certificates.pair("admin")
         context = ssl.create_default_context(cafile=str(self._certificates.authority.certificate))
         context.load_cert_chain(pair.certificate, pair.key)
-        request = Request(  # noqa: S310 - always https, to the loopback interface
+        request = Request(
             f"https://127.0.0.1:{self._saved_ports()['apiserver']}{path}",
             method=method,
             data=json.dumps(body).encode() if body is not None else None,
@@ -317,7 +317,7 @@ def memory_mib(statuses: Sequence[ProcessStatus]) -> int:
 def _load_yaml(path: Path) -> list[Any]:
     # The CRDs are large, and libyaml reads them ten times as fast.
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    return [document for document in yaml.load_all(path.read_text(encoding="utf-8"), Loader=loader) if document]  # noqa: S506
+    return [document for document in yaml.load_all(path.read_text(encoding="utf-8"), Loader=loader) if document]
 
 
 def _listens(port: int) -> bool:

@@ -167,9 +167,7 @@ def _passphrase(root: Path, stack: str, environ: Mapping[str, str]) -> dict[str,
     if not file.exists():
         # Linked into place, so that of two first runs at once both see the same whole file.
         draft = file.with_name(f"passphrase.{secrets.token_hex(8)}")
-        with open(
-            draft, "x", opener=lambda path, flags: os.open(path, flags, 0o600), encoding="ascii"
-        ) as new:
+        with open(draft, "x", opener=lambda path, flags: os.open(path, flags, 0o600), encoding="ascii") as new:
             new.write(secrets.token_urlsafe(32))
         try:
             os.link(draft, file)

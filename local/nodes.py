@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kubernetes import client, config  # type: ignore[import-untyped]
+from kubernetes import client, config
 
 MANAGED = {"kwok.x-k8s.io/node": "fake"}
 """kwok keeps nodes with this annotation alive and runs their pods; we remove only nodes with it."""

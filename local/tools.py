@@ -217,8 +217,9 @@ def _go_run(go: str, wanted: Tool, arguments: Sequence[str]) -> str:
     )
     if done.returncode:
         raise ToolError(
-            f"go {arguments[0]} of {wanted.package} failed in local/tools/{wanted.module}:\n{done.stderr.strip()[-2000:]}\n"
-            "If a download failed, check that the Go module proxy is reached (go env GOPROXY) and run the command again."
+            f"go {arguments[0]} of {wanted.package} failed in local/tools/{wanted.module}:\n"
+            f"{done.stderr.strip()[-2000:]}\n"
+            "If a download failed, check that the Go module proxy is reached (go env GOPROXY), and try again."
         )
     return done.stdout
 

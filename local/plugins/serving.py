@@ -50,7 +50,11 @@ async def serve(servicer: StandInServicer, *interceptors: grpc.aio.ServerInterce
 
     loop.add_signal_handler(signal.SIGINT, interrupted)
     loop.add_signal_handler(signal.SIGTERM, stop.set)
-    on_engine_gone(lambda: loop.call_soon_threadsafe(stop.set))
+
+    def engine_is_gone() -> None:
+        loop.call_soon_threadsafe(stop.set)
+
+    on_engine_gone(engine_is_gone)
     options = [("grpc.max_receive_message_length", MESSAGE_BYTES), ("grpc.max_send_message_length", MESSAGE_BYTES)]
     server = grpc.aio.server(options=options, interceptors=interceptors)
     provider_pb2_grpc.add_ResourceProviderServicer_to_server(servicer, server)

@@ -50,9 +50,7 @@ def official(tmp_path: Path, pulumi: Path) -> None:
     executable(cache / ALICLOUD / "pulumi-resource-alicloud")
 
 
-def test_stand_ins_take_the_place_of_absent_plugins(
-    compute: Callable[..., EngineEnvironment], pulumi: Path
-) -> None:
+def test_stand_ins_take_the_place_of_absent_plugins(compute: Callable[..., EngineEnvironment], pulumi: Path) -> None:
     environment = compute()
     assert environment.stand_ins == ("language-python", "kubernetes", "alicloud")
     folders = [PLUGINS / "language_python", PLUGINS / "kubernetes", PLUGINS / "alicloud"]
@@ -148,12 +146,8 @@ def test_local_stacks_have_the_passphrase_of_their_committed_salt(
     assert compute(stack, PULUMI_CONFIG_PASSPHRASE="mine").variables["PULUMI_CONFIG_PASSPHRASE"] == "local"
 
 
-@pytest.mark.parametrize(
-    "name", ["PULUMI_CONFIG_PASSPHRASE", "PULUMI_CONFIG_PASSPHRASE_FILE", "PULUMI_BACKEND_URL"]
-)
-def test_the_users_own_settings_are_kept(
-    compute: Callable[..., EngineEnvironment], tmp_path: Path, name: str
-) -> None:
+@pytest.mark.parametrize("name", ["PULUMI_CONFIG_PASSPHRASE", "PULUMI_CONFIG_PASSPHRASE_FILE", "PULUMI_BACKEND_URL"])
+def test_the_users_own_settings_are_kept(compute: Callable[..., EngineEnvironment], tmp_path: Path, name: str) -> None:
     variables = compute(**{name: "mine"}).variables
     assert name not in variables
     if name.startswith("PULUMI_CONFIG"):

@@ -65,15 +65,15 @@ class Recorder(mocks.MockMonitor):
         if request.type != "pulumi:pulumi:Stack":
             assert key not in self.requests, f"two resources are called {key}"
             self.requests[key] = request
-        return super().RegisterResource(request)
+        return super().RegisterResource(request)  # type: ignore[no-untyped-call]
 
     def ReadResource(self, request: Any) -> Any:  # noqa: N802
         self.reads[f"{request.type}::{request.name}"] = request
-        return super().ReadResource(request)
+        return super().ReadResource(request)  # type: ignore[no-untyped-call]
 
     def RegisterResourceOutputs(self, request: Any) -> Any:  # noqa: N802
         self.component_outputs[request.urn.rsplit("$", 1)[-1]] = json_format.MessageToDict(request.outputs)
-        return super().RegisterResourceOutputs(request)
+        return super().RegisterResourceOutputs(request)  # type: ignore[no-untyped-call]
 
     def request(self, kind: str) -> Any:
         """The only request for a resource whose type ends with ``kind``."""
@@ -86,11 +86,13 @@ class Recorder(mocks.MockMonitor):
 
     def raw_inputs(self, kind: str) -> dict[str, Any]:
         """Inputs with secrets still marked."""
-        return json_format.MessageToDict(self.request(kind).object)
+        found: dict[str, Any] = json_format.MessageToDict(self.request(kind).object)
+        return found
 
     def inputs(self, kind: str) -> dict[str, Any]:
         """Inputs with secrets opened and whole numbers as such."""
-        return plain(self.raw_inputs(kind))
+        found: dict[str, Any] = plain(self.raw_inputs(kind))
+        return found
 
     def manifests(self) -> list[dict[str, Any]]:
         """Every Kubernetes object as it would be sent, without what only Pulumi reads."""

@@ -286,14 +286,12 @@ class TestInferenceGroup:
 
     @pytest.mark.parametrize("backend", ["ray", "mp"])
     def test_group_of_one_pod_just_serves(self, up: Run, backend: str) -> None:
-        leader, _ = containers(
-            up({"inference": {"parallelism": {"pipeline": 1}, "engine": {"backend": backend}}})
-        )
+        leader, _ = containers(up({"inference": {"parallelism": {"pipeline": 1}, "engine": {"backend": backend}}}))
         assert leader["command"][0] == "vllm"
         assert not [part for part in leader["command"] if "nnodes" in part or "distributed-executor" in part]
 
     def test_extra_arguments_are_quoted_for_the_shell(self, up: Run) -> None:
-        leader, _ = containers(up({"inference": {"engine": {"extraArgs": ["--hf-overrides={\"a\": 1}", "x; rm -rf /"]}}}))
+        leader, _ = containers(up({"inference": {"engine": {"extraArgs": ['--hf-overrides={"a": 1}', "x; rm -rf /"]}}}))
         assert "'--hf-overrides={\"a\": 1}' 'x; rm -rf /'" in leader["command"][2]
 
     def test_network_interface_is_named_for_nccl_gloo_and_vllm(self, up: Run) -> None:

@@ -79,7 +79,7 @@ def test_each_finding(changes: dict[str, Any], path: str, problem: str, fix: str
 
 
 def test_all_findings_at_once() -> None:
-    with pytest.raises(PlanError, match="models.toml.*ACS has no pod.*do not fill") as caught:
+    with pytest.raises(PlanError, match=r"models\.toml.*ACS has no pod.*do not fill") as caught:
         make_plan(changed(model="x", cards=3, tensor=4))
     assert len(caught.value.findings) == 3
 
@@ -87,8 +87,14 @@ def test_all_findings_at_once() -> None:
 @pytest.mark.parametrize(
     ("changes", "warning"),
     [
-        ({"series": "H20"}, "deployment.inference.gpu.series: H20 is not in planner/gpus.toml; it is passed to ACS unc"),
-        ({"tensor": 16, "pipeline": 1}, "deployment.inference.parallelism.tensor: 16 is more than the 8 cards of a pod"),
+        (
+            {"series": "H20"},
+            "deployment.inference.gpu.series: H20 is not in planner/gpus.toml; it is passed to ACS unc",
+        ),
+        (
+            {"tensor": 16, "pipeline": 1},
+            "deployment.inference.parallelism.tensor: 16 is more than the 8 cards of a pod",
+        ),
     ],
 )
 def test_each_warning(changes: dict[str, Any], warning: str) -> None:

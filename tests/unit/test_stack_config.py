@@ -206,7 +206,7 @@ def test_missing_secrets_are_all_named(up: Any) -> None:
 
 
 def test_a_settings_error_stops_before_any_resource(up: Any) -> None:
-    with pytest.raises(pulumi.RunError, match="deployment.inference.replicas") as caught:
+    with pytest.raises(pulumi.RunError, match=r"deployment\.inference\.replicas") as caught:
         up({"inference": {"replicas": -1}})
     assert caught.value.__suppress_context__, "pydantic's own text would be printed with the traceback"
 

@@ -43,15 +43,11 @@ class AlicloudStandIn(api.Provider):
     async def check_config(self, request: api.CheckRequest) -> api.CheckResponse:
         failures = []
         if not _region(request.new_inputs):
-            failures.append(
-                api.CheckFailure("region", "required: set it on the provider, or set ALICLOUD_REGION")
-            )
+            failures.append(api.CheckFailure("region", "required: set it on the provider, or set ALICLOUD_REGION"))
         return api.CheckResponse(inputs=request.new_inputs, failures=failures)
 
     async def configure(self, request: api.ConfigureRequest) -> api.ConfigureResponse:
-        self._account = Account(
-            id=_text(request.args.get("accountId")) or ACCOUNT_ID, region=_region(request.args)
-        )
+        self._account = Account(id=_text(request.args.get("accountId")) or ACCOUNT_ID, region=_region(request.args))
         self._endpoints = _endpoints(_text(request.args.get("endpoints")))
         return api.ConfigureResponse(accept_secrets=True, supports_preview=True)
 
@@ -65,9 +61,7 @@ class AlicloudStandIn(api.Provider):
         ]
         given = inputs.keys() | {new for old, new in kind.superseded.items() if old in inputs}
         failures += [
-            api.CheckFailure(name, f"missing required property {name!r}")
-            for name in kind.required
-            if name not in given
+            api.CheckFailure(name, f"missing required property {name!r}") for name in kind.required if name not in given
         ]
         if kind.name is not None and kind.name not in inputs:
             inputs[kind.name] = _made_up_name(kind, request)
@@ -80,9 +74,7 @@ class AlicloudStandIn(api.Provider):
         old = {name: value for name, value in request.old_state.items() if name not in kind.outputs}
         new = request.new_inputs
         changed = sorted(
-            name
-            for name in (old.keys() | new.keys()) - {DEFAULTS}
-            if plain(old.get(name)) != plain(new.get(name))
+            name for name in (old.keys() | new.keys()) - {DEFAULTS} if plain(old.get(name)) != plain(new.get(name))
         )
         replaces = [name for name in changed if name in kind.identity]
         return api.DiffResponse(
@@ -116,12 +108,8 @@ class AlicloudStandIn(api.Provider):
         self._require_simulation(kind, f"read {request.urn}")
         if request.properties:
             return api.ReadResponse(request.resource_id, request.properties, request.inputs)
-        inputs: Properties = {
-            name: PropertyValue(value) for name, value in kind.inputs_of(request.resource_id).items()
-        }
-        return api.ReadResponse(
-            request.resource_id, inputs | self._outputs(kind, request.resource_id), inputs
-        )
+        inputs: Properties = {name: PropertyValue(value) for name, value in kind.inputs_of(request.resource_id).items()}
+        return api.ReadResponse(request.resource_id, inputs | self._outputs(kind, request.resource_id), inputs)
 
     async def delete(self, request: api.DeleteRequest) -> None:
         self._require_simulation(_resource_type(request.type), f"delete {request.urn}")
@@ -141,9 +129,7 @@ class AlicloudStandIn(api.Provider):
     def _require_simulation(self, kind: ResourceType, action: str) -> None:
         endpoint = self._endpoints.get(kind.service, "")
         if not is_loopback(endpoint):
-            found = (
-                f"endpoints.{kind.service} is {endpoint!r}" if endpoint else f"no endpoints.{kind.service}"
-            )
+            found = f"endpoints.{kind.service} is {endpoint!r}" if endpoint else f"no endpoints.{kind.service}"
             raise StandInError(
                 f"cannot {action}: this is the stand-in for the alicloud plugin: it can preview this stack, not "
                 f"deploy it (the provider has {found}, not a simulated cloud on this machine). "

@@ -21,7 +21,7 @@ from local.plugins.serving import StandInServicer, engine_address, serve
 
 SECRET_KEY = "4dabf18193072939515e22adb298388d"  # noqa: S105 - marks a secret on the wire
 
-Context = grpc.aio.ServicerContext
+Context = Any
 Properties = dict[str, Any]
 
 
@@ -105,7 +105,11 @@ class Servicer(StandInServicer):
                 state = await asyncio.to_thread(self._stand_in.preview, inputs, urn=request.urn)
             else:
                 state = await asyncio.to_thread(
-                    self._stand_in.update, inputs, urn=request.urn, seconds=request.timeout, status=self._status(request)
+                    self._stand_in.update,
+                    inputs,
+                    urn=request.urn,
+                    seconds=request.timeout,
+                    status=self._status(request),
                 )
         except ProviderError as error:
             await _abort(context, error)
@@ -144,9 +148,7 @@ class Servicer(StandInServicer):
     def _status(self, request: Any) -> Status:
         def show(text: str) -> None:
             # Ephemeral: shown beside the resource while it lasts, and not in the log.
-            message = engine_pb2.LogRequest(
-                severity=engine_pb2.INFO, message=text, urn=request.urn, ephemeral=True
-            )
+            message = engine_pb2.LogRequest(severity=engine_pb2.INFO, message=text, urn=request.urn, ephemeral=True)
             self._engine.Log(message)
 
         return show

@@ -9,8 +9,8 @@ from typing import Any
 
 import urllib3
 import yaml
-from kubernetes import config  # type: ignore[import-untyped]
-from kubernetes.client import ApiClient, ApiException  # type: ignore[import-untyped]
+from kubernetes import config
+from kubernetes.client import ApiClient, ApiException
 
 Manifest = Mapping[str, Any]
 
@@ -50,7 +50,9 @@ class Reference:
 
     @property
     def path(self) -> str:
-        prefix = f"/api/{self.kind.api_version}" if "/" not in self.kind.api_version else f"/apis/{self.kind.api_version}"
+        prefix = (
+            f"/api/{self.kind.api_version}" if "/" not in self.kind.api_version else f"/apis/{self.kind.api_version}"
+        )
         namespace = f"/namespaces/{self.namespace}" if self.kind.namespaced else ""
         return f"{prefix}{namespace}/{self.kind.plural}/{self.name}"
 

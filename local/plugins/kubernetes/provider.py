@@ -76,7 +76,9 @@ class KubernetesStandIn:
             api, unreachable = None, str(error)
         self.configuration = Configuration(api=api, unreachable=unreachable, namespace=namespace, mutable=kinds)
 
-    def check(self, old: Mapping[str, Any], new: Mapping[str, Any], *, token: str, name: str, seed: bytes) -> Properties:
+    def check(
+        self, old: Mapping[str, Any], new: Mapping[str, Any], *, token: str, name: str, seed: bytes
+    ) -> Properties:
         """The inputs with identity filled in: apiVersion and kind of the token, a name, a namespace."""
         group_version, kind = token.removeprefix("kubernetes:").rsplit(":", 1)
         if group_version.startswith(("helm.sh/", "yaml", "kustomize")):
@@ -342,4 +344,3 @@ def _readable(manifest: Mapping[str, Any], error: ApiError) -> ProviderError:
         # The server quotes values that it refuses.
         text = f"Secret {name}: the API server refused its contents ({error.reason}); they are not shown here"
     return ProviderError(text)
-

@@ -51,9 +51,7 @@ class LanguageHost(LanguageRuntimeServicer):
     def GetPluginInfo(self, request: empty_pb2.Empty, context: grpc.ServicerContext) -> plugin_pb2.PluginInfo:
         return plugin_pb2.PluginInfo(version=self._version)
 
-    def About(
-        self, request: language_pb2.AboutRequest, context: grpc.ServicerContext
-    ) -> language_pb2.AboutResponse:
+    def About(self, request: language_pb2.AboutRequest, context: grpc.ServicerContext) -> language_pb2.AboutResponse:
         try:
             interpreter = _toolchain(request.info).interpreter()
         except ToolchainError as error:
@@ -88,9 +86,7 @@ class LanguageHost(LanguageRuntimeServicer):
         except ToolchainError as error:
             _abort(context, error)
         return language_pb2.GetProgramDependenciesResponse(
-            dependencies=[
-                language_pb2.DependencyInfo(name=name, version=version) for name, version in packages
-            ]
+            dependencies=[language_pb2.DependencyInfo(name=name, version=version) for name, version in packages]
         )
 
     def InstallDependencies(
@@ -119,9 +115,7 @@ class LanguageHost(LanguageRuntimeServicer):
             ),
         )
 
-    def Run(
-        self, request: language_pb2.RunRequest, context: grpc.ServicerContext
-    ) -> language_pb2.RunResponse:
+    def Run(self, request: language_pb2.RunRequest, context: grpc.ServicerContext) -> language_pb2.RunResponse:
         try:
             python = _toolchain(request.info).python
         except ToolchainError as error:

@@ -143,9 +143,7 @@ def required_plugins(site_packages: tuple[Path, ...]) -> list[RequiredPlugin]:
             plugin = json.loads(metadata.read_text(encoding="utf-8"))
             if plugin.get("resource"):
                 found.append(
-                    RequiredPlugin(
-                        name=plugin["name"], version=plugin["version"], server=plugin.get("server", "")
-                    )
+                    RequiredPlugin(name=plugin["name"], version=plugin["version"], server=plugin.get("server", ""))
                 )
     return sorted(found, key=lambda plugin: plugin.name)
 

@@ -1,0 +1,82 @@
+# The targets are listed in README.md. STACK chooses the stack file Pulumi.$(STACK).yaml.
+STACK ?= local
+PYTHON ?= python3
+OPTIONS ?=
+
+VENV := .venv
+RUN := $(VENV)/bin/python
+LOCAL := $(RUN) -m local
+INSTALLED := $(VENV)/installed
+INSTALLED_DEV := $(VENV)/installed-dev
+
+.DEFAULT_GOAL := help
+.PHONY: help up preview destroy status down reset env plugins test unit e2e lint format schema golden constraints
+
+help: ## this list
+	@grep -E '^[a-z0-9]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9]+):.*## /make \1|/' | column -t -s '|'
+
+up: $(INSTALLED) ## bring the stack up: the embedded cluster if it needs it, then pulumi up
+	@$(LOCAL) up --stack $(STACK) -- $(OPTIONS)
+
+preview: $(INSTALLED) ## pulumi preview
+	@$(LOCAL) preview --stack $(STACK) -- $(OPTIONS)
+
+destroy: $(INSTALLED) ## pulumi destroy, without what is protected (the bucket)
+	@$(LOCAL) destroy --stack $(STACK) -- $(OPTIONS)
+
+status: $(INSTALLED) ## processes of the embedded cluster, their memory and logs
+	@$(LOCAL) status
+
+down: $(INSTALLED) ## stop the embedded cluster, keep its data
+	@$(LOCAL) down
+
+reset: $(INSTALLED) ## delete the embedded cluster and the local stack's state
+	@$(LOCAL) reset --stack $(STACK)
+
+env: $(INSTALLED) ## shell lines for the same pulumi: eval "$(make env)"
+	@$(LOCAL) env --stack $(STACK)
+
+plugins: $(INSTALLED) ## install the official plugins, for the real cloud
+	@eval "$$($(LOCAL) env --stack $(STACK))" && \
+	  pulumi plugin install resource kubernetes v$$(sed -n 's/^pulumi-kubernetes==//p' requirements.txt) && \
+	  pulumi plugin install resource alicloud v$$(sed -n 's/^pulumi-alicloud==//p' requirements.txt)
+
+test: lint unit e2e ## everything that CI runs
+
+unit: $(INSTALLED_DEV) ## unit tests: no network, no processes
+	$(RUN) -m pytest -q -m "not e2e"
+
+e2e: $(INSTALLED_DEV) ## end-to-end tests: real engine, real API server
+	$(RUN) -m pytest -q -m e2e
+
+lint: $(INSTALLED_DEV) ## ruff and mypy --strict
+	$(RUN) -m ruff format --check .
+	$(RUN) -m ruff check .
+	$(RUN) -m mypy
+
+format: $(INSTALLED_DEV) ## ruff format and safe fixes
+	$(RUN) -m ruff format .
+	$(RUN) -m ruff check --fix .
+
+schema: $(INSTALLED_DEV) ## write stack.schema.json and docs/configuration.md from components/settings.py
+	$(RUN) -m docs.generate
+
+golden: $(INSTALLED_DEV) ## write the golden manifests of the tests anew; read the diff
+	$(RUN) -m pytest -q tests/unit/test_manifests.py --update-golden
+
+constraints: $(INSTALLED_DEV) ## pin all versions anew, from the direct ones
+	$(RUN) -m pip freeze --exclude-editable > constraints.txt
+
+$(RUN):
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed; set PYTHON")'
+	@echo "making $(VENV) (first time only)" >&2
+	@$(PYTHON) -m venv $(VENV)
+
+$(INSTALLED): requirements.txt local/requirements.txt constraints.txt | $(RUN)
+	@echo "installing Python packages (first time only, about 1 min)" >&2
+	@$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements.txt -r local/requirements.txt
+	@touch $@
+
+$(INSTALLED_DEV): requirements-dev.txt $(INSTALLED)
+	@$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	@touch $@

@@ -1,0 +1,106 @@
+"""A copy of the project with an embedded cluster of its own, and the driver as the Makefile calls it."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from kubernetes import client, config
+
+from local.cluster import Cluster
+from local.stack import CLUSTER_FOLDER
+
+ROOT = Path(__file__).parents[2]
+PARTS = ("__main__.py", "components", "planner", "local", "Pulumi.yaml", "Pulumi.dev.yaml", "Pulumi.local.yaml")
+COMMAND_SECONDS = 300
+
+
+class Project:
+    """The copy; ``run`` is ``make`` without make."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.cluster = Cluster(folder / CLUSTER_FOLDER)
+
+    def environment(self) -> dict[str, str]:
+        kept = {k: v for k, v in os.environ.items() if not k.startswith(("PULUMI_", "ALICLOUD_", "KUBECONFIG"))}
+        return {**kept, "HOME": str(self.folder / "home"), "DEEPSEEK_CACHE": os.environ["DEEPSEEK_CACHE"]}
+
+    def start(self, command: str, *options: str, stack: str = "local") -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, "-m", "local", command, "--stack", stack, "--", *options],
+            cwd=self.folder,
+            env=self.environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+
+    def run(self, command: str, *options: str, stack: str = "local", fails: bool = False) -> str:
+        process = self.start(command, *options, stack=stack)
+        output, _ = process.communicate(timeout=COMMAND_SECONDS)
+        assert (process.returncode != 0) is fails, output
+        return output
+
+    def change(self, **changes: Any) -> None:
+        """Changes the local stack's settings: ``inference={"replicas": 2}``."""
+        path = self.folder / "Pulumi.local.yaml"
+        content = yaml.safe_load(path.read_text())
+        deployment = content["config"]["deepseek:deployment"]
+        for section, values in changes.items():
+            deployment[section].update(values)
+        path.write_text(yaml.safe_dump(content))
+
+    @property
+    def core(self) -> Any:
+        return client.CoreV1Api(config.new_client_from_config(str(self.cluster.kubeconfig)))
+
+    @property
+    def custom(self) -> Any:
+        return client.CustomObjectsApi(config.new_client_from_config(str(self.cluster.kubeconfig)))
+
+    @property
+    def discovery(self) -> Any:
+        return client.DiscoveryV1Api(config.new_client_from_config(str(self.cluster.kubeconfig)))
+
+    def pods(self) -> dict[str, Any]:
+        return {pod.metadata.name: pod for pod in self.core.list_namespaced_pod("deepseek").items}
+
+    def group(self) -> Any:
+        return self.custom.get_namespaced_custom_object(
+            "leaderworkerset.x-k8s.io", "v1", "deepseek", "leaderworkersets", "deepseek-r1"
+        )
+
+    def stop(self) -> None:
+        self.cluster.stop(delete=True)
+
+
+@pytest.fixture(scope="session")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
+    folder = tmp_path_factory.mktemp("project")
+    os.environ.setdefault("DEEPSEEK_CACHE", str(Path.home() / ".cache" / "deepseek"))
+    for part in PARTS:
+        source = ROOT / part
+        copy: Callable[..., Any] = shutil.copytree if source.is_dir() else shutil.copy
+        copy(source, folder / part)
+    (folder / ".venv").symlink_to(sys.prefix)
+    (folder / "home").mkdir()
+    found = Project(folder)
+    yield found
+    found.stop()
+
+
+def interrupt(process: subprocess.Popen[str]) -> None:
+    """Ctrl-C: the terminal tells every process of the group."""
+    os.killpg(process.pid, signal.SIGINT)
+
+
+def kill(process: subprocess.Popen[str]) -> None:
+    os.killpg(process.pid, signal.SIGKILL)

@@ -1,0 +1,247 @@
+"""The program's main job with the real engine, a real API server and the real LeaderWorkerSet controller.
+
+One stack through its life, in the order of the file: each test begins where the one before it ended.
+"""
+
+import json
+import subprocess
+import time
+from collections.abc import Callable
+
+import pytest
+import yaml
+
+from local.processes import Process
+from tests.e2e.conftest import Project, interrupt, kill
+
+pytestmark = pytest.mark.e2e
+
+EVENTUALLY_SECONDS = 60
+
+
+def eventually(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + EVENTUALLY_SECONDS
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.2)
+
+
+def all_ready(project: Project, count: int) -> bool:
+    pods = project.pods().values()
+    ready = [p for p in pods if p.status.container_statuses and all(c.ready for c in p.status.container_statuses)]
+    return len(ready) == len(pods) == count
+
+
+def outputs(project: Project) -> dict[str, object]:
+    """By plain pulumi, in the shell that ``make env`` makes."""
+    script = project.run("env").replace("\r", "")
+    lines = "\n".join(line for line in script.splitlines() if line.startswith("export "))
+    done = subprocess.run(
+        ["bash", "-c", f"{lines}\npulumi stack output --json"],
+        cwd=project.folder,
+        env=project.environment(),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    found: dict[str, object] = json.loads(done.stdout)
+    return found
+
+
+def test_settings_error_creates_nothing(project: Project) -> None:
+    project.change(inference={"replicas": -1})
+    output = project.run("up", fails=True)
+    assert "deployment.inference.replicas" in output
+    assert "nothing was created or changed" in output
+    assert "Traceback" not in output
+    assert "deepseek" not in [n.metadata.name for n in project.core.list_namespace().items]
+    project.change(inference={"replicas": 1})
+
+
+def test_preview_of_the_dev_stack_needs_no_account_and_no_cluster(project: Project) -> None:
+    output = project.run("preview", stack="dev")
+    assert "previewing without a cluster" in output
+    assert "LeaderWorkerSet" in output
+    refused = project.run("up", stack="dev", fails=True)
+    assert "stand-ins can only preview it" in refused
+    assert "make plugins" in refused
+
+
+def test_up_makes_an_available_group(project: Project) -> None:
+    output = project.run("up")
+    assert "stand-in" in output
+    assert "no token is computed" in output
+    pods = project.pods()
+    assert sorted(pods) == ["deepseek-r1-0", "deepseek-r1-0-1"]
+    assert all_ready(project, 2)
+    assert len({pod.spec.node_name for pod in pods.values()}) == 2
+    (claim,) = project.core.list_namespaced_persistent_volume_claim("deepseek").items
+    assert claim.status.phase == "Bound"
+    conditions = {c["type"]: c["status"] for c in project.group()["status"]["conditions"]}
+    assert conditions["Available"] == "True"
+
+
+def test_webhooks_give_the_pods_their_place_in_the_group(project: Project) -> None:
+    pod = project.pods()["deepseek-r1-0-1"]
+    environment = {entry.name: entry.value for entry in pod.spec.containers[0].env}
+    assert environment["LWS_GROUP_SIZE"] == "2"
+    assert environment["LWS_LEADER_ADDRESS"].startswith("deepseek-r1-0.")
+    assert pod.metadata.labels["leaderworkerset.sigs.k8s.io/worker-index"] == "1"
+
+
+def test_service_reaches_leaders_only(project: Project) -> None:
+    def endpoints() -> list[str]:
+        slices = project.discovery.list_namespaced_endpoint_slice(
+            "deepseek", label_selector="kubernetes.io/service-name=ds-leader"
+        ).items
+        return [endpoint.target_ref.name for s in slices for endpoint in s.endpoints or []]
+
+    eventually(lambda: endpoints() == ["deepseek-r1-0"])
+
+
+def test_outputs_say_how_to_reach_it(project: Project) -> None:
+    found = outputs(project)
+    assert found["serviceDnsName"] == "ds-leader.deepseek.svc.cluster.local"
+    assert found["servicePort"] == 8000
+    assert "port-forward svc/ds-leader 8000:8000" in str(found["portForwardCommand"])
+    assert '"model": "ds"' in str(found["curlCommand"])
+    assert str(found["bucket"]).startswith("deepseek-local-models-")
+    assert found["claim"] == project.core.list_namespaced_persistent_volume_claim("deepseek").items[0].metadata.name
+
+
+def test_secrets_are_encrypted_in_the_state(project: Project) -> None:
+    secret = next(
+        s for s in project.core.list_namespaced_secret("deepseek").items if s.metadata.name.startswith("oss-")
+    )
+    (state,) = (project.folder / ".state" / "pulumi" / ".pulumi" / "stacks").rglob("local.json")
+    text = state.read_text()
+    for value in secret.data.values():
+        assert value not in text
+    kubeconfig = yaml.safe_load(project.cluster.kubeconfig.read_text())
+    assert kubeconfig["users"][0]["user"]["client-key-data"] not in text
+
+
+def test_second_up_changes_nothing(project: Project) -> None:
+    project.run("up", "--expect-no-changes")
+    project.run("preview", "--expect-no-changes")
+    project.run("preview", "--refresh", "--expect-no-changes")
+
+
+def test_replicas_are_changed_in_place(project: Project) -> None:
+    before = project.group()["metadata"]["uid"]
+    project.change(inference={"replicas": 2})
+    output = project.run("up")
+    assert "~ 1 updated" in output
+    assert project.group()["metadata"]["uid"] == before
+    assert all_ready(project, 4)
+
+
+def test_parallelism_rolls_the_groups(project: Project) -> None:
+    """What LWS really does: the size of a group is part of its template, so groups are made anew one by one."""
+    project.change(inference={"replicas": 1, "parallelism": {"tensor": 8, "pipeline": 3}})
+    before = project.group()["metadata"]["uid"]
+    project.run("up")
+    assert project.group()["metadata"]["uid"] == before
+    eventually(lambda: all_ready(project, 3))
+    commands = {pod.spec.containers[0].command[2] for pod in project.pods().values()}
+    assert any("--pipeline-parallel-size 3" in command for command in commands)
+    project.change(inference={"parallelism": {"tensor": 8, "pipeline": 2}})
+    project.run("up")
+    eventually(lambda: all_ready(project, 2))
+
+
+def test_lost_worker_restarts_the_whole_group(project: Project) -> None:
+    before = {name: pod.metadata.uid for name, pod in project.pods().items()}
+    project.core.delete_namespaced_pod("deepseek-r1-0-1", "deepseek")
+
+    def all_new() -> bool:
+        after = {name: pod.metadata.uid for name, pod in project.pods().items()}
+        return after.keys() == before.keys() and not set(after.values()) & set(before.values())
+
+    eventually(all_new)
+    eventually(lambda: all_ready(project, 2))
+
+
+def test_rejection_is_readable_and_the_next_up_repairs(project: Project) -> None:
+    """extraArgs are free text, so a wrong one is found by the API server alone: here by a label that it refuses."""
+    stack = project.folder / "Pulumi.local.yaml"
+    good = stack.read_text()
+    main = project.folder / "components" / "inference_group.py"
+    program = main.read_text()
+    main.write_text(program.replace('"size": args.plan.group_size,', '"size": 0,'))
+    output = project.run("up", "--skip-preview", fails=True)
+    assert "LeaderWorkerSet deepseek/deepseek-r1" in output
+    assert "leaderWorkerTemplate.size" in output
+    main.write_text(program)
+    stack.write_text(good)
+    project.run("up")
+    project.run("preview", "--expect-no-changes")
+    assert all_ready(project, 2)
+
+
+def waiting_for_nodes(project: Project) -> subprocess.Popen[str]:
+    """An update that cannot finish, because its groups find no node, caught while it waits."""
+    project.change(inference={"replicas": 2})
+    for node in project.core.list_node().items:
+        project.core.patch_node(node.metadata.name, {"spec": {"unschedulable": True}})
+    process = project.start("up", "--skip-preview")
+    eventually(lambda: project.group()["spec"]["replicas"] == 2)
+    return process
+
+
+def free_nodes(project: Project) -> None:
+    for node in project.core.list_node().items:
+        project.core.patch_node(node.metadata.name, {"spec": {"unschedulable": False}})
+
+
+def test_interrupted_up_ends_soon_and_the_next_one_continues(project: Project) -> None:
+    process = waiting_for_nodes(project)
+    interrupt(process)
+    output, _ = process.communicate(timeout=EVENTUALLY_SECONDS)
+    assert process.returncode != 0
+    assert "Traceback" not in output
+    free_nodes(project)
+    project.run("up")
+    assert all_ready(project, 4)
+    project.change(inference={"replicas": 1})
+    project.run("up")
+
+
+def test_killed_engine_is_continued_by_the_next_up(project: Project) -> None:
+    process = waiting_for_nodes(project)
+    kill(process)
+    process.communicate()
+    free_nodes(project)
+    locks = project.folder / ".state" / "pulumi" / ".pulumi" / "locks"
+    for lock in locks.rglob("*.json"):
+        lock.unlink()  # what pulumi cancel does
+    project.run("up")
+    assert all_ready(project, 4)
+    project.run("preview", "--expect-no-changes")
+
+
+def test_cluster_survives_the_death_of_a_part(project: Project) -> None:
+    apiserver = next(s for s in project.cluster.status() if s.name == "kube-apiserver")
+    process = Process(name=apiserver.name, command=(), folder=project.cluster.folder).running()
+    assert process is not None
+    process.kill()
+    process.wait()
+    project.run("preview", "--expect-no-changes")
+    assert all(status.running for status in project.cluster.status())
+
+
+def test_destroy_leaves_only_what_is_retained(project: Project) -> None:
+    project.run("destroy")
+    namespaces = [n.metadata.name for n in project.core.list_namespace().items]
+    assert "deepseek" not in namespaces
+    assert not project.core.list_persistent_volume().items
+    (state,) = (project.folder / ".state" / "pulumi" / ".pulumi" / "stacks").rglob("local.json")
+    resources = json.loads(state.read_text())["checkpoint"]["latest"]["resources"]
+    kept = {r["type"].rsplit(":", 1)[-1] for r in resources if r["custom"] and not r["type"].startswith("pulumi:")}
+    assert kept == {"Bucket", "BucketAcl", "BucketPolicy", "BucketPublicAccessBlock"}
+
+
+def test_down_stops_every_process(project: Project) -> None:
+    assert all(status.running for status in project.cluster.status())
+    project.run("down")
+    assert not any(status.running for status in project.cluster.status())
