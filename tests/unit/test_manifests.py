@@ -1,0 +1,85 @@
+"""The emitted manifests: golden files that a reviewer can read, and their fidelity to the guide's."""
+
+import fnmatch
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from docs.generate import CONFIGURATION, SCHEMA, configuration, schema
+from tests.unit.conftest import ROOT, Run
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+GUIDE = Path(__file__).parents[1] / "guide"
+DEPARTURES = ROOT / "docs" / "departures.md"
+
+GUIDE_SETTINGS = {
+    "cluster": {"namespace": "default", "createNamespace": False},
+    "weights": {
+        "bucket": {"kind": "existing", "name": "<your-bucket-name>".strip("<>")},
+        "identity": {"kind": "accessKey"},
+    },
+    "inference": {"name": "deepseek-r1-671b-fp8-distrubution"},
+}
+"""The dev stack with the guide's names; everything else of it is the guide's already."""
+
+MP = {"inference": {"engine": {"backend": "mp", "image": "vllm/vllm-openai:v0.33.0", "enforceEager": False}}}
+
+
+@pytest.mark.parametrize(("name", "changes"), [("ray", {}), ("mp", MP)])
+def test_golden(name: str, changes: dict[str, Any], up: Run, request: pytest.FixtureRequest) -> None:
+    """``make golden`` writes them anew."""
+    path = GOLDEN / f"{name}.yaml"
+    emitted = yaml.safe_dump_all(up(changes).manifests(), sort_keys=True, width=120)
+    if request.config.getoption("--update-golden"):
+        path.write_text(emitted, encoding="utf-8")
+    assert emitted == path.read_text(encoding="utf-8"), "read the difference; if it is meant: make golden"
+
+
+def test_schema_and_reference_are_current() -> None:
+    assert schema() == SCHEMA.read_text(encoding="utf-8"), "run make schema"
+    assert configuration() == CONFIGURATION.read_text(encoding="utf-8"), "run make schema"
+
+
+def test_every_stack_file_names_the_schema() -> None:
+    for path in ROOT.glob("Pulumi.*.yaml"):
+        assert path.read_text().startswith("# yaml-language-server: $schema=./stack.schema.json\n"), path.name
+
+
+def test_manifests_are_the_guides_but_for_the_documented_departures(up: Run) -> None:
+    """Each difference has a row in docs/departures.md, and each row a difference."""
+    ours = {
+        m["kind"]: m for m in up(GUIDE_SETTINGS, secrets={"ossAccessKeyId": "a", "ossAccessKeySecret": "b"}).manifests()
+    }
+    theirs = {m["kind"]: m for path in GUIDE.glob("*.yaml") for m in yaml.safe_load_all(path.read_text())}
+    assert ours.keys() == theirs.keys()
+    differences = {
+        f"{kind}: {path}"
+        for kind in ours
+        for path in _differences(dict(_leaves("", theirs[kind])), dict(_leaves("", ours[kind])))
+    }
+    rows = re.findall(r"^\| `([^`]+)` \|", DEPARTURES.read_text(encoding="utf-8"), re.MULTILINE)
+    unexplained = sorted(d for d in differences if not any(fnmatch.fnmatchcase(d, row) for row in rows))
+    assert not unexplained, "not in docs/departures.md"
+    idle = [row for row in rows if not any(fnmatch.fnmatchcase(d, row) for d in differences)]
+    assert not idle, "rows of docs/departures.md without a difference"
+
+
+def _differences(theirs: dict[str, Any], ours: dict[str, Any]) -> set[str]:
+    return {path for path in theirs.keys() | ours.keys() if theirs.get(path) != ours.get(path)}
+
+
+def _leaves(path: str, value: Any) -> Iterator[tuple[str, Any]]:
+    """Values by path; items of a list are known by their name where they have one."""
+    if isinstance(value, dict):
+        for key, item in value.items():
+            yield from _leaves(f"{path}.{key}".lstrip("."), item)
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            name = item.get("name", index) if isinstance(item, dict) and "image" not in item else index
+            yield from _leaves(f"{path}<{name}>", item)
+    else:
+        yield path, value
