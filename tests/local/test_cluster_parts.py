@@ -1,0 +1,200 @@
+"""The parts of the embedded cluster that need no cluster: tools, certificates, processes, and what a stack asks for."""
+
+import datetime
+import os
+import stat
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import yaml
+from cryptography import x509
+
+from local import tools
+from local.certificates import CLIENTS, RENEW_BEFORE, Certificates
+from local.processes import Process, ProcessError, wait_until
+from local.stack import StackError, local_needs
+
+ROOT = Path(__file__).parents[2]
+
+
+class TestTools:
+    def test_versions_come_from_the_go_modules(self) -> None:
+        assert tools.TOOLS["kube-apiserver"].version == "v1.36.3"
+        assert {tool.module for tool in tools.TOOLS.values()} == {p.name for p in tools.MODULES.iterdir() if p.is_dir()}
+
+    def test_cache_key_follows_the_pins(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("DEEPSEEK_CACHE", str(tmp_path))
+        monkeypatch.setattr(tools, "MODULES", tmp_path)
+        module = tmp_path / "etcd"
+        module.mkdir()
+        (module / "go.sum").write_text("")
+        (module / "go.mod").write_text("require go.etcd.io/etcd/server/v3 v3.6.5\n")
+        before = tools._cached(tools.TOOLS["etcd"])
+        (module / "go.mod").write_text("require go.etcd.io/etcd/server/v3 v3.6.6\n")
+        after = tools._cached(tools.TOOLS["etcd"])
+        assert before != after
+        assert before.is_relative_to(tmp_path)
+
+    def test_missing_go_says_what_to_install(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        monkeypatch.setenv("PATH", str(tmp_path))
+        with pytest.raises(tools.ToolError, match=r"Go 1\.26 or newer is needed .* \(no go is on the PATH\)"):
+            tools._go()
+
+    @pytest.mark.parametrize("printed", ["go1.25.3", "nonsense"])
+    def test_old_go_is_refused(self, printed: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        go = tmp_path / "go"
+        go.write_text(f"#!/bin/sh\necho {printed}\n")
+        go.chmod(0o755)
+        monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
+        with pytest.raises(tools.ToolError, match=f"{go} is {printed}"):
+            tools._go()
+
+    def test_failed_build_leaves_nothing_and_shows_gos_words(
+        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        go = tmp_path / "go"
+        go.write_text('#!/bin/sh\n[ "$1" = env ] && echo go1.26.0 && exit\necho "module not found" >&2\nexit 1\n')
+        go.chmod(0o755)
+        monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
+        monkeypatch.setenv("DEEPSEEK_CACHE", str(tmp_path / "cache"))
+        with pytest.raises(tools.ToolError, match=r"(?s)go build of .*etcd.*module not found.*Go module proxy"):
+            tools.build_all(["etcd"], report=lambda line: None)
+        assert not [path for path in (tmp_path / "cache" / "tools").iterdir() if path.is_dir()]
+
+    @pytest.mark.parametrize(
+        ("version", "fits"), [("v3.255.0", True), ("v3.300.1", True), ("v3.1.0", False), ("", False)]
+    )
+    def test_own_pulumi_is_used_if_it_fits(
+        self, version: str, fits: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        own = tmp_path / "pulumi"
+        own.write_text(f"#!/bin/sh\necho {version}\n")
+        own.chmod(0o755)
+        monkeypatch.setenv("PATH", str(tmp_path))
+        monkeypatch.setenv("DEEPSEEK_CACHE", "/nowhere")
+        assert tools._own_pulumi() == (own if fits else None)
+
+
+class TestCertificates:
+    def test_all_are_signed_by_the_authority_and_keys_are_private(self, tmp_path: Path) -> None:
+        certificates = Certificates(tmp_path / "pki")
+        certificates.ensure()
+        authority = x509.load_pem_x509_certificate(certificates.authority.certificate.read_bytes())
+        for name in ("server", *CLIENTS):
+            pair = certificates.pair(name)
+            x509.load_pem_x509_certificate(pair.certificate.read_bytes()).verify_directly_issued_by(authority)
+            assert stat.S_IMODE(pair.key.stat().st_mode) == 0o600
+        assert stat.S_IMODE(certificates.service_account_key.stat().st_mode) == 0o600
+
+    def test_they_stay_until_they_are_near_their_end(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        certificates = Certificates(tmp_path)
+        certificates.ensure()
+        first = certificates.server.certificate.read_bytes()
+        certificates.ensure()
+        assert certificates.server.certificate.read_bytes() == first
+        monkeypatch.setattr("local.certificates.RENEW_BEFORE", RENEW_BEFORE + datetime.timedelta(days=365))
+        account = certificates.service_account_key.read_bytes()
+        certificates.ensure()
+        assert certificates.server.certificate.read_bytes() != first
+        assert certificates.service_account_key.read_bytes() == account, "tokens that were given out must stay valid"
+
+
+class TestProcess:
+    def process(self, folder: Path, script: str) -> Process:
+        return Process(name="thing", command=[sys.executable, "-c", script], folder=folder)
+
+    def test_pid_of_another_process_is_not_taken_for_it(self, tmp_path: Path) -> None:
+        process = self.process(tmp_path, "")
+        pids = tmp_path / "pids"
+        pids.mkdir()
+        (pids / "thing.json").write_text(f'{{"pid": {os.getpid()}, "started": 1.0}}')
+        assert process.running() is None
+        process.stop()
+        assert psutil.pid_exists(os.getpid())
+
+    def test_end_while_waiting_shows_the_log(self, tmp_path: Path) -> None:
+        process = self.process(tmp_path, "print('out of cheese')")
+        process.start()
+        with pytest.raises(
+            ProcessError, match=r"(?s)thing: waiting until it is up: it ended.*thing\.log.*out of cheese"
+        ):
+            wait_until("it is up", lambda: False, seconds=30, process=process)
+
+    def test_start_twice_stop_and_previous_log(self, tmp_path: Path) -> None:
+        process = self.process(tmp_path, "import time; print('up', flush=True); time.sleep(60)")
+        process.start()
+        first = process.running()
+        process.start()
+        second = process.running()
+        assert first is not None
+        assert first == second
+        wait_until("it printed", lambda: process.log.read_text() == "up\n", seconds=30, process=process)
+        process.stop()
+        assert process.running() is None
+        process.start()
+        process.stop()
+        assert process.log.with_suffix(".log.1").read_text() == "up\n"
+
+
+class TestStack:
+    def write(self, root: Path, deployment: Any) -> None:
+        (root / "Pulumi.test.yaml").write_text(yaml.safe_dump({"config": {"deepseek:deployment": deployment}}))
+
+    def test_local_stack_needs_the_cluster_and_two_nodes(self) -> None:
+        needs = local_needs(ROOT, "local")
+        assert needs.embedded_cluster
+        assert needs.emulated_cloud
+        assert needs.nodes is not None
+        assert (needs.nodes.count, needs.nodes.cards, needs.nodes.series) == (2, 8, "GU8TF")
+
+    def test_dev_stack_needs_nothing_here(self) -> None:
+        needs = local_needs(ROOT, "dev")
+        assert not needs.embedded_cluster
+        assert not needs.emulated_cloud
+
+    def test_surge_groups_need_nodes_too(self, tmp_path: Path) -> None:
+        deployment = yaml.safe_load((ROOT / "Pulumi.local.yaml").read_text())["config"]["deepseek:deployment"]
+        deployment["inference"] |= {"replicas": 3, "rollout": {"maxSurge": 1}}
+        self.write(tmp_path, deployment)
+        nodes = local_needs(tmp_path, "test").nodes
+        assert nodes is not None
+        assert nodes.count == 8
+
+    @pytest.mark.parametrize("deployment", [None, "text", {"cluster": {"kubeconfigFile": ".state/cluster/kubeconfig"}}])
+    def test_mistakes_are_left_to_the_program(self, tmp_path: Path, deployment: Any) -> None:
+        self.write(tmp_path, deployment)
+        assert local_needs(tmp_path, "test").nodes is None
+
+    def test_unknown_stack(self, tmp_path: Path) -> None:
+        self.write(tmp_path, {})
+        with pytest.raises(StackError, match=r"there is no stack file Pulumi\.prod\.yaml; stacks: test"):
+            local_needs(tmp_path, "prod")
+
+    @pytest.mark.parametrize(
+        ("endpoint", "emulated"),
+        [
+            ("http://127.0.0.1:9000", True),
+            ("http://localhost", True),
+            ("https://oss.example.com", False),
+            (None, False),
+        ],
+    )
+    def test_only_loopback_is_an_emulated_cloud(self, tmp_path: Path, endpoint: str | None, emulated: bool) -> None:
+        self.write(tmp_path, {"cloud": {"endpoint": endpoint}})
+        assert local_needs(tmp_path, "test").emulated_cloud is emulated
+
+
+def test_driver_explains_an_unknown_stack() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "local", "preview", "--stack", "nosuch"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert done.stderr == "error: there is no stack file Pulumi.nosuch.yaml; stacks: dev, local\n"
