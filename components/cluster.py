@@ -14,6 +14,10 @@ from components.crds import LeaderWorkerSet
 from components.settings import ClusterSettings
 
 LWS_CRD = "leaderworkersets.leaderworkerset.x-k8s.io"
+INSTALL_LWS = "install-the-component-lws-if-this-does-not-exist"
+"""Name of the resource that reads the definition. If it is absent, the engine stops the program at once and prints this
+name and "does not exist"; a name is all that the program can add."""
+
 LWS_API_MISSING = (
     f"The cluster has no LeaderWorkerSet API (custom resource definition {LWS_CRD} with version v1). "
     "Install the component lws from the ACS App Marketplace, or the chart of "
@@ -49,7 +53,7 @@ class Cluster(pulumi.ComponentResource):
 
     def _check_leader_worker_set(self) -> None:
         definition = k8s.apiextensions.v1.CustomResourceDefinition.get(
-            "leader-worker-set-api", LWS_CRD, opts=pulumi.ResourceOptions(parent=self)
+            INSTALL_LWS, LWS_CRD, opts=pulumi.ResourceOptions(parent=self)
         )
         definition.spec.apply(_require_served_version)
 

@@ -58,6 +58,17 @@ def test_settings_error_creates_nothing(project: Project) -> None:
     project.change(inference={"replicas": 1})
 
 
+def test_missing_api_is_said_before_anything_is_created(project: Project) -> None:
+    program = project.folder / "components" / "cluster.py"
+    text = program.read_text()
+    program.write_text(text.replace('"leaderworkersets.leader', '"nosuchthings.leader'))
+    output = project.run("up", fails=True)
+    assert "install-the-component-lws-if-this-does-not-exist" in output
+    assert "resource 'nosuchthings.leaderworkerset.x-k8s.io' does not exist" in output
+    assert "deepseek" not in [n.metadata.name for n in project.core.list_namespace().items]
+    program.write_text(text)
+
+
 def test_preview_of_the_dev_stack_needs_no_account_and_no_cluster(project: Project) -> None:
     output = project.run("preview", stack="dev")
     assert "previewing without a cluster" in output

@@ -384,6 +384,11 @@ class TestCluster:
         assert str(caught.value) == LWS_API_MISSING
         assert LWS_CRD in LWS_API_MISSING
 
+    def test_missing_api_is_explained_by_the_name_of_what_does_not_exist(self, up: Run) -> None:
+        (read,) = up().reads.values()
+        assert read.id == LWS_CRD
+        assert read.name == "install-the-component-lws-if-this-does-not-exist"
+
     def test_namespace_is_expected_or_created(self, up: Run) -> None:
         assert up().manifest("Namespace")["metadata"]["name"] == "deepseek"
         recorder = up({"cluster": {"namespace": "given", "createNamespace": False}})

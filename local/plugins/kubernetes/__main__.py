@@ -122,6 +122,9 @@ class Servicer(StandInServicer):
             )
         except ProviderError as error:
             await _abort(context, error)
+        if not resource_id:
+            # Without properties, not with none: that is how the engine is told that there is no such object.
+            return provider_pb2.ReadResponse()
         return provider_pb2.ReadResponse(id=resource_id, properties=_struct(state), inputs=_struct(inputs))
 
     async def Delete(self, request: Any, context: Context) -> Any:
