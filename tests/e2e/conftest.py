@@ -13,6 +13,7 @@ import pytest
 import yaml
 from kubernetes import client, config
 
+from local import tools
 from local.cluster import Cluster
 from local.stack import CLUSTER_FOLDER
 
@@ -30,7 +31,7 @@ class Project:
 
     def environment(self) -> dict[str, str]:
         kept = {k: v for k, v in os.environ.items() if not k.startswith(("PULUMI_", "ALICLOUD_", "KUBECONFIG"))}
-        return {**kept, "HOME": str(self.folder / "home"), "DEEPSEEK_CACHE": os.environ["DEEPSEEK_CACHE"]}
+        return {**kept, "HOME": str(self.folder / "home"), "DEEPSEEK_CACHE": str(tools.cache_directory())}
 
     def start(self, command: str, *options: str, stack: str = "local") -> subprocess.Popen[str]:
         return subprocess.Popen(
@@ -85,7 +86,8 @@ class Project:
 @pytest.fixture(scope="session")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
     folder = tmp_path_factory.mktemp("project")
-    os.environ.setdefault("DEEPSEEK_CACHE", str(Path.home() / ".cache" / "deepseek"))
+    # Here, with this user's Go caches, and not under the time limit of a command: a first build takes minutes.
+    tools.build_all([*tools.CLUSTER_TOOLS, "pulumi"])
     for part in PARTS:
         source = ROOT / part
         copy: Callable[..., Any] = shutil.copytree if source.is_dir() else shutil.copy
