@@ -37,7 +37,7 @@ env: $(INSTALLED) ## shell lines for the same pulumi: eval "$(make env)"
 	@$(LOCAL) env --stack $(STACK)
 
 plugins: $(INSTALLED) ## install the official plugins, for the real cloud
-	@eval "$$($(LOCAL) env --stack $(STACK))" && \
+	@eval "$$($(LOCAL) env --stack $(STACK))" && unset PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION && \
 	  pulumi plugin install resource kubernetes v$$(sed -n 's/^pulumi-kubernetes==//p' requirements.txt) && \
 	  pulumi plugin install resource alicloud v$$(sed -n 's/^pulumi-alicloud==//p' requirements.txt)
 

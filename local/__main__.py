@@ -18,7 +18,8 @@ ROOT = Path(__file__).resolve().parent.parent
 
 STAND_INS_ONLY_PREVIEW = (
     "{stack} is a stack of the real cloud, and stand-ins can only preview it ({names}).\n"
-    "Install the official plugins first: make plugins"
+    "Install Pulumi by its official installer (https://www.pulumi.com/docs/install/), which brings the Python language "
+    "host, and then the official plugins: make plugins"
 )
 SIMULATION = (
     "The cluster is real but for its machines: no container runs and no token is computed. The cloud is a record in "

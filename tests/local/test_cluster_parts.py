@@ -3,7 +3,6 @@
 import datetime
 import os
 import stat
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import yaml
 from cryptography import x509
 
 from local import tools
+from local.__main__ import main
 from local.certificates import CLIENTS, RENEW_BEFORE, Certificates
 from local.processes import Process, ProcessError, wait_until
 from local.stack import StackError, local_needs
@@ -188,13 +188,6 @@ class TestStack:
         assert local_needs(tmp_path, "test").emulated_cloud is emulated
 
 
-def test_driver_explains_an_unknown_stack() -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "local", "preview", "--stack", "nosuch"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 1
-    assert done.stderr == "error: there is no stack file Pulumi.nosuch.yaml; stacks: dev, local\n"
+def test_driver_explains_an_unknown_stack(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["preview", "--stack", "nosuch"]) == 1
+    assert capsys.readouterr().err == "error: there is no stack file Pulumi.nosuch.yaml; stacks: dev, local\n"
