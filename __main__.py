@@ -1,4 +1,4 @@
-"""DeepSeek-R1 and its like on Alibaba Cloud ACS: bucket → storage → inference group → Service."""
+"""DeepSeek-R1 and its like on Alibaba Cloud ACS: bucket → weights → storage → inference group → Service."""
 
 import pulumi
 from pulumi import ResourceOptions
@@ -9,6 +9,7 @@ from components.exports import outputs
 from components.inference_group import InferenceGroup, InferenceGroupArgs
 from components.inference_service import InferenceService, InferenceServiceArgs
 from components.model_bucket import ModelBucket, ModelBucketArgs
+from components.model_upload import ModelUpload, ModelUploadArgs
 from components.oss_volume import OssVolume, OssVolumeArgs
 from components.providers import alicloud_provider, kubeconfig_is_missing, kubernetes_provider
 
@@ -23,32 +24,31 @@ cluster_args = ClusterArgs(cluster=settings.cluster, check_apis=not kubeconfig_i
 cluster = Cluster("cluster", cluster_args, kubernetes)
 in_cluster = ResourceOptions.merge(kubernetes, ResourceOptions(depends_on=[cluster]))
 
-bucket_args = ModelBucketArgs(cloud=settings.cloud, weights=settings.weights, access_key=secrets.access_key)
+namespace, weights, weights_gib = cluster.namespace, settings.weights, plan.weights_gib
+
+bucket_args = ModelBucketArgs(cloud=settings.cloud, weights=weights, namespace=namespace, access_key=secrets.access_key)
 bucket = ModelBucket("model-bucket", bucket_args, in_cloud)
 
-volume_args = OssVolumeArgs(
-    bucket=bucket,
-    weights=settings.weights,
-    weights_gib=plan.weights_gib,
-    namespace=cluster.namespace,
-    storage=settings.storage,
+model, hub_token = settings.model.name, secrets.hub_token
+upload_args = ModelUploadArgs(
+    bucket=bucket, model=model, weights=weights, weights_gib=weights_gib, namespace=namespace, hub_token=hub_token
 )
-volume = OssVolume("oss-volume", volume_args, in_cluster)
+upload = ModelUpload("model-upload", upload_args, in_cluster)
+with_weights = ResourceOptions.merge(in_cluster, ResourceOptions(depends_on=[upload]))
+
+volume_args = OssVolumeArgs(
+    bucket=bucket, weights=weights, weights_gib=weights_gib, namespace=namespace, storage=settings.storage
+)
+volume = OssVolume("oss-volume", volume_args, with_weights)
 
 group_args = InferenceGroupArgs(
-    namespace=cluster.namespace,
-    model=settings.model,
-    inference=settings.inference,
-    plan=plan,
-    mount=volume.mount,
+    namespace=namespace, model=settings.model, inference=settings.inference, plan=plan, mount=volume.mount
 )
 group = InferenceGroup("inference-group", group_args, in_cluster)
 
+port = settings.inference.engine.port
 service_args = InferenceServiceArgs(
-    namespace=cluster.namespace,
-    selector=group.leader_labels,
-    target_port=settings.inference.engine.port,
-    service=settings.service,
+    namespace=namespace, selector=group.leader_labels, target_port=port, service=settings.service
 )
 service = InferenceService("inference-service", service_args, in_cluster)
 

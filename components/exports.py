@@ -24,6 +24,7 @@ def outputs(
     return {
         "model": settings.model.served_name,
         "bucket": bucket.bucket_name,
+        "weights": pulumi.Output.format("oss://{0}/{1}", bucket.bucket_name, settings.weights.prefix),
         "claim": storage.mount.claim_name,
         "serviceDnsName": service.dns_name,
         "servicePort": port,

@@ -1,4 +1,4 @@
-"""The bucket with the weights, and the identity by which pods read them.
+"""The bucket with the weights, and the two identities that use it: the mover's, and the pods' that read them.
 
 The bucket is private, encrypted and TLS-only, and outlives the stack unless the stack says otherwise.
 """
@@ -12,6 +12,7 @@ import pulumi_alicloud as alicloud
 
 from components.settings import (
     AccessKeyIdentity,
+    BucketSource,
     CloudSettings,
     CreateBucket,
     ExistingBucket,
@@ -19,6 +20,7 @@ from components.settings import (
     WeightsSettings,
 )
 from components.stack_config import AccessKey
+from modelmover.layout import OWN_FOLDER
 
 STALE_UPLOAD_DAYS = 7
 """Days after which the parts of an upload that nobody completed are deleted; they are billed but not listed."""
@@ -28,37 +30,47 @@ VOLUME_PLUGIN_SUBJECT = "system:serviceaccount:ack-csi-fuse:csi-fuse-ossfs"
 (https://alibabacloud.com/help/en/ack/product-overview/announcement-on-csi-oss-driver-upgrade)."""
 
 
+MOVER_SERVICE_ACCOUNT = "model-upload"
+"""Of the pod that moves the weights, where a role is assumed."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class ModelBucketArgs:
-    """``access_key`` is the user's own one, for the identity ``accessKey``."""
+    """``access_key`` is the user's own one, for the identity ``accessKey``; ``namespace`` is that of the pod that moves
+    the weights."""
 
     cloud: CloudSettings
     weights: WeightsSettings
+    namespace: str
     access_key: AccessKey | None
 
 
 @dataclass(frozen=True, kw_only=True)
-class RoleReader:
-    """A RAM role that the volume plugin assumes by OIDC."""
+class AssumableRole:
+    """A RAM role that a service account of the cluster assumes by OIDC."""
 
     role_arn: pulumi.Output[str]
     oidc_provider_arn: str
 
 
 class ModelBucket(pulumi.ComponentResource):
-    """The bucket and its reader."""
+    """The bucket, who moves the weights into it, and who reads them."""
 
     bucket_name: pulumi.Output[str]
+    region: str
     endpoint: str
     """URL of OSS within the region. With scheme: the volume plugin reads an internal endpoint without one by plain
     HTTP, which the bucket's policy denies
     (setTransmissionProtocol in https://github.com/kubernetes-sigs/alibaba-cloud-csi-driver)."""
-    reader: AccessKey | RoleReader
+    mover: AccessKey | AssumableRole
+    reader: AccessKey | AssumableRole
 
     def __init__(self, name: str, args: ModelBucketArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("deepseek:storage:ModelBucket", name, None, opts)
+        self.region = args.cloud.region
         self.endpoint = args.cloud.endpoint or f"https://oss-{args.cloud.region}-internal.aliyuncs.com"
         self.bucket_name = self._bucket(args.weights.bucket)
+        self.mover = self._mover(args)
         self.reader = self._reader(args)
         self.register_outputs({"bucketName": self.bucket_name, "endpoint": self.endpoint})
 
@@ -89,60 +101,79 @@ class ModelBucket(pulumi.ComponentResource):
         alicloud.oss.BucketPolicy("tls-only", bucket=bucket.id, policy=bucket.id.apply(tls_only_policy), opts=keep)
         return bucket.id
 
-    def _reader(self, args: ModelBucketArgs) -> AccessKey | RoleReader:
+    def _mover(self, args: ModelBucketArgs) -> AccessKey | AssumableRole:
+        writes = not isinstance(args.weights.source, BucketSource)
+        return self._identity(
+            "mover",
+            args,
+            policy=self.bucket_name.apply(lambda bucket: mover_policy(bucket, args.weights.prefix, writes=writes)),
+            subject=f"system:serviceaccount:{args.namespace}:{MOVER_SERVICE_ACCOUNT}",
+        )
+
+    def _reader(self, args: ModelBucketArgs) -> AccessKey | AssumableRole:
+        return self._identity(
+            "reader",
+            args,
+            policy=self.bucket_name.apply(lambda bucket: read_policy(bucket, args.weights.prefix)),
+            subject=VOLUME_PLUGIN_SUBJECT,
+        )
+
+    def _identity(
+        self, who: str, args: ModelBucketArgs, *, policy: pulumi.Output[str], subject: str
+    ) -> AccessKey | AssumableRole:
+        """A RAM user with a key, or a role for the service account ``subject``, allowed what ``policy`` says."""
         identity = args.weights.identity
         if isinstance(identity, AccessKeyIdentity):
             if args.access_key is None:
                 raise ValueError("the identity accessKey needs the access_key argument")
             return args.access_key
-        document = self.bucket_name.apply(lambda bucket: read_policy(bucket, args.weights.prefix))
-        policy = alicloud.ram.Policy(
-            f"{pulumi.get_project()}-{pulumi.get_stack()}-read-weights",
-            policy_document=document,
-            description=f"Read the model weights of the Pulumi stack {pulumi.get_stack()}",
+        allowed = alicloud.ram.Policy(
+            f"{pulumi.get_project()}-{pulumi.get_stack()}-weights-{who}",
+            policy_document=policy,
+            description=f"The weights' {who} of the Pulumi stack {pulumi.get_stack()}",
             opts=pulumi.ResourceOptions(parent=self),
         )
         if isinstance(identity, RrsaIdentity):
-            return self._role(identity, policy)
-        return self._user(policy)
+            return self._role(who, identity, allowed, subject)
+        return self._user(who, allowed)
 
-    def _user(self, policy: alicloud.ram.Policy) -> AccessKey:
+    def _user(self, who: str, policy: alicloud.ram.Policy) -> AccessKey:
         options = pulumi.ResourceOptions(parent=self)
         user = alicloud.ram.User(
-            f"{pulumi.get_project()}-{pulumi.get_stack()}-weights-reader",
-            comments="Reads model weights for inference pods",
+            f"{pulumi.get_project()}-{pulumi.get_stack()}-weights-{who}",
+            comments=f"The {who} of the model's weights",
             # Deletes the user although an AccessKey was added to it by hand.
             force=True,
             opts=options,
         )
         attachment = alicloud.ram.UserPolicyAttachment(
-            "reader-policy", user_name=user.name, policy_name=policy.policy_name, policy_type="Custom", opts=options
+            f"{who}-policy", user_name=user.name, policy_name=policy.policy_name, policy_type="Custom", opts=options
         )
         key = alicloud.ram.AccessKey(
-            "reader-key",
+            f"{who}-key",
             user_name=user.name,
-            # A key that works from its first moment on: pods mount as soon as they have it.
+            # A key that works from its first moment on: pods use it as soon as they have it.
             opts=pulumi.ResourceOptions.merge(options, pulumi.ResourceOptions(depends_on=[attachment])),
         )
         return AccessKey(key_id=pulumi.Output.secret(key.id), key_secret=pulumi.Output.secret(key.secret))
 
-    def _role(self, identity: RrsaIdentity, policy: alicloud.ram.Policy) -> RoleReader:
+    def _role(self, who: str, identity: RrsaIdentity, policy: alicloud.ram.Policy, subject: str) -> AssumableRole:
         options = pulumi.ResourceOptions(parent=self)
         role = alicloud.ram.Role(
-            f"{pulumi.get_project()}-{pulumi.get_stack()}-weights-reader",
-            assume_role_policy_document=volume_plugin_trust(identity),
-            description="Assumed by the OSS volume plugin to read model weights",
+            f"{pulumi.get_project()}-{pulumi.get_stack()}-weights-{who}",
+            assume_role_policy_document=trust_policy(identity, subject),
+            description=f"The {who} of the model's weights",
             opts=options,
         )
         attachment = alicloud.ram.RolePolicyAttachment(
-            "reader-policy",
+            f"{who}-policy",
             role_name=role.role_name,
             policy_name=policy.policy_name,
             policy_type="Custom",
             opts=options,
         )
         arn = pulumi.Output.all(role.arn, attachment.id).apply(lambda values: str(values[0]))
-        return RoleReader(role_arn=arn, oidc_provider_arn=identity.oidc_provider_arn)
+        return AssumableRole(role_arn=arn, oidc_provider_arn=identity.oidc_provider_arn)
 
 
 def tls_only_policy(bucket: str) -> str:
@@ -176,8 +207,28 @@ def read_policy(bucket: str, prefix: str) -> str:
     )
 
 
-def volume_plugin_trust(identity: RrsaIdentity) -> str:
-    """Trust policy of the reader's role: only the OSS volume plugin of this one cluster may assume it."""
+def mover_policy(bucket: str, prefix: str, *, writes: bool) -> str:
+    """RAM policy of the mover: what ``prefix`` and the mover's own objects for it need, and nothing else of the bucket.
+    Without ``writes`` it may only look (actions by operation:
+    https://www.alibabacloud.com/help/en/oss/user-guide/ram-policy)."""
+    whole_bucket = ["oss:ListObjects"]
+    objects = ["oss:GetObject"]
+    if writes:
+        whole_bucket += ["oss:ListMultipartUploads"]
+        objects += ["oss:PutObject", "oss:ListParts", "oss:AbortMultipartUpload", "oss:DeleteObject"]
+    folders = (prefix, f"{OWN_FOLDER}/{prefix}")
+    return _document(
+        {"Effect": "Allow", "Action": whole_bucket, "Resource": [f"acs:oss:*:*:{bucket}"]},
+        {
+            "Effect": "Allow",
+            "Action": objects,
+            "Resource": [f"acs:oss:*:*:{bucket}/{folder}/*" for folder in folders],
+        },
+    )
+
+
+def trust_policy(identity: RrsaIdentity, subject: str) -> str:
+    """Trust policy of a role: only the service account ``subject`` of this one cluster may assume it."""
     return _document(
         {
             "Effect": "Allow",
@@ -187,7 +238,7 @@ def volume_plugin_trust(identity: RrsaIdentity) -> str:
                 "StringEquals": {
                     "oidc:aud": "sts.aliyuncs.com",
                     "oidc:iss": identity.oidc_issuer,
-                    "oidc:sub": VOLUME_PLUGIN_SUBJECT,
+                    "oidc:sub": subject,
                 }
             },
         }

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import pulumi
 import pulumi_kubernetes as k8s
 
-from components.model_bucket import ModelBucket, RoleReader
+from components.model_bucket import AssumableRole, ModelBucket
 from components.settings import OssVolumeSettings, WeightsSettings
 from components.stack_config import AccessKey
 from components.storage import ModelMount, model_path
@@ -79,7 +79,7 @@ class OssVolume(pulumi.ComponentResource):
         }
         if secret is not None:
             csi["node_publish_secret_ref"] = {"name": secret.metadata["name"], "namespace": args.namespace}
-        if isinstance(args.bucket.reader, RoleReader):
+        if isinstance(args.bucket.reader, AssumableRole):
             attributes["authType"] = "rrsa"
             attributes["roleArn"] = args.bucket.reader.role_arn
             attributes["oidcProviderArn"] = args.bucket.reader.oidc_provider_arn
@@ -119,7 +119,8 @@ def _claim_name(args: OssVolumeArgs) -> str:
     mounted = [
         pulumi.get_stack(),
         args.bucket.endpoint,
-        args.weights.model_dump(mode="json"),
+        # Not how the weights came there: pods that mount them do not care.
+        args.weights.model_dump(mode="json", include={"bucket", "prefix", "identity"}),
         args.storage.mount_options,
     ]
     return f"{CLAIM_NAME}-{hashlib.sha256(json.dumps(mounted).encode()).hexdigest()[:8]}"

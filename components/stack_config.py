@@ -17,6 +17,7 @@ DEPLOYMENT = "deployment"
 KUBECONFIG = "kubeconfig"
 ACCESS_KEY_ID = "ossAccessKeyId"
 ACCESS_KEY_SECRET = "ossAccessKeySecret"  # noqa: S105 - the name of a configuration key
+HUB_TOKEN = "hubToken"  # noqa: S105 - as above
 
 MISSING_DEPLOYMENT = Finding(
     path=DEPLOYMENT,
@@ -39,6 +40,7 @@ class Secrets:
 
     kubeconfig: pulumi.Output[str] | None
     access_key: AccessKey | None
+    hub_token: pulumi.Output[str] | None
 
 
 def load() -> tuple[Deployment, Plan, Secrets]:
@@ -103,6 +105,8 @@ def _secrets(config: pulumi.Config, settings: Deployment) -> Secrets:
         )
         if ACCESS_KEY_ID in keys
         else None,
+        # For private repositories only, so it is used where it is set.
+        hub_token=config.get_secret(HUB_TOKEN),
     )
 
 

@@ -75,23 +75,24 @@ class Recorder(mocks.MockMonitor):
         self.component_outputs[request.urn.rsplit("$", 1)[-1]] = json_format.MessageToDict(request.outputs)
         return super().RegisterResourceOutputs(request)  # type: ignore[no-untyped-call]
 
-    def request(self, kind: str) -> Any:
-        """The only request for a resource whose type ends with ``kind``."""
-        found = [request for key, request in self.requests.items() if key.split("::")[0].endswith(f":{kind}")]
+    def request(self, kind: str, name: str = "") -> Any:
+        """The only request for a resource whose type ends with ``kind`` and whose name has ``name`` in it."""
+        keys = [key for key in self.requests if key.split("::")[0].endswith(f":{kind}") and name in key.split("::")[1]]
+        found = [self.requests[key] for key in keys]
         assert len(found) == 1, f"{len(found)} resources of kind {kind}: {sorted(self.requests)}"
         return found[0]
 
     def kinds(self) -> list[str]:
         return sorted(key.split("::")[0].rsplit(":", 1)[-1] for key in self.requests)
 
-    def raw_inputs(self, kind: str) -> dict[str, Any]:
+    def raw_inputs(self, kind: str, name: str = "") -> dict[str, Any]:
         """Inputs with secrets still marked."""
-        found: dict[str, Any] = json_format.MessageToDict(self.request(kind).object)
+        found: dict[str, Any] = json_format.MessageToDict(self.request(kind, name).object)
         return found
 
-    def inputs(self, kind: str) -> dict[str, Any]:
+    def inputs(self, kind: str, name: str = "") -> dict[str, Any]:
         """Inputs with secrets opened and whole numbers as such."""
-        found: dict[str, Any] = plain(self.raw_inputs(kind))
+        found: dict[str, Any] = plain(self.raw_inputs(kind, name))
         return found
 
     def manifests(self) -> list[dict[str, Any]]:
@@ -104,10 +105,9 @@ class Recorder(mocks.MockMonitor):
                     found.append(body)
         return sorted(found, key=lambda body: (body["kind"], str(body["metadata"].get("name"))))
 
-    def manifest(self, kind: str) -> dict[str, Any]:
-        found = [body for body in self.manifests() if body["kind"] == kind]
-        assert len(found) == 1, f"{len(found)} objects of kind {kind}"
-        return found[0]
+    def manifest(self, kind: str, name: str = "") -> dict[str, Any]:
+        found: dict[str, Any] = self.inputs(kind, name)
+        return found
 
 
 def plain(value: Any) -> Any:

@@ -85,9 +85,10 @@ class TestModelBucket:
 
     def test_ram_user_has_its_policy_before_its_key(self, up: Run) -> None:
         recorder = up()
-        key = recorder.request("AccessKey")
-        assert any(urn.endswith("UserPolicyAttachment::reader-policy") for urn in key.dependencies)
-        assert recorder.inputs("UserPolicyAttachment")["policyType"] == "Custom"
+        for who in ("reader", "mover"):
+            key = recorder.request("AccessKey", who)
+            assert any(urn.endswith(f"UserPolicyAttachment::{who}-policy") for urn in key.dependencies)
+            assert recorder.inputs("UserPolicyAttachment", who)["policyType"] == "Custom"
 
     def test_access_key_of_the_user(self, up: Run) -> None:
         recorder = up(
@@ -95,12 +96,12 @@ class TestModelBucket:
             secrets={"ossAccessKeyId": "LTAI-mine", "ossAccessKeySecret": "hidden"},
         )
         assert not {"User", "AccessKey", "Policy"} & set(recorder.kinds())
-        assert recorder.manifest("Secret")["stringData"] == {"akId": "LTAI-mine", "akSecret": "hidden"}
+        assert recorder.manifest("Secret", "oss")["stringData"] == {"akId": "LTAI-mine", "akSecret": "hidden"}
 
     def test_role_for_the_volume_plugin_of_this_cluster_only(self, up: Run) -> None:
         recorder = up({"weights": {"identity": RRSA}})
         assert not {"User", "AccessKey", "Secret"} & set(recorder.kinds())
-        (statement,) = json.loads(recorder.inputs("Role")["assumeRolePolicyDocument"])["Statement"]
+        (statement,) = json.loads(recorder.inputs("Role", "reader")["assumeRolePolicyDocument"])["Statement"]
         assert statement["Principal"] == {"Federated": [RRSA["oidcProviderArn"]]}
         assert statement["Condition"]["StringEquals"] == {
             "oidc:aud": "sts.aliyuncs.com",
@@ -137,7 +138,7 @@ class TestOssVolume:
     def test_secret_is_where_the_volume_looks_for_it(self, up: Run) -> None:
         recorder = up()
         reference = recorder.manifest("PersistentVolume")["spec"]["csi"]["nodePublishSecretRef"]
-        secret = recorder.manifest("Secret")["metadata"]
+        secret = recorder.manifest("Secret", "oss")["metadata"]
         assert reference["namespace"] == secret["namespace"] == "deepseek"
         assert reference["name"].startswith("oss-secret")
 

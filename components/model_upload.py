@@ -1,0 +1,277 @@
+"""Moves the weights into the bucket, or checks that they are there: a Job that storage and inference wait for.
+
+The program is ``modelmover``, mounted from a ConfigMap as one zip file, so that the cluster needs to reach nothing but
+the hub, OSS and the registry of any image with Python. The Job's name is bound to what it does: only a change of
+source, revision, filter, place or program makes another one. A Job that failed is replaced by the next ``pulumi up``,
+and its pod continues from what the bucket holds.
+"""
+
+import base64
+import hashlib
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pulumi
+import pulumi_kubernetes as k8s
+
+from components.model_bucket import MOVER_SERVICE_ACCOUNT, ModelBucket
+from components.settings import BucketSource, HuggingFaceSource, ModelScopeSource, WeightsSettings
+from components.stack_config import AccessKey
+from modelmover.archive import archive, archive_digest
+from modelmover.errors import PERMANENT_EXIT_CODES
+from planner.upload import AWAIT_SECONDS, check_deadline_seconds, move_deadline_seconds
+
+CONTAINER = "modelmover"
+MOUNT_PATH = "/opt/modelmover"
+ARCHIVE = "modelmover.pyz"
+
+OIDC_FOLDER = "/var/run/secrets/ack.alibabacloud.com/rrsa-tokens"
+OIDC_AUDIENCE = "sts.aliyuncs.com"
+"""https://www.alibabacloud.com/help/en/ack/serverless-kubernetes/user-guide/use-rrsa-to-authorize-pods-to-access-different-cloud-services"""
+
+OIDC_TOKEN_SECONDS = 3600
+
+NOBODY = 65534
+
+RETRIES = 6
+"""Pods after the first one. Each continues where the one before it ended, so none is wasted."""
+
+LABELS = {"app.kubernetes.io/name": "modelmover", "app.kubernetes.io/component": "model-upload"}
+
+EIP = "network.alibabacloud.com/pod-with-eip"
+EIP_BANDWIDTH = "network.alibabacloud.com/eip-bandwidth"
+"""Mbit/s
+(https://help.aliyun.com/zh/ack/distributed-cloud-container-platform-for-kubernetes/user-guide/acs-pod-annotation-guide)."""
+
+EIP_SHARE = 0.9
+"""What of an address's bandwidth is left for the bytes of files."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelUploadArgs:
+    """``weights_gib`` is the size of the model's files in GiB, ``hub_token`` a secret for private repositories."""
+
+    bucket: ModelBucket
+    model: str
+    weights: WeightsSettings
+    weights_gib: float
+    namespace: str
+    hub_token: pulumi.Output[str] | None
+
+
+class ModelUpload(pulumi.ComponentResource):
+    """The program as a ConfigMap, the credentials as a Secret, and the Job."""
+
+    job_name: pulumi.Output[str]
+
+    def __init__(self, name: str, args: ModelUploadArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__("deepseek:storage:ModelUpload", name, None, opts)
+        program = self._program(args)
+        secret = self._secret(args)
+        account = self._service_account(args)
+        job = self._job(args, program, secret, account)
+        self.job_name = job.metadata["name"]
+        self.register_outputs({"jobName": self.job_name})
+
+    def _program(self, args: ModelUploadArgs) -> k8s.core.v1.ConfigMap:
+        return k8s.core.v1.ConfigMap(
+            "modelmover",
+            metadata={"name": f"modelmover-{archive_digest()[:8]}", "namespace": args.namespace, "labels": LABELS},
+            binary_data={ARCHIVE: base64.b64encode(archive()).decode()},
+            immutable=True,
+            opts=pulumi.ResourceOptions(parent=self),
+        )
+
+    def _secret(self, args: ModelUploadArgs) -> k8s.core.v1.Secret | None:
+        values: dict[str, pulumi.Output[str]] = {}
+        if isinstance(args.bucket.mover, AccessKey):
+            values |= {
+                "OSS_ACCESS_KEY_ID": args.bucket.mover.key_id,
+                "OSS_ACCESS_KEY_SECRET": args.bucket.mover.key_secret,
+            }
+        if args.hub_token is not None and not isinstance(args.weights.source, BucketSource):
+            variable = "HF_TOKEN" if isinstance(args.weights.source, HuggingFaceSource) else "MODELSCOPE_API_TOKEN"
+            values[variable] = args.hub_token
+        if not values:
+            return None
+        return k8s.core.v1.Secret(
+            "modelmover-credentials",
+            metadata={"namespace": args.namespace, "labels": LABELS},
+            string_data=values,
+            opts=pulumi.ResourceOptions(parent=self),
+        )
+
+    def _service_account(self, args: ModelUploadArgs) -> k8s.core.v1.ServiceAccount | None:
+        """A name for the trust policy of the role, where there is one."""
+        if isinstance(args.bucket.mover, AccessKey):
+            return None
+        return k8s.core.v1.ServiceAccount(
+            MOVER_SERVICE_ACCOUNT,
+            metadata={"name": MOVER_SERVICE_ACCOUNT, "namespace": args.namespace, "labels": LABELS},
+            automount_service_account_token=False,
+            opts=pulumi.ResourceOptions(parent=self),
+        )
+
+    def _job(
+        self,
+        args: ModelUploadArgs,
+        program: k8s.core.v1.ConfigMap,
+        secret: k8s.core.v1.Secret | None,
+        account: k8s.core.v1.ServiceAccount | None,
+    ) -> k8s.batch.v1.Job:
+        deadline = deadline_seconds(args.weights, args.weights_gib)
+        minutes = math.ceil((deadline + AWAIT_SECONDS) / 60)
+        return k8s.batch.v1.Job(
+            "model-upload",
+            metadata={
+                "name": f"model-upload-{task_digest(args)}",
+                "namespace": args.namespace,
+                "labels": LABELS,
+                # Without it a Job that failed would be awaited again and again.
+                "annotations": {"pulumi.com/replaceUnready": "true"},
+            },
+            spec={
+                "backoff_limit": RETRIES,
+                "active_deadline_seconds": deadline,
+                "pod_failure_policy": {"rules": failure_rules()},
+                "template": self._pod_template(args, program, secret, account),
+            },
+            opts=pulumi.ResourceOptions(
+                parent=self, custom_timeouts=pulumi.CustomTimeouts(create=f"{minutes}m", update=f"{minutes}m")
+            ),
+        )
+
+    def _pod_template(
+        self,
+        args: ModelUploadArgs,
+        program: k8s.core.v1.ConfigMap,
+        secret: k8s.core.v1.Secret | None,
+        account: k8s.core.v1.ServiceAccount | None,
+    ) -> k8s.core.v1.PodTemplateSpecArgsDict:
+        upload = args.weights.upload
+        size = {"cpu": str(upload.cpu), "memory": upload.memory}
+        volumes: list[k8s.core.v1.VolumeArgsDict] = [
+            {"name": "program", "config_map": {"name": program.metadata["name"]}},
+            *_oidc_volumes(args.bucket),
+        ]
+        mounts: list[k8s.core.v1.VolumeMountArgsDict] = [
+            {"name": "program", "mount_path": MOUNT_PATH, "read_only": True}
+        ]
+        if account is not None:
+            mounts.append({"name": "rrsa-oidc-token", "mount_path": OIDC_FOLDER, "read_only": True})
+        container: k8s.core.v1.ContainerArgsDict = {
+            "name": CONTAINER,
+            "image": upload.image,
+            "command": ["python3", f"{MOUNT_PATH}/{ARCHIVE}"],
+            "args": command_line(args),
+            "env": _oidc_environment(args.bucket),
+            "env_from": [{"secret_ref": {"name": secret.metadata["name"]}}] if secret is not None else [],
+            "volume_mounts": mounts,
+            "resources": {"limits": size, "requests": size},
+            "security_context": {
+                "allow_privilege_escalation": False,
+                "read_only_root_filesystem": True,
+                "capabilities": {"drop": ["ALL"]},
+            },
+            # The reason of a failure then stands in the pod's status, and so in the output of pulumi up.
+            "termination_message_policy": "FallbackToLogsOnError",
+        }
+        spec: k8s.core.v1.PodSpecArgsDict = {
+            "restart_policy": "Never",
+            "automount_service_account_token": False,
+            "enable_service_links": False,
+            "security_context": {
+                "run_as_non_root": True,
+                "run_as_user": NOBODY,
+                "run_as_group": NOBODY,
+                "seccomp_profile": {"type": "RuntimeDefault"},
+            },
+            "containers": [container],
+            "volumes": volumes,
+        }
+        if account is not None:
+            spec["service_account_name"] = account.metadata["name"]
+        labels = {
+            **LABELS,
+            "alibabacloud.com/compute-class": "general-purpose",
+            "alibabacloud.com/compute-qos": "default",
+        }
+        return {
+            "metadata": {"labels": labels, "annotations": _eip_annotations(upload.eip_bandwidth_mbps)},
+            "spec": spec,
+        }
+
+
+def failure_rules() -> list[k8s.batch.v1.PodFailurePolicyRuleArgsDict]:
+    """An evicted pod does not count, and one that would fail again ends the Job at once
+    (https://kubernetes.io/docs/concepts/workloads/controllers/job/#pod-failure-policy)."""
+    return [
+        {"action": "Ignore", "on_pod_conditions": [{"type": "DisruptionTarget", "status": "True"}]},
+        {
+            "action": "FailJob",
+            "on_exit_codes": {"container_name": CONTAINER, "operator": "In", "values": list(PERMANENT_EXIT_CODES)},
+        },
+    ]
+
+
+def deadline_seconds(weights: WeightsSettings, weights_gib: float) -> int:
+    """When the Job is given up, in seconds after its start."""
+    if isinstance(weights.source, BucketSource):
+        return check_deadline_seconds()
+    throughput: float = weights.upload.throughput_mi_bps
+    if weights.upload.eip_bandwidth_mbps is not None:
+        throughput = min(throughput, weights.upload.eip_bandwidth_mbps * 1e6 / 8 / 2**20 * EIP_SHARE)
+    return move_deadline_seconds(weights_gib=weights_gib, throughput_mib_s=throughput)
+
+
+def task_digest(args: ModelUploadArgs) -> str:
+    """Eight hexadecimal digits that change when the Job has something else to do: not with the size of its pod."""
+    task = [args.weights.source.model_dump(mode="json"), args.model, args.weights.prefix, args.bucket.endpoint]
+    return hashlib.sha256(json.dumps([*task, archive_digest()]).encode()).hexdigest()[:8]
+
+
+def command_line(args: ModelUploadArgs) -> list[pulumi.Input[str]]:
+    """The arguments of ``modelmover``."""
+    source = args.weights.source
+    destination = pulumi.Output.format("oss://{0}/{1}", args.bucket.bucket_name, args.weights.prefix)
+    place: Sequence[pulumi.Input[str]] = [
+        destination,
+        f"--region={args.bucket.region}",
+        f"--endpoint={args.bucket.endpoint}",
+    ]
+    if isinstance(source, BucketSource):
+        return ["verify", *place]
+    options = [f"--include={pattern}" for pattern in source.include]
+    options += [f"--exclude={pattern}" for pattern in source.exclude]
+    if source.endpoint:
+        options.append(f"--hub-endpoint={source.endpoint}")
+    if isinstance(source, ModelScopeSource):
+        # The pod is in that region, and so may be redirected to internal addresses.
+        options.append(f"--hub-region={args.bucket.region}")
+    scheme = "modelscope" if isinstance(source, ModelScopeSource) else "hf"
+    return ["copy", f"{scheme}://{source.repository or args.model}@{source.revision}", *place, *options]
+
+
+def _oidc_environment(bucket: ModelBucket) -> list[k8s.core.v1.EnvVarArgsDict]:
+    if isinstance(bucket.mover, AccessKey):
+        return []
+    return [
+        {"name": "ALIBABA_CLOUD_ROLE_ARN", "value": bucket.mover.role_arn},
+        {"name": "ALIBABA_CLOUD_OIDC_PROVIDER_ARN", "value": bucket.mover.oidc_provider_arn},
+        {"name": "ALIBABA_CLOUD_OIDC_TOKEN_FILE", "value": f"{OIDC_FOLDER}/token"},
+    ]
+
+
+def _oidc_volumes(bucket: ModelBucket) -> list[k8s.core.v1.VolumeArgsDict]:
+    if isinstance(bucket.mover, AccessKey):
+        return []
+    token = {"path": "token", "audience": OIDC_AUDIENCE, "expiration_seconds": OIDC_TOKEN_SECONDS}
+    projected: Mapping[str, Any] = {"sources": [{"service_account_token": token}]}
+    return [{"name": "rrsa-oidc-token", "projected": projected}]  # type: ignore[typeddict-item]
+
+
+def _eip_annotations(bandwidth: int | None) -> dict[str, str]:
+    return {} if bandwidth is None else {EIP: "true", EIP_BANDWIDTH: str(bandwidth)}

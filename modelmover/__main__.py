@@ -1,0 +1,208 @@
+"""``modelmover plan|copy|verify``, or ``python3 modelmover.pyz …``: the command line.
+
+Exit codes: 0 done; 75 try again, the next run continues; 2, 65, 66, 70, 73, 77 another run would fail too
+(``modelmover/errors.py``); 143 ended by SIGTERM, 130 by Ctrl-C, with what was unfinished saved.
+"""
+
+import argparse
+import logging
+import os
+import re
+import signal
+import sys
+import threading
+from collections.abc import Mapping, Sequence
+from types import FrameType
+
+from modelmover import __version__
+from modelmover.errors import MoveError, StoppedError, UsageError
+from modelmover.files import Filter
+from modelmover.mover import Plan, copy, make_plan, verify
+from modelmover.oss.client import Bucket
+from modelmover.oss.credentials import from_environment
+from modelmover.progress import GIBIBYTE
+from modelmover.retry import Backoff
+from modelmover.sources import Source, huggingface, modelscope, parse_source
+from modelmover.sources.folder import Folder
+from modelmover.sources.huggingface import HuggingFace
+from modelmover.sources.modelscope import ModelScope
+from modelmover.transfer import MEBIBYTE, Options
+
+DESTINATION = re.compile(r"oss://(?P<bucket>[a-z0-9-]+)/(?P<prefix>[^/].*?)/*")
+
+TOKEN_VARIABLES = {"modelscope": "MODELSCOPE_API_TOKEN", "hf": "HF_TOKEN"}
+"""Variables of the hubs' own clients."""
+
+log = logging.getLogger("modelmover")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs a command, and gives the exit code."""
+    parsed = _parser().parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
+    backoff = Backoff(attempts=parsed.attempts)
+    received = _stop_on_signals(backoff.stop)
+    try:
+        _run(parsed, os.environ, backoff)
+    except MoveError as error:
+        log.error("%s", error)
+        return error.exit_code
+    except StoppedError:
+        log.warning("stopped; the next run continues from here")
+        return 128 + (received[0] if received else signal.SIGTERM)
+    return 0
+
+
+def _stop_on_signals(stop: threading.Event) -> list[int]:
+    """Ends the run in order at SIGTERM and Ctrl-C; a second one ends it at once."""
+    received: list[int] = []
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        received.append(number)
+        stop.set()
+        signal.signal(number, signal.SIG_DFL)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, handle)
+    return received
+
+
+def _run(parsed: argparse.Namespace, environ: Mapping[str, str], backoff: Backoff) -> None:
+    chosen = Filter(include=tuple(getattr(parsed, "include", ())), exclude=tuple(getattr(parsed, "exclude", ())))
+    if parsed.command == "plan":
+        _print_plan(make_plan(_source(parsed, environ), chosen, backoff), as_json=parsed.json)
+        return
+    bucket, prefix = _bucket(parsed, environ, backoff)
+    if parsed.command == "verify":
+        manifest = verify(bucket, prefix, full=parsed.full, backoff=backoff)
+        log.info("%s: all %d files, %.2f GiB are there", manifest.source, len(manifest.files), manifest.size / GIBIBYTE)
+        return
+    options = Options(streams=parsed.streams, uploads=parsed.uploads, part_size=parsed.part_size * MEBIBYTE)
+    result = copy(_source(parsed, environ), bucket, prefix, chosen=chosen, options=options, backoff=backoff)
+    log.info(
+        "oss://%s/%s is whole: %d files, %.2f GiB, of which %.2f GiB were sent now",
+        bucket.name, prefix, len(result.manifest.files), result.manifest.size / GIBIBYTE, result.sent / GIBIBYTE,
+    )  # fmt: skip
+
+
+def _source(parsed: argparse.Namespace, environ: Mapping[str, str]) -> Source:
+    scheme, name, revision = parse_source(parsed.source)
+    if scheme == "folder":
+        return Folder(name)
+    token = environ.get(TOKEN_VARIABLES[scheme])
+    if scheme == "hf":
+        endpoint = parsed.hub_endpoint or huggingface.ENDPOINT
+        return HuggingFace(name, revision or huggingface.DEFAULT_REVISION, endpoint=endpoint, token=token)
+    return ModelScope(
+        name,
+        revision or modelscope.DEFAULT_REVISION,
+        endpoint=parsed.hub_endpoint or modelscope.ENDPOINT,
+        token=token,
+        region=parsed.hub_region,
+    )
+
+
+def _bucket(parsed: argparse.Namespace, environ: Mapping[str, str], backoff: Backoff) -> tuple[Bucket, str]:
+    match = DESTINATION.fullmatch(parsed.destination)
+    if match is None:
+        raise UsageError(f"the destination {parsed.destination!r} is not of the form oss://BUCKET/PREFIX")
+    endpoint = parsed.endpoint or f"https://oss-{parsed.region}.aliyuncs.com"
+    if not endpoint.startswith(("https://", "http://")):
+        raise UsageError(f"the endpoint {endpoint!r} is no URL; write https:// in front")
+    credentials = from_environment(
+        environ, sts_endpoint=parsed.sts_endpoint or _sts(endpoint, parsed.region), backoff=backoff
+    )
+    bucket = Bucket(match["bucket"], endpoint=endpoint, region=parsed.region, credentials=credentials, backoff=backoff)
+    return bucket, match["prefix"]
+
+
+def _sts(endpoint: str, region: str) -> str:
+    # Who reaches OSS from within reaches STS from within, too, and may have no other way.
+    return (
+        f"https://sts-vpc.{region}.aliyuncs.com" if "-internal." in endpoint else f"https://sts.{region}.aliyuncs.com"
+    )
+
+
+def _print_plan(plan: Plan, *, as_json: bool) -> None:
+    if as_json:
+        print(plan.to_json())
+        return
+    for file in sorted(plan.files, key=lambda file: file.path):
+        print(f"{file.size:>16,}  {file.path}")
+    print(f"{plan.size:>16,}  bytes in {len(plan.files)} files of {plan.source} ({plan.size / GIBIBYTE:.2f} GiB)")
+    skipped = sum(file.size for file in plan.left_out)
+    print(f"{skipped:>16,}  bytes in {len(plan.left_out)} files left out")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="modelmover", description="Move a model's files from a hub or a folder into an OSS bucket."
+    )
+    parser.add_argument("--version", action="version", version=__version__)
+    parser.add_argument("--attempts", type=_at_least_one, default=Backoff.attempts, help=argparse.SUPPRESS)
+    commands = parser.add_subparsers(dest="command", required=True)
+    plan = commands.add_parser("plan", help="list what would be moved")
+    copying = commands.add_parser("copy", help="move what is missing, verify it, and write the manifest")
+    verifying = commands.add_parser("verify", help="compare the bucket with its manifest")
+    for command in (plan, copying):
+        _add_source(command)
+    for command in (copying, verifying):
+        _add_destination(command)
+    plan.add_argument("--json", action="store_true", help="print JSON")
+    verifying.add_argument("--full", action="store_true", help="read all bytes and compare their hashes, too")
+    copying.add_argument(
+        "--streams", type=_at_least_one, default=Options.streams, help="files read at once (%(default)s)"
+    )
+    copying.add_argument(
+        "--uploads", type=_at_least_one, default=Options.uploads, help="parts sent at once (%(default)s)"
+    )
+    copying.add_argument(
+        "--part-size",
+        type=_at_least_one,
+        default=Options.part_size // MEBIBYTE,
+        metavar="MIB",
+        help="size of a part in MiB (%(default)s); memory is about 1.3 × (streams + uploads) × this",
+    )
+    return parser
+
+
+def _add_source(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "source",
+        help="modelscope://OWNER/NAME[@REVISION], hf://OWNER/NAME[@REVISION], or a folder; tokens are read from "
+        "MODELSCOPE_API_TOKEN and HF_TOKEN",
+    )
+    command.add_argument("--hub-endpoint", metavar="URL", help="another address of the hub, such as a mirror's")
+    command.add_argument(
+        "--hub-region",
+        metavar="REGION",
+        help="Alibaba Cloud region of this machine, for ModelScope's internal addresses",
+    )
+    command.add_argument(
+        "--include", action="append", default=[], metavar="PATTERN", help="move only files that match one of these"
+    )
+    command.add_argument(
+        "--exclude", action="append", default=[], metavar="PATTERN", help="leave out files that match one of these"
+    )
+
+
+def _add_destination(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "destination",
+        help="oss://BUCKET/PREFIX; credentials are read from OSS_ACCESS_KEY_ID, OSS_ACCESS_KEY_SECRET and "
+        "OSS_SESSION_TOKEN, or from the variables of RRSA",
+    )
+    command.add_argument("--region", required=True, help="the bucket's region, such as cn-hangzhou")
+    command.add_argument("--endpoint", metavar="URL", help="of OSS; the region's public one by default")
+    command.add_argument("--sts-endpoint", metavar="URL", help="of STS, for RRSA; the region's by default")
+
+
+def _at_least_one(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError("must be at least 1")
+    return number
+
+
+if __name__ == "__main__":
+    sys.exit(main())

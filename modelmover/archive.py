@@ -1,0 +1,41 @@
+"""The mover as one file that any Python runs: for a pod without a registry and without a package index."""
+
+import hashlib
+import io
+import zipfile
+from functools import cache
+from importlib.resources import files
+from importlib.resources.abc import Traversable
+
+ENTRY_POINT = b"import sys\n\nfrom modelmover.__main__ import main\n\nsys.exit(main())\n"
+
+LONG_AGO = (1980, 1, 1, 0, 0, 0)
+"""The earliest time that a zip file can hold: the same sources are to give the same bytes."""
+
+
+@cache
+def archive() -> bytes:
+    """A zip file of this package with an entry point. Not compressed, because compressors differ between versions."""
+    root = files("modelmover")
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w", zipfile.ZIP_STORED) as zipped:
+        zipped.writestr(zipfile.ZipInfo("__main__.py", LONG_AGO), ENTRY_POINT)
+        for path, source in sorted(_sources("modelmover", root)):
+            zipped.writestr(zipfile.ZipInfo(path, LONG_AGO), source)
+    return content.getvalue()
+
+
+@cache
+def archive_digest() -> str:
+    """SHA-256 of the archive, hexadecimal."""
+    return hashlib.sha256(archive()).hexdigest()
+
+
+def _sources(path: str, folder: Traversable) -> list[tuple[str, bytes]]:
+    found: list[tuple[str, bytes]] = []
+    for item in folder.iterdir():
+        if item.is_dir():
+            found += _sources(f"{path}/{item.name}", item)
+        elif item.name.endswith(".py"):
+            found.append((f"{path}/{item.name}", item.read_bytes()))
+    return found

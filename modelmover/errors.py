@@ -1,0 +1,74 @@
+"""What can go wrong, by what helps: another attempt, or a person.
+
+Exit codes are those of sysexits.h. ``PERMANENT_EXIT_CODES`` is for the podFailurePolicy of a Job: another pod would
+fail in the same way. ``NotNowError`` counts towards the Job's backoffLimit, and the next pod continues where this one
+ended.
+"""
+
+
+class MoveError(Exception):
+    """Base of all; the text says where, what and how to fix it, and never holds a secret or a signed URL."""
+
+    exit_code = 1
+
+
+class NotNowError(MoveError):
+    """Gave up for now: the network, the hub or OSS failed too often. A later run continues (EX_TEMPFAIL)."""
+
+    exit_code = 75
+
+
+class DataError(MoveError):
+    """The bytes are not what they should be: wrong hash, missing shard, unusable listing (EX_DATAERR)."""
+
+    exit_code = 65
+
+
+class NotFoundError(MoveError):
+    """There is no such repository, revision, folder, bucket or manifest (EX_NOINPUT)."""
+
+    exit_code = 66
+
+
+class NoSpaceError(MoveError):
+    """The bucket or the account takes no more data: quota, or overdue payment (EX_CANTCREAT)."""
+
+    exit_code = 73
+
+
+class PermissionDeniedError(MoveError):
+    """Credentials are missing, wrong, or not allowed to do this (EX_NOPERM)."""
+
+    exit_code = 77
+
+
+class UnsuitablePythonError(MoveError):
+    """This Python lacks what the program needs (EX_SOFTWARE)."""
+
+    exit_code = 70
+
+
+class UsageError(MoveError):
+    """The command line asks for something impossible (as argparse)."""
+
+    exit_code = 2
+
+
+PERMANENT_EXIT_CODES = tuple(
+    sorted(
+        error.exit_code
+        for error in (DataError, NotFoundError, NoSpaceError, PermissionDeniedError, UnsuitablePythonError, UsageError)
+    )
+)
+
+
+class TransientError(Exception):
+    """One attempt failed and another may not; ``wait`` is what the server asked for, in seconds."""
+
+    def __init__(self, message: str, *, wait: float | None = None) -> None:
+        super().__init__(message)
+        self.wait = wait
+
+
+class StoppedError(Exception):
+    """The run is being ended: by SIGTERM, Ctrl-C, or the failure of another thread."""

@@ -1,0 +1,18 @@
+"""Where the mover keeps its own objects: beside the model's folder and not in it, so that no cache loads them."""
+
+OWN_FOLDER = ".modelmover"
+
+
+def model_key(prefix: str, path: str) -> str:
+    """The object of the model's file ``path``."""
+    return f"{prefix}/{path}"
+
+
+def manifest_key(prefix: str) -> str:
+    """The object that says what was moved and proven."""
+    return f"{OWN_FOLDER}/{prefix}/manifest.json"
+
+
+def state_key(prefix: str, path: str) -> str:
+    """The object with the state of the unfinished upload of ``path``."""
+    return f"{OWN_FOLDER}/{prefix}/uploads/{path}.json"

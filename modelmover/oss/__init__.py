@@ -1,0 +1,1 @@
+"""The part of Alibaba Cloud's Object Storage Service (OSS) that the mover needs."""

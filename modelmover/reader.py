@@ -1,0 +1,84 @@
+"""Reads one file of a source in order, hashing as it goes, over as many connections as it takes."""
+
+import time
+from collections.abc import Callable
+
+from modelmover.checksums import Hasher
+from modelmover.errors import MoveError, NotNowError, PermissionDeniedError, StoppedError, TransientError
+from modelmover.files import SourceFile
+from modelmover.retry import Backoff, Failures
+from modelmover.sources import Stream
+from modelmover.sources.hub import ForbiddenError
+
+CHUNK_BYTES = 256 * 2**10
+"""Read and hashed at once: small enough to stay in the processor's cache between the two."""
+
+SLOW_BYTES_PER_SECOND = 16 * 2**10
+SLOW_SECONDS = 60
+"""A stream that is slower than this for so long is opened anew: another server may be faster."""
+
+
+Opener = Callable[[SourceFile, int], Stream]
+"""Opens a file at an offset; raises MoveError or TransientError."""
+
+
+class Reader:
+    """``file`` from ``offset`` on, by as many calls of ``opened`` as it takes; ``hasher`` has seen what is before."""
+
+    def __init__(self, opened: Opener, file: SourceFile, *, offset: int, hasher: Hasher, backoff: Backoff) -> None:
+        self._open = opened
+        self._file = file
+        self._offset = offset
+        self._hasher = hasher
+        self._stop = backoff.stop
+        self._failures = Failures(backoff, f"read {file.path}")
+        self._stream: Stream | None = None
+        self._window = time.monotonic(), 0
+
+    def fill(self, buffer: memoryview) -> None:
+        """Reads the next bytes, as many as ``buffer`` has room for. Raises MoveError or StoppedError."""
+        done = 0
+        while done < len(buffer):
+            if self._stop.is_set():
+                raise StoppedError(self._file.path)
+            try:
+                count = self._read(buffer[done : done + CHUNK_BYTES])
+            except TransientError as error:
+                self.close()
+                self._failures.wait(error, _permanent if isinstance(error, ForbiddenError) else NotNowError)
+                continue
+            self._hasher.update(buffer[done : done + count])
+            self._failures.reset()
+            done += count
+
+    def close(self) -> None:
+        """Gives the stream up."""
+        if self._stream is not None:
+            self._stream.close()
+            self._stream = None
+
+    def _read(self, buffer: memoryview) -> int:
+        if self._stream is None:
+            self._stream = self._open(self._file, self._offset)
+            self._window = time.monotonic(), self._offset
+        count = self._stream.readinto(buffer)
+        if count == 0:
+            raise TransientError(f"the source ended at byte {self._offset} of {self._file.size}")
+        self._offset += count
+        self._require_speed()
+        return count
+
+    def _require_speed(self) -> None:
+        since, offset = self._window
+        seconds = time.monotonic() - since
+        if seconds < SLOW_SECONDS:
+            return
+        self._window = time.monotonic(), self._offset
+        if self._offset - offset < SLOW_BYTES_PER_SECOND * seconds and self._stream is not None:
+            # What was read counts; only the next bytes come by another connection.
+            self._stream.close()
+            self._stream = None
+
+
+def _permanent(text: str) -> MoveError:
+    return PermissionDeniedError(f"{text}; a private or gated repository needs a token")

@@ -1,0 +1,284 @@
+"""The Job that moves the weights: what it runs, who it is, when it runs again, and who waits for it."""
+
+import base64
+import io
+import json
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from components.model_bucket import mover_policy
+from components.model_upload import deadline_seconds
+from components.settings import Deployment, WeightsSettings
+from modelmover.archive import archive
+from modelmover.errors import PERMANENT_EXIT_CODES, NotNowError
+from tests.unit.conftest import Recorder, Run, is_secret, merged, stack_settings
+from tests.unit.test_components import RRSA
+
+BUCKET = {"weights": {"source": {"kind": "bucket"}}}
+CONFIG_MAP_BYTES = 2**20
+"""Limit of a ConfigMap."""
+
+
+def job(recorder: Recorder) -> dict[str, Any]:
+    return recorder.manifest("Job")
+
+
+def container(recorder: Recorder) -> dict[str, Any]:
+    (found,) = job(recorder)["spec"]["template"]["spec"]["containers"]
+    assert isinstance(found, dict)
+    return found
+
+
+def name(recorder: Recorder) -> str:
+    return str(job(recorder)["metadata"]["name"])
+
+
+class TestProgram:
+    def test_zip_file_in_the_config_map_runs_without_any_package(self, up: Run, tmp_path: Path) -> None:
+        content = base64.b64decode(up().manifest("ConfigMap")["binaryData"]["modelmover.pyz"])
+        path = tmp_path / "modelmover.pyz"
+        path.write_bytes(content)
+        done = subprocess.run(
+            [sys.executable, "-I", "-S", str(path), "--version"], capture_output=True, text=True, check=True
+        )
+        assert done.stdout.strip() == "1.0.0"
+
+    def test_zip_file_fits_into_a_config_map_and_depends_on_the_sources_alone(self) -> None:
+        assert len(base64.b64encode(archive())) < CONFIG_MAP_BYTES / 2
+        with zipfile.ZipFile(io.BytesIO(archive())) as zipped:
+            assert {item.date_time for item in zipped.infolist()} == {(1980, 1, 1, 0, 0, 0)}
+            assert {item.compress_type for item in zipped.infolist()} == {zipfile.ZIP_STORED}
+            assert zipped.namelist()[1:] == sorted(zipped.namelist()[1:])
+
+    def test_config_map_is_immutable_and_named_by_its_content(self, up: Run) -> None:
+        program = up().manifest("ConfigMap")
+        assert program["immutable"] is True
+        (volume,) = job(up())["spec"]["template"]["spec"]["volumes"]
+        assert volume["configMap"]["name"] == program["metadata"]["name"]
+        assert container(up())["command"] == ["python3", "/opt/modelmover/modelmover.pyz"]
+
+
+class TestCommandLine:
+    def test_moves_from_modelscope_by_way_of_the_region(self, up: Run) -> None:
+        arguments = container(up({"weights": {"bucket": {"kind": "existing", "name": "mine"}}}))["args"]
+        assert arguments == [
+            "copy",
+            "modelscope://deepseek-ai/DeepSeek-R1@master",
+            "oss://mine/models/DeepSeek-R1",
+            "--region=cn-hangzhou",
+            "--endpoint=https://oss-cn-hangzhou-internal.aliyuncs.com",
+            "--hub-region=cn-hangzhou",
+        ]
+
+    def test_moves_from_hugging_face_or_a_mirror(self, up: Run) -> None:
+        source = {
+            "kind": "huggingFace",
+            "repository": "me/R1",
+            "revision": "0a0fb4d",
+            "endpoint": "https://hf-mirror.com",
+            "include": ["*.safetensors"],
+            "exclude": ["*.bin", "x*"],
+        }
+        arguments = container(up({"weights": {"source": source}}))["args"]
+        assert arguments[1] == "hf://me/R1@0a0fb4d"
+        assert arguments[-4:] == [
+            "--include=*.safetensors",
+            "--exclude=*.bin",
+            "--exclude=x*",
+            "--hub-endpoint=https://hf-mirror.com",
+        ]
+
+    def test_weights_that_are_there_are_only_checked(self, up: Run) -> None:
+        arguments = container(up(BUCKET))["args"]
+        assert arguments[0] == "verify"
+        assert not [argument for argument in arguments if "hub" in argument]
+
+
+class TestIdentity:
+    def test_credentials_come_from_a_secret_and_are_nowhere_else(self, up: Run) -> None:
+        recorder = up()
+        secret = recorder.request("Secret", "modelmover")
+        assert is_secret(recorder.raw_inputs("Secret", "modelmover")["stringData"])
+        values = recorder.manifest("Secret", "modelmover")["stringData"]
+        assert values == {"OSS_ACCESS_KEY_ID": "mover-key-id", "OSS_ACCESS_KEY_SECRET": "made-by-the-cloud"}
+        (source,) = container(recorder)["envFrom"]
+        assert source["secretRef"]["name"].startswith(secret.name)
+        assert "made-by-the-cloud" not in json.dumps(job(recorder))
+
+    def test_own_access_key_is_used_for_both(self, up: Run) -> None:
+        keys = {"ossAccessKeyId": "LTAI-mine", "ossAccessKeySecret": "hidden"}
+        recorder = up({"weights": {"identity": {"kind": "accessKey"}}}, secrets=keys)
+        values = recorder.manifest("Secret", "modelmover")["stringData"]
+        assert values == {"OSS_ACCESS_KEY_ID": "LTAI-mine", "OSS_ACCESS_KEY_SECRET": "hidden"}
+
+    @pytest.mark.parametrize(
+        ("kind", "variable"), [("modelScope", "MODELSCOPE_API_TOKEN"), ("huggingFace", "HF_TOKEN"), ("bucket", None)]
+    )
+    def test_hub_token_goes_to_the_hub_that_is_used(self, up: Run, kind: str, variable: str | None) -> None:
+        recorder = up({"weights": {"source": {"kind": kind}}}, secrets={"hubToken": "hf_hidden"})
+        values = recorder.manifest("Secret", "modelmover")["stringData"]
+        assert [key for key, value in values.items() if value == "hf_hidden"] == ([variable] if variable else [])
+        assert "hf_hidden" not in json.dumps(job(recorder))
+
+    def test_role_of_this_service_account_of_this_cluster_only(self, up: Run) -> None:
+        recorder = up({"weights": {"identity": RRSA}})
+        assert "Secret" not in recorder.kinds()
+        (statement,) = json.loads(recorder.inputs("Role", "mover")["assumeRolePolicyDocument"])["Statement"]
+        subject = statement["Condition"]["StringEquals"]["oidc:sub"]
+        pod = job(recorder)["spec"]["template"]["spec"]
+        account = recorder.manifest("ServiceAccount")
+        assert subject == f"system:serviceaccount:deepseek:{pod['serviceAccountName']}"
+        assert account["metadata"]["name"] == pod["serviceAccountName"]
+        assert account["automountServiceAccountToken"] is pod["automountServiceAccountToken"] is False
+        environment = {entry["name"]: entry["value"] for entry in container(recorder)["env"]}
+        assert environment["ALIBABA_CLOUD_ROLE_ARN"] == "acs:ram::1:role/reader"
+        assert environment["ALIBABA_CLOUD_OIDC_PROVIDER_ARN"] == RRSA["oidcProviderArn"]
+        (token,) = (volume for volume in pod["volumes"] if "projected" in volume)
+        (projection,) = token["projected"]["sources"]
+        assert projection["serviceAccountToken"]["audience"] == "sts.aliyuncs.com"
+        (mount,) = (m for m in container(recorder)["volumeMounts"] if m["name"] == token["name"])
+        assert environment["ALIBABA_CLOUD_OIDC_TOKEN_FILE"] == f"{mount['mountPath']}/token"
+
+    def test_mover_may_touch_the_prefix_and_its_own_folder_and_nothing_else(self) -> None:
+        bucket, objects = json.loads(mover_policy("b", "models/R1", writes=True))["Statement"]
+        assert bucket["Resource"] == ["acs:oss:*:*:b"]
+        assert bucket["Action"] == ["oss:ListObjects", "oss:ListMultipartUploads"]
+        assert objects["Resource"] == ["acs:oss:*:*:b/models/R1/*", "acs:oss:*:*:b/.modelmover/models/R1/*"]
+        assert "oss:PutObject" in objects["Action"]
+        assert not [action for action in bucket["Action"] + objects["Action"] if "*" in action]
+
+    def test_check_alone_may_not_write(self, up: Run) -> None:
+        bucket, objects = json.loads(mover_policy("b", "models/R1", writes=False))["Statement"]
+        assert (bucket["Action"], objects["Action"]) == (["oss:ListObjects"], ["oss:GetObject"])
+        document = json.loads(up(BUCKET).inputs("Policy", "mover")["policyDocument"])
+        assert document["Statement"][1]["Action"] == ["oss:GetObject"]
+
+
+class TestJob:
+    def test_pod_is_a_small_one_without_privileges(self, up: Run) -> None:
+        template = job(up())["spec"]["template"]
+        assert template["metadata"]["labels"]["alibabacloud.com/compute-class"] == "general-purpose"
+        pod, main = template["spec"], container(up())
+        assert pod["securityContext"]["runAsNonRoot"] is True
+        assert pod["automountServiceAccountToken"] is pod["enableServiceLinks"] is False
+        assert main["securityContext"] == {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        }
+        assert main["resources"]["limits"] == main["resources"]["requests"] == {"cpu": "8", "memory": "16Gi"}
+
+    def test_failure_that_would_come_again_ends_the_job_and_others_do_not(self, up: Run) -> None:
+        spec = job(up())["spec"]
+        ignored, fatal = spec["podFailurePolicy"]["rules"]
+        assert ignored["action"] == "Ignore"
+        assert ignored["onPodConditions"] == [{"type": "DisruptionTarget", "status": "True"}]
+        assert fatal["action"] == "FailJob"
+        assert fatal["onExitCodes"]["values"] == list(PERMANENT_EXIT_CODES)
+        assert fatal["onExitCodes"]["containerName"] == container(up())["name"]
+        assert NotNowError.exit_code not in PERMANENT_EXIT_CODES
+        # What Kubernetes demands of a pod failure policy.
+        assert spec["template"]["spec"]["restartPolicy"] == "Never"
+        assert spec["backoffLimit"] == 6
+
+    def test_reason_of_a_failure_reaches_the_pods_status(self, up: Run) -> None:
+        assert container(up())["terminationMessagePolicy"] == "FallbackToLogsOnError"
+
+    def test_failed_job_is_replaced_by_the_next_up(self, up: Run) -> None:
+        assert job(up())["metadata"]["annotations"] == {"pulumi.com/replaceUnready": "true"}
+        assert "ttlSecondsAfterFinished" not in job(up())["spec"], "it would vanish from under the state"
+
+    def test_pulumi_waits_longer_than_the_job_may_take(self, up: Run) -> None:
+        recorder = up()
+        deadline = job(recorder)["spec"]["activeDeadlineSeconds"]
+        timeouts = recorder.request("Job").customTimeouts
+        assert int(timeouts.create.removesuffix("m")) * 60 > deadline
+        assert timeouts.create == timeouts.update
+
+    @pytest.mark.parametrize(
+        ("upload", "seconds"),
+        [
+            ({}, 600 + 26268),
+            ({"throughputMiBps": 500}, 600 + 2627),
+            # 200 Mbit/s are 23.8 MiB/s, of which nine tenths count.
+            ({"eipBandwidthMbps": 200}, 600 + 61209),
+        ],
+    )
+    def test_deadline_follows_from_the_size_and_the_slowest_link(self, upload: dict[str, Any], seconds: int) -> None:
+        weights = WeightsSettings.model_validate({"prefix": "m", "upload": upload})
+        assert deadline_seconds(weights, 641.30) == seconds
+
+    def test_check_has_a_deadline_of_its_own(self, up: Run) -> None:
+        assert job(up(BUCKET))["spec"]["activeDeadlineSeconds"] == 1200
+
+    def test_address_of_its_own_on_request(self, up: Run) -> None:
+        annotations = job(up({"weights": {"upload": {"eipBandwidthMbps": 200}}}))["spec"]["template"]["metadata"]
+        assert annotations["annotations"] == {
+            "network.alibabacloud.com/pod-with-eip": "true",
+            "network.alibabacloud.com/eip-bandwidth": "200",
+        }
+        assert not job(up())["spec"]["template"]["metadata"].get("annotations")
+
+
+class TestWhenItRunsAgain:
+    @pytest.mark.parametrize(
+        "changes",
+        [
+            {"weights": {"source": {"kind": "huggingFace"}}},
+            {"weights": {"source": {"kind": "modelScope", "revision": "v2"}}},
+            {"weights": {"source": {"kind": "modelScope", "exclude": ["*.bin"]}}},
+            {"weights": {"source": {"kind": "modelScope", "repository": "me/R1"}}},
+            {"weights": {"prefix": "models/other"}},
+            {"model": {"name": "deepseek-ai/DeepSeek-V3"}},
+            {"cloud": {"region": "cn-beijing"}},
+            BUCKET,
+        ],
+    )
+    def test_other_work_is_another_job(self, up: Run, changes: dict[str, Any]) -> None:
+        assert name(up()) != name(up(changes))
+
+    def test_other_program_is_another_job(self, up: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+        before = name(up())
+        monkeypatch.setattr("components.model_upload.archive_digest", lambda: "0" * 64)
+        assert name(up()) != before
+
+    @pytest.mark.parametrize(
+        "changes",
+        [{"weights": {"upload": {"cpu": 4}}}, {"inference": {"replicas": 3}}, {"storage": {"throughputMiBps": 900}}],
+    )
+    def test_anything_else_is_not(self, up: Run, changes: dict[str, Any]) -> None:
+        assert name(up()) == name(up(changes))
+
+    def test_pods_that_serve_do_not_care_how_the_weights_came(self, up: Run) -> None:
+        changes = {"weights": {"source": {"kind": "huggingFace"}, "upload": {"cpu": 4}}}
+        claims = [up(c).manifest("PersistentVolumeClaim")["metadata"]["name"] for c in ({}, changes)]
+        assert claims[0] == claims[1]
+
+
+def test_volume_and_group_wait_for_the_weights(up: Run) -> None:
+    recorder = up()
+    upload = recorder.request("Job")
+    volume = recorder.request("OssVolume")
+    assert any(urn.endswith(f"::{upload.name}") and ":Job::" in urn for urn in volume.dependencies)
+    group = recorder.request("LeaderWorkerSet")
+    assert any("PersistentVolumeClaim" in urn for urn in group.dependencies)
+
+
+@pytest.mark.parametrize(
+    ("source", "path"),
+    [
+        ({"kind": "modelScope", "repository": "no-owner"}, "repository"),
+        ({"kind": "modelScope", "revision": "a b"}, "revision"),
+        ({"kind": "huggingFace", "endpoint": "https://user:secret@mirror"}, "endpoint"),
+        ({"kind": "bucket", "revision": "master"}, "revision"),
+    ],
+)
+def test_wrong_source_is_refused(source: dict[str, Any], path: str) -> None:
+    with pytest.raises(ValueError, match=rf"(?s)weights\.source\.\w+\.{path}") as caught:
+        Deployment.model_validate(merged(stack_settings("dev"), {"weights": {"source": source}}))
+    assert "secret@" not in str(caught.value)
