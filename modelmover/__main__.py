@@ -20,7 +20,7 @@ from modelmover.files import Filter
 from modelmover.mover import Plan, copy, make_plan, verify
 from modelmover.oss.client import Bucket
 from modelmover.oss.credentials import from_environment
-from modelmover.progress import GIBIBYTE
+from modelmover.progress import size
 from modelmover.retry import Backoff
 from modelmover.sources import Source, huggingface, modelscope, parse_source
 from modelmover.sources.folder import Folder
@@ -75,14 +75,18 @@ def _run(parsed: argparse.Namespace, environ: Mapping[str, str], backoff: Backof
     bucket, prefix = _bucket(parsed, environ, backoff)
     if parsed.command == "verify":
         manifest = verify(bucket, prefix, full=parsed.full, backoff=backoff)
-        log.info("%s: all %d files, %.2f GiB are there", manifest.source, len(manifest.files), manifest.size / GIBIBYTE)
+        log.info("%s: all %d files, %s, are there", manifest.source, len(manifest.files), size(manifest.size))
         return
     options = Options(streams=parsed.streams, uploads=parsed.uploads, part_size=parsed.part_size * MEBIBYTE)
     result = copy(_source(parsed, environ), bucket, prefix, chosen=chosen, options=options, backoff=backoff)
     log.info(
-        "oss://%s/%s is whole: %d files, %.2f GiB, of which %.2f GiB were sent now",
-        bucket.name, prefix, len(result.manifest.files), result.manifest.size / GIBIBYTE, result.sent / GIBIBYTE,
-    )  # fmt: skip
+        "oss://%s/%s is whole: %d files, %s, of which %s were sent now",
+        bucket.name,
+        prefix,
+        len(result.manifest.files),
+        size(result.manifest.size),
+        size(result.sent),
+    )
 
 
 def _source(parsed: argparse.Namespace, environ: Mapping[str, str]) -> Source:
@@ -129,7 +133,7 @@ def _print_plan(plan: Plan, *, as_json: bool) -> None:
         return
     for file in sorted(plan.files, key=lambda file: file.path):
         print(f"{file.size:>16,}  {file.path}")
-    print(f"{plan.size:>16,}  bytes in {len(plan.files)} files of {plan.source} ({plan.size / GIBIBYTE:.2f} GiB)")
+    print(f"{plan.size:>16,}  bytes in {len(plan.files)} files of {plan.source} ({size(plan.size)})")
     skipped = sum(file.size for file in plan.left_out)
     print(f"{skipped:>16,}  bytes in {len(plan.left_out)} files left out")
 

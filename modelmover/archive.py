@@ -34,7 +34,7 @@ def archive_digest() -> str:
 def _sources(path: str, folder: Traversable) -> list[tuple[str, bytes]]:
     found: list[tuple[str, bytes]] = []
     for item in folder.iterdir():
-        if item.is_dir():
+        if item.joinpath("__init__.py").is_file():
             found += _sources(f"{path}/{item.name}", item)
         elif item.name.endswith(".py"):
             found.append((f"{path}/{item.name}", item.read_bytes()))

@@ -14,7 +14,7 @@ from modelmover.files import INDEX, Filter, SourceFile, require_every_shard
 from modelmover.layout import manifest_key, model_key, state_key
 from modelmover.manifest import Entry, Manifest
 from modelmover.oss.client import Bucket, ObjectInfo
-from modelmover.progress import GIBIBYTE, Progress
+from modelmover.progress import Progress, size
 from modelmover.reader import Reader
 from modelmover.resume import UploadState
 from modelmover.retry import Backoff
@@ -90,12 +90,12 @@ def copy(source: Source, bucket: Bucket, prefix: str, *, chosen: Filter, options
     present = _present(bucket, prefix, plan.files, before.files, backoff)
     missing = [file for file in plan.files if file.path not in present]
     log.info(
-        "%s: %d files, %.2f GiB, of which %d files, %.2f GiB are in oss://%s/%s already",
+        "%s: %d files, %s, of which %d files, %s are in oss://%s/%s already",
         plan.source,
         len(plan.files),
-        plan.size / GIBIBYTE,
+        size(plan.size),
         len(present),
-        _size(present.values()) / GIBIBYTE,
+        size(_size(present.values())),
         bucket.name,
         prefix,
     )
@@ -243,11 +243,11 @@ def _warn_of_strangers(bucket: Bucket, prefix: str, manifest: Manifest) -> None:
     strangers = {key: size for key, size in bucket.list_sizes(f"{prefix}/").items() if key not in known}
     if strangers:
         log.warning(
-            "oss://%s/%s also has %d objects (%.2f GiB) that are not of the model, such as %s; a cache would load them",
+            "oss://%s/%s also has %d objects (%s) that are not of the model, such as %s; a cache would load them",
             bucket.name,
             prefix,
             len(strangers),
-            sum(strangers.values()) / GIBIBYTE,
+            size(sum(strangers.values())),
             min(strangers),
         )
 

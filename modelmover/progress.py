@@ -8,7 +8,6 @@ from types import TracebackType
 from typing import Any
 
 LOG_SECONDS = 15
-GIBIBYTE = 2**30
 
 log = logging.getLogger(__name__)
 
@@ -60,7 +59,7 @@ class Progress:
         share = self._fetched_bytes / self._total_bytes if self._total_bytes else 1
         left = duration((self._total_bytes - self._fetched_bytes) / rate) if rate > 0 else "unknown"
         return (
-            f"{self._fetched_bytes / GIBIBYTE:.2f} of {self._total_bytes / GIBIBYTE:.2f} GiB ({share:.0%}), "
+            f"{size(self._fetched_bytes)} of {size(self._total_bytes)} ({share:.0%}), "
             f"{self._files} of {self._total_files} files, {rate / 2**20:.0f} MiB/s, left: {left}"
         )
 
@@ -90,6 +89,11 @@ def _bar(total: int) -> Any:
     except ImportError:
         return None
     return tqdm(total=total, unit="B", unit_scale=True, unit_divisor=1024, dynamic_ncols=True, smoothing=0.05)
+
+
+def size(count: int) -> str:
+    """Bytes for people."""
+    return f"{count / 2**30:.2f} GiB" if count >= 2**30 else f"{count / 2**20:.2f} MiB"
 
 
 def duration(seconds: float) -> str:
