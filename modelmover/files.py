@@ -49,7 +49,8 @@ INDEX = "model.safetensors.index.json"
 
 DIGEST = re.compile(r"sha256:[0-9a-f]{64}|git-sha1:[0-9a-f]{40}")
 
-SHARD = re.compile(r"(?P<stem>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})(?P<suffix>\.[a-z]+)")
+SHARD = re.compile(r"(?P<stem>.+)-(?P<number>\d+)-of-(?P<count>\d+)(?P<suffix>\.[a-z]+)")
+"""The two numbers need not have the same width: DeepSeek's are ``model-00001-of-000163.safetensors``."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,7 +124,7 @@ def require_every_shard(files: Sequence[SourceFile], index: bytes | None) -> Non
 def _shards_by_name(paths: set[str]) -> set[str]:
     found = [match for match in map(SHARD.fullmatch, paths) if match]
     return {
-        f"{match['stem']}-{number:05}-of-{match['count']}{match['suffix']}"
+        f"{match['stem']}-{number:0{len(match['number'])}}-of-{match['count']}{match['suffix']}"
         for match in found
         for number in range(1, int(match["count"]) + 1)
     }

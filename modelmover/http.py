@@ -28,8 +28,9 @@ NETWORK_ERRORS = (OSError, http.client.HTTPException)
 class Response:
     """An answer whose body is still to be read, by ``read`` or ``readinto``, or given up by ``close``."""
 
-    def __init__(self, url: str, raw: http.client.HTTPResponse, connection: "_Connection") -> None:
+    def __init__(self, method: str, url: str, raw: http.client.HTTPResponse, connection: "_Connection") -> None:
         self.url = url
+        self._has_body = method != "HEAD"
         self.status = raw.status
         self.headers: Mapping[str, str] = {name.lower(): value for name, value in raw.headers.items()}
         self._raw = raw
@@ -64,7 +65,7 @@ class Response:
 
     def _is_whole(self, count: int) -> bool:
         announced = self.headers.get("content-length")
-        return announced is None or self._raw.status == 204 or int(announced) == count
+        return announced is None or not self._has_body or int(announced) == count
 
 
 class Connections:
@@ -83,7 +84,7 @@ class Connections:
         while True:
             try:
                 raw = connection.send(method, target, all_headers, body)
-                return Response(url, raw, connection)
+                return Response(method, url, raw, connection)
             except NETWORK_ERRORS as error:
                 connection.release(reusable=False)
                 if is_fresh or isinstance(error, TimeoutError):

@@ -130,6 +130,7 @@ class _Move:
                 reader.fill(content)
             self._require_hash(hashed)
             crc = self._bucket.put(self._key, content, metadata=self._metadata)
+            self._transfer.progress.fetched(len(content))
             self._transfer.progress.sent(len(content))
             return crc
 

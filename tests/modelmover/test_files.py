@@ -82,6 +82,10 @@ class TestShards:
         with pytest.raises(DataError, match=r"not whole: model-00002-of-00003\.safetensors missing"):
             require_every_shard(files(SHARDS[0], SHARDS[2]), None)
 
+    def test_widths_of_the_two_numbers_may_differ(self) -> None:
+        with pytest.raises(DataError, match=r"not whole: model-00002-of-000002\.safetensors missing"):
+            require_every_shard(files("model-00001-of-000002.safetensors"), None)
+
     def test_index_tells_what_is_missing(self) -> None:
         with pytest.raises(DataError, match=r"a, b, c and 1 more missing .* include and exclude"):
             require_every_shard(files("config.json"), index("a", "b", "c", "d"))

@@ -1,0 +1,189 @@
+"""The program as a pod runs it: a process of its own, killed at any point, told to stop, told nonsense."""
+
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from local.faults import Fault
+from local.oss.access import AccessKey
+from modelmover.archive import archive
+from modelmover.errors import PERMANENT_EXIT_CODES
+from tests.modelmover.conftest import (
+    BUCKET,
+    KEY_ID,
+    KEY_SECRET,
+    PREFIX,
+    REGION,
+    REPOSITORY,
+    World,
+)
+
+KILLS = 20
+
+
+class Mover:
+    """Starts the zip file with the interpreter alone, as in a pod."""
+
+    def __init__(self, world: World, folder: Path) -> None:
+        self.world = world
+        self.program = folder / "modelmover.pyz"
+        self.program.write_bytes(archive())
+        self.environment = {"PATH": os.environ["PATH"], "OSS_ACCESS_KEY_ID": KEY_ID, "OSS_ACCESS_KEY_SECRET": KEY_SECRET}
+
+    def start(self, command: str, *arguments: str) -> subprocess.Popen[str]:
+        oss = [f"oss://{BUCKET}/{PREFIX}", f"--region={REGION}", f"--endpoint={self.world.oss.url}"]
+        hub = [f"modelscope://{REPOSITORY}", f"--hub-endpoint={self.world.hub.url}"]
+        options = {
+            "copy": [*hub, *oss, "--part-size=1", "--streams=2", "--uploads=2"],
+            "verify": oss,
+            "plan": hub,
+        }[command]
+        return subprocess.Popen(
+            [sys.executable, "-I", "-S", str(self.program), "--attempts=3", command, *options, *arguments],
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def run(self, command: str, *arguments: str) -> tuple[int, str]:
+        process = self.start(command, *arguments)
+        output, _ = process.communicate()
+        return process.returncode, output
+
+    def wait_for_parts(self, count: int, process: subprocess.Popen[str]) -> None:
+        """Until so many parts more are on their way, or the process has ended."""
+        before = len(self.parts())
+        while len(self.parts()) < before + count and process.poll() is None:
+            pass
+
+    def parts(self) -> list[tuple[str, str, int | None]]:
+        return [
+            (r.path, r.query["partNumber"], r.status) for r in self.world.oss.requests if "partNumber" in r.query
+        ]
+
+
+@pytest.fixture
+def mover(world: World, tmp_path: Path) -> Mover:
+    return Mover(world, tmp_path)
+
+
+def test_moves_verifies_and_says_what_it_did(mover: Mover) -> None:
+    code, output = mover.run("copy")
+    assert code == 0, output
+    assert re.search(rf"oss://{BUCKET}/{PREFIX} is whole: 11 files, [\d.]+ MiB, of which [\d.]+ MiB were sent now", output)
+    code, output = mover.run("copy")
+    assert code == 0, output
+    assert "of which 0.00 MiB were sent now" in output
+    code, output = mover.run("verify", "--full")
+    assert code == 0, output
+    assert "all 11 files" in output
+
+
+def test_plan_lists_files_for_people_and_programs(mover: Mover) -> None:
+    _, output = mover.run("plan")
+    assert "model-00001-of-000003.safetensors" in output
+    assert re.search(r"bytes in 11 files of modelscope://deepseek-local/tiny@[0-9a-f]{40}", output)
+    assert "README.md" not in output
+    _, output = mover.run("plan", "--json")
+    assert f'"path": "config.json"' in output
+
+
+def test_killed_twenty_times_it_sends_no_acknowledged_part_again(mover: Mover, world: World) -> None:
+    """SIGKILL after a random number of further parts; the seed is shown where it fails."""
+    seed = random.randrange(2**32)
+    choice = random.Random(seed)
+    kills = 0
+    while kills < KILLS:
+        process = mover.start("copy")
+        mover.wait_for_parts(choice.randrange(2), process)
+        if process.poll() is not None:
+            break
+        process.kill()
+        process.wait()
+        kills += 1
+    code, output = mover.run("copy")
+    assert code == 0, output
+    assert kills >= KILLS // 2, f"seed {seed}: only {kills} kills"
+    accepted = [(path, number) for path, number, status in mover.parts() if status == 200]
+    assert len(accepted) == len(set(accepted)), f"seed {seed}"
+    code, output = mover.run("verify", "--full")
+    assert code == 0, output
+
+
+def test_told_to_stop_it_saves_its_state_and_ends_as_signalled(mover: Mover, world: World) -> None:
+    world.hub.faults.add(Fault(action="slow-response", path="^/cdn/", bytes_per_second=2 * 2**20, times=None))
+    process = mover.start("copy")
+    mover.wait_for_parts(2, process)
+    process.send_signal(signal.SIGTERM)
+    output, _ = process.communicate()
+    assert process.returncode == 128 + signal.SIGTERM, output
+    assert "the next run continues from here" in output
+    assert "Traceback" not in output
+    assert 128 + signal.SIGTERM not in PERMANENT_EXIT_CODES
+    world.hub.faults.clear()
+    world.assert_moved(_finish(mover, world))
+
+
+def _finish(mover: Mover, world: World):  # type: ignore[no-untyped-def]
+    code, output = mover.run("copy")
+    assert code == 0, output
+    return world.copy().manifest
+
+
+def test_least_rights_of_the_program_are_enough(mover: Mover, world: World) -> None:
+    """With the RAM policy that the Pulumi program makes, on a server that enforces it."""
+    from components.model_bucket import mover_policy
+
+    for writes, command in ((True, "copy"), (False, "verify")):
+        policy = mover_policy(BUCKET, PREFIX, writes=writes)
+        key = AccessKey.model_validate_json(f'{{"secret": "other", "policies": [{policy}]}}')
+        world.oss.access_keys.put("LTAI-least", key)
+        mover.environment |= {"OSS_ACCESS_KEY_ID": "LTAI-least", "OSS_ACCESS_KEY_SECRET": "other"}
+        code, output = mover.run(command)
+        assert code == 0, output
+    code, output = mover.run("copy", "--exclude=nothing")
+    assert code == 77, "with the rights of verify nothing can be written"
+    assert "AccessDenied" in output
+
+
+def test_secrets_are_never_printed(mover: Mover, world: World) -> None:
+    world.hub.private[REPOSITORY] = "hub-token"
+    mover.environment |= {"MODELSCOPE_API_TOKEN": "hub-token"}
+    world.oss.faults.add(Fault(action="answer", path="partNumber=", status=403, code="AccessDenied", times=None))
+    code, output = mover.run("copy")
+    assert code == 77
+    for secret in (KEY_SECRET, "hub-token", "Signature="):
+        assert secret not in output
+
+
+@pytest.mark.parametrize(
+    ("command", "arguments", "code", "message"),
+    [
+        ("copy", ["--include=*.nothing"], 65, "is selected; check include and exclude"),
+        ("verify", [], 66, "has no manifest"),
+        ("copy", ["--streams=0"], 2, "must be at least 1"),
+        ("copy", ["--endpoint=127.0.0.1"], 2, "is no URL; write https:// in front"),
+        ("copy", ["--hub-endpoint=http://127.0.0.1:1"], 75, "the connection was refused"),
+    ],
+)
+def test_exit_code_says_whether_another_attempt_helps(
+    mover: Mover, command: str, arguments: list[str], code: int, message: str
+) -> None:
+    found, output = mover.run(command, *arguments)
+    assert (found, message in output) == (code, True), output
+    assert "Traceback" not in output
+    assert (code in PERMANENT_EXIT_CODES) == (code != 75)
+
+
+def test_missing_credentials_are_reported(mover: Mover) -> None:
+    mover.environment.pop("OSS_ACCESS_KEY_ID")
+    code, output = mover.run("copy")
+    assert code == 77
+    assert "set OSS_ACCESS_KEY_ID and OSS_ACCESS_KEY_SECRET" in output

@@ -1,0 +1,296 @@
+"""Moving a model from a hub into a bucket: all of it, only it, proven, and only once."""
+
+import hashlib
+import json
+import threading
+from pathlib import Path
+
+import pytest
+
+from local.faults import Fault
+from modelmover.errors import DataError, NotFoundError, NotNowError
+from modelmover.files import SourceFile
+from modelmover.layout import manifest_key, model_key, state_key
+from modelmover.mover import copy, verify
+from modelmover.oss.client import Upload
+from modelmover.resume import UploadState
+from modelmover.retry import Backoff
+from modelmover.sources.folder import Folder
+from tests.modelmover.conftest import (
+    BUCKET,
+    OPTIONS,
+    PART_SIZE,
+    PREFIX,
+    REPOSITORY,
+    SERVING,
+    SMALL,
+    SourceOf,
+    World,
+    backoff,
+    bucket_of,
+)
+
+SHARD = "model-00002-of-000003.safetensors"
+
+SOURCES: dict[str, SourceOf] = {
+    "modelscope": lambda world: world.modelscope(),
+    "huggingface": lambda world: world.huggingface(),
+    "folder": lambda world: Folder(str(world.model)),
+}
+
+
+class TestCopy:
+    @pytest.mark.parametrize("source", SOURCES)
+    def test_moves_what_serving_needs_and_nothing_else(self, world: World, source: str) -> None:
+        result = world.copy(SOURCES[source](world))
+        world.assert_moved(result.manifest)
+        assert result.sent == result.manifest.size == world.sent_bytes()
+
+    def test_manifest_names_the_commit_and_proves_every_file(self, world: World) -> None:
+        result = world.copy(world.huggingface())
+        stored = json.loads(world.bucket.get(manifest_key(PREFIX)) or b"")
+        scheme, _, commit = stored["source"].partition("@")
+        assert scheme == f"hf://{REPOSITORY}"
+        assert len(commit) == 40
+        shard = (world.model / SHARD).read_bytes()
+        assert stored["files"][SHARD]["digest"] == f"sha256:{hashlib.sha256(shard).hexdigest()}"
+        assert result.manifest.files[SHARD].size == len(shard)
+
+    def test_hash_is_attached_to_every_object(self, world: World) -> None:
+        world.copy()
+        for path in SERVING:
+            head = world.bucket.head(model_key(PREFIX, path))
+            assert head is not None
+            assert head.metadata == {"sha256": hashlib.sha256((world.model / path).read_bytes()).hexdigest()}
+
+    def test_no_file_is_visible_before_its_upload_is_completed(self, world: World) -> None:
+        world.copy()
+        first_seen: dict[str, str] = {}
+        for request in world.oss.requests:
+            if request.path.startswith(f"/{BUCKET}/{PREFIX}/model-") and request.method in ("PUT", "POST"):
+                first_seen[request.path] = request.method if "partNumber" not in request.query else "part"
+        assert first_seen
+        assert set(first_seen.values()) == {"POST"}, "the last request about a shard completes it"
+
+    def test_manifest_is_written_last(self, world: World) -> None:
+        world.copy()
+        writes = [r.path for r in world.oss.requests if r.method in ("PUT", "POST", "DELETE")]
+        assert writes[-1] == f"/{BUCKET}/{manifest_key(PREFIX)}"
+
+    def test_credentials_of_the_hub_go_to_the_hub_alone(self, world: World) -> None:
+        source = world.modelscope()
+        source.token = "hub-token"
+        world.copy(source)
+        source = world.huggingface()
+        source.token = "hub-token"
+        world.copy(source)
+        assert not world.hub.leaks
+
+    def test_addresses_are_asked_for_once_per_file(self, world: World) -> None:
+        world.copy()
+        asked = [r.query["FilePath"] for r in world.hub.requests if r.path.endswith("/repo")]
+        assert sorted(asked) == sorted([*SERVING, "model.safetensors.index.json"])
+
+    def test_files_come_by_the_internal_address_of_the_own_region(self, world: World) -> None:
+        source = world.modelscope()
+        source.region = "cn-hangzhou"
+        world.copy(source)
+        paths = {r.path.split("/")[1] for r in world.hub.requests if r.path.startswith("/cdn")}
+        assert paths == {"cdn-internal"}
+
+    def test_public_address_is_the_way_out_when_the_internal_one_fails(self, world: World) -> None:
+        source = world.modelscope()
+        source.region = "cn-hangzhou"
+        world.hub.faults.add(Fault(action="answer", status=503, path="^/cdn-internal/", times=None))
+        world.assert_moved(world.copy(source).manifest)
+
+
+class TestSecondRun:
+    @pytest.mark.parametrize("source", SOURCES)
+    def test_sends_and_fetches_nothing_and_writes_nothing(self, world: World, source: str) -> None:
+        world.copy(SOURCES[source](world))
+        world.oss.forget_requests()
+        world.hub.forget_requests()
+        result = world.copy(SOURCES[source](world))
+        assert result.sent == world.sent_bytes() == world.fetched_bytes() == 0
+        assert {r.method for r in world.oss.requests} == {"GET", "HEAD"}
+
+    def test_moves_only_what_is_missing(self, world: World) -> None:
+        world.copy()
+        world.bucket.delete(model_key(PREFIX, SHARD))
+        result = world.copy()
+        assert result.sent == (world.model / SHARD).stat().st_size
+        world.assert_moved(result.manifest)
+
+    def test_object_that_was_overwritten_is_moved_again(self, world: World) -> None:
+        world.copy()
+        size = (world.model / SHARD).stat().st_size
+        world.bucket.put(model_key(PREFIX, SHARD), bytes(size))
+        result = world.copy()
+        assert result.sent == size
+        world.assert_moved(result.manifest)
+
+    def test_object_that_somebody_else_put_there_is_read_instead_of_moved(self, world: World) -> None:
+        for path in SERVING:
+            world.bucket.put(model_key(PREFIX, path), (world.model / path).read_bytes())
+        result = world.copy()
+        assert result.sent == 0
+        world.assert_moved(result.manifest)
+
+    def test_damaged_manifest_is_written_anew(self, world: World) -> None:
+        world.copy()
+        world.bucket.put(manifest_key(PREFIX), b"{")
+        result = world.copy()
+        assert result.sent == 0
+        world.assert_moved(result.manifest)
+
+    def test_other_content_is_never_put_in_place_of_proven_one(self, world: World) -> None:
+        first = world.copy()
+        path = world.hub_file("config.json")
+        path.write_bytes(path.read_bytes() + b" ")
+        with pytest.raises(DataError, match=r"in which config\.json differs .* choose another prefix"):
+            world.copy()
+        world.assert_moved(first.manifest)
+
+    def test_objects_that_are_not_of_the_model_are_kept_and_reported(
+        self, world: World, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        world.bucket.put(f"{PREFIX}/.git/config", b"x")
+        world.copy()
+        assert f"1 objects (0.00 MiB) that are not of the model, such as {PREFIX}/.git/config" in caplog.text
+        assert world.bucket.get(f"{PREFIX}/.git/config") == b"x"
+
+
+class TestInterruption:
+    def test_stopped_run_saves_how_far_it_came_and_the_next_continues(
+        self, world: World, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("modelmover.transfer.SAVE_EVERY_BYTES", 2**40)
+        wait = Backoff(attempts=2, base_seconds=0)
+        # The second half of each shard is refused, until the run gives up.
+        world.oss.faults.add(Fault(action="answer", status=503, method="PUT", path=r"partNumber=[4-9]", times=None))
+        with pytest.raises(NotNowError, match="gave up after 2 attempts"):
+            copy(world.modelscope(), bucket_of(world.oss, attempts=2), PREFIX, chosen=SMALL, options=OPTIONS, backoff=wait)
+        states = [key for key in world.bucket.list_sizes(".modelmover/") if "/uploads/" in key]
+        assert states
+        saved = [UploadState.from_json(world.bucket.get(key) or b"") for key in states]
+        assert any(state is not None and state.hashed_parts for state in saved)
+        world.oss.faults.clear()
+        acknowledged = world.acknowledged_parts()
+        world.oss.forget_requests()
+        world.hub.forget_requests()
+        result = world.copy()
+        world.assert_moved(result.manifest)
+        assert not acknowledged & world.acknowledged_parts(), "no part is sent twice"
+        spared = sum(state.hashed_parts * PART_SIZE for state in saved if state is not None)
+        shards = sum((world.model / path).stat().st_size for path in SERVING if path.startswith("model-"))
+        assert world.fetched_bytes() <= shards - spared, "what the saved hash covers is not fetched"
+
+    def test_upload_without_a_state_is_aborted(self, world: World) -> None:
+        stray = world.bucket.initiate(model_key(PREFIX, SHARD), metadata={})
+        world.bucket.upload_part(Upload(key=model_key(PREFIX, SHARD), id=stray), 1, memoryview(bytearray(PART_SIZE)))
+        world.assert_moved(world.copy().manifest)
+
+    def test_uploads_of_others_are_left_alone(self, world: World) -> None:
+        world.bucket.initiate(f"{PREFIX}/theirs.bin", metadata={})
+        world.copy()
+        assert [upload.key for upload in world.bucket.list_uploads("")] == [f"{PREFIX}/theirs.bin"]
+
+    def test_state_of_other_content_is_not_continued(self, world: World) -> None:
+        upload_id = world.bucket.initiate(model_key(PREFIX, SHARD), metadata={})
+        upload = Upload(key=model_key(PREFIX, SHARD), id=upload_id)
+        world.bucket.upload_part(upload, 1, memoryview(bytearray(PART_SIZE)))
+        state = UploadState(
+            upload_id=upload_id, digest=f"sha256:{'0' * 64}", size=3 * PART_SIZE, part_size=PART_SIZE
+        )
+        world.bucket.put(state_key(PREFIX, SHARD), state.to_json())
+        world.assert_moved(world.copy().manifest)
+        assert world.bucket.list_parts(upload) is None, "it was aborted"
+
+    def test_part_with_other_bytes_is_sent_again(self, world: World) -> None:
+        size = (world.model / SHARD).stat().st_size
+        digest = hashlib.sha256((world.model / SHARD).read_bytes()).hexdigest()
+        upload_id = world.bucket.initiate(model_key(PREFIX, SHARD), metadata={"sha256": digest})
+        upload = Upload(key=model_key(PREFIX, SHARD), id=upload_id)
+        world.bucket.upload_part(upload, 2, memoryview(bytearray(PART_SIZE)))
+        state = UploadState(upload_id=upload_id, digest=f"sha256:{digest}", size=size, part_size=PART_SIZE)
+        world.bucket.put(state_key(PREFIX, SHARD), state.to_json())
+        world.assert_moved(world.copy().manifest)
+
+    def test_end_of_the_run_is_waited_for_by_no_thread(self, world: World) -> None:
+        before = threading.active_count()
+        world.hub.faults.add(Fault(action="answer", status=503, path="^/cdn/", times=None))
+        with pytest.raises(NotNowError):
+            world.copy(attempts=2)
+        names = [t.name for t in threading.enumerate() if t.name.startswith(("send", "read", "progress"))]
+        assert not names, f"{threading.active_count()} threads, {before} before"
+
+
+class TestVerify:
+    def test_moved_model_is_verified_without_reading_it(self, world: World) -> None:
+        world.copy()
+        world.oss.forget_requests()
+        assert verify(world.bucket, PREFIX, full=False, backoff=backoff()).files.keys() == SERVING
+        assert sum(r.bytes_out for r in world.oss.requests if "model-" in r.path and r.method == "GET") == 0
+
+    def test_full_check_reads_every_byte(self, world: World) -> None:
+        manifest = world.copy().manifest
+        world.oss.forget_requests()
+        verify(world.bucket, PREFIX, full=True, backoff=backoff())
+        read = sum(r.bytes_out for r in world.oss.requests if r.method == "GET" and f"/{PREFIX}/" in r.path)
+        assert read >= manifest.size
+
+    def test_missing_manifest_is_reported_with_the_way_to_get_one(self, world: World) -> None:
+        with pytest.raises(NotFoundError, match=r"has no manifest.*run copy"):
+            verify(world.bucket, PREFIX, full=False, backoff=backoff())
+
+    def test_every_difference_is_named(self, world: World) -> None:
+        world.copy()
+        world.bucket.delete(model_key(PREFIX, SHARD))
+        world.bucket.put(model_key(PREFIX, "config.json"), b"{}")
+        with pytest.raises(DataError, match=rf"config\.json has 2 bytes .*; {SHARD} is missing\. Run copy again"):
+            verify(world.bucket, PREFIX, full=False, backoff=backoff())
+
+    def test_full_check_finds_what_the_checksum_cannot(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A manifest that was made for other bytes."""
+        world.copy()
+        document = json.loads(world.bucket.get(manifest_key(PREFIX)) or b"")
+        document["files"]["config.json"]["digest"] = f"sha256:{'0' * 64}"
+        world.bucket.put(manifest_key(PREFIX), json.dumps(document).encode())
+        verify(world.bucket, PREFIX, full=False, backoff=backoff())
+        with pytest.raises(DataError, match=r"config\.json has the hash sha256:"):
+            verify(world.bucket, PREFIX, full=True, backoff=backoff())
+
+    @pytest.mark.parametrize(
+        ("content", "message"),
+        [(b"{", "the manifest is damaged"), (b'{"format": 2}', "has format 2, this program reads format 1")],
+    )
+    def test_unusable_manifest_is_reported(self, world: World, content: bytes, message: str) -> None:
+        world.bucket.put(manifest_key(PREFIX), content)
+        with pytest.raises(DataError, match=message):
+            verify(world.bucket, PREFIX, full=False, backoff=backoff())
+
+
+class TestFolder:
+    def test_missing_folder_is_reported(self, tmp_path: Path) -> None:
+        with pytest.raises(NotFoundError, match="there is no folder"):
+            Folder(str(tmp_path / "nothing")).list_files()
+
+    def test_git_is_not_even_read(self, tmp_path: Path) -> None:
+        (tmp_path / ".git").mkdir()
+        (tmp_path / ".git" / "x").write_bytes(b"x")
+        (tmp_path / "empty").write_bytes(b"")
+        digest = hashlib.sha256(b"").hexdigest()
+        assert Folder(str(tmp_path)).list_files() == [SourceFile(path="empty", size=0, digest=f"sha256:{digest}")]
+
+    def test_file_that_changes_while_it_is_moved_is_noticed(self, world: World, tmp_path: Path) -> None:
+        folder = tmp_path / "model"
+        folder.mkdir()
+        (folder / "config.json").write_bytes(b"{}")
+        source = Folder(str(folder))
+        listed = source.list_files()
+        (folder / "config.json").write_bytes(b"[]")
+        source.list_files = lambda: listed  # type: ignore[method-assign]
+        with pytest.raises(DataError, match=r"config\.json: the hash is .* nothing was put under its name"):
+            world.copy(source)
+        assert world.content("config.json") is None
