@@ -261,6 +261,12 @@ class RefusedError(Exception):
         self.status = status
 
 
+def invalid(error: ValidationError) -> RefusedError:
+    """The refusal of a body that a model does not accept: place and problem, but not the value, which may be secret."""
+    problems = (f"{'.'.join(map(str, item['loc'])) or 'body'}: {item['msg']}" for item in error.errors())
+    return RefusedError(HTTPStatus.BAD_REQUEST, "; ".join(problems))
+
+
 class ResetError(Exception):
     """The connection is to be reset instead of an answer."""
 
@@ -300,10 +306,9 @@ class Service:
 
     def unsatisfiable_range(self, request: Request, whole: Response) -> Response:
         """The answer to a range of which ``whole`` has nothing."""
-        return replace(
-            self.refusal(request, HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE, "InvalidRange", "nothing is there"),
-            headers={"Content-Range": f"bytes */{whole.body.size}"},
-        )
+        status = HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE
+        refusal = self.refusal(request, status, "InvalidRange", "The requested range cannot be satisfied.")
+        return replace(refusal, headers={**refusal.headers, "Content-Range": f"bytes */{whole.body.size}"})
 
     def control(self, request: Request) -> Response:
         """Serves what is below ``/-/``: ``GET health``, ``POST`` and ``DELETE faults``. Services add theirs."""
@@ -314,7 +319,7 @@ class Service:
                 try:
                     self.faults.add(*read_faults(request.body.read()))
                 except ValidationError as error:
-                    raise RefusedError(HTTPStatus.BAD_REQUEST, str(error)) from None
+                    raise invalid(error) from None
                 return Response(status=HTTPStatus.NO_CONTENT)
             case "DELETE", "/-/faults":
                 self.faults.clear()
@@ -455,7 +460,7 @@ class _Handler(BaseHTTPRequestHandler):
         has_body = body.size > 0 and self.command != "HEAD"
         # A head waits for the body that is sent with it, but is not to be lost with a fault.
         self.connection.sendall(
-            "\r\n".join([*lines, "", ""]).encode(), socket.MSG_MORE if has_body and fault is None else 0
+            "\r\n".join([*lines, "", ""]).encode("latin-1"), socket.MSG_MORE if has_body and fault is None else 0
         )
         if not has_body:
             return
@@ -514,6 +519,6 @@ def _distorted(response: Response, request: Request) -> Response:
             changed = f"bytes {start}-{end}/{size + fault.offset}"
             return replace(response, headers={**response.headers, "Content-Range": changed})
         case "stale-size" if fault and request.method == "HEAD":
-            length = str(response.body.size + fault.offset)
+            length = str(int(response.headers.get("Content-Length", response.body.size)) + fault.offset)
             return replace(response, headers={**response.headers, "Content-Length": length})
     return response
