@@ -419,7 +419,7 @@ class _Handler(BaseHTTPRequestHandler):
         )
         if fault and fault.action == "delay":
             service.stopping.wait(fault.seconds)
-        response = self._response(request)
+        served = response = self._response(request)
         try:
             request.body.drain()
             if fault and fault.action == "lose-answer":
@@ -430,7 +430,7 @@ class _Handler(BaseHTTPRequestHandler):
             log.status = response.status
             self._send(response, log, fault)
         finally:
-            response.body.close()
+            served.body.close()
 
     def _response(self, request: Request) -> Response:
         service, fault = self.server.service, request.fault
