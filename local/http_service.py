@@ -36,7 +36,6 @@ LOGGED_REQUESTS = 100_000
 """The oldest are forgotten."""
 
 _SECRET_PARAMETER = re.compile("signature|credential|token|accesskeyid", re.IGNORECASE)
-_SHUTDOWN_POLL_SECONDS = 0.02
 _SLOW_STEPS_PER_SECOND = 20
 
 
@@ -280,7 +279,7 @@ class Service:
         self._log: deque[LoggedRequest] = deque(maxlen=LOGGED_REQUESTS)
         self.stopping = threading.Event()
         self._server = _Server(self, port)
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(_SHUTDOWN_POLL_SECONDS,))
+        self._thread = threading.Thread(target=self._server.accept_all)
 
     @property
     def url(self) -> str:
@@ -333,11 +332,10 @@ class Service:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.stopping.set()
-        self._server.shutdown()
+        self._server.stop_accepting()
+        self._thread.join()
         self._server.disconnect()
         self._server.server_close()
-        self._thread.join()
 
     def serve_forever(self) -> None:
         """Serves until SIGTERM or SIGINT. For the main thread of a process that does nothing else."""
@@ -365,6 +363,16 @@ class _Server(ThreadingHTTPServer):
         self._connections: set[socket.socket] = set()
         self._lock = threading.Lock()
         super().__init__(("127.0.0.1", port), _Handler)
+
+    def accept_all(self) -> None:
+        """Accepts connections until ``stop_accepting``, for which ``serve_forever`` would have to look now and then."""
+        while not self.service.stopping.is_set():
+            with contextlib.suppress(OSError):
+                self.process_request(*self.get_request())
+
+    def stop_accepting(self) -> None:
+        self.service.stopping.set()
+        self.socket.shutdown(socket.SHUT_RDWR)
 
     def process_request(self, request: Any, client_address: Any) -> None:
         with self._lock:
