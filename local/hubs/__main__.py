@@ -17,12 +17,12 @@ def main() -> int:
     parser.add_argument("--port", type=int, default=0, help="on 127.0.0.1 (default: any free one)")
     parser.add_argument("--data", type=Path, required=True, help="the repositories, as OWNER/NAME/BRANCH/...")
     arguments = parser.parse_args()
-    make_small_model(arguments.data / SMALL_MODEL / DEFAULT_BRANCH)
     try:
         hub = ModelHub(arguments.data, port=arguments.port)
     except OSError as error:
         print(f"error: cannot serve at 127.0.0.1:{arguments.port}: {error.strerror}", file=sys.stderr)
         return 1
+    make_small_model(arguments.data / SMALL_MODEL / DEFAULT_BRANCH)
     print(hub.url, flush=True)
     hub.serve_forever()
     return 0

@@ -6,11 +6,12 @@ and the former is unknown.
 
 import hashlib
 import json
+import os
 import threading
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from modelmover.checksums import crc64
 
@@ -57,9 +58,9 @@ class Commit:
         found: dict[str, RepositoryFile | None] = {}
         for path, file in self.files.items():
             if path.startswith(prefix):
-                parents = [str(parent) for parent in PurePosixPath(path).parents][:-1]
-                found |= {parent: None for parent in parents if parent.startswith(prefix)}
                 found[path] = file
+                while (path := path.rpartition("/")[0]).startswith(prefix) and path:
+                    found[path] = None
         depth = prefix.count("/")
         for path in sorted(found):
             if recursive or path.count("/") == depth:
@@ -74,6 +75,7 @@ class Repositories:
         self._root = root
         self._frozen: dict[Path, Commit] = {}
         self._hashes: dict[Path, dict[str, tuple[int, int, Hashes]]] = {}
+        self._unsaved: set[Path] = set()
         self._lock = threading.Lock()
 
     def branches(self, repository: str) -> list[str]:
@@ -97,15 +99,15 @@ class Repositories:
 
     def freeze(self) -> None:
         """Keeps every commit as it is now, whatever happens to the files."""
-        for folder in self._root.glob("*/*/*/"):
-            self._frozen[folder] = self._commit(folder)
+        for folder in self._root.glob("*/*/*"):
+            if folder.is_dir():
+                self._frozen[folder] = self._commit(folder)
 
     def _commit(self, folder: Path) -> Commit:
         if folder in self._frozen:
             return self._frozen[folder]
         with self._lock:
-            paths = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
-            files = {path: self._file(folder, path) for path in paths}
+            files = {path: self._file(folder, path) for path in sorted(_paths(folder))}
             self._save(folder)
         content = "".join(f"{path} {file.hashes.sha256}\n" for path, file in files.items())
         return Commit(_git_oid("commit", content.encode()), files)
@@ -116,7 +118,7 @@ class Repositories:
 
     def _hashes_of(self, folder: Path, path: str) -> tuple[int, Hashes]:
         known = self._known(folder)
-        status = (folder / path).stat()
+        status = os.stat(f"{folder}/{path}")
         size, changed = status.st_size, status.st_mtime_ns
         if path in known and known[path][:2] == (size, changed):
             return size, known[path][2]
@@ -124,6 +126,7 @@ class Repositories:
         hashes = _compute(folder / path, is_lfs=_is_lfs(path, size))
         if settled:
             known[path] = (size, changed, hashes)
+            self._unsaved.add(folder)
         return size, hashes
 
     def _known(self, folder: Path) -> dict[str, tuple[int, int, Hashes]]:
@@ -136,17 +139,25 @@ class Repositories:
         return self._hashes[folder]
 
     def _save(self, folder: Path) -> None:
+        if folder not in self._unsaved:
+            return
         known = {path: (size, changed, asdict(hashes)) for path, (size, changed, hashes) in self._known(folder).items()}
-        file, text = _hashes_file(folder), json.dumps(known)
-        if not file.exists() or file.read_text() != text:
-            draft = file.with_name(f"{file.name}.new")
-            draft.write_text(text)
-            draft.replace(file)
+        file = _hashes_file(folder)
+        draft = file.with_name(f"{file.name}.new")
+        draft.write_text(json.dumps(known))
+        draft.replace(file)
+        self._unsaved.discard(folder)
 
 
 def lfs_pointer(sha256: str, size: int) -> bytes:
     """What git has in place of a large file (https://github.com/git-lfs/git-lfs/blob/main/docs/spec.md)."""
     return f"version https://git-lfs.github.com/spec/v1\noid sha256:{sha256}\nsize {size}\n".encode()
+
+
+def _paths(folder: Path) -> Iterator[str]:
+    for parent, _, names in os.walk(folder):
+        prefix = Path(parent).relative_to(folder)
+        yield from (str(prefix / name) if prefix.name else name for name in names)
 
 
 def _hashes_file(folder: Path) -> Path:

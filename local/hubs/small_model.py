@@ -18,7 +18,7 @@ from pathlib import Path
 
 from safetensors import TensorSpec, serialize_file
 
-HIDDEN, INTERMEDIATE, EXPERT_INTERMEDIATE = 512, 1024, 512
+HIDDEN, INTERMEDIATE, EXPERT_INTERMEDIATE = 512, 512, 256
 HEADS, Q_LORA, KV_LORA, NOPE, ROPE, VALUE = 4, 256, 128, 128, 64, 128
 LAYERS, DENSE_LAYERS, PREDICTION_LAYERS = 3, 1, 1
 VOCABULARY = 512
@@ -36,7 +36,7 @@ def make_small_model(folder: Path, *, size: int = 48 * 2**20, shards: int = 4, s
 
     The same arguments give the same bytes. ``folder`` appears at once and whole, also when two callers meet.
 
-    :param size: bytes of all tensors, met by the number of experts to about 2 MiB; at least about 10 MiB come out.
+    :param size: bytes of all tensors, met by the number of experts to about 1 MiB; at least about 10 MiB come out.
     """
     if folder.exists():
         return folder
