@@ -10,7 +10,7 @@ INSTALLED := $(VENV)/installed
 INSTALLED_DEV := $(VENV)/installed-dev
 
 .DEFAULT_GOAL := help
-.PHONY: help up preview destroy status down reset env plugins test unit e2e lint format schema golden constraints
+.PHONY: help up preview destroy status down reset env plugins test unit integration e2e lint format schema golden constraints
 
 help: ## this list
 	@grep -E '^[a-z0-9]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9]+):.*## /make \1|/' | column -t -s '|'
@@ -41,10 +41,13 @@ plugins: $(INSTALLED) ## install the official plugins, for the real cloud
 	  pulumi plugin install resource kubernetes v$$(sed -n 's/^pulumi-kubernetes==//p' requirements.txt) && \
 	  pulumi plugin install resource alicloud v$$(sed -n 's/^pulumi-alicloud==//p' requirements.txt)
 
-test: lint unit e2e ## everything that CI runs
+test: lint unit integration e2e ## everything that CI runs
 
 unit: $(INSTALLED_DEV) ## unit tests: no network, no processes
-	$(RUN) -m pytest -q -m "not e2e"
+	$(RUN) -m pytest -q -m "not integration and not e2e"
+
+integration: $(INSTALLED_DEV) ## tests with servers and processes of this machine, no cluster
+	$(RUN) -m pytest -q -m integration
 
 e2e: $(INSTALLED_DEV) ## end-to-end tests: real engine, real API server
 	$(RUN) -m pytest -q -m e2e

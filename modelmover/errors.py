@@ -63,11 +63,13 @@ PERMANENT_EXIT_CODES = tuple(
 
 
 class TransientError(Exception):
-    """One attempt failed and another may not; ``wait`` is what the server asked for, in seconds."""
+    """One attempt failed and another may not. ``wait`` is what the server asked for, in seconds; ``final`` is what it
+    was if it never heals."""
 
-    def __init__(self, message: str, *, wait: float | None = None) -> None:
+    def __init__(self, message: str, *, wait: float | None = None, final: type[MoveError] = NotNowError) -> None:
         super().__init__(message)
         self.wait = wait
+        self.final = final
 
 
 class StoppedError(Exception):

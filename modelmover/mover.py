@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -11,12 +12,11 @@ from typing import TypeVar
 from modelmover.checksums import hasher
 from modelmover.errors import DataError, NotFoundError, UsageError
 from modelmover.files import INDEX, Filter, SourceFile, require_every_shard
-from modelmover.layout import manifest_key, model_key, state_key
+from modelmover.layout import manifest_key, model_key
 from modelmover.manifest import Entry, Manifest
 from modelmover.oss.client import Bucket, ObjectInfo
 from modelmover.progress import Progress, size
 from modelmover.reader import Reader
-from modelmover.resume import UploadState
 from modelmover.retry import Backoff
 from modelmover.sources import Source, Stream
 from modelmover.transfer import MEBIBYTE, Options, Transfer
@@ -86,7 +86,7 @@ def copy(source: Source, bucket: Bucket, prefix: str, *, chosen: Filter, options
     plan = make_plan(source, chosen, backoff)
     _require_possible_parts(plan.files, options)
     before = _read_manifest(bucket, prefix)
-    _require_unchanged(before, plan, prefix)
+    _require_unchanged(bucket, prefix, plan, before, backoff)
     present = _present(bucket, prefix, plan.files, before.files, backoff)
     missing = [file for file in plan.files if file.path not in present]
     log.info(
@@ -106,13 +106,13 @@ def copy(source: Source, bucket: Bucket, prefix: str, *, chosen: Filter, options
         kept_files=len(present),
     )
     if missing:
-        _abort_strays(bucket, prefix, plan.files)
         transfer = Transfer(
             source=source, bucket=bucket, prefix=prefix, options=options, backoff=backoff, progress=progress
         )
         with progress:
             present |= transfer.run(missing)
         log.info(progress.line())
+        _abort_strays(bucket, prefix, plan.files)
     manifest = Manifest(source=plan.source, files=dict(sorted(present.items())))
     if manifest != before:
         bucket.put(manifest_key(prefix), manifest.to_json())
@@ -155,7 +155,7 @@ def verify(bucket: Bucket, prefix: str, *, full: bool, backoff: Backoff) -> Mani
 def _require_possible_parts(files: Sequence[SourceFile], options: Options) -> None:
     largest = max(files, key=lambda file: file.size)
     if largest.size > options.part_size * MAX_PARTS:
-        needed = -(-largest.size // MAX_PARTS // MEBIBYTE) + 1
+        needed = math.ceil(largest.size / MAX_PARTS / MEBIBYTE)
         raise UsageError(
             f"{largest.path} has {largest.size} bytes, more than {MAX_PARTS} parts of {options.part_size}; "
             f"use --part-size {needed} or more"
@@ -172,9 +172,24 @@ def _read_manifest(bucket: Bucket, prefix: str) -> Manifest:
         return nothing
 
 
-def _require_unchanged(before: Manifest, plan: Plan, prefix: str) -> None:
+def _require_unchanged(bucket: Bucket, prefix: str, plan: Plan, before: Manifest, backoff: Backoff) -> None:
     """Pods may be reading what is there: a file that was proven is never replaced by another one."""
-    changed = [f.path for f in plan.files if f.path in before.files and before.files[f.path].digest != f.digest]
+
+    def is_other(file: SourceFile) -> bool:
+        proven = before.files[file.path]
+        if proven.size != file.size or proven.digest == file.digest:
+            return proven.size != file.size
+        if proven.digest.partition(":")[0] == file.algorithm:
+            return True
+        # Another hub lists another kind of hash: the bytes decide, if they are still those that were proven.
+        head = bucket.head(model_key(prefix, file.path))
+        if head is None or head.crc64 != proven.crc64:
+            return False
+        entry = Entry(size=file.size, digest=file.digest, crc64=proven.crc64)
+        return _object_digest(bucket, prefix, file.path, entry, backoff) != file.digest
+
+    common = [file for file in plan.files if file.path in before.files]
+    changed = [file.path for file, other in zip(common, _for_each(common, is_other), strict=True) if other]
     if changed:
         raise DataError(
             f"{prefix} holds {before.source}, in which {changed[0]}"
@@ -227,14 +242,10 @@ def _object_digest(bucket: Bucket, prefix: str, path: str, entry: Entry, backoff
 
 
 def _abort_strays(bucket: Bucket, prefix: str, files: Iterable[SourceFile]) -> None:
-    """Uploads of our files that nobody will continue: their parts are billed, and listed nowhere."""
-    keys = {model_key(prefix, file.path): file for file in files}
+    """Uploads of files that are there now: a run was killed, or an answer lost. Their parts are billed all the same."""
+    keys = {model_key(prefix, file.path) for file in files}
     for upload in list(bucket.list_uploads(f"{prefix}/")):
-        file = keys.get(upload.key)
-        if file is None:
-            continue
-        state = UploadState.from_json(bucket.get(state_key(prefix, file.path)) or b"")
-        if state is None or state.upload_id != upload.id:
+        if upload.key in keys:
             bucket.abort(upload)
 
 

@@ -4,11 +4,10 @@ import time
 from collections.abc import Callable
 
 from modelmover.checksums import Hasher
-from modelmover.errors import MoveError, NotNowError, PermissionDeniedError, StoppedError, TransientError
+from modelmover.errors import StoppedError, TransientError
 from modelmover.files import SourceFile
 from modelmover.retry import Backoff, Failures
 from modelmover.sources import Stream
-from modelmover.sources.hub import ForbiddenError
 
 CHUNK_BYTES = 256 * 2**10
 """Read and hashed at once: small enough to stay in the processor's cache between the two."""
@@ -45,7 +44,7 @@ class Reader:
                 count = self._read(buffer[done : done + CHUNK_BYTES])
             except TransientError as error:
                 self.close()
-                self._failures.wait(error, _permanent if isinstance(error, ForbiddenError) else NotNowError)
+                self._failures.wait(error)
                 continue
             self._hasher.update(buffer[done : done + count])
             self._failures.reset()
@@ -78,7 +77,3 @@ class Reader:
             # What was read counts; only the next bytes come by another connection.
             self._stream.close()
             self._stream = None
-
-
-def _permanent(text: str) -> MoveError:
-    return PermissionDeniedError(f"{text}; a private or gated repository needs a token")

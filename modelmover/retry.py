@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from modelmover.errors import MoveError, NotNowError, StoppedError, TransientError
+from modelmover.errors import StoppedError, TransientError
 
 Result = TypeVar("Result")
 
@@ -27,16 +27,14 @@ class Backoff:
     stop: threading.Event = field(default_factory=threading.Event)
     """Ends every wait; what is waited for then raises StoppedError."""
 
-    def call(
-        self, what: str, attempt: Callable[[], Result], *, gives_up: Callable[[str], MoveError] = NotNowError
-    ) -> Result:
-        """The result of ``attempt``, tried again after each TransientError; ``gives_up`` makes the final error."""
+    def call(self, what: str, attempt: Callable[[], Result]) -> Result:
+        """The result of ``attempt``, tried again after each TransientError. Raises MoveError after too many."""
         failures = Failures(self, what)
         while True:
             try:
                 return attempt()
             except TransientError as error:
-                failures.wait(error, gives_up)
+                failures.wait(error)
 
 
 @dataclass
@@ -47,11 +45,11 @@ class Failures:
     what: str
     count: int = 0
 
-    def wait(self, error: TransientError, gives_up: Callable[[str], MoveError] = NotNowError) -> None:
-        """Waits before the next attempt; raises what ``gives_up`` makes once there were too many."""
+    def wait(self, error: TransientError) -> None:
+        """Waits before the next attempt; raises the error's ``final`` once there were too many."""
         self.count += 1
         if self.count >= self.backoff.attempts:
-            raise gives_up(f"{self.what}: gave up after {self.count} attempts; the last one: {error}") from None
+            raise error.final(f"{self.what}: gave up after {self.count} attempts; the last one: {error}") from None
         seconds = min(self.backoff.cap_seconds, self.backoff.base_seconds * 2 ** (self.count - 1)) * random.random()  # noqa: S311
         if error.wait is not None:
             seconds += min(error.wait, RETRY_AFTER_MAX_SECONDS)

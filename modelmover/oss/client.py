@@ -86,15 +86,6 @@ class NoSuchUploadError(MoveError):
     """The multipart upload was completed or aborted by somebody else."""
 
 
-class OssError(TransientError):
-    """An error answer of OSS, with its code."""
-
-    def __init__(self, message: str, *, status: int, code: str) -> None:
-        super().__init__(message)
-        self.status = status
-        self.code = code
-
-
 class Bucket:
     """The bucket ``name`` at ``endpoint``, a URL; ``region`` as in cn-hangzhou."""
 
@@ -281,20 +272,7 @@ class Bucket:
         return self._retried(what, name, attempt)
 
     def _retried(self, what: str, key: str, attempt: Callable[[], Result]) -> Result:
-        last: list[TransientError] = []
-
-        def remembered() -> Result:
-            try:
-                return attempt()
-            except TransientError as error:
-                last[:] = [error]
-                raise
-
-        def gives_up(text: str) -> MoveError:
-            refused = last and isinstance(last[0], OssError) and last[0].status == 403
-            return PermissionDeniedError(text) if refused else NotNowError(text)
-
-        return self._backoff.call(f"{what} oss://{self.name}/{key}", remembered, gives_up=gives_up)
+        return self._backoff.call(f"{what} oss://{self.name}/{key}", attempt)
 
     def _send(
         self,
@@ -348,7 +326,7 @@ class Bucket:
             raise PermissionDeniedError(f"{text}: the AccessKey's secret is not that of its id")
         if code in FOR_GOOD:
             raise MoveError(f"bucket {self.name}: {text}")
-        raise OssError(text, status=response.status, code=code)
+        raise TransientError(text, final=PermissionDeniedError if response.status == 403 else NotNowError)
 
 
 def _is_address(host: str) -> bool:

@@ -72,9 +72,7 @@ class RoleCredentials:
     def __call__(self) -> Credentials:
         with self._lock:
             if self._current is None or _ends_soon(self._current):
-                self._current = self.backoff.call(
-                    f"assume the role {self.role_arn}", self._assume, gives_up=PermissionDeniedError
-                )
+                self._current = self.backoff.call(f"assume the role {self.role_arn}", self._assume)
             return self._current
 
     def _assume(self) -> Credentials:
@@ -106,7 +104,7 @@ class RoleCredentials:
         try:
             answer = json.loads(body)
             if response.status != 200:
-                raise TransientError(f"STS refuses: {answer['Code']}")
+                raise TransientError(f"STS refuses: {answer['Code']}", final=PermissionDeniedError)
             found = answer["Credentials"]
             return Credentials(
                 key_id=found["AccessKeyId"],

@@ -89,16 +89,16 @@ class Hub:
             )
         if response.status == 403:
             # Hubs also answer so when they are busy; only the last attempt tells.
-            raise ForbiddenError(f"{where}: the hub refuses access (status 403)", wait=retry_after(response))
+            raise TransientError(
+                f"{where}: the hub refuses access (status 403); a private or gated repository needs a valid token",
+                wait=retry_after(response),
+                final=PermissionDeniedError,
+            )
         if response.status == 404:
             raise NotFoundError(f"{where}: the hub has no such repository, revision or file (status 404)")
         if response.status < 500 and response.status not in (408, 425, 429):
             raise DataError(f"{where}: the hub answered with status {response.status}")
         raise TransientError(f"{where}: status {response.status}", wait=retry_after(response))
-
-
-class ForbiddenError(TransientError):
-    """A refusal by the hub that may be for good."""
 
 
 def retry_after(response: Response) -> float | None:

@@ -58,7 +58,13 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def hub(model: Path, tmp_path: Path) -> Iterator[ModelHub]:
+def private() -> dict[str, str]:
+    """Tokens of private repositories, for a test to fill."""
+    return {}
+
+
+@pytest.fixture
+def hub(model: Path, tmp_path: Path, private: dict[str, str]) -> Iterator[ModelHub]:
     """A hub with the small model; a test may change its copy."""
     folder = tmp_path / "hub" / REPOSITORY / "master"
     folder.mkdir(parents=True)
@@ -68,7 +74,7 @@ def hub(model: Path, tmp_path: Path) -> Iterator[ModelHub]:
             target.mkdir(exist_ok=True)
         else:
             target.write_bytes(path.read_bytes())
-    with ModelHub(tmp_path / "hub") as server:
+    with ModelHub(tmp_path / "hub", private=private) as server:
         yield server
 
 
@@ -77,15 +83,13 @@ def oss(tmp_path: Path) -> Iterator[OssServer]:
     """An empty bucket and the account's own key."""
     with OssServer(data=tmp_path / "oss", region=REGION) as server:
         server.access_keys.put(KEY_ID, AccessKey(secret=KEY_SECRET, policies=None))
-        server.create_bucket(BUCKET)
+        bucket_of(server)._send("PUT", "").read()
         yield server
 
 
 def bucket_of(oss: OssServer, *, key_id: str = KEY_ID, secret: str = KEY_SECRET, attempts: int = 6) -> Bucket:
     credentials = Credentials(key_id=key_id, key_secret=secret)
-    return Bucket(
-        BUCKET, endpoint=oss.url, region=REGION, credentials=lambda: credentials, backoff=backoff(attempts)
-    )
+    return Bucket(BUCKET, endpoint=oss.url, region=REGION, credentials=lambda: credentials, backoff=backoff(attempts))
 
 
 @dataclass
@@ -95,6 +99,8 @@ class World:
     hub: ModelHub
     oss: OssServer
     model: Path
+    hub_root: Path
+    private: dict[str, str]
 
     @property
     def bucket(self) -> Bucket:
@@ -135,7 +141,7 @@ class World:
 
     def hub_file(self, path: str) -> Path:
         """The hub's own copy of a file, to be changed."""
-        return Path(self.hub.root) / REPOSITORY / "master" / path
+        return self.hub_root / REPOSITORY / "master" / path
 
     def acknowledged_parts(self) -> set[tuple[str, str]]:
         """Object and number of each part that the bucket has accepted."""
@@ -155,8 +161,8 @@ class World:
 
 
 @pytest.fixture
-def world(hub: ModelHub, oss: OssServer, model: Path) -> World:
-    return World(hub, oss, model)
+def world(hub: ModelHub, oss: OssServer, model: Path, tmp_path: Path, private: dict[str, str]) -> World:
+    return World(hub, oss, model, tmp_path / "hub", private)
 
 
 SourceOf = Callable[[World], Source]

@@ -13,6 +13,8 @@ from modelmover.errors import PermissionDeniedError
 from modelmover.oss.credentials import RRSA_VARIABLES, Credentials, CredentialsProvider, from_environment
 from modelmover.retry import Backoff
 
+pytestmark = pytest.mark.integration
+
 AT_ONCE = Backoff(attempts=3, base_seconds=0)
 ROLE = "acs:ram::1:role/mover"
 

@@ -10,6 +10,8 @@ from local.http_service import Body, Request, Response, Service
 from modelmover.errors import TransientError
 from modelmover.http import Connections
 
+pytestmark = pytest.mark.integration
+
 CONTENT = bytes(range(256)) * 1000
 
 

@@ -30,6 +30,8 @@ from tests.modelmover.conftest import (
     bucket_of,
 )
 
+pytestmark = pytest.mark.integration
+
 SHARD = "model-00002-of-000003.safetensors"
 
 SOURCES: dict[str, SourceOf] = {
@@ -78,13 +80,26 @@ class TestCopy:
         assert writes[-1] == f"/{BUCKET}/{manifest_key(PREFIX)}"
 
     def test_credentials_of_the_hub_go_to_the_hub_alone(self, world: World) -> None:
-        source = world.modelscope()
-        source.token = "hub-token"
-        world.copy(source)
-        source = world.huggingface()
-        source.token = "hub-token"
-        world.copy(source)
+        for source in (world.modelscope(), world.huggingface()):
+            source.token = "hub-token"
+            world.copy(source)
         assert not world.hub.leaks
+
+    @pytest.mark.parametrize("order", [("modelscope", "huggingface"), ("huggingface", "modelscope")])
+    def test_same_files_of_another_hub_are_the_same(self, world: World, order: tuple[str, str]) -> None:
+        """Although the two list different hashes of small files."""
+        first, second = order
+        world.copy(SOURCES[first](world))
+        result = world.copy(SOURCES[second](world))
+        assert result.sent == 0
+        world.assert_moved(result.manifest)
+
+    def test_other_small_file_of_another_hub_is_noticed(self, world: World) -> None:
+        world.copy()
+        path = world.hub_file("LICENSE")
+        path.write_bytes(path.read_bytes()[::-1])
+        with pytest.raises(DataError, match="in which LICENSE differs"):
+            world.copy(world.huggingface())
 
     def test_addresses_are_asked_for_once_per_file(self, world: World) -> None:
         world.copy()
@@ -170,7 +185,14 @@ class TestInterruption:
         # The second half of each shard is refused, until the run gives up.
         world.oss.faults.add(Fault(action="answer", status=503, method="PUT", path=r"partNumber=[4-9]", times=None))
         with pytest.raises(NotNowError, match="gave up after 2 attempts"):
-            copy(world.modelscope(), bucket_of(world.oss, attempts=2), PREFIX, chosen=SMALL, options=OPTIONS, backoff=wait)
+            copy(
+                world.modelscope(),
+                bucket_of(world.oss, attempts=2),
+                PREFIX,
+                chosen=SMALL,
+                options=OPTIONS,
+                backoff=wait,
+            )
         states = [key for key in world.bucket.list_sizes(".modelmover/") if "/uploads/" in key]
         assert states
         saved = [UploadState.from_json(world.bucket.get(key) or b"") for key in states]
@@ -200,9 +222,7 @@ class TestInterruption:
         upload_id = world.bucket.initiate(model_key(PREFIX, SHARD), metadata={})
         upload = Upload(key=model_key(PREFIX, SHARD), id=upload_id)
         world.bucket.upload_part(upload, 1, memoryview(bytearray(PART_SIZE)))
-        state = UploadState(
-            upload_id=upload_id, digest=f"sha256:{'0' * 64}", size=3 * PART_SIZE, part_size=PART_SIZE
-        )
+        state = UploadState(upload_id=upload_id, digest=f"sha256:{'0' * 64}", size=3 * PART_SIZE, part_size=PART_SIZE)
         world.bucket.put(state_key(PREFIX, SHARD), state.to_json())
         world.assert_moved(world.copy().manifest)
         assert world.bucket.list_parts(upload) is None, "it was aborted"
