@@ -27,6 +27,8 @@ from local.hubs.modelhub import ModelHub
 from local.hubs.small_model import make_small_model
 from modelmover.checksums import crc64
 
+pytestmark = pytest.mark.integration
+
 REPOSITORY = "deepseek-local/tiny"
 FILES = f"/api/v1/models/{REPOSITORY}/repo/files"
 SHARD = "model-00001-of-000002.safetensors"

@@ -35,6 +35,8 @@ from local.oss.access import AccessKey
 from local.oss.policy import Policy, allows, resource_name
 from local.oss.server import OssServer
 
+pytestmark = pytest.mark.integration
+
 REGION = "cn-hangzhou"
 OWNER = ("owner-id", "owner-secret")
 BUCKET = "weights"
@@ -162,7 +164,7 @@ def complete(
 
 
 def some_bytes(size: int, seed: int = 0) -> bytes:
-    return random.Random(seed).randbytes(size)  # noqa: S311
+    return random.Random(seed).randbytes(size)
 
 
 class TestBuckets:
