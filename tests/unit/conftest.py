@@ -13,6 +13,7 @@ import pytest
 import yaml
 from google.protobuf import json_format
 from pulumi.runtime import mocks, settings
+from pulumi.runtime.proto import source_pb2
 from pulumi.runtime.stack import run_in_stack
 
 ROOT = Path(__file__).parents[2]
@@ -127,6 +128,12 @@ Program = Callable[[], None]
 Run = Callable[..., Recorder]
 
 
+@pytest.fixture(autouse=True)
+def no_source_positions(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The SDK looks up every frame of pytest's deep stack for each resource, which is a third of the time."""
+    monkeypatch.setattr("pulumi.runtime.resource._get_stack_trace", lambda: source_pb2.StackTrace())
+
+
 @pytest.fixture
 def deploy() -> Iterator[Run]:
     """``deploy(program, preview=False, stack="test", config={})`` runs a function under mocks."""
@@ -154,7 +161,7 @@ def deploy() -> Iterator[Run]:
         return recorder
 
     yield run
-    asyncio.set_event_loop(asyncio.new_event_loop())
+    asyncio.set_event_loop(None)
 
 
 @pytest.fixture
@@ -188,9 +195,16 @@ def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any
     return result
 
 
+@pytest.fixture(scope="session")
+def recorded() -> dict[str, Recorder]:
+    """What whole programs asked for, by their inputs: many tests look at the same run."""
+    return {}
+
+
 @pytest.fixture
-def up(deploy: Run, kubeconfig: Path) -> Run:
-    """``up(changes, stack="dev", preview=False, secrets={})`` runs the whole program with a changed stack file."""
+def up(deploy: Run, kubeconfig: Path, recorded: dict[str, Recorder]) -> Run:
+    """``up(changes, stack="dev", preview=False, secrets={}, again=False)`` runs the whole program with a changed stack
+    file; a run with the same inputs is done once, but with ``again``."""
 
     def run(
         changes: Mapping[str, Any] | None = None,
@@ -199,10 +213,25 @@ def up(deploy: Run, kubeconfig: Path) -> Run:
         preview: bool = False,
         secrets: Mapping[str, str] | None = None,
         served_api: Mapping[str, Any] = SERVED_API,
+        again: bool = False,
+    ) -> Recorder:
+        key = json.dumps([changes, stack, preview, secrets, served_api], default=dict)
+        if again:
+            return fresh(changes, stack, preview, secrets or {}, served_api)
+        if key not in recorded:
+            recorded[key] = fresh(changes, stack, preview, secrets or {}, served_api)
+        return recorded[key]
+
+    def fresh(
+        changes: Mapping[str, Any] | None,
+        stack: str,
+        preview: bool,
+        secrets: Mapping[str, str],
+        served_api: Mapping[str, Any],
     ) -> Recorder:
         deployment = merged(stack_settings(stack), changes or {})
         config = {f"{PROJECT}:deployment": json.dumps(deployment)}
-        config |= {f"{PROJECT}:{key}": value for key, value in (secrets or {}).items()}
+        config |= {f"{PROJECT}:{key}": value for key, value in secrets.items()}
 
         def program() -> None:
             runpy.run_path(str(ROOT / "__main__.py"), run_name="__main__")
@@ -212,7 +241,7 @@ def up(deploy: Run, kubeconfig: Path) -> Run:
             stack=stack,
             preview=preview,
             config=config,
-            secret_keys=[f"{PROJECT}:{key}" for key in secrets or {}],
+            secret_keys=[f"{PROJECT}:{key}" for key in secrets],
             served_api=served_api,
         )
 

@@ -245,7 +245,7 @@ class TestWhenItRunsAgain:
     def test_other_program_is_another_job(self, up: Run, monkeypatch: pytest.MonkeyPatch) -> None:
         before = name(up())
         monkeypatch.setattr("components.model_upload.archive_digest", lambda: "0" * 64)
-        assert name(up()) != before
+        assert name(up(again=True)) != before
 
     @pytest.mark.parametrize(
         "changes",
