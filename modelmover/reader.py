@@ -32,7 +32,8 @@ class Reader:
         self._stop = backoff.stop
         self._failures = Failures(backoff, f"read {file.path}")
         self._stream: Stream | None = None
-        self._window = time.monotonic(), 0
+        self._window_seconds = 0.0
+        self._window_bytes = 0
 
     def fill(self, buffer: memoryview) -> None:
         """Reads the next bytes, as many as ``buffer`` has room for. Raises MoveError or StoppedError."""
@@ -59,21 +60,22 @@ class Reader:
     def _read(self, buffer: memoryview) -> int:
         if self._stream is None:
             self._stream = self._open(self._file, self._offset)
-            self._window = time.monotonic(), self._offset
+            self._window_seconds, self._window_bytes = 0.0, 0
+        started = time.monotonic()
         count = self._stream.readinto(buffer)
         if count == 0:
             raise TransientError(f"the source ended at byte {self._offset} of {self._file.size}")
         self._offset += count
-        self._require_speed()
+        # Only the time of reading: a reader that waits for a buffer is not slow.
+        self._require_speed(time.monotonic() - started, count)
         return count
 
-    def _require_speed(self) -> None:
-        since, offset = self._window
-        seconds = time.monotonic() - since
-        if seconds < SLOW_SECONDS:
+    def _require_speed(self, seconds: float, count: int) -> None:
+        self._window_seconds += seconds
+        self._window_bytes += count
+        if self._window_seconds < SLOW_SECONDS:
             return
-        self._window = time.monotonic(), self._offset
-        if self._offset - offset < SLOW_BYTES_PER_SECOND * seconds and self._stream is not None:
+        if self._window_bytes < SLOW_BYTES_PER_SECOND * self._window_seconds:
             # What was read counts; only the next bytes come by another connection.
-            self._stream.close()
-            self._stream = None
+            self.close()
+        self._window_seconds, self._window_bytes = 0.0, 0
