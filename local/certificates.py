@@ -22,6 +22,7 @@ CLIENTS = {
     "controller-manager": ("system:kube-controller-manager", None),
     "scheduler": ("system:kube-scheduler", None),
     "kwok": ("kwok", "system:masters"),
+    "pod-runner": ("pod-runner", "system:masters"),
     "lws": ("lws", "system:masters"),
     "apiserver-etcd": ("apiserver-etcd", None),
 }

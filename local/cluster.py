@@ -2,7 +2,8 @@
 loopback interface, with kwok in the place of machines.
 
 What is real: admission, validation, storage, scheduling, binding, garbage collection, group restarts. What is not: no
-container is ever started; kwok sets pods to Running and Ready.
+container is ever started; kwok sets pods to Running and Ready. Only the pods that move weights do their work, as
+processes of this machine (``local/pod_runner``).
 """
 
 import base64
@@ -23,7 +24,8 @@ import yaml
 
 from local import tools
 from local.certificates import Certificates
-from local.processes import Process, wait_until
+from local.pod_runner import SELECTOR
+from local.processes import Process, python_process, wait_until
 
 CONTEXT = "deepseek-local"
 START_SECONDS = 90
@@ -38,6 +40,9 @@ KWOK_STAGES = (
     "pod/fast/pod-complete.yaml",
     "pod/fast/pod-delete.yaml",
 )
+
+NOT_OF_THE_RUNNER = {"key": f'.metadata.labels["{SELECTOR[0]}"]', "operator": "NotIn", "values": [SELECTOR[1]]}
+"""What kwok's stages for pods have to require, so that it leaves those of the pod runner alone."""
 
 POD_WEBHOOKS = ("mpod.kb.io", "vpod.kb.io")
 POD_WEBHOOK_SELECTOR = {"matchExpressions": [{"key": "leaderworkerset.sigs.k8s.io/name", "operator": "Exists"}]}
@@ -140,13 +145,16 @@ class Cluster:
         return ports
 
     def _write_configuration(self, ports: Mapping[str, int]) -> None:
-        for client in ("admin", "controller-manager", "scheduler", "kwok", "lws"):
+        for client in ("admin", "controller-manager", "scheduler", "kwok", "pod-runner", "lws"):
             path = self.kubeconfig if client == "admin" else self.folder / f"{client}.kubeconfig"
             path.touch(mode=0o600)
             path.write_text(yaml.safe_dump(self._kubeconfig(client, ports["apiserver"])), encoding="utf-8")
         stages = tools.assets("kwok") / "kustomize" / "stage"
-        texts = [(stages / name).read_text(encoding="utf-8") for name in KWOK_STAGES]
-        (self.folder / "kwok.yaml").write_text("\n---\n".join(texts), encoding="utf-8")
+        manifests = [_load_yaml(stages / name)[0] for name in KWOK_STAGES]
+        for manifest in manifests:
+            if manifest["spec"]["resourceRef"]["kind"] == "Pod":
+                manifest["spec"]["selector"]["matchExpressions"].append(NOT_OF_THE_RUNNER)
+        (self.folder / "kwok.yaml").write_text(yaml.safe_dump_all(manifests), encoding="utf-8")
         webhook_certificates = self.folder / "lws-webhook"
         webhook_certificates.mkdir(exist_ok=True, mode=0o700)
         server = self._certificates.server
@@ -251,10 +259,18 @@ class Cluster:
                 f"--kubeconfig={self.folder / 'lws.kubeconfig'}",
             ],
         }
-        return [
+        *processes, lws = [
             Process(name=name, command=[str(binaries[name]), *options], folder=self.folder)
             for name, options in arguments.items()
         ]
+        runner = python_process(
+            "pod-runner",
+            "local.pod_runner",
+            f"--kubeconfig={self.folder / 'pod-runner.kubeconfig'}",
+            f"--folder={self.folder / 'pods'}",
+            folder=self.folder,
+        )
+        return [*processes, runner, lws]
 
     def _install_lws(self, ports: Mapping[str, int]) -> None:
         """The controller's API and webhooks, as its own manifests have them, but for the address."""

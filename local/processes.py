@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -81,6 +82,16 @@ class Process:
         if not self.log.exists():
             return ""
         return "\n".join(self.log.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:])
+
+
+def python_process(name: str, module: str, *arguments: str, folder: Path) -> Process:
+    """One of this project's own programs."""
+    return Process(
+        name=name,
+        command=[sys.executable, "-m", module, *arguments],
+        folder=folder,
+        environment={"PYTHONPATH": str(Path(__file__).resolve().parent.parent)},
+    )
 
 
 def wait_until(what: str, condition: Callable[[], bool], *, seconds: float, process: Process) -> None:

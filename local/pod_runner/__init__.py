@@ -1,0 +1,10 @@
+"""A tiny kubelet: runs the containers of pods with one label as ordinary processes of this machine.
+
+It stands beside kwok, which leaves these pods alone. Everything around a pod is as in a cluster: volumes, environment,
+status, termination message, exit code, deletion. The pod itself is not: no image is pulled, nothing is isolated, and
+neither users, resources, read-only mounts nor node placement mean anything. ``python3`` is this interpreter with its
+standard library alone. Tokens of service accounts are written once, and not renewed.
+"""
+
+SELECTOR = ("app.kubernetes.io/name", "modelmover")
+"""Label and value of the pods that are run. All others are kwok's."""
