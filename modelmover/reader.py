@@ -9,8 +9,11 @@ from modelmover.files import SourceFile
 from modelmover.retry import Backoff, Failures
 from modelmover.sources import Stream
 
-CHUNK_BYTES = 256 * 2**10
-"""Read and hashed at once: small enough to stay in the processor's cache between the two."""
+MIN_CHUNK_BYTES = 64 * 2**10
+MAX_CHUNK_BYTES = 4 * 2**20
+CHUNK_SECONDS = 0.5
+"""What is read and hashed at once is what comes in about this time. Each piece costs two turns of Python's lock, so
+fast streams are read in large ones; slow ones in small ones, so that their slowness, or a wish to stop, is noticed."""
 
 SLOW_BYTES_PER_SECOND = 16 * 2**10
 SLOW_SECONDS = 60
@@ -32,6 +35,7 @@ class Reader:
         self._stop = backoff.stop
         self._failures = Failures(backoff, f"read {file.path}")
         self._stream: Stream | None = None
+        self._chunk = MIN_CHUNK_BYTES
         self._window_seconds = 0.0
         self._window_bytes = 0
 
@@ -42,7 +46,7 @@ class Reader:
             if self._stop.is_set():
                 raise StoppedError(self._file.path)
             try:
-                count = self._read(buffer[done : done + CHUNK_BYTES])
+                count = self._read(buffer[done : done + self._chunk])
             except TransientError as error:
                 self.close()
                 self._failures.wait(error)
@@ -67,7 +71,9 @@ class Reader:
             raise TransientError(f"the source ended at byte {self._offset} of {self._file.size}")
         self._offset += count
         # Only the time of reading: a reader that waits for a buffer is not slow.
-        self._require_speed(time.monotonic() - started, count)
+        seconds = time.monotonic() - started
+        self._chunk = min(self._chunk * 2, MAX_CHUNK_BYTES) if seconds < CHUNK_SECONDS else MIN_CHUNK_BYTES
+        self._require_speed(seconds, count)
         return count
 
     def _require_speed(self, seconds: float, count: int) -> None:
