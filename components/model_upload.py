@@ -72,7 +72,7 @@ class ModelUpload(pulumi.ComponentResource):
         program = self._program(args)
         secret = self._secret(args)
         account = self._service_account(args)
-        job = self._job(args, program, secret, account)
+        job = self._job(args, self._pod_template(args, program, secret, account))
         self.job_name = job.metadata["name"]
         self.register_outputs({"jobName": self.job_name})
 
@@ -115,13 +115,7 @@ class ModelUpload(pulumi.ComponentResource):
             opts=pulumi.ResourceOptions(parent=self),
         )
 
-    def _job(
-        self,
-        args: ModelUploadArgs,
-        program: k8s.core.v1.ConfigMap,
-        secret: k8s.core.v1.Secret | None,
-        account: k8s.core.v1.ServiceAccount | None,
-    ) -> k8s.batch.v1.Job:
+    def _job(self, args: ModelUploadArgs, template: k8s.core.v1.PodTemplateSpecArgsDict) -> k8s.batch.v1.Job:
         deadline = deadline_seconds(args.weights, args.weights_gib)
         minutes = math.ceil((deadline + AWAIT_SECONDS) / 60)
         return k8s.batch.v1.Job(
@@ -137,7 +131,7 @@ class ModelUpload(pulumi.ComponentResource):
                 "backoff_limit": RETRIES,
                 "active_deadline_seconds": deadline,
                 "pod_failure_policy": {"rules": failure_rules()},
-                "template": self._pod_template(args, program, secret, account),
+                "template": template,
             },
             opts=pulumi.ResourceOptions(
                 parent=self, custom_timeouts=pulumi.CustomTimeouts(create=f"{minutes}m", update=f"{minutes}m")
