@@ -7,10 +7,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from local.cluster import Cluster, memory_mib
+from local.cluster import Cluster
 from local.engine import EngineEnvironment, engine_environment
 from local.nodes import ensure_nodes
-from local.processes import ProcessError
+from local.processes import ProcessError, ProcessStatus, memory_mib
+from local.services import Services
 from local.stack import CLUSTER_FOLDER, LocalNeeds, StackError, local_needs
 from local.tools import ToolError, tool
 
@@ -22,8 +23,8 @@ STAND_INS_ONLY_PREVIEW = (
     "host, and then the official plugins: make plugins"
 )
 SIMULATION = (
-    "The cluster is real but for its machines: no container runs and no token is computed. The cloud is a record in "
-    "Pulumi's state."
+    "The cluster is real but for its machines: no token is computed and no container runs, except for the pods that "
+    "move weights, which are processes here. The cloud is OSS and RAM on this machine, as far as the stack needs them."
 )
 
 
@@ -54,7 +55,7 @@ def _run(command: str, stack: str, options: Sequence[str]) -> int:
     if command == "status":
         return _status()
     if command == "down":
-        Cluster(ROOT / CLUSTER_FOLDER).stop()
+        _stop()
         say("The embedded cluster is stopped; its data are kept (make reset deletes them).")
         return 0
     needs = local_needs(ROOT, stack)
@@ -83,6 +84,9 @@ def _pulumi(
         say(STAND_INS_ONLY_PREVIEW.format(stack=stack, names=", ".join(environment.stand_ins)))
         return 1
     say(environment.describe())
+    Services(ROOT / CLUSTER_FOLDER).start(needs.services)
+    for service in needs.services:
+        say(f"{service.name}: at {service.url}")
     if needs.embedded_cluster:
         cluster = Cluster(ROOT / CLUSTER_FOLDER)
         say("embedded cluster: starting" if not _is_up(cluster) else "embedded cluster: running")
@@ -123,13 +127,22 @@ def _call(command: Sequence[str], environment: EngineEnvironment) -> int:
 
 
 def _is_up(cluster: Cluster) -> bool:
-    found = cluster.status()
+    return _all_run(cluster.status())
+
+
+def _all_run(found: Sequence[ProcessStatus]) -> bool:
     return bool(found) and all(process.running for process in found)
+
+
+def _stop() -> None:
+    # What runs in the cluster ends before what it uses.
+    Cluster(ROOT / CLUSTER_FOLDER).stop()
+    Services(ROOT / CLUSTER_FOLDER).stop()
 
 
 def _status() -> int:
     cluster = Cluster(ROOT / CLUSTER_FOLDER)
-    found = cluster.status()
+    found = [*cluster.status(), *Services(ROOT / CLUSTER_FOLDER).status()]
     if not found:
         say("The embedded cluster was never started here; make up starts it.")
         return 1
@@ -138,7 +151,8 @@ def _status() -> int:
         print(f"{process.name:<24} {state:<20} {process.log.relative_to(ROOT)}")
     print(f"{'together':<24} {memory_mib(found)} MiB")
     print(f"kubeconfig: {cluster.kubeconfig.relative_to(ROOT)}")
-    return 0 if _is_up(cluster) else 1
+    print(f"logs of pods that run: {cluster.pods.relative_to(ROOT)}/*.log")
+    return 0 if _all_run(found) else 1
 
 
 def _reset(stack: str, pulumi: Path, environment: EngineEnvironment) -> int:
@@ -146,6 +160,7 @@ def _reset(stack: str, pulumi: Path, environment: EngineEnvironment) -> int:
     if not stack.startswith("local"):
         say("Only local stacks can be reset; for the others: make destroy.")
         return 1
+    _stop()
     Cluster(ROOT / CLUSTER_FOLDER).stop(delete=True)
     return _call(
         [str(pulumi), "stack", "rm", stack, "--force", "--yes", "--preserve-config"],

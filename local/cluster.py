@@ -8,13 +8,11 @@ processes of this machine (``local/pod_runner``).
 
 import base64
 import contextlib
-import fcntl
 import json
 import shutil
 import socket
 import ssl
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,7 +23,7 @@ import yaml
 from local import tools
 from local.certificates import Certificates
 from local.pod_runner import SELECTOR
-from local.processes import Process, python_process, wait_until
+from local.processes import Process, ProcessStatus, listens, locked, python_process, wait_until
 
 CONTEXT = "deepseek-local"
 START_SECONDS = 90
@@ -49,29 +47,20 @@ POD_WEBHOOK_SELECTOR = {"matchExpressions": [{"key": "leaderworkerset.sigs.k8s.i
 """As LWS's kustomize patches have it: pods of other owners are not sent to the controller."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class ProcessStatus:
-    """One process; ``memory_mib`` is its resident memory, 0 if it does not run."""
-
-    name: str
-    running: bool
-    memory_mib: int
-    log: Path
-
-
 class Cluster:
     """The cluster whose state is in ``folder``; every method may be called at any time, by any process."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder.resolve()
         self.kubeconfig = self.folder / "kubeconfig"
+        self.pods = self.folder / "pods"
         self._certificates = Certificates(self.folder / "certificates")
 
     def start(self) -> None:
         """Starts what does not run and waits until all of it is ready. Data of an earlier run are kept."""
         binaries = tools.build_all(tools.CLUSTER_TOOLS)
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with self._locked():
+        with locked(self.folder):
             self._certificates.ensure()
             ports = self._ports()
             self._write_configuration(ports)
@@ -84,7 +73,7 @@ class Cluster:
             self._install_lws(ports)
             lws.start()
             port = ports["lws-webhook"]
-            wait_until("its webhooks answer", lambda: _listens(port), seconds=START_SECONDS, process=lws)
+            wait_until("its webhooks answer", lambda: listens(port), seconds=START_SECONDS, process=lws)
             wait_until(
                 "the default service account exists",
                 lambda: self._exists("/api/v1/namespaces/default/serviceaccounts/default"),
@@ -96,7 +85,7 @@ class Cluster:
         """Ends all processes; ``delete`` also removes the data, the certificates and the kubeconfig."""
         if not self.folder.exists():
             return
-        with self._locked():
+        with locked(self.folder):
             for process in reversed(self._known_processes()):
                 process.stop()
         if delete:
@@ -104,25 +93,12 @@ class Cluster:
 
     def status(self) -> list[ProcessStatus]:
         """Each process of the cluster, in the order of start; empty if it was never started."""
-        found = []
-        for process in self._known_processes():
-            running = process.running()
-            memory = running.memory_info().rss // 2**20 if running else 0
-            found.append(
-                ProcessStatus(name=process.name, running=running is not None, memory_mib=memory, log=process.log)
-            )
-        return found
+        return [process.status() for process in self._known_processes()]
 
     def _known_processes(self) -> list[Process]:
         if not (self.folder / "ports.json").exists():
             return []
         return self._processes(self._saved_ports(), dict.fromkeys(tools.CLUSTER_TOOLS, Path("/")))
-
-    @contextlib.contextmanager
-    def _locked(self) -> Iterator[None]:
-        with (self.folder / "lock").open("w") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            yield
 
     def _saved_ports(self) -> dict[str, int]:
         saved: dict[str, int] = json.loads((self.folder / "ports.json").read_text(encoding="utf-8"))
@@ -133,7 +109,7 @@ class Cluster:
         with contextlib.suppress(FileNotFoundError, ValueError):
             saved = self._saved_ports()
             ours = any(status.running for status in self.status())
-            if saved.keys() == set(PORTS) and (ours or not any(_listens(port) for port in saved.values())):
+            if saved.keys() == set(PORTS) and (ours or not any(listens(port) for port in saved.values())):
                 return saved
         with contextlib.ExitStack() as stack:
             # All are held open at once, or the same one could be given out twice.
@@ -267,7 +243,7 @@ class Cluster:
             "pod-runner",
             "local.pod_runner",
             f"--kubeconfig={self.folder / 'pod-runner.kubeconfig'}",
-            f"--folder={self.folder / 'pods'}",
+            f"--folder={self.pods}",
             folder=self.folder,
         )
         return [*processes, runner, lws]
@@ -325,21 +301,10 @@ class Cluster:
         return any(c["type"] == "Established" and c["status"] == "True" for c in conditions)
 
 
-def memory_mib(statuses: Sequence[ProcessStatus]) -> int:
-    """Resident memory of all processes together, in MiB."""
-    return sum(status.memory_mib for status in statuses)
-
-
 def _load_yaml(path: Path) -> list[Any]:
     # The CRDs are large, and libyaml reads them ten times as fast.
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     return [document for document in yaml.load_all(path.read_text(encoding="utf-8"), Loader=loader) if document]
-
-
-def _listens(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.settimeout(1)
-        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def _base64(path: Path) -> str:

@@ -1,12 +1,15 @@
 """Long-running processes that outlive the command which started them."""
 
+import contextlib
+import fcntl
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,6 +17,16 @@ import psutil
 
 STOP_SECONDS = 10
 """Time to end after SIGTERM, before SIGKILL."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProcessStatus:
+    """One process; ``memory_mib`` is its resident memory, 0 if it does not run."""
+
+    name: str
+    running: bool
+    memory_mib: int
+    log: Path
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +46,11 @@ class Process:
     @property
     def _pid_file(self) -> Path:
         return self.folder / "pids" / f"{self.name}.json"
+
+    @property
+    def was_started(self) -> bool:
+        """Whether it was started and not stopped, even if it has died since."""
+        return self._pid_file.exists()
 
     def running(self) -> psutil.Process | None:
         """The process, if it runs. Its start time is compared too, so a pid that was given out again is not it."""
@@ -77,6 +95,12 @@ class Process:
                 process.wait(STOP_SECONDS)
         self._pid_file.unlink(missing_ok=True)
 
+    def status(self) -> ProcessStatus:
+        """Whether it runs, and with how much memory."""
+        running = self.running()
+        memory = running.memory_info().rss // 2**20 if running else 0
+        return ProcessStatus(name=self.name, running=running is not None, memory_mib=memory, log=self.log)
+
     def log_tail(self, lines: int = 8) -> str:
         """The end of the log."""
         if not self.log.exists():
@@ -110,5 +134,25 @@ def wait_until(what: str, condition: Callable[[], bool], *, seconds: float, proc
         time.sleep(0.1)
 
 
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Lets one command at a time start and stop the processes of ``folder``."""
+    with (folder / "lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def listens(port: int) -> bool:
+    """Whether anybody accepts connections to the port of 127.0.0.1."""
+    with socket.socket() as probe:
+        probe.settimeout(1)
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def memory_mib(statuses: Sequence[ProcessStatus]) -> int:
+    """Resident memory of all processes together, in MiB."""
+    return sum(status.memory_mib for status in statuses)
+
+
 class ProcessError(Exception):
-    """A process of the cluster did not come up; the text names its log."""
+    """A process did not come up; the text names its log, or says what to change."""

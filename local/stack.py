@@ -1,8 +1,10 @@
-"""What a stack file asks of this machine: the embedded cluster, its nodes, a simulated cloud."""
+"""What a stack file asks of this machine: the embedded cluster, its nodes, a simulated cloud, a model hub."""
 
 import ipaddress
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import yaml
@@ -11,6 +13,7 @@ from pydantic import ValidationError
 from components.settings import Deployment
 from components.stack_config import choices
 from local.nodes import GpuNodes
+from local.services import Service
 from planner.plan import PlanError, make_plan
 
 PROJECT = "deepseek"
@@ -27,11 +30,13 @@ class LocalNeeds:
 
     :param embedded_cluster: whether the stack names the embedded cluster's kubeconfig.
     :param emulated_cloud: whether the stack's cloud is on this machine.
+    :param services: web services of this machine, at the addresses of the stack file.
     :param nodes: GPU nodes for all groups, those of a rolling update included; None if the settings do not say.
     """
 
     embedded_cluster: bool
     emulated_cloud: bool
+    services: tuple[Service, ...]
     nodes: GpuNodes | None
 
 
@@ -43,14 +48,31 @@ def local_needs(root: Path, stack: str) -> LocalNeeds:
     content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     raw = (content.get("config") or {}).get(f"{PROJECT}:deployment")
     raw = raw if isinstance(raw, dict) else {}
-    cluster, cloud = raw.get("cluster") or {}, raw.get("cloud") or {}
-    kubeconfig = str(cluster.get("kubeconfigFile") or "")
+    kubeconfig = _text(raw, "cluster", "kubeconfigFile")
     embedded = bool(kubeconfig) and (root / kubeconfig).resolve().parent == (root / CLUSTER_FOLDER).resolve()
     return LocalNeeds(
         embedded_cluster=embedded,
-        emulated_cloud=_is_loopback(str(cloud.get("endpoint") or "")),
+        emulated_cloud=_is_loopback(_text(raw, "cloud", "endpoint")),
+        services=tuple(_services(raw)),
         nodes=_nodes(raw),
     )
+
+
+def _services(raw: Mapping[str, Any]) -> Iterator[Service]:
+    cloud, hub = _text(raw, "cloud", "endpoint"), _text(raw, "weights", "source", "endpoint")
+    if _is_loopback(cloud):
+        region = _text(raw, "cloud", "region")
+        options = (f"--region={region}",) if region else ()
+        yield Service(name="oss", setting="deployment.cloud.endpoint", url=cloud, options=options)
+    if _is_loopback(hub):
+        yield Service(name="hub", setting="deployment.weights.source.endpoint", url=hub)
+
+
+def _text(raw: object, *path: str) -> str:
+    """A text of the stack file, empty if it is not there."""
+    for key in path:
+        raw = raw.get(key) if isinstance(raw, Mapping) else None
+    return raw if isinstance(raw, str) else ""
 
 
 def _stacks(root: Path) -> list[str]:

@@ -16,6 +16,7 @@ from local import tools
 from local.__main__ import main
 from local.certificates import CLIENTS, RENEW_BEFORE, Certificates
 from local.processes import Process, ProcessError, wait_until
+from local.services import Service
 from local.stack import StackError, local_needs
 
 ROOT = Path(__file__).parents[2]
@@ -151,10 +152,40 @@ class TestStack:
         assert needs.nodes is not None
         assert (needs.nodes.count, needs.nodes.cards, needs.nodes.series) == (2, 8, "GU8TF")
 
+    def test_local_stack_needs_oss_and_a_hub(self) -> None:
+        deployment = yaml.safe_load((ROOT / "Pulumi.local.yaml").read_text())["config"]["deepseek:deployment"]
+        assert local_needs(ROOT, "local").services == (
+            Service(
+                name="oss",
+                setting="deployment.cloud.endpoint",
+                url=deployment["cloud"]["endpoint"],
+                options=("--region=cn-hangzhou",),
+            ),
+            Service(
+                name="hub",
+                setting="deployment.weights.source.endpoint",
+                url=deployment["weights"]["source"]["endpoint"],
+            ),
+        )
+
     def test_dev_stack_needs_nothing_here(self) -> None:
         needs = local_needs(ROOT, "dev")
         assert not needs.embedded_cluster
         assert not needs.emulated_cloud
+        assert needs.services == ()
+
+    @pytest.mark.parametrize(
+        "deployment",
+        [
+            {"weights": {"source": {"kind": "huggingFace", "endpoint": "https://hf-mirror.com"}}},
+            {"weights": {"source": {"kind": "bucket"}}},
+            {"weights": {"source": "text"}},
+            {"cloud": ["text"], "weights": 1},
+        ],
+    )
+    def test_only_addresses_of_this_machine_are_served(self, tmp_path: Path, deployment: Any) -> None:
+        self.write(tmp_path, deployment)
+        assert local_needs(tmp_path, "test").services == ()
 
     def test_surge_groups_need_nodes_too(self, tmp_path: Path) -> None:
         deployment = yaml.safe_load((ROOT / "Pulumi.local.yaml").read_text())["config"]["deepseek:deployment"]
