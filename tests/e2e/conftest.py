@@ -1,13 +1,17 @@
 """A copy of the project with an embedded cluster of its own, and the driver as the Makefile calls it."""
 
+import contextlib
+import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.request import Request, urlopen
 
 import pytest
 import yaml
@@ -15,10 +19,20 @@ from kubernetes import client, config
 
 from local import tools
 from local.cluster import Cluster
+from local.services import Services
 from local.stack import CLUSTER_FOLDER
 
 ROOT = Path(__file__).parents[2]
-PARTS = ("__main__.py", "components", "planner", "local", "Pulumi.yaml", "Pulumi.dev.yaml", "Pulumi.local.yaml")
+PARTS = (
+    "__main__.py",
+    "components",
+    "modelmover",
+    "planner",
+    "local",
+    "Pulumi.yaml",
+    "Pulumi.dev.yaml",
+    "Pulumi.local.yaml",
+)
 COMMAND_SECONDS = 300
 
 
@@ -28,6 +42,7 @@ class Project:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.cluster = Cluster(folder / CLUSTER_FOLDER)
+        self.addresses: dict[str, str] = {}
 
     def environment(self) -> dict[str, str]:
         kept = {k: v for k, v in os.environ.items() if not k.startswith(("PULUMI_", "ALICLOUD_", "KUBECONFIG"))}
@@ -49,6 +64,12 @@ class Project:
         output, _ = process.communicate(timeout=COMMAND_SECONDS)
         assert (process.returncode != 0) is fails, output
         return output
+
+    def settings(self) -> dict[str, Any]:
+        """The local stack's settings."""
+        content = yaml.safe_load((self.folder / "Pulumi.local.yaml").read_text())
+        deployment: dict[str, Any] = content["config"]["deepseek:deployment"]
+        return deployment
 
     def change(self, **changes: Any) -> None:
         """Changes the local stack's settings: ``inference={"replicas": 2}``."""
@@ -79,7 +100,31 @@ class Project:
             "leaderworkerset.x-k8s.io", "v1", "deepseek", "leaderworkersets", "deepseek-r1"
         )
 
+    @property
+    def batch(self) -> Any:
+        return client.BatchV1Api(config.new_client_from_config(str(self.cluster.kubeconfig)))
+
+    def control(self, service: str, method: str, path: str, body: object = None) -> None:
+        """Asks a control endpoint of ``oss`` or ``hub`` (``local/http_service.py``)."""
+        data = json.dumps(body).encode() if body is not None else None
+        request = Request(f"{self.addresses[service]}/-/{path}", method=method, data=data)
+        with urlopen(request, timeout=10):
+            pass
+
+    def use_free_ports(self) -> None:
+        """Another stack of this machine may be up at the ports of the stack file."""
+        with contextlib.ExitStack() as stack:
+            for service in ("oss", "hub"):
+                held = stack.enter_context(socket.socket())
+                held.bind(("127.0.0.1", 0))
+                self.addresses[service] = f"http://127.0.0.1:{held.getsockname()[1]}"
+        source = self.settings()["weights"]["source"]
+        self.change(
+            cloud={"endpoint": self.addresses["oss"]}, weights={"source": {**source, "endpoint": self.addresses["hub"]}}
+        )
+
     def stop(self) -> None:
+        Services(self.folder / CLUSTER_FOLDER).stop()
         self.cluster.stop(delete=True)
 
 
@@ -95,6 +140,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
     (folder / ".venv").symlink_to(sys.prefix)
     (folder / "home").mkdir()
     found = Project(folder)
+    found.use_free_ports()
     yield found
     found.stop()
 

@@ -3,6 +3,7 @@
 One stack through its life, in the order of the file: each test begins where the one before it ended.
 """
 
+import base64
 import json
 import subprocess
 import time
@@ -10,13 +11,21 @@ from collections.abc import Callable
 
 import pytest
 import yaml
+from kubernetes import client
 
 from local.processes import Process
+from local.stack import CLUSTER_FOLDER
+from modelmover.errors import PermissionDeniedError
+from modelmover.mover import verify
+from modelmover.oss.client import Bucket
+from modelmover.oss.credentials import Credentials
+from modelmover.retry import Backoff
 from tests.e2e.conftest import Project, interrupt, kill
 
 pytestmark = pytest.mark.e2e
 
 EVENTUALLY_SECONDS = 60
+AT_ONCE = Backoff(attempts=1)
 
 
 def eventually(condition: Callable[[], bool]) -> None:
@@ -78,10 +87,30 @@ def test_preview_of_the_dev_stack_needs_no_account_and_no_cluster(project: Proje
     assert "make plugins" in refused
 
 
+def test_damaged_weights_stop_the_deployment_before_a_gpu_is_asked_for(project: Project) -> None:
+    """The reason of the Job's failure is what the user reads, and nothing wrong is in the bucket."""
+    project.run("preview")  # brings the hub up
+    project.control("hub", "POST", "faults", [{"action": "flip-response", "path": "^/cdn", "offset": 9, "times": None}])
+    output = project.run("up", fails=True)
+    assert "the hash is sha256:" in output
+    assert "nothing was put under its name" in output
+    assert "Job deepseek/model-upload-" in output
+    assert "LeaderWorkerSet" not in output.split("Resources:")[-1]
+    with pytest.raises(client.ApiException):
+        project.group()
+    assert not project.core.list_namespaced_persistent_volume_claim("deepseek").items
+    (job,) = project.batch.list_namespaced_job("deepseek").items
+    assert job.status.failed == 1, "another pod would have failed in the same way"
+    project.control("hub", "DELETE", "faults")
+
+
 def test_up_makes_an_available_group(project: Project) -> None:
+    """Also: the failed Job of the test before is replaced."""
     output = project.run("up")
     assert "stand-in" in output
     assert "no token is computed" in output
+    (job,) = project.batch.list_namespaced_job("deepseek").items
+    assert job.status.succeeded == 1
     pods = project.pods()
     assert sorted(pods) == ["deepseek-r1-0", "deepseek-r1-0-1"]
     assert all_ready(project, 2)
@@ -90,6 +119,42 @@ def test_up_makes_an_available_group(project: Project) -> None:
     assert claim.status.phase == "Bound"
     conditions = {c["type"]: c["status"] for c in project.group()["status"]["conditions"]}
     assert conditions["Available"] == "True"
+
+
+def bucket_as(project: Project, key_id: str, secret: str) -> Bucket:
+    """The stack's bucket, as the owner of an AccessKey sees it."""
+    credentials = Credentials(key_id=key_id, key_secret=secret)
+    return Bucket(
+        str(outputs(project)["bucket"]),
+        endpoint=project.addresses["oss"],
+        region="cn-hangzhou",
+        credentials=lambda: credentials,
+        backoff=AT_ONCE,
+    )
+
+
+def test_weights_are_in_the_bucket_as_they_are_at_the_hub(project: Project) -> None:
+    """Every file, read back by the account's owner."""
+    project.control("oss", "PUT", "access-keys/owner", {"secret": "owner-secret", "policies": None})
+    bucket = bucket_as(project, "owner", "owner-secret")
+    manifest = verify(bucket, "models/DeepSeek-R1", full=True, backoff=AT_ONCE)
+    assert manifest.source.startswith("modelscope://deepseek-local/DeepSeek-R1-tiny@")
+    hub = project.folder / CLUSTER_FOLDER / "hub" / "deepseek-local" / "DeepSeek-R1-tiny" / "master"
+    for path in manifest.files:
+        assert bucket.get(f"models/DeepSeek-R1/{path}") == (hub / path).read_bytes(), path
+    assert len([path for path in manifest.files if path.endswith(".safetensors")]) == 4
+
+
+def test_mover_had_no_more_rights_than_it_needs(project: Project) -> None:
+    """Its key, tried on another prefix of the same bucket."""
+    secret = next(
+        s for s in project.core.list_namespaced_secret("deepseek").items if s.metadata.name.startswith("modelmover-")
+    )
+    values = {name: base64.b64decode(value).decode() for name, value in secret.data.items()}
+    bucket = bucket_as(project, values["OSS_ACCESS_KEY_ID"], values["OSS_ACCESS_KEY_SECRET"])
+    assert bucket.get("models/DeepSeek-R1/config.json")
+    with pytest.raises(PermissionDeniedError, match="AccessDenied"):
+        bucket.put("elsewhere/x", b"x")
 
 
 def test_webhooks_give_the_pods_their_place_in_the_group(project: Project) -> None:
@@ -136,6 +201,30 @@ def test_second_up_changes_nothing(project: Project) -> None:
     project.run("up", "--expect-no-changes")
     project.run("preview", "--expect-no-changes")
     project.run("preview", "--refresh", "--expect-no-changes")
+
+
+def test_other_files_are_moved_by_another_job_and_the_group_stays(project: Project) -> None:
+    before = {name: pod.metadata.uid for name, pod in project.pods().items()}
+    (first,) = project.batch.list_namespaced_job("deepseek").items
+    source = project.settings()["weights"]["source"]
+    project.change(weights={"source": {**source, "exclude": ["*.jpg", "*.bin"]}})
+    project.run("up")
+    (second,) = project.batch.list_namespaced_job("deepseek").items
+    assert second.metadata.name != first.metadata.name
+    assert second.status.succeeded == 1
+    assert {name: pod.metadata.uid for name, pod in project.pods().items()} == before
+
+
+def test_weights_that_are_there_are_only_checked(project: Project) -> None:
+    source = project.settings()["weights"]["source"]
+    hub = project.addresses["hub"]
+    project.change(weights={"source": {"kind": "bucket"}})
+    output = project.run("up")
+    assert "hub: at" not in output, "nothing is asked of a hub"
+    (job,) = project.batch.list_namespaced_job("deepseek").items
+    assert job.spec.template.spec.containers[0].args[0] == "verify"
+    project.change(weights={"source": {**source, "endpoint": hub}})
+    project.run("up")
 
 
 def test_replicas_are_changed_in_place(project: Project) -> None:
@@ -250,6 +339,7 @@ def test_destroy_leaves_only_what_is_retained(project: Project) -> None:
     resources = json.loads(state.read_text())["checkpoint"]["latest"]["resources"]
     kept = {r["type"].rsplit(":", 1)[-1] for r in resources if r["custom"] and not r["type"].startswith("pulumi:")}
     assert kept == {"Bucket", "BucketAcl", "BucketPolicy", "BucketPublicAccessBlock"}
+    verify(bucket_as(project, "owner", "owner-secret"), "models/DeepSeek-R1", full=True, backoff=AT_ONCE)
 
 
 def test_down_stops_every_process(project: Project) -> None:
