@@ -69,9 +69,13 @@ class AccessKeys:
     def _save(self) -> None:
         if self._file is None:
             return
-        new = self._file.with_suffix(".new")
-        new.unlink(missing_ok=True)
-        # Readable only by its owner from the first moment on.
-        with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-            file.write(_FILE.dump_json(self._keys, by_alias=True, indent=1))
-        new.replace(self._file)
+        write_private(self._file, _FILE.dump_json(self._keys, by_alias=True, indent=1))
+
+
+def write_private(file: Path, content: bytes) -> None:
+    """Replaces a file that only its owner can read, from the first moment on."""
+    new = file.with_suffix(".new")
+    new.unlink(missing_ok=True)
+    with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as stream:
+        stream.write(content)
+    new.replace(file)

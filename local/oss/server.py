@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from local.http_service import Request, Response, Service, invalid
 from local.oss.access import AccessKey, AccessKeys
+from local.oss.account import Account
 from local.oss.errors import REQUEST_ID, OssError, denied, error_response, new_request_id
 from local.oss.operations import Call, operation
 from local.oss.policy import allows, resource_name
@@ -18,7 +19,6 @@ from local.oss.signature import Signature
 from local.oss.storage import Storage
 
 _VIRTUAL_HOST = re.compile(r"([a-z0-9-]+)\.(?:localhost|oss-[a-z0-9.-]+)(?::\d+)?")
-_KEY_ENDPOINT = re.compile(r"/-/access-keys/([^/]+)")
 
 
 class OssServer(Service):
@@ -27,8 +27,13 @@ class OssServer(Service):
     ``data`` is the folder where everything is kept; without one, the bytes of all that is larger than a mebibyte are
     dropped, and only sizes and checksums remain, in memory.
 
-    ``PUT`` and ``DELETE /-/access-keys/<id>`` are the control endpoints for keys, as ``access_keys`` is in-process;
-    the body is an ``AccessKey`` in JSON.
+    Control endpoints, for whoever is the cloud's console here:
+
+    - ``PUT`` and ``DELETE /-/access-keys/<id>`` as ``access_keys`` in-process; the body is an ``AccessKey`` in JSON;
+    - ``GET``, ``PUT`` and ``DELETE /-/account/<kind>/<id>`` as ``account``; the body is a record of that kind in JSON;
+    - ``GET``, ``PUT`` and ``DELETE /-/buckets/<name>``; ``DELETE`` with ``?force`` empties it first.
+
+    The last two answer PUT with 409 if the thing exists and the request has the header ``If-None-Match: *``.
     """
 
     def __init__(self, *, data: Path | None, region: str = "cn-hangzhou", port: int = 0) -> None:
@@ -37,6 +42,7 @@ class OssServer(Service):
             data.mkdir(parents=True, exist_ok=True)
         self.region = region
         self.access_keys = AccessKeys(data and data / "access-keys.json")
+        self.account = Account(data and data / "account.json", self.access_keys)
         self._storage = Storage(data)
 
     def handle(self, request: Request) -> Response:
@@ -51,16 +57,47 @@ class OssServer(Service):
         return error_response(status, code, message)
 
     def control(self, request: Request) -> Response:
-        match = _KEY_ENDPOINT.fullmatch(request.path)
-        if match is None or request.method not in ("PUT", "DELETE"):
-            return super().control(request)
+        try:
+            match request.path.removeprefix("/-/").split("/"):
+                case ["access-keys", key_id] if request.method in ("PUT", "DELETE"):
+                    return self._control_key(request, key_id)
+                case ["account", kind, record_id] if request.method in ("GET", "PUT", "DELETE"):
+                    return self._control_account(request, kind, record_id)
+                case ["buckets", name] if request.method in ("GET", "PUT", "DELETE"):
+                    return self._control_bucket(request, name)
+        except ValidationError as error:
+            raise invalid(error) from None
+        except OssError as error:
+            return Response.json({"code": error.code, "message": str(error)}, status=error.status)
+        return super().control(request)
+
+    def _control_key(self, request: Request, key_id: str) -> Response:
         if request.method == "PUT":
-            try:
-                self.access_keys.put(match[1], AccessKey.model_validate_json(request.body.read()))
-            except ValidationError as error:
-                raise invalid(error) from None
+            self.access_keys.put(key_id, AccessKey.model_validate_json(request.body.read()))
         else:
-            self.access_keys.delete(match[1])
+            self.access_keys.delete(key_id)
+        return Response(status=HTTPStatus.NO_CONTENT)
+
+    def _control_account(self, request: Request, kind: str, record_id: str) -> Response:
+        if request.method == "GET":
+            return _existence(self.account.has(kind, record_id))
+        if request.method == "PUT":
+            self.account.put(kind, record_id, request.body.read(), new=_must_be_new(request))
+        else:
+            self.account.delete(kind, record_id)
+        return Response(status=HTTPStatus.NO_CONTENT)
+
+    def _control_bucket(self, request: Request, name: str) -> Response:
+        exists = any(bucket.name == name for bucket in self._storage.buckets())
+        if request.method == "GET":
+            return _existence(exists)
+        if request.method == "PUT":
+            if not exists or _must_be_new(request):
+                self._storage.create_bucket(name)
+        else:
+            if "force" in request.query:
+                self._storage.empty_bucket(name)
+            self._storage.delete_bucket(name)
         return Response(status=HTTPStatus.NO_CONTENT)
 
     def __exit__(
@@ -88,6 +125,14 @@ class OssServer(Service):
         resource = f"/{bucket}/{key}" if bucket else "/"
         signature.verify(request, resource=resource, secret=access_key.secret, region=self.region, now=now)
         return access_key
+
+
+def _existence(exists: bool) -> Response:
+    return Response(status=HTTPStatus.NO_CONTENT if exists else HTTPStatus.NOT_FOUND)
+
+
+def _must_be_new(request: Request) -> bool:
+    return request.headers.get("If-None-Match") == "*"
 
 
 def _resource(request: Request) -> tuple[str, str]:

@@ -135,6 +135,13 @@ class Storage:
                     )
             self._change("DELETE FROM buckets WHERE name = ?", name)
 
+    def empty_bucket(self, name: str) -> None:
+        """Deletes all objects and ends all uploads."""
+        for found in self.objects(name, prefix="", after=""):
+            self.delete_object(name, found.key)
+        for upload in self.uploads(name, prefix="", after_key="", after_id=""):
+            self.abort(name, upload.key, upload.id)
+
     def find(self, bucket: str, key: str) -> StoredObject:
         """Raises OssError if there is none."""
         for row in self._rows("SELECT * FROM objects WHERE bucket = ? AND key = ?", bucket, key):

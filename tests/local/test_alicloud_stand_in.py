@@ -1,20 +1,30 @@
-"""The alicloud stand-in: it previews any stack, and can never be taken for the cloud."""
+"""The alicloud stand-in: it previews any stack, and can never be taken for the cloud. What it makes in the simulated
+cloud is used here by the official OSS SDK."""
 
 import asyncio
 import json
+import socket
+import stat
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
+import alibabacloud_oss_v2 as oss
 import pytest
 from pulumi.provider.experimental import provider as api
 from pulumi.provider.experimental.property_value import PropertyValue
 
-from local.plugins.alicloud.provider import AlicloudStandIn, StandInError, is_loopback, plain
+from local.oss.server import OssServer
+from local.plugins.alicloud.provider import AlicloudStandIn, is_loopback, plain
+from local.plugins.alicloud.simulated_cloud import StandInError
 
 PARENT = "urn:pulumi:dev::deepseek::deepseek:storage:ModelBucket$"
 BUCKET = f"{PARENT}alicloud:oss/bucket:Bucket::deepseek-dev-models"
 ACL = f"{PARENT}alicloud:oss/bucketAcl:BucketAcl::acl"
 KEY = f"{PARENT}alicloud:ram/accessKey:AccessKey::reader-key"
-LOCAL = json.dumps([{"oss": "http://127.0.0.1:9000", "ram": "http://127.0.0.1:9000"}])
+USER = f"{PARENT}alicloud:ram/user:User::reader"
+POLICY = f"{PARENT}alicloud:ram/policy:Policy::reader"
+ATTACHMENT = f"{PARENT}alicloud:ram/userPolicyAttachment:UserPolicyAttachment::reader"
 
 
 def values(**given: Any) -> dict[str, PropertyValue]:
@@ -30,6 +40,10 @@ def stand_in(endpoints: str | None = None) -> AlicloudStandIn:
 
 def check(urn: str, old: dict[str, PropertyValue] | None = None, **given: Any) -> api.CheckResponse:
     return asyncio.run(stand_in().check(api.CheckRequest(urn, old or {}, values(**given), b"seed")))
+
+
+def endpoints_of(url: str) -> str:
+    return json.dumps([{"oss": url, "ram": url}])
 
 
 def create(urn: str, *, endpoints: str | None, preview: bool = False, **given: Any) -> api.CreateResponse:
@@ -72,15 +86,6 @@ def test_any_stack_can_be_previewed() -> None:
     assert create(BUCKET, endpoints=None, preview=True, bucket="b-1").resource_id == ""
 
 
-def test_simulated_bucket_and_key() -> None:
-    bucket = create(BUCKET, endpoints=LOCAL, bucket="b-1")
-    assert bucket.resource_id == "b-1"
-    assert plain(bucket.properties["intranetEndpoint"]) == "oss-cn-hangzhou-internal.aliyuncs.com"
-    key = create(KEY, endpoints=LOCAL, userName="reader")
-    assert key.properties["secret"].is_secret
-    assert key.resource_id != create(KEY, endpoints=LOCAL, userName="reader").resource_id
-
-
 def test_another_bucket_name_replaces_the_bucket() -> None:
     request = api.DiffRequest(BUCKET, "a-1", values(bucket="a-1"), values(bucket="b-1"), [])
     diff = asyncio.run(stand_in().diff(request))
@@ -109,3 +114,194 @@ def test_what_is_not_served() -> None:
 )
 def test_loopback(endpoint: str, loopback: bool) -> None:
     assert is_loopback(endpoint) is loopback
+
+
+class Account:
+    """A provider whose cloud is ``server``, and clients with the keys that it makes."""
+
+    def __init__(self, server: OssServer) -> None:
+        self.server = server
+        self.endpoints = endpoints_of(server.url)
+        self.provider = stand_in(self.endpoints)
+
+    def create(self, urn: str, **given: Any) -> api.CreateResponse:
+        return create(urn, endpoints=self.endpoints, **given)
+
+    def update(self, urn: str, resource: api.CreateResponse, **changes: Any) -> None:
+        new = resource.properties | values(**changes)
+        request = api.UpdateRequest(urn, resource.resource_id or "", resource.properties, new, 0, [], False)
+        asyncio.run(self.provider.update(request))
+
+    def delete(self, urn: str, resource: api.CreateResponse, **changes: Any) -> None:
+        request = api.DeleteRequest(urn, resource.resource_id or "", resource.properties | values(**changes), 0)
+        asyncio.run(self.provider.delete(request))
+
+    def exists(self, urn: str, resource: api.CreateResponse) -> bool:
+        found = asyncio.run(
+            self.provider.read(api.ReadRequest(urn, resource.resource_id or "", resource.properties, {}))
+        )
+        return bool(found.resource_id)
+
+    def user(self, name: str, *actions: str) -> tuple[oss.Client, dict[str, api.CreateResponse]]:
+        made = {
+            USER: self.create(USER, name=name),
+            POLICY: self.create(POLICY, policyName=f"{name}-policy", policyDocument=document(*actions)),
+        }
+        attachment = {"userName": name, "policyName": f"{name}-policy", "policyType": "Custom"}
+        made[ATTACHMENT] = self.create(ATTACHMENT, **attachment)
+        made[KEY] = self.create(KEY, userName=name)
+        return self.client(made[KEY]), made
+
+    def client(self, key: api.CreateResponse) -> oss.Client:
+        settings = oss.config.load_default()
+        secret = str(plain(key.properties["secret"]))
+        settings.credentials_provider = oss.credentials.StaticCredentialsProvider(key.resource_id, secret)
+        settings.region, settings.endpoint, settings.retry_max_attempts = "cn-hangzhou", self.server.url, 1
+        return oss.Client(settings)
+
+
+def document(*actions: str) -> str:
+    resources = ["acs:oss:*:*:b-1", "acs:oss:*:*:b-1/models/*"]
+    return json.dumps({"Version": "1", "Statement": [{"Effect": "Allow", "Action": actions, "Resource": resources}]})
+
+
+def put(client: oss.Client, key: str = "models/x") -> str:
+    """OK, or the error's code."""
+    try:
+        client.put_object(oss.PutObjectRequest(bucket="b-1", key=key, body=b"x"))
+    except oss.exceptions.OperationError as error:
+        return str(error.unwrap().code)
+    return "OK"
+
+
+@pytest.fixture
+def account(tmp_path: Path) -> Iterator[Account]:
+    with OssServer(data=tmp_path / "oss") as server:
+        yield Account(server)
+
+
+@pytest.mark.integration
+class TestSimulatedCloud:
+    def test_bucket_and_its_parts(self, account: Account) -> None:
+        bucket = account.create(BUCKET, bucket="b-1")
+        assert bucket.resource_id == "b-1"
+        assert plain(bucket.properties["intranetEndpoint"]) == "oss-cn-hangzhou-internal.aliyuncs.com"
+        acl = account.create(ACL, bucket="b-1", acl="private")
+        assert account.exists(BUCKET, bucket)
+        assert account.exists(ACL, acl)
+        account.update(BUCKET, bucket, lifecycleRuleAllowSameActionOverlap=True)
+        account.delete(ACL, acl)
+        assert account.exists(BUCKET, bucket), "an ACL has no bucket to delete"
+        account.delete(BUCKET, bucket)
+        assert not account.exists(BUCKET, bucket)
+        assert not account.exists(ACL, acl)
+        account.delete(BUCKET, bucket)
+
+    def test_bucket_of_somebody_else_is_not_taken_over(self, account: Account) -> None:
+        account.create(BUCKET, bucket="b-1")
+        with pytest.raises(StandInError, match=r"refuses buckets/b-1: BucketAlreadyExists: The requested bucket name"):
+            account.create(BUCKET, bucket="b-1")
+
+    def test_bucket_with_objects_is_deleted_only_by_force(self, account: Account) -> None:
+        bucket = account.create(BUCKET, bucket="b-1")
+        client, _ = account.user("writer", "oss:*")
+        assert put(client) == "OK"
+        client.initiate_multipart_upload(oss.InitiateMultipartUploadRequest(bucket="b-1", key="models/y"))
+        with pytest.raises(StandInError, match="refuses buckets/b-1: BucketNotEmpty"):
+            account.delete(BUCKET, bucket)
+        assert account.exists(BUCKET, bucket)
+        account.delete(BUCKET, bucket, forceDestroy=True)
+        assert not account.exists(BUCKET, bucket)
+
+    def test_key_may_do_what_its_users_policies_say(self, account: Account) -> None:
+        account.create(BUCKET, bucket="b-1")
+        client, made = account.user("writer", "oss:PutObject")
+        assert made[KEY].properties["secret"].is_secret
+        assert put(client) == "OK"
+        assert put(client, "elsewhere/x") == "AccessDenied"
+        account.update(POLICY, made[POLICY], policyDocument=document("oss:GetObject"))
+        assert put(client) == "AccessDenied"
+        account.update(POLICY, made[POLICY], policyDocument=document("oss:*"))
+        account.delete(ATTACHMENT, made[ATTACHMENT])
+        assert put(client) == "AccessDenied"
+        account.delete(KEY, made[KEY])
+        assert put(client) == "InvalidAccessKeyId"
+
+    def test_users_do_not_share_rights_and_a_lost_user_has_none(self, account: Account) -> None:
+        account.create(BUCKET, bucket="b-1")
+        writer, made = account.user("writer", "oss:PutObject")
+        reader, _ = account.user("reader", "oss:GetObject")
+        assert put(reader) == "AccessDenied"
+        assert put(writer) == "OK"
+        account.delete(USER, made[USER])
+        assert put(writer) == "AccessDenied"
+
+    def test_policies_may_come_after_the_key(self, account: Account) -> None:
+        account.create(BUCKET, bucket="b-1")
+        account.create(USER, name="late")
+        client = account.client(account.create(KEY, userName="late"))
+        assert put(client) == "AccessDenied"
+        account.create(POLICY, policyName="late-policy", policyDocument=document("oss:PutObject"))
+        account.create(ATTACHMENT, userName="late", policyName="late-policy", policyType="Custom")
+        assert put(client) == "OK"
+
+    def test_what_was_deleted_behind_its_back_is_gone(self, account: Account) -> None:
+        _, made = account.user("writer", "oss:PutObject")
+        assert all(account.exists(urn, resource) for urn, resource in made.items())
+        with OssServer(data=None) as empty:
+            other = Account(empty)
+            assert not any(other.exists(urn, resource) for urn, resource in made.items())
+
+    def test_all_of_it_survives_a_restart(self, tmp_path: Path) -> None:
+        with OssServer(data=tmp_path) as server:
+            account = Account(server)
+            account.create(BUCKET, bucket="b-1")
+            _, made = account.user("writer", "oss:PutObject")
+        assert stat.S_IMODE((tmp_path / "account.json").stat().st_mode) == 0o600
+        with OssServer(data=tmp_path) as server:
+            after = Account(server)
+            client = after.client(made[KEY])
+            assert put(client) == "OK"
+            after.delete(ATTACHMENT, made[ATTACHMENT])
+            assert put(client) == "AccessDenied"
+
+    @pytest.mark.parametrize(
+        ("urn", "given", "message"),
+        [
+            (KEY, {"userName": "nobody"}, "EntityNotExist.User: There is no user nobody"),
+            (
+                ATTACHMENT,
+                {"userName": "u", "policyName": "AliyunOSSFullAccess", "policyType": "System"},
+                "EntityNotExist.Policy: There is no policy AliyunOSSFullAccess here",
+            ),
+            (POLICY, {"policyName": "p", "policyDocument": document("oss:*")}, "EntityAlreadyExists: p exists"),
+            (
+                POLICY,
+                {"policyName": "q", "policyDocument": '{"Version": "1", "Statement": [{"Condition": {}}]}'},
+                "Condition: Extra inputs are not permitted",
+            ),
+        ],
+    )
+    def test_refusals(self, account: Account, urn: str, given: dict[str, str], message: str) -> None:
+        account.create(USER, name="u")
+        account.create(POLICY, policyName="p", policyDocument=document("oss:*"))
+        with pytest.raises(StandInError) as caught:
+            account.create(urn, **given)
+        assert message in str(caught.value)
+
+    def test_roles_are_only_recorded(self, account: Account) -> None:
+        role = f"{PARENT}alicloud:ram/role:Role::r"
+        made = account.create(role, roleName="r", assumeRolePolicyDocument="{}")
+        account.update(role, made, description="changed")
+        assert account.exists(role, made)
+        account.delete(role, made)
+
+
+def test_missing_server_is_explained() -> None:
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{held.getsockname()[1]}"
+        with pytest.raises(StandInError) as caught:
+            create(BUCKET, endpoints=endpoints_of(address), bucket="b-1")
+        assert str(caught.value) == f"the simulated cloud at http://{address} does not answer; make up starts it"
+        assert create(BUCKET, endpoints=endpoints_of(address), preview=True, bucket="b-1").resource_id == ""

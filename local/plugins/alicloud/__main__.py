@@ -8,7 +8,8 @@ from typing import Any
 
 import grpc
 
-from local.plugins.alicloud.provider import VERSION, AlicloudStandIn, StandInError
+from local.plugins.alicloud.provider import VERSION, AlicloudStandIn
+from local.plugins.alicloud.simulated_cloud import StandInError
 from local.plugins.serving import StandInServicer, engine_address, serve
 
 Handler = Callable[[Any, grpc.aio.ServicerContext], Awaitable[Any]]

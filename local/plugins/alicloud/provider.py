@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import ipaddress
 import json
@@ -14,6 +15,7 @@ from pulumi.provider.experimental.property_value import PropertyValue
 from pulumi.runtime import rpc
 
 from local.plugins.alicloud.resources import RESOURCE_TYPES, Account, ResourceType, document_problem
+from local.plugins.alicloud.simulated_cloud import SimulatedCloud, StandInError
 
 VERSION = "4.0.0"
 INSTALL_OFFICIAL = f"Install the official plugin: pulumi plugin install resource alicloud v{VERSION}"
@@ -25,15 +27,12 @@ DEFAULTS = "__defaults"
 Properties = dict[str, PropertyValue]
 
 
-class StandInError(Exception):
-    """A request that is not for a stand-in; the text says so and what to do."""
-
-
 class AlicloudStandIn(api.Provider):
     """Alibaba Cloud's provider without the cloud.
 
     Check, Diff and previews are served for every stack. Whatever says what the cloud holds, or changes it, is
-    refused unless the provider's endpoint of the service in question is a loopback address.
+    refused unless the provider's endpoint of the service in question is a loopback address. Buckets, RAM users and
+    what belongs to them are made in the simulated cloud that is there; all else is only recorded.
     """
 
     def __init__(self) -> None:
@@ -90,29 +89,40 @@ class AlicloudStandIn(api.Provider):
         if request.preview:
             unknown = PropertyValue(rpc.UNKNOWN)
             return api.CreateResponse("", request.properties | dict.fromkeys(kind.outputs, unknown))
-        self._require_simulation(kind, f"create {request.urn}")
-        texts = {name: _text(value) for name, value in request.properties.items()}
-        resource_id = kind.id_of(texts)
-        return api.CreateResponse(resource_id, request.properties | self._outputs(kind, resource_id))
+        cloud = self._simulation(kind, f"create {request.urn}")
+        resource_id = kind.id_of(_texts(request.properties))
+        state = request.properties | self._outputs(kind, resource_id)
+        if kind.content is not None and kind.place is not None:
+            await asyncio.to_thread(cloud.create, f"{kind.place}/{resource_id}", kind.content(_texts(state)))
+        return api.CreateResponse(resource_id, state)
 
     async def update(self, request: api.UpdateRequest) -> api.UpdateResponse:
         kind = _resource_type(request.type)
-        if not request.preview:
-            self._require_simulation(kind, f"update {request.urn}")
         kept = {name: request.olds[name] for name in kind.outputs if name in request.olds}
-        marked = {name: _marked(kind, name, value) for name, value in kept.items()}
-        return api.UpdateResponse(request.news | marked)
+        state = request.news | {name: _marked(kind, name, value) for name, value in kept.items()}
+        if not request.preview:
+            cloud = self._simulation(kind, f"update {request.urn}")
+            if kind.content is not None and kind.place is not None:
+                place = f"{kind.place}/{request.resource_id}"
+                await asyncio.to_thread(cloud.replace, place, kind.content(_texts(state)))
+        return api.UpdateResponse(state)
 
     async def read(self, request: api.ReadRequest) -> api.ReadResponse:
         kind = _resource_type(request.type)
-        self._require_simulation(kind, f"read {request.urn}")
+        cloud = self._simulation(kind, f"read {request.urn}")
+        if kind.place is not None and not await asyncio.to_thread(cloud.has, f"{kind.place}/{request.resource_id}"):
+            return api.ReadResponse()
         if request.properties:
             return api.ReadResponse(request.resource_id, request.properties, request.inputs)
         inputs: Properties = {name: PropertyValue(value) for name, value in kind.inputs_of(request.resource_id).items()}
         return api.ReadResponse(request.resource_id, inputs | self._outputs(kind, request.resource_id), inputs)
 
     async def delete(self, request: api.DeleteRequest) -> None:
-        self._require_simulation(_resource_type(request.type), f"delete {request.urn}")
+        kind = _resource_type(request.type)
+        cloud = self._simulation(kind, f"delete {request.urn}")
+        if kind.content is not None and kind.place is not None:
+            force = plain(request.properties.get("forceDestroy")) is True
+            await asyncio.to_thread(cloud.delete, f"{kind.place}/{request.resource_id}", force=force)
 
     async def invoke(self, request: api.InvokeRequest) -> api.InvokeResponse:
         raise StandInError(
@@ -126,7 +136,7 @@ class AlicloudStandIn(api.Provider):
             for name, compute in kind.outputs.items()
         }
 
-    def _require_simulation(self, kind: ResourceType, action: str) -> None:
+    def _simulation(self, kind: ResourceType, action: str) -> SimulatedCloud:
         endpoint = self._endpoints.get(kind.service, "")
         if not is_loopback(endpoint):
             found = f"endpoints.{kind.service} is {endpoint!r}" if endpoint else f"no endpoints.{kind.service}"
@@ -135,6 +145,7 @@ class AlicloudStandIn(api.Provider):
                 f"deploy it (the provider has {found}, not a simulated cloud on this machine). "
                 f"{INSTALL_OFFICIAL}"
             )
+        return SimulatedCloud(endpoint)
 
 
 def is_loopback(endpoint: str) -> bool:
@@ -171,6 +182,10 @@ def _resource_type(token: str) -> ResourceType:
 
 def _text(value: PropertyValue | None) -> str:
     return value.value if value is not None and isinstance(value.value, str) else ""
+
+
+def _texts(values: Properties) -> dict[str, str]:
+    return {name: _text(value) for name, value in values.items()}
 
 
 def _region(config: Mapping[str, PropertyValue]) -> str:

@@ -12,6 +12,7 @@ import secrets
 import string
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 BUCKET_NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{1,61}[a-z0-9])")
 """https://www.alibabacloud.com/help/en/oss/user-guide/bucket-naming-conventions"""
@@ -40,6 +41,9 @@ class ResourceType:
     :param inputs_of: the inputs that can be read from such an ID.
     :param outputs: computed properties of a new resource.
     :param secret: those of them that are secret.
+    :param place: where the simulated cloud has it, below which its ID follows; None if it is only recorded.
+    :param content: what it is told about it; None if what has the ID is another resource, without which this one is
+        gone.
     """
 
     service: str
@@ -53,6 +57,8 @@ class ResourceType:
     inputs_of: Callable[[str], dict[str, str]]
     outputs: Mapping[str, Callable[[str, Account], str]] = field(default_factory=dict)
     secret: frozenset[str] = frozenset()
+    place: str | None = None
+    content: Callable[[Mapping[str, str]], dict[str, Any]] | None = None
 
 
 def _bucket_name_problem(name: str) -> str | None:
@@ -67,10 +73,11 @@ def _of_bucket(*required: str, documents: tuple[str, ...] = ()) -> ResourceType:
         documents=documents,
         id_of=lambda inputs: inputs["bucket"],
         inputs_of=lambda id_: {"bucket": id_},
+        place="buckets",
     )
 
 
-def _attachment(kind: str) -> ResourceType:
+def _attachment(kind: str, *, place: str | None = None) -> ResourceType:
     parts = ("policyName", "policyType", f"{kind}Name")
     return ResourceType(
         service="ram",
@@ -78,6 +85,8 @@ def _attachment(kind: str) -> ResourceType:
         identity=parts,
         id_of=lambda inputs: ":".join([kind, *(inputs[part] for part in parts)]),
         inputs_of=lambda id_: dict(zip(parts, id_.split(":")[1:], strict=False)),
+        place=place,
+        content=lambda values: {kind: values[f"{kind}Name"], "policy": values["policyName"]},
     )
 
 
@@ -103,12 +112,19 @@ RESOURCE_TYPES: Mapping[str, ResourceType] = {
             "location": lambda _, account: f"oss-{account.region}",
             "owner": lambda _, account: account.id,
         },
+        place="buckets",
+        content=lambda _: {},
     ),
     "alicloud:oss/bucketAcl:BucketAcl": _of_bucket("acl"),
     "alicloud:oss/bucketPublicAccessBlock:BucketPublicAccessBlock": _of_bucket("blockPublicAccess"),
     "alicloud:oss/bucketPolicy:BucketPolicy": _of_bucket("policy", documents=("policy",)),
     "alicloud:ram/user:User": ResourceType(
-        service="ram", name="name", id_of=_digits, inputs_of=lambda id_: {"name": f"user-{id_}"}
+        service="ram",
+        name="name",
+        id_of=_digits,
+        inputs_of=lambda id_: {"name": f"user-{id_}"},
+        place="account/users",
+        content=lambda values: {"name": values["name"]},
     ),
     "alicloud:ram/policy:Policy": ResourceType(
         service="ram",
@@ -120,6 +136,8 @@ RESOURCE_TYPES: Mapping[str, ResourceType] = {
         id_of=lambda inputs: inputs["policyName"],
         inputs_of=lambda id_: {"policyName": id_},
         outputs={"type": lambda *_: "Custom"},
+        place="account/policies",
+        content=lambda values: {"name": values["policyName"], "document": json.loads(values["policyDocument"])},
     ),
     "alicloud:ram/accessKey:AccessKey": ResourceType(
         service="ram",
@@ -129,8 +147,10 @@ RESOURCE_TYPES: Mapping[str, ResourceType] = {
         inputs_of=lambda id_: {"userName": f"user-of-{id_}"},
         outputs={"secret": lambda *_: _characters(30)},
         secret=frozenset({"secret"}),
+        place="account/keys",
+        content=lambda values: {"user": values["userName"], "secret": values["secret"]},
     ),
-    "alicloud:ram/userPolicyAttachment:UserPolicyAttachment": _attachment("user"),
+    "alicloud:ram/userPolicyAttachment:UserPolicyAttachment": _attachment("user", place="account/attachments"),
     "alicloud:ram/role:Role": ResourceType(
         service="ram",
         required=("assumeRolePolicyDocument",),

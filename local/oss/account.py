@@ -1,0 +1,131 @@
+"""RAM, as far as OSS depends on it: users, policies, which user has which, and the users' access keys.
+
+What is put here decides what the keys may do, in whatever order it comes.
+"""
+
+import threading
+from http import HTTPStatus
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from local.oss.access import AccessKey, AccessKeys, write_private
+from local.oss.errors import OssError
+from local.oss.policy import Policy
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class User(_Record):
+    """A RAM user."""
+
+    name: str
+
+
+class NamedPolicy(_Record):
+    """A policy that may be attached."""
+
+    name: str
+    document: Policy
+
+
+class Attachment(_Record):
+    """``user`` may do what ``policy`` says; both are names."""
+
+    user: str
+    policy: str
+
+
+class UserKey(_Record):
+    """An access key of the user with that name."""
+
+    user: str
+    secret: str = Field(min_length=1, repr=False)
+
+
+class _Records(BaseModel):
+    users: dict[str, User] = {}
+    policies: dict[str, NamedPolicy] = {}
+    attachments: dict[str, Attachment] = {}
+    keys: dict[str, UserKey] = {}
+
+
+_MODELS: dict[str, type[_Record]] = {
+    "users": User,
+    "policies": NamedPolicy,
+    "attachments": Attachment,
+    "keys": UserKey,
+}
+
+
+class Account:
+    """All records by kind and id, kept in a file that only its owner can read; in memory without one. Safe for threads.
+
+    Kinds are ``users``, ``policies``, ``attachments`` and ``keys``; the id of a key is its AccessKey ID.
+    """
+
+    def __init__(self, file: Path | None, access_keys: AccessKeys) -> None:
+        self._file = file
+        self._access_keys = access_keys
+        self._lock = threading.Lock()
+        self._records = _Records()
+        if file is not None and file.exists():
+            self._records = _Records.model_validate_json(file.read_bytes())
+            self._derive_keys()
+
+    def has(self, kind: str, record_id: str) -> bool:
+        """Raises OssError for an unknown kind."""
+        return record_id in self._of(kind)
+
+    def put(self, kind: str, record_id: str, content: bytes, *, new: bool) -> None:
+        """Adds a record, or replaces it unless it has to be ``new``. Raises OssError, ValidationError."""
+        records = self._of(kind)
+        record = _MODELS[kind].model_validate_json(content)
+        with self._lock:
+            if new and record_id in records:
+                raise OssError(HTTPStatus.CONFLICT, "EntityAlreadyExists", f"{record_id} exists already in {kind}.")
+            self._require_named(record)
+            records[record_id] = record
+            self._changed()
+
+    def delete(self, kind: str, record_id: str) -> None:
+        """Forgets a record, if it is known. Raises OssError."""
+        records = self._of(kind)
+        with self._lock:
+            if records.pop(record_id, None) is None:
+                return
+            if kind == "keys":
+                self._access_keys.delete(record_id)
+            self._changed()
+
+    def _of(self, kind: str) -> dict[str, _Record]:
+        if kind not in _MODELS:
+            raise OssError(HTTPStatus.NOT_FOUND, "InvalidApi", f"no kind {kind}, only {', '.join(_MODELS)}")
+        found: dict[str, _Record] = getattr(self._records, kind)
+        return found
+
+    def _require_named(self, record: _Record) -> None:
+        if isinstance(record, Attachment | UserKey) and record.user not in self._user_names():
+            raise OssError(HTTPStatus.NOT_FOUND, "EntityNotExist.User", f"There is no user {record.user}.")
+        if isinstance(record, Attachment) and record.policy not in {p.name for p in self._records.policies.values()}:
+            raise OssError(HTTPStatus.NOT_FOUND, "EntityNotExist.Policy", f"There is no policy {record.policy} here.")
+
+    def _user_names(self) -> set[str]:
+        return {user.name for user in self._records.users.values()}
+
+    def _changed(self) -> None:
+        if self._file is not None:
+            write_private(self._file, self._records.model_dump_json(by_alias=True, indent=1).encode())
+        self._derive_keys()
+
+    def _derive_keys(self) -> None:
+        for key_id, key in self._records.keys.items():
+            self._access_keys.put(key_id, AccessKey(secret=key.secret, policies=self._policies(key.user)))
+
+    def _policies(self, user: str) -> list[Policy]:
+        documents = {policy.name: policy.document for policy in self._records.policies.values()}
+        attached = [a.policy for a in self._records.attachments.values() if a.user == user]
+        # The key of a user who is gone may do nothing.
+        return [documents[name] for name in attached if name in documents] if user in self._user_names() else []

@@ -1,0 +1,70 @@
+"""The simulated cloud: the control endpoints of the OSS server on this machine (``local/oss``)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+from urllib.error import HTTPError
+from urllib.parse import quote
+from urllib.request import Request, urlopen
+
+SECONDS = 30
+
+
+class StandInError(Exception):
+    """A request that is not for a stand-in, or that the simulated cloud refuses; the text says so and what to do."""
+
+
+class SimulatedCloud:
+    """What is at `endpoint`, a URL or ``host:port`` of this machine. Raises StandInError."""
+
+    def __init__(self, endpoint: str) -> None:
+        self._url = (endpoint if "//" in endpoint else f"http://{endpoint}").rstrip("/")
+
+    def create(self, place: str, content: Mapping[str, Any]) -> None:
+        """Puts there what must not be there yet."""
+        self._request("PUT", place, content, {"If-None-Match": "*"})
+
+    def replace(self, place: str, content: Mapping[str, Any]) -> None:
+        """Puts it there, whatever is there."""
+        self._request("PUT", place, content)
+
+    def delete(self, place: str, *, force: bool) -> None:
+        """Deletes it, if it is there; a bucket with objects only by `force`."""
+        self._request("DELETE", place, query="?force" if force else "")
+
+    def has(self, place: str) -> bool:
+        """Whether it is there."""
+        return self._request("GET", place) != 404
+
+    def _request(
+        self,
+        method: str,
+        place: str,
+        content: Mapping[str, Any] | None = None,
+        headers: Mapping[str, str] | None = None,
+        query: str = "",
+    ) -> int:
+        url = f"{self._url}/-/{quote(place)}{query}"
+        data = None if content is None else json.dumps(content).encode()
+        request = Request(url, method=method, data=data, headers=dict(headers or {}))  # noqa: S310 - is_loopback
+        try:
+            with urlopen(request, timeout=SECONDS) as response:  # noqa: S310
+                return int(response.status)
+        except HTTPError as error:
+            body = error.read()
+            if error.status == 404 and method in ("GET", "DELETE"):
+                return 404
+            raise StandInError(_refusal(place, error.status or 0, body)) from None
+        except OSError:
+            raise StandInError(f"the simulated cloud at {self._url} does not answer; make up starts it") from None
+
+
+def _refusal(place: str, status: int, body: bytes) -> str:
+    try:
+        answer = json.loads(body)
+    except ValueError:
+        answer = {}
+    reason = ": ".join(filter(None, (answer.get("code"), answer.get("message")))) or f"status {status}"
+    return f"the simulated cloud refuses {place}: {reason}"
