@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pulumi.runtime.rpc import UNKNOWN
 
+from local.plugins.kubernetes import job_pods, readiness, wait_for
 from local.plugins.kubernetes import provider as stand_in
-from local.plugins.kubernetes import readiness, wait_for
 from local.plugins.kubernetes.api import ApiError, Kind, Reference, UnknownKindError
 from local.plugins.kubernetes.diff import AUTONAMED, changes, delete_first
 from local.plugins.kubernetes.provider import Configuration, InitializationError, KubernetesStandIn, ProviderError
@@ -85,12 +85,71 @@ class TestReadiness:
             readiness.unmet({"kind": "Job", "status": {"conditions": [failed]}})
 
 
+def job_pod(name: str, phase: str, *, reason: str = "", conditions: Any = (), **state: Any) -> dict[str, Any]:
+    statuses = [{"name": "mover", "state": {kind: value} if value else {}} for kind, value in state.items()]
+    status = {"phase": phase, "reason": reason, "conditions": list(conditions), "containerStatuses": statuses}
+    return {"metadata": {"name": name, "namespace": "n"}, "status": status}
+
+
+def ended(exit_code: int, message: str = "") -> dict[str, Any]:
+    return {"exitCode": exit_code, "reason": "Error" if exit_code else "Completed", "message": message}
+
+
+CREATING = {"reason": "ContainerCreating"}
+NO_SECRET = {"reason": "CreateContainerConfigError", "message": 'secret "s" not found'}
+NO_NODE = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/1 nodes"}
+
+
+class TestJobPods:
+    @pytest.mark.parametrize(
+        ("pods", "notes"),
+        [
+            ([], []),
+            ([job_pod("a", "Pending", waiting=CREATING)], ["Pod a is Pending"]),
+            (
+                [job_pod("a", "Pending", waiting=NO_SECRET)],
+                ['Pod a is Pending: container mover waits (CreateContainerConfigError): secret "s" not found'],
+            ),
+            (
+                [job_pod("a", "Pending", conditions=[NO_NODE])],
+                ["Pod a is Pending: it finds no node (Unschedulable): 0/1 nodes"],
+            ),
+            ([job_pod("a", "Running", running={})], ["Pod a is Running"]),
+            (
+                [job_pod("a", "Failed", terminated=ended(75, "one\ntwo\nthree\n")), job_pod("b", "Running")],
+                [
+                    "1 Pod failed, the last one: container mover ended with exit code 75 (Error): one … three",
+                    "Pod b is Running",
+                ],
+            ),
+            (
+                [job_pod("a", "Failed"), job_pod("b", "Failed", terminated=ended(2))],
+                ["2 Pods failed, the last one: container mover ended with exit code 2 (Error)"],
+            ),
+        ],
+    )
+    def test_progress(self, pods: list[dict[str, Any]], notes: list[str]) -> None:
+        assert job_pods.progress(pods) == notes
+
+    def test_failures_are_those_of_the_latest_pods_in_full(self) -> None:
+        pods = [job_pod(f"p{n}", "Failed", terminated=ended(n, f"{n}\nlines")) for n in range(1, 5)]
+        assert job_pods.failures([*pods, job_pod("ok", "Succeeded", terminated=ended(0))]) == [
+            f"Pod n/p{n}: container mover ended with exit code {n} (Error): {n}\nlines" for n in (2, 3, 4)
+        ]
+
+    def test_failure_without_a_container(self) -> None:
+        assert job_pods.failures([job_pod("a", "Failed", reason="Evicted")]) == ["Pod n/a: the pod is Failed (Evicted)"]
+
+
 class TestDiff:
     @pytest.mark.parametrize(
         ("kind", "old", "new", "path", "replaces"),
         [
             ("Secret", {"stringData": {"a": "1"}}, {"stringData": {"a": "2"}}, "stringData.a", True),
             ("ConfigMap", {"data": {"a": "1"}}, {"data": {}}, "data.a", True),
+            ("ConfigMap", {"binaryData": {"a": "1"}}, {"binaryData": {"a": "2"}}, "binaryData.a", True),
+            ("Job", {"spec": {"template": {"x": 1}}}, {"spec": {"template": {"x": 2}}}, "spec.template.x", True),
+            ("Job", {"spec": {"backoffLimit": 1}}, {"spec": {"backoffLimit": 2}}, "spec.backoffLimit", False),
             ("PersistentVolume", {"spec": {"csi": {"x": 1}}}, {"spec": {"csi": {"x": 2}}}, "spec.csi.x", True),
             (
                 "PersistentVolumeClaim",
@@ -115,10 +174,17 @@ class TestDiff:
         (change,) = changes({"kind": kind, **old}, {"kind": kind, **new}, mutable=frozenset())
         assert (change.path, change.replaces) == (path, replaces)
 
-    def test_mutable_secret_is_changed_in_place(self) -> None:
-        old, new = ({"kind": "Secret", "stringData": {"a": value}} for value in "12")
-        (change,) = changes(old, new, mutable=frozenset({"Secret"}))
-        assert not change.replaces
+    @pytest.mark.parametrize(
+        ("old", "new", "replaces"),
+        [
+            ({"stringData": {"a": "1"}}, {"stringData": {"a": "2"}}, False),
+            ({"immutable": True, "data": {"a": "1"}}, {"immutable": True, "data": {"a": "2"}}, True),
+            ({"type": "Opaque"}, {"type": "x/y"}, True),
+        ],
+    )
+    def test_mutable_secret_is_changed_in_place(self, old: Any, new: Any, replaces: bool) -> None:
+        (change,) = changes({"kind": "Secret", **old}, {"kind": "Secret", **new}, mutable=frozenset({"Secret"}))
+        assert change.replaces is replaces
 
     def test_only_an_unchanged_fixed_name_is_deleted_first(self) -> None:
         fixed = {"metadata": {"name": "a", "namespace": "n"}}
@@ -133,6 +199,7 @@ class FakeApi:
 
     def __init__(self, *live: dict[str, Any]) -> None:
         self.objects = list(live)
+        self.pods: list[dict[str, Any]] = []
         self.error: ApiError | None = None
 
     def kind(self, api_version: str, name: str) -> Kind:
@@ -141,6 +208,8 @@ class FakeApi:
         return Kind(api_version, name, f"{name.lower()}s", True)
 
     def get(self, reference: Reference) -> dict[str, Any] | None:
+        if self.error:
+            raise self.error
         return self.objects[-1] if self.objects else None
 
     def apply(self, reference: Reference, manifest: Any, **options: Any) -> Any:
@@ -151,6 +220,9 @@ class FakeApi:
 
     def delete(self, reference: Reference, propagation: str) -> None:
         self.objects[-1]["metadata"]["finalizers"] = ["foregroundDeletion"]
+
+    def pods_of(self, job: Reference) -> list[dict[str, Any]]:
+        return self.pods
 
     def warnings(self, reference: Reference) -> list[str]:
         return ["Pod a-0: no node has a GPU"]
@@ -173,6 +245,64 @@ def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def create(found: KubernetesStandIn, inputs: dict[str, Any]) -> Any:
     return found.create(inputs, urn="urn", seconds=0.01, status=lambda text: None)
+
+
+def job(**conditions: str) -> dict[str, Any]:
+    status = {"conditions": [{"type": t, "status": "True", "reason": reason} for t, reason in conditions.items()]}
+    annotations = {"pulumi.com/replaceUnready": "true"}
+    return {**manifest("Job", annotations=annotations), "apiVersion": "batch/v1", "status": status}
+
+
+class TestJobs:
+    @pytest.mark.parametrize(
+        ("live", "replaced"),
+        [
+            ([], False),
+            ([job()], True),
+            ([job(Failed="BackoffLimitExceeded")], True),
+            ([job(FailureTarget="PodFailurePolicy")], True),
+            ([job(Complete="")], False),
+        ],
+    )
+    def test_job_that_is_not_complete_is_replaced(self, live: list[dict[str, Any]], replaced: bool) -> None:
+        assert provider(FakeApi(*live)).replaces_unready(job()) is replaced
+
+    def test_only_jobs_with_the_annotation(self) -> None:
+        plain = {**job(), "metadata": manifest()["metadata"]}
+        assert not provider(FakeApi(job())).replaces_unready(plain)
+        assert not provider(FakeApi(job())).replaces_unready({**job(), "kind": "Deployment"})
+        assert not KubernetesStandIn().replaces_unready(job())
+        api = FakeApi(job())
+        api.error = ApiError("the cluster is unreachable")
+        assert not provider(api).replaces_unready(job())
+
+    def test_failed_job_says_what_its_pods_said(self) -> None:
+        api = FakeApi()
+        api.pods = [job_pod("a-x", "Failed", terminated=ended(66, "no such model"))]
+        with pytest.raises(InitializationError) as caught:
+            create(provider(api), job(Failed="PodFailurePolicy"))
+        assert caught.value.reasons == [
+            "the Job failed: PodFailurePolicy",
+            "Pod n/a-x: container mover ended with exit code 66 (Error): no such model",
+            "Pod a-0: no node has a GPU",
+        ]
+
+    def test_progress_is_shown_once(self) -> None:
+        api, shown = FakeApi(), list[str]()
+        api.pods = [job_pod("a-x", "Running")]
+
+        def show(text: str) -> None:
+            shown.append(text)
+            if len(shown) == 2:
+                api.objects.append(job(Complete=""))
+            api.pods = [job_pod("a-x", "Failed", terminated=ended(75)), job_pod("a-y", "Running")]
+
+        provider(api).create(job(), urn="urn", seconds=60, status=show)
+        assert shown == [
+            "waiting: the Job is not complete; Pod a-x is Running",
+            "waiting: the Job is not complete; 1 Pod failed, the last one: container mover ended with exit code 75 "
+            "(Error); Pod a-y is Running",
+        ]
 
 
 class TestProvider:

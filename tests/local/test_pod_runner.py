@@ -17,6 +17,7 @@ from kubernetes import client, config
 from local import tools
 from local.cluster import Cluster
 from local.nodes import GpuNodes, ensure_nodes
+from local.plugins.kubernetes.provider import InitializationError, KubernetesStandIn
 from local.pod_runner import status
 from local.pod_runner.container import PYTHON, STANDARD_PATH, expanded, prepare, relocated
 from local.pod_runner.sources import MissingError, UnsupportedError
@@ -350,6 +351,14 @@ def _runs(pid: int) -> bool:
 # ---- on a real cluster ----------------------------------------------------------------------------------------------
 
 
+def zipped(source: str) -> str:
+    """A Python program as one file, in base64."""
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w") as file:
+        file.writestr("__main__.py", source)
+    return b64encode(archive.getvalue()).decode()
+
+
 class Jobs:
     """A cluster with one node, and Jobs that run a Python program out of a ConfigMap."""
 
@@ -360,25 +369,24 @@ class Jobs:
         self.batch: Any = client.BatchV1Api(api)
 
     def program(self, name: str, source: str) -> None:
-        archive = io.BytesIO()
-        with zipfile.ZipFile(archive, "w") as file:
-            file.writestr("__main__.py", source)
         self.core.create_namespaced_config_map(
-            "default",
-            {"metadata": {"name": name}, "binaryData": {"program.pyz": b64encode(archive.getvalue()).decode()}},
+            "default", {"metadata": {"name": name}, "binaryData": {"program.pyz": zipped(source)}}
         )
 
-    def run(
+    def run(self, name: str, source: str, **options: Any) -> None:
+        self.program(name, source)
+        self.batch.create_namespaced_job("default", self.manifest(name, **options))
+
+    def manifest(
         self,
         name: str,
-        source: str,
         *,
         labels: Mapping[str, str] = LABELS,
         backoff_limit: int = 0,
         env: Any = (),
         env_from: Any = (),
-    ) -> None:
-        self.program(name, source)
+    ) -> dict[str, Any]:
+        """A Job whose program is in the ConfigMap with its name."""
         container = {
             "name": "main",
             "image": "any:1",
@@ -402,7 +410,12 @@ class Jobs:
             {"action": "FailJob", "onExitCodes": {"operator": "In", "values": [66]}},
         ]
         spec = {"backoffLimit": backoff_limit, "podFailurePolicy": {"rules": rules}, "template": template}
-        self.batch.create_namespaced_job("default", {"metadata": {"name": name}, "spec": spec})
+        return {
+            "apiVersion": "batch/v1",
+            "kind": "Job",
+            "metadata": {"name": name, "namespace": "default", "annotations": {"pulumi.com/replaceUnready": "true"}},
+            "spec": spec,
+        }
 
     def kill(self, part: str) -> None:
         process = Process(name=part, command=(), folder=self.cluster.folder).running()
@@ -531,6 +544,40 @@ class TestOnCluster:
         jobs.until("patient", "Complete")
         jobs.run("after", "")
         jobs.until("after", "Complete")
+
+    def test_stand_in_for_the_kubernetes_plugin(self, jobs: Jobs) -> None:
+        """A Job that fails, as ``pulumi up`` meets it, and the next ``pulumi up``."""
+        stand_in = KubernetesStandIn()
+        stand_in.configure({"kubeconfig": str(jobs.cluster.kubeconfig)})
+        shown: list[str] = []
+
+        def create(inputs: dict[str, Any]) -> None:
+            stand_in.create(inputs, urn=f"urn:{inputs['metadata']['name']}", seconds=60, status=shown.append)
+
+        def program(source: str) -> dict[str, Any]:
+            return {
+                "apiVersion": "v1",
+                "kind": "ConfigMap",
+                "metadata": {"name": "moved", "namespace": "default"},
+                "binaryData": {"program.pyz": zipped(source)},
+            }
+
+        job = jobs.manifest("moved", backoff_limit=3)
+        create(program("import sys\nprint('no such model')\nsys.exit(66)"))
+        with pytest.raises(InitializationError) as caught:
+            create(job)
+        assert caught.value.reasons[0].startswith(
+            "the Job failed: PodFailurePolicy Container main for pod default/moved-"
+        )
+        (pod,) = jobs.pods("moved")
+        told = f"Pod default/{pod.metadata.name}: container main ended with exit code 66 (Error): no such model"
+        assert caught.value.reasons[1] == told
+        assert any(text.startswith("waiting: the Job is not complete") for text in shown)
+        assert stand_in.replaces_unready(job)
+        stand_in.delete("default/moved", state=job, seconds=60)
+        stand_in.update(program("print('moved')"), urn="urn:moved", seconds=60, status=shown.append)
+        create(job)
+        assert not stand_in.replaces_unready(job)
 
     def test_stop_of_the_cluster_leaves_no_process(self, jobs: Jobs) -> None:
         jobs.run("last", PRINT_AND_WAIT)

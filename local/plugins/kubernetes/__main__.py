@@ -8,7 +8,7 @@ from google.protobuf import empty_pb2, json_format, struct_pb2
 from pulumi.provider.experimental.provider import Provider
 from pulumi.runtime.proto import engine_pb2, engine_pb2_grpc, provider_pb2, status_pb2
 
-from local.plugins.kubernetes.diff import changes, delete_first
+from local.plugins.kubernetes.diff import REPLACE_UNREADY, changes, delete_first
 from local.plugins.kubernetes.provider import (
     VERSION,
     InitializationError,
@@ -70,6 +70,8 @@ class Servicer(StandInServicer):
         old, new = _plain(request.old_inputs), _plain(request.news)
         found = changes(old, new, mutable=self._stand_in.configuration.mutable)
         replaces = [change.path for change in found if change.replaces]
+        if await asyncio.to_thread(self._stand_in.replaces_unready, new):
+            replaces.append(REPLACE_UNREADY)
         kinds = provider_pb2.PropertyDiff.Kind
         detailed = {
             change.path: provider_pb2.PropertyDiff(
@@ -78,7 +80,7 @@ class Servicer(StandInServicer):
             for change in found
         }
         return _diff_response(
-            bool(found),
+            bool(found or replaces),
             diffs=sorted({change.path.split(".")[0] for change in found}),
             replaces=replaces,
             delete_before_replace=bool(replaces) and delete_first(old, new),

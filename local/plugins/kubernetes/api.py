@@ -145,6 +145,15 @@ class Api:
         """Asks for deletion; the object may live on until its finalizers are done."""
         self.request("DELETE", reference.path, body={"propagationPolicy": propagation})
 
+    def pods_of(self, job: Reference) -> list[dict[str, Any]]:
+        """The pods that a Job has made and that are still there, from the oldest to the newest."""
+        found = self.request(
+            "GET",
+            f"/api/v1/namespaces/{job.namespace}/pods",
+            query={"labelSelector": f"batch.kubernetes.io/job-name={job.name}"},
+        )["items"]
+        return sorted(found, key=lambda pod: str(pod["metadata"]["creationTimestamp"]))
+
     def warnings(self, reference: Reference, *, most: int = 5) -> list[str]:
         """The latest Warning events of the object and of what it made (by the prefix of the name)."""
         if not reference.kind.namespaced:

@@ -6,9 +6,11 @@ from typing import Any
 
 AUTONAMED = "pulumi.com/autonamed"
 
+REPLACE_UNREADY = '.metadata.annotations["pulumi.com/replaceUnready"]'
+"""What the official plugin names as the changed property of a Job that it replaces for not being complete."""
+
 FORCE_NEW: Mapping[str, tuple[str, ...]] = {
-    "ConfigMap": ("data", "binaryData", "immutable"),
-    "Job": ("spec.template", "spec.selector", "spec.completions", "spec.completionMode", "spec.podFailurePolicy"),
+    "Job": ("spec.completions", "spec.parallelism", "spec.selector", "spec.template"),
     "PersistentVolume": ("spec.csi", "spec.hostPath", "spec.nfs", "spec.local"),
     "PersistentVolumeClaim": (
         "spec.accessModes",
@@ -16,12 +18,21 @@ FORCE_NEW: Mapping[str, tuple[str, ...]] = {
         "spec.storageClassName",
         "spec.volumeName",
     ),
-    "Secret": ("type", "data", "stringData", "immutable"),
+    "Secret": ("type",),
     "Service": ("spec.clusterIP",),
-    "StatefulSet": ("spec.serviceName", "spec.selector", "spec.volumeClaimTemplates", "spec.podManagementPolicy"),
+    "StatefulSet": (
+        "spec.podManagementPolicy",
+        "spec.revisionHistoryLimit",
+        "spec.selector",
+        "spec.serviceName",
+        "spec.volumeClaimTemplates",
+    ),
 }
-"""By kind; https://github.com/pulumi/pulumi-kubernetes/blob/master/provider/pkg/clients/diff.go and forced replacements
-in provider/pkg/provider. Kinds that are not listed, custom ones among them, are replaced by identity alone."""
+"""By kind; https://github.com/pulumi/pulumi-kubernetes/blob/master/provider/pkg/provider/diff.go. Kinds that are not
+listed, custom ones among them, are replaced by identity alone."""
+
+CONTENTS: Mapping[str, tuple[str, ...]] = {"ConfigMap": ("data", "binaryData"), "Secret": ("data", "stringData")}
+"""The same for kinds that a provider may be told to change in place, if they are not marked as immutable."""
 
 IDENTITY = ("apiVersion", "kind", "metadata.name", "metadata.namespace")
 
@@ -36,9 +47,11 @@ class Change:
 
 
 def changes(old: Mapping[str, Any], new: Mapping[str, Any], *, mutable: frozenset[str]) -> list[Change]:
-    """All changes from ``old`` to ``new`` inputs; objects of the kinds in ``mutable`` are changed in place."""
+    """All changes from ``old`` to ``new`` inputs; contents of the kinds in ``mutable`` are changed in place."""
     kind = str(new.get("kind"))
-    force_new = IDENTITY + (() if kind in mutable else FORCE_NEW.get(kind, ()))
+    force_new = IDENTITY + FORCE_NEW.get(kind, ())
+    if kind not in mutable or new.get("immutable"):
+        force_new += CONTENTS.get(kind, ())
     return [
         Change(path, how, any(path == field or path.startswith((f"{field}.", f"{field}[")) for field in force_new))
         for path, how in _walk("", old, new)

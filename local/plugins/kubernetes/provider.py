@@ -14,7 +14,7 @@ from typing import Any
 
 from pulumi.runtime.rpc import UNKNOWN
 
-from local.plugins.kubernetes import readiness, wait_for
+from local.plugins.kubernetes import job_pods, readiness, wait_for
 from local.plugins.kubernetes.api import Api, ApiError, Reference, UnknownKindError
 from local.plugins.kubernetes.diff import AUTONAMED
 
@@ -103,6 +103,20 @@ class KubernetesStandIn:
                 raise ProviderError(str(error)) from None
         return checked
 
+    def replaces_unready(self, inputs: Properties) -> bool:
+        """Whether ``pulumi.com/replaceUnready`` replaces this object: a Job that is there and is not complete. What
+        cannot be asked is no reason, as with the official plugin."""
+        api = self.configuration.api
+        if _annotations(inputs).get("pulumi.com/replaceUnready") != "true" or inputs["kind"] != "Job" or api is None:
+            return False
+        try:
+            live = api.get(self._reference(inputs))
+            return live is not None and bool(readiness.unmet(live))
+        except readiness.FailedError:
+            return True
+        except ApiError:
+            return False
+
     def preview(self, inputs: Properties, *, urn: str) -> Properties:
         """The object as the server would store it; the inputs where it cannot be asked yet."""
         api = self.configuration.api
@@ -124,14 +138,11 @@ class KubernetesStandIn:
         api = self._api()
         try:
             reference = self._retry_kind(inputs)
-            live = api.get(reference)
-            if live is not None and not self._replaceable(inputs, live):
+            if api.get(reference) is not None:
                 raise ProviderError(
                     f"{reference} exists already and is not managed by this stack; delete it, give another name, or "
                     f"adopt it: pulumi import {_token(inputs)} <resource name> {reference.id}"
                 )
-            if live is not None:
-                self._delete(reference, inputs, seconds)
             live = api.apply(reference, inputs, manager=_manager(urn), force=_force(inputs), dry_run=False)
         except ApiError as error:
             raise _readable(inputs, error) from None
@@ -200,15 +211,6 @@ class KubernetesStandIn:
                     break
         return self._reference(inputs)
 
-    def _replaceable(self, inputs: Properties, live: Properties) -> bool:
-        """``pulumi.com/replaceUnready``: a Job that failed is made anew by the next update."""
-        if _annotations(inputs).get("pulumi.com/replaceUnready") != "true" or live["kind"] != "Job":
-            return False
-        try:
-            return bool(readiness.unmet(live))
-        except readiness.FailedError:
-            return True
-
     def _delete(self, reference: Reference, manifest: Properties, seconds: float) -> None:
         api = self._api()
         live = api.get(reference)
@@ -242,19 +244,23 @@ class KubernetesStandIn:
             try:
                 missing = wait_for.unmet(conditions, live) if conditions else readiness.unmet(live)
             except readiness.FailedError as error:
-                raise InitializationError(reference, _state(live), [str(error), *self._events(reference)]) from None
+                raise self._not_ready(reference, live, [str(error)]) from None
             if not missing:
                 return live
-            text = f"waiting: {'; '.join(missing)}"
+            text = f"waiting: {'; '.join([*missing, *job_pods.progress(self._pods(reference))])}"
             if text != shown:
                 status(text)
                 shown = text
             if time.monotonic() > deadline:
-                reasons = [f"timeout after {seconds:.0f} s", *missing, *self._events(reference)]
-                raise InitializationError(reference, _state(live), reasons)
+                raise self._not_ready(reference, live, [f"timeout after {seconds:.0f} s", *missing])
             if self.cancelled.wait(POLL_SECONDS):
                 raise InitializationError(reference, _state(live), ["cancelled while waiting", *missing])
             live = self._get_patiently(reference, live, missing)
+
+    def _not_ready(self, reference: Reference, live: Properties, reasons: list[str]) -> InitializationError:
+        """With all that the cluster tells about it."""
+        told = [*job_pods.failures(self._pods(reference)), *self._events(reference)]
+        return InitializationError(reference, _state(live), [*reasons, *told])
 
     def _get_patiently(self, reference: Reference, live: Properties, missing: list[str]) -> Properties:
         try:
@@ -264,6 +270,15 @@ class KubernetesStandIn:
         if found is None:
             raise InitializationError(reference, _state(live), ["it was deleted while it was waited for"])
         return found
+
+    def _pods(self, reference: Reference) -> list[Properties]:
+        """Of a Job; of anything else, none."""
+        if reference.kind.name != "Job":
+            return []
+        try:
+            return self._api().pods_of(reference)
+        except ApiError:
+            return []
 
     def _events(self, reference: Reference) -> list[str]:
         try:
