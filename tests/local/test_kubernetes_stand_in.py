@@ -81,8 +81,8 @@ class TestReadiness:
 
     def test_failed_job_is_not_waited_for(self) -> None:
         failed = {"type": "Failed", "status": "True", "reason": "BackoffLimitExceeded", "message": "too often"}
-        with pytest.raises(readiness.FailedError, match="the Job failed: BackoffLimitExceeded too often"):
-            readiness.unmet({"kind": "Job", "status": {"conditions": [failed]}})
+        with pytest.raises(readiness.FailedError, match=r"^Job n/a failed \(BackoffLimitExceeded\) too often$"):
+            readiness.unmet({**manifest("Job"), "status": {"conditions": [failed]}})
 
 
 def job_pod(name: str, phase: str, *, reason: str = "", conditions: Any = (), **state: Any) -> dict[str, Any]:
@@ -118,7 +118,7 @@ class TestJobPods:
             (
                 [job_pod("a", "Failed", terminated=ended(75, "one\ntwo\nthree\n")), job_pod("b", "Running")],
                 [
-                    "1 Pod failed, the last one: container mover ended with exit code 75 (Error): one … three",
+                    "1 Pod failed, the last one: container mover ended with exit code 75 (Error): three",
                     "Pod b is Running",
                 ],
             ),
@@ -282,10 +282,17 @@ class TestJobs:
         with pytest.raises(InitializationError) as caught:
             create(provider(api), job(Failed="PodFailurePolicy"))
         assert caught.value.reasons == [
-            "the Job failed: PodFailurePolicy",
+            "Job n/a failed (PodFailurePolicy)",
             "Pod n/a-x: container mover ended with exit code 66 (Error): no such model",
             "Pod a-0: no node has a GPU",
         ]
+
+    def test_event_that_only_repeats_the_condition_is_left_out(self) -> None:
+        live = job(Failed="PodFailurePolicy")
+        live["status"]["conditions"][0]["message"] = "no node has a GPU"
+        with pytest.raises(InitializationError) as caught:
+            create(provider(FakeApi()), live)
+        assert caught.value.reasons == ["Job n/a failed (PodFailurePolicy) no node has a GPU"]
 
     def test_progress_is_shown_once(self) -> None:
         api, shown = FakeApi(), list[str]()

@@ -259,8 +259,11 @@ class KubernetesStandIn:
 
     def _not_ready(self, reference: Reference, live: Properties, reasons: list[str]) -> InitializationError:
         """With all that the cluster tells about it."""
-        told = [*job_pods.failures(self._pods(reference)), *self._events(reference)]
-        return InitializationError(reference, _state(live), [*reasons, *told])
+        said = "\n".join(reasons)
+        events = [event for event in self._events(reference) if event.partition(": ")[2] not in said]
+        return InitializationError(
+            reference, _state(live), [*reasons, *job_pods.failures(self._pods(reference)), *events]
+        )
 
     def _get_patiently(self, reference: Reference, live: Properties, missing: list[str]) -> Properties:
         try:

@@ -32,7 +32,9 @@ def _condition(live: Live, kind: str) -> Mapping[str, Any]:
 def _job(live: Live) -> list[str]:
     failed = _condition(live, "Failed")
     if failed.get("status") == "True":
-        raise FailedError(f"the Job failed: {failed.get('reason', '')} {failed.get('message', '')}".rstrip())
+        metadata = live["metadata"]
+        why = f"({failed.get('reason', '')}) {failed.get('message', '')}".rstrip()
+        raise FailedError(f"Job {metadata['namespace']}/{metadata['name']} failed {why}")
     return [] if _condition(live, "Complete").get("status") == "True" else ["the Job is not complete"]
 
 
