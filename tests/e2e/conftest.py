@@ -93,7 +93,10 @@ class Project:
         return client.DiscoveryV1Api(config.new_client_from_config(str(self.cluster.kubeconfig)))
 
     def pods(self) -> dict[str, Any]:
-        return {pod.metadata.name: pod for pod in self.core.list_namespaced_pod("deepseek").items}
+        """The pods of the group by name."""
+        label = "leaderworkerset.sigs.k8s.io/name"
+        found = self.core.list_namespaced_pod("deepseek", label_selector=label).items
+        return {pod.metadata.name: pod for pod in found}
 
     def group(self) -> Any:
         return self.custom.get_namespaced_custom_object(
