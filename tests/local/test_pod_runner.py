@@ -566,9 +566,8 @@ class TestOnCluster:
         create(program("import sys\nprint('no such model')\nsys.exit(66)"))
         with pytest.raises(InitializationError) as caught:
             create(job)
-        assert caught.value.reasons[0].startswith(
-            "the Job failed: PodFailurePolicy Container main for pod default/moved-"
-        )
+        first = "Job default/moved failed (PodFailurePolicy) Container main for pod default/moved-"
+        assert caught.value.reasons[0].startswith(first)
         (pod,) = jobs.pods("moved")
         told = f"Pod default/{pod.metadata.name}: container main ended with exit code 66 (Error): no such model"
         assert caught.value.reasons[1] == told
