@@ -21,7 +21,7 @@ from components.model_bucket import MOVER_SERVICE_ACCOUNT, ModelBucket
 from components.settings import BucketSource, HuggingFaceSource, ModelScopeSource, WeightsSettings
 from components.stack_config import AccessKey
 from modelmover.archive import archive, archive_digest
-from modelmover.errors import PERMANENT_EXIT_CODES
+from modelmover.errors import CONTINUE_EXIT_CODES
 from planner.upload import AWAIT_SECONDS, check_deadline_seconds, move_deadline_seconds
 
 CONTAINER = "modelmover"
@@ -35,9 +35,6 @@ OIDC_AUDIENCE = "sts.aliyuncs.com"
 OIDC_TOKEN_SECONDS = 3600
 
 NOBODY = 65534
-
-RETRIES = 6
-"""Pods after the first one. Each continues where the one before it ended, so none is wasted."""
 
 LABELS = {"app.kubernetes.io/name": "modelmover", "app.kubernetes.io/component": "model-upload"}
 
@@ -128,7 +125,10 @@ class ModelUpload(pulumi.ComponentResource):
                 "annotations": {"pulumi.com/replaceUnready": "true"},
             },
             spec={
-                "backoff_limit": RETRIES,
+                # What the policy does not ignore ends the Job at once. The action FailJob would do so, too, but Pulumi
+                # does not know its reason, PodFailurePolicy, and would wait on
+                # (provider/pkg/await/checker/job/check.go in https://github.com/pulumi/pulumi-kubernetes).
+                "backoff_limit": 0,
                 "active_deadline_seconds": deadline,
                 "pod_failure_policy": {"rules": failure_rules()},
                 "template": template,
@@ -200,13 +200,13 @@ class ModelUpload(pulumi.ComponentResource):
 
 
 def failure_rules() -> list[k8s.batch.v1.PodFailurePolicyRuleArgsDict]:
-    """An evicted pod does not count, and one that would fail again ends the Job at once
+    """Which pods have another one continue: those that were evicted, and those that moved a part
     (https://kubernetes.io/docs/concepts/workloads/controllers/job/#pod-failure-policy)."""
     return [
         {"action": "Ignore", "on_pod_conditions": [{"type": "DisruptionTarget", "status": "True"}]},
         {
-            "action": "FailJob",
-            "on_exit_codes": {"container_name": CONTAINER, "operator": "In", "values": list(PERMANENT_EXIT_CODES)},
+            "action": "Ignore",
+            "on_exit_codes": {"container_name": CONTAINER, "operator": "In", "values": list(CONTINUE_EXIT_CODES)},
         },
     ]
 

@@ -1,7 +1,7 @@
 """``modelmover plan|copy|verify``, or ``python3 modelmover.pyz …``: the command line.
 
-Exit codes: 0 done; 75 try again, the next run continues; 2, 65, 66, 70, 73, 77 another run would fail too
-(``modelmover/errors.py``); 143 ended by SIGTERM, 130 by Ctrl-C, with what was unfinished saved.
+Exit codes (``modelmover/errors.py``): 0 done; 75 some was moved, and a further run continues; 2, 65, 66, 69, 70, 73, 77
+another run would fail in the same way; 143 ended by SIGTERM, 130 by Ctrl-C, with what was unfinished saved.
 """
 
 import argparse

@@ -1,9 +1,10 @@
 """What can go wrong, by what helps: another attempt, or a person.
 
-Exit codes are those of sysexits.h. ``PERMANENT_EXIT_CODES`` is for the podFailurePolicy of a Job: another pod would
-fail in the same way. ``NotNowError`` counts towards the Job's backoffLimit, and the next pod continues where this one
-ended.
+Exit codes are those of sysexits.h. ``CONTINUE_EXIT_CODES`` are for the podFailurePolicy of a Job: another pod is to
+continue at once. With any other one it would fail in the same way.
 """
+
+import signal
 
 
 class MoveError(Exception):
@@ -12,8 +13,15 @@ class MoveError(Exception):
     exit_code = 1
 
 
-class NotNowError(MoveError):
-    """Gave up for now: the network, the hub or OSS failed too often. A later run continues (EX_TEMPFAIL)."""
+class UnavailableError(MoveError):
+    """The network, the hub or OSS failed too often, and nothing was moved meanwhile (EX_UNAVAILABLE). It may be a
+    matter of time, or of a missing way to the hub."""
+
+    exit_code = 69
+
+
+class UnfinishedError(MoveError):
+    """The same, but some of the model was moved before: a further run gets further (EX_TEMPFAIL)."""
 
     exit_code = 75
 
@@ -54,19 +62,15 @@ class UsageError(MoveError):
     exit_code = 2
 
 
-PERMANENT_EXIT_CODES = tuple(
-    sorted(
-        error.exit_code
-        for error in (DataError, NotFoundError, NoSpaceError, PermissionDeniedError, UnsuitablePythonError, UsageError)
-    )
-)
+CONTINUE_EXIT_CODES = (UnfinishedError.exit_code, 128 + signal.SIGTERM)
+"""Each run that ends so has moved something, or was told to stop, so that there is an end to them."""
 
 
 class TransientError(Exception):
     """One attempt failed and another may not. ``wait`` is what the server asked for, in seconds; ``final`` is what it
     was if it never heals."""
 
-    def __init__(self, message: str, *, wait: float | None = None, final: type[MoveError] = NotNowError) -> None:
+    def __init__(self, message: str, *, wait: float | None = None, final: type[MoveError] = UnavailableError) -> None:
         super().__init__(message)
         self.wait = wait
         self.final = final

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from modelmover.checksums import hasher
-from modelmover.errors import DataError, NotFoundError, UsageError
+from modelmover.errors import DataError, NotFoundError, UnavailableError, UnfinishedError, UsageError
 from modelmover.files import INDEX, Filter, SourceFile, require_every_shard
 from modelmover.layout import manifest_key, model_key
 from modelmover.manifest import Entry, Manifest
@@ -109,8 +109,11 @@ def copy(source: Source, bucket: Bucket, prefix: str, *, chosen: Filter, options
         transfer = Transfer(
             source=source, bucket=bucket, prefix=prefix, options=options, backoff=backoff, progress=progress
         )
-        with progress:
-            present |= transfer.run(missing)
+        try:
+            with progress:
+                present |= transfer.run(missing)
+        except UnavailableError as error:
+            raise UnfinishedError(str(error)) if progress.sent_bytes else error from None
         log.info(progress.line())
         _abort_strays(bucket, prefix, plan.files)
     manifest = Manifest(source=plan.source, files=dict(sorted(present.items())))

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 from modelmover.buffers import BufferPool
 from modelmover.checksums import Hasher, combine, crc64, hasher
-from modelmover.errors import DataError, MoveError, NotNowError, StoppedError
+from modelmover.errors import DataError, MoveError, StoppedError, UnavailableError
 from modelmover.files import SourceFile
 from modelmover.layout import model_key, state_key
 from modelmover.manifest import Entry
@@ -211,7 +211,7 @@ class _Move:
                 known = self._bucket.upload_part(upload, number, content)
                 self._transfer.progress.sent(len(content))
         except NoSuchUploadError:
-            raise NotNowError(
+            raise UnavailableError(
                 f"{self._file.path}: its upload was ended by somebody else; two movers must not work on one prefix"
             ) from None
         finally:
@@ -232,7 +232,7 @@ class _Move:
             head = self._bucket.head(self._key)
             found = head.crc64 if head and head.size == self._file.size else None
             if found is None:
-                raise NotNowError(f"{self._file.path}: its upload was ended by somebody else") from None
+                raise UnavailableError(f"{self._file.path}: its upload was ended by somebody else") from None
         if found != expected:
             self._bucket.delete(self._key)
             raise DataError(

@@ -17,9 +17,9 @@ from modelmover.errors import (
     MoveError,
     NoSpaceError,
     NotFoundError,
-    NotNowError,
     PermissionDeniedError,
     TransientError,
+    UnavailableError,
 )
 from modelmover.http import Connections, Response
 from modelmover.oss.credentials import Credentials, CredentialsProvider
@@ -326,7 +326,7 @@ class Bucket:
             raise PermissionDeniedError(f"{text}: the AccessKey's secret is not that of its id")
         if code in FOR_GOOD:
             raise MoveError(f"bucket {self.name}: {text}")
-        raise TransientError(text, final=PermissionDeniedError if response.status == 403 else NotNowError)
+        raise TransientError(text, final=PermissionDeniedError if response.status == 403 else UnavailableError)
 
 
 def _is_address(host: str) -> bool:

@@ -280,19 +280,23 @@ class TestJobs:
         api = FakeApi()
         api.pods = [job_pod("a-x", "Failed", terminated=ended(66, "no such model"))]
         with pytest.raises(InitializationError) as caught:
-            create(provider(api), job(Failed="PodFailurePolicy"))
+            create(provider(api), job(Failed="BackoffLimitExceeded"))
         assert caught.value.reasons == [
-            "Job n/a failed (PodFailurePolicy)",
+            "Job n/a failed (BackoffLimitExceeded)",
             "Pod n/a-x: container mover ended with exit code 66 (Error): no such model",
             "Pod a-0: no node has a GPU",
         ]
 
     def test_event_that_only_repeats_the_condition_is_left_out(self) -> None:
-        live = job(Failed="PodFailurePolicy")
+        live = job(Failed="DeadlineExceeded")
         live["status"]["conditions"][0]["message"] = "no node has a GPU"
         with pytest.raises(InitializationError) as caught:
             create(provider(FakeApi()), live)
-        assert caught.value.reasons == ["Job n/a failed (PodFailurePolicy) no node has a GPU"]
+        assert caught.value.reasons == ["Job n/a failed (DeadlineExceeded) no node has a GPU"]
+
+    def test_reason_that_the_official_plugin_does_not_know_is_waited_on(self) -> None:
+        """So that a Job that would hang a real ``pulumi up`` hangs one here."""
+        assert readiness.unmet(job(Failed="PodFailurePolicy")) == ["the Job is not complete"]
 
     def test_progress_is_shown_once(self) -> None:
         api, shown = FakeApi(), list[str]()

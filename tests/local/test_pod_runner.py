@@ -23,6 +23,7 @@ from local.pod_runner.container import PYTHON, STANDARD_PATH, expanded, prepare,
 from local.pod_runner.sources import MissingError, UnsupportedError
 from local.pod_runner.worker import Worker
 from local.processes import Process
+from modelmover.errors import CONTINUE_EXIT_CODES
 
 LABELS = {"app.kubernetes.io/name": "modelmover"}
 SECRET = "hunter2-do-not-show"
@@ -407,7 +408,7 @@ class Jobs:
         }
         rules = [
             {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
-            {"action": "FailJob", "onExitCodes": {"operator": "In", "values": [66]}},
+            {"action": "Ignore", "onExitCodes": {"operator": "In", "values": list(CONTINUE_EXIT_CODES)}},
         ]
         spec = {"backoffLimit": backoff_limit, "podFailurePolicy": {"rules": rules}, "template": template}
         return {
@@ -482,14 +483,27 @@ class TestOnCluster:
         assert SECRET not in Process(name="pod-runner", command=(), folder=jobs.cluster.folder).log.read_text()
 
     def test_permanent_failure_ends_the_job_and_says_why(self, jobs: Jobs) -> None:
-        jobs.run("hopeless", "import sys\nprint('no such model')\nsys.exit(66)", backoff_limit=3)
-        assert jobs.until("hopeless", "Failed").reason == "PodFailurePolicy"
+        jobs.run("hopeless", "import sys\nprint('no such model')\nsys.exit(66)")
+        assert jobs.until("hopeless", "Failed").reason == "BackoffLimitExceeded"
         (pod,) = jobs.pods("hopeless")
         state = pod.status.container_statuses[0].state.terminated
         assert (state.exit_code, state.message) == (66, "no such model\n")
 
+    def test_pod_that_moved_a_part_is_followed_by_one_that_continues(self, jobs: Jobs, tmp_path: Path) -> None:
+        """Twice, although no failure is allowed."""
+        program = f"""
+import pathlib, sys
+runs = pathlib.Path({str(tmp_path / "runs")!r})
+with runs.open("a") as file:
+    file.write("x")
+sys.exit(75 if len(runs.read_text()) < 3 else 0)
+"""
+        jobs.run("unfinished", program)
+        jobs.until("unfinished", "Complete")
+        assert (tmp_path / "runs").read_text() == "xxx"
+
     def test_other_failures_are_retried_up_to_the_limit(self, jobs: Jobs) -> None:
-        jobs.run("unlucky", "raise SystemExit(75)", backoff_limit=1)
+        jobs.run("unlucky", "raise SystemExit(1)", backoff_limit=1)
         assert jobs.until("unlucky", "Failed").reason == "BackoffLimitExceeded"
         assert [pod.status.phase for pod in jobs.pods("unlucky")] == ["Failed", "Failed"]
 
@@ -562,12 +576,11 @@ class TestOnCluster:
                 "binaryData": {"program.pyz": zipped(source)},
             }
 
-        job = jobs.manifest("moved", backoff_limit=3)
+        job = jobs.manifest("moved")
         create(program("import sys\nprint('no such model')\nsys.exit(66)"))
         with pytest.raises(InitializationError) as caught:
             create(job)
-        first = "Job default/moved failed (PodFailurePolicy) Container main for pod default/moved-"
-        assert caught.value.reasons[0].startswith(first)
+        assert caught.value.reasons[0].startswith("Job default/moved failed (BackoffLimitExceeded) Job has reached")
         (pod,) = jobs.pods("moved")
         told = f"Pod default/{pod.metadata.name}: container main ended with exit code 66 (Error): no such model"
         assert caught.value.reasons[1] == told

@@ -14,7 +14,7 @@ from components.model_bucket import mover_policy
 from local.faults import Fault
 from local.oss.access import AccessKey
 from modelmover.archive import archive
-from modelmover.errors import PERMANENT_EXIT_CODES
+from modelmover.errors import CONTINUE_EXIT_CODES
 from tests.modelmover.conftest import (
     BUCKET,
     KEY_ID,
@@ -133,7 +133,7 @@ def test_told_to_stop_it_saves_its_state_and_ends_as_signalled(mover: Mover, wor
     assert process.returncode == 128 + signal.SIGTERM, output
     assert "the next run continues from here" in output
     assert "Traceback" not in output
-    assert 128 + signal.SIGTERM not in PERMANENT_EXIT_CODES
+    assert process.returncode in CONTINUE_EXIT_CODES
     world.hub.faults.clear()
     code, output = mover.run("copy")
     assert code == 0, output
@@ -171,7 +171,7 @@ def test_secrets_are_never_printed(mover: Mover, world: World) -> None:
         ("verify", [], 66, "has no manifest"),
         ("copy", ["--streams=0"], 2, "must be at least 1"),
         ("copy", ["--endpoint=127.0.0.1"], 2, "is no URL; write https:// in front"),
-        ("copy", ["--hub-endpoint=http://127.0.0.1:1"], 75, "the connection was refused"),
+        ("copy", ["--hub-endpoint=http://127.0.0.1:1"], 69, "the connection was refused"),
     ],
 )
 def test_exit_code_says_whether_another_attempt_helps(
@@ -180,7 +180,14 @@ def test_exit_code_says_whether_another_attempt_helps(
     found, output = mover.run(command, *arguments)
     assert (found, message in output) == (code, True), output
     assert "Traceback" not in output
-    assert (code in PERMANENT_EXIT_CODES) == (code != 75)
+    assert code not in CONTINUE_EXIT_CODES
+
+
+def test_run_that_moved_a_part_before_it_failed_is_to_be_continued(mover: Mover, world: World) -> None:
+    world.oss.faults.add(Fault(action="answer", path="partNumber=", status=503, after=3, times=None))
+    code, output = mover.run("copy")
+    assert code == 75, output
+    assert code in CONTINUE_EXIT_CODES
 
 
 def test_missing_credentials_are_reported(mover: Mover) -> None:

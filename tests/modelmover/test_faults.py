@@ -8,8 +8,9 @@ from modelmover.errors import (
     MoveError,
     NoSpaceError,
     NotFoundError,
-    NotNowError,
     PermissionDeniedError,
+    UnavailableError,
+    UnfinishedError,
     UsageError,
 )
 from modelmover.files import Filter
@@ -132,7 +133,7 @@ def test_file_that_is_shorter_than_listed_is_never_visible(world: World) -> None
     world.hub.freeze_listing()
     path = world.hub_file(SHARD)
     path.write_bytes(path.read_bytes()[:-1])
-    with pytest.raises(NotNowError, match=r"bytes are listed, the answer has"):
+    with pytest.raises(UnfinishedError, match=r"bytes are listed, the answer has"):
         world.copy(attempts=3)
     assert world.content(SHARD) is None
 
@@ -202,14 +203,14 @@ def test_what_cannot_heal_ends_the_run_at_once(
 
 def test_hub_that_stays_down_ends_the_run_for_now(world: World) -> None:
     world.hub.faults.add(Fault(action="answer", status=503, times=None))
-    with pytest.raises(NotNowError, match=r"list the files of the source: gave up after 3 attempts.*status 503"):
+    with pytest.raises(UnavailableError, match=r"list the files of the source: gave up after 3 attempts.*status 503"):
         world.copy(attempts=3)
 
 
 def test_upload_that_somebody_else_ends_is_reported(world: World) -> None:
     fault = Fault(action="answer", path=PARTS, status=404, code="NoSuchUpload", after=3)
     world.oss.faults.add(fault)
-    with pytest.raises(NotNowError, match="two movers must not work on one prefix"):
+    with pytest.raises(UnfinishedError, match="two movers must not work on one prefix"):
         world.copy()
     world.assert_moved(world.copy().manifest)
 

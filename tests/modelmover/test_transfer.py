@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from local.faults import Fault
-from modelmover.errors import DataError, NotFoundError, NotNowError
+from modelmover.errors import DataError, NotFoundError, UnfinishedError
 from modelmover.files import SourceFile
 from modelmover.layout import manifest_key, model_key, state_key
 from modelmover.mover import copy, verify
@@ -184,7 +184,7 @@ class TestInterruption:
         wait = Backoff(attempts=2, base_seconds=0)
         # The second half of each shard is refused, until the run gives up.
         world.oss.faults.add(Fault(action="answer", status=503, method="PUT", path=r"partNumber=[4-9]", times=None))
-        with pytest.raises(NotNowError, match="gave up after 2 attempts"):
+        with pytest.raises(UnfinishedError, match="gave up after 2 attempts"):
             copy(
                 world.modelscope(),
                 bucket_of(world.oss, attempts=2),
@@ -240,7 +240,7 @@ class TestInterruption:
     def test_end_of_the_run_is_waited_for_by_no_thread(self, world: World) -> None:
         before = threading.active_count()
         world.hub.faults.add(Fault(action="answer", status=503, path="^/cdn/", times=None))
-        with pytest.raises(NotNowError):
+        with pytest.raises(UnfinishedError):
             world.copy(attempts=2)
         names = [t.name for t in threading.enumerate() if t.name.startswith(("send", "read", "progress"))]
         assert not names, f"{threading.active_count()} threads, {before} before"

@@ -15,7 +15,7 @@ from components.model_bucket import mover_policy
 from components.model_upload import deadline_seconds
 from components.settings import Deployment, WeightsSettings
 from modelmover.archive import archive
-from modelmover.errors import PERMANENT_EXIT_CODES, NotNowError
+from modelmover.errors import CONTINUE_EXIT_CODES
 from tests.unit.conftest import Recorder, Run, is_secret, merged, stack_settings
 from tests.unit.test_components import RRSA
 
@@ -173,18 +173,17 @@ class TestJob:
         }
         assert main["resources"]["limits"] == main["resources"]["requests"] == {"cpu": "8", "memory": "16Gi"}
 
-    def test_failure_that_would_come_again_ends_the_job_and_others_do_not(self, up: Run) -> None:
+    def test_failure_that_would_come_again_ends_the_job_in_a_way_that_pulumi_understands(self, up: Run) -> None:
+        """Its awaiter ends at BackoffLimitExceeded and DeadlineExceeded, and does not know PodFailurePolicy."""
         spec = job(up())["spec"]
-        ignored, fatal = spec["podFailurePolicy"]["rules"]
-        assert ignored["action"] == "Ignore"
-        assert ignored["onPodConditions"] == [{"type": "DisruptionTarget", "status": "True"}]
-        assert fatal["action"] == "FailJob"
-        assert fatal["onExitCodes"]["values"] == list(PERMANENT_EXIT_CODES)
-        assert fatal["onExitCodes"]["containerName"] == container(up())["name"]
-        assert NotNowError.exit_code not in PERMANENT_EXIT_CODES
+        assert spec["backoffLimit"] == 0
+        evicted, unfinished = spec["podFailurePolicy"]["rules"]
+        assert evicted["action"] == unfinished["action"] == "Ignore"
+        assert evicted["onPodConditions"] == [{"type": "DisruptionTarget", "status": "True"}]
+        assert unfinished["onExitCodes"]["values"] == list(CONTINUE_EXIT_CODES) == [75, 143]
+        assert unfinished["onExitCodes"]["containerName"] == container(up())["name"]
         # What Kubernetes demands of a pod failure policy.
         assert spec["template"]["spec"]["restartPolicy"] == "Never"
-        assert spec["backoffLimit"] == 6
 
     def test_reason_of_a_failure_reaches_the_pods_status(self, up: Run) -> None:
         assert container(up())["terminationMessagePolicy"] == "FallbackToLogsOnError"

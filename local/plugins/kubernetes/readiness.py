@@ -29,9 +29,15 @@ def _condition(live: Live, kind: str) -> Mapping[str, Any]:
     return next((c for c in conditions if c["type"] == kind), {})
 
 
+JOB_FAILURES = ("BackoffLimitExceeded", "DeadlineExceeded")
+"""The official plugin ends at no other reason; with PodFailurePolicy it waits until its time is over
+(collectJobConditionErrors in
+https://github.com/pulumi/pulumi-kubernetes/blob/master/provider/pkg/await/checker/job/check.go)."""
+
+
 def _job(live: Live) -> list[str]:
     failed = _condition(live, "Failed")
-    if failed.get("status") == "True":
+    if failed.get("status") == "True" and failed.get("reason") in JOB_FAILURES:
         metadata = live["metadata"]
         why = f"({failed.get('reason', '')}) {failed.get('message', '')}".rstrip()
         raise FailedError(f"Job {metadata['namespace']}/{metadata['name']} failed {why}")
