@@ -6,7 +6,7 @@ type token is the one that crd2pulumi would generate.
 
 from collections.abc import Mapping
 from importlib.metadata import version
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import pulumi
 
@@ -25,8 +25,8 @@ class _CustomResource(pulumi.CustomResource):
         self,
         resource_name: str,
         *,
-        metadata: Mapping[str, Any],
-        spec: Mapping[str, Any],
+        metadata: Mapping[str, Any] | None,
+        spec: Mapping[str, Any] | None,
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
         super().__init__(
@@ -43,9 +43,36 @@ class _CustomResource(pulumi.CustomResource):
             pulumi.ResourceOptions.merge(pulumi.ResourceOptions(version=version("pulumi-kubernetes")), opts),
         )
 
+    @classmethod
+    def get(cls, resource_name: str, id: pulumi.Input[str], opts: pulumi.ResourceOptions) -> Self:
+        """The live object ``namespace/name``, read each time the program runs and never changed."""
+        read = pulumi.ResourceOptions.merge(opts, pulumi.ResourceOptions(id=id))
+        return cls(resource_name, metadata=None, spec=None, opts=read)
+
 
 class LeaderWorkerSet(_CustomResource):
     """https://lws.sigs.k8s.io/docs/reference/leaderworkerset.v1/"""
 
     group_version = "leaderworkerset.x-k8s.io/v1"
     resource_kind = "LeaderWorkerSet"
+
+
+class Dataset(_CustomResource):
+    """https://github.com/fluid-cloudnative/fluid/blob/master/api/v1alpha1/dataset_types.go"""
+
+    group_version = "data.fluid.io/v1alpha1"
+    resource_kind = "Dataset"
+
+
+class JindoRuntime(_CustomResource):
+    """https://github.com/fluid-cloudnative/fluid/blob/master/api/v1alpha1/jindoruntime_types.go"""
+
+    group_version = "data.fluid.io/v1alpha1"
+    resource_kind = "JindoRuntime"
+
+
+class DataLoad(_CustomResource):
+    """https://github.com/fluid-cloudnative/fluid/blob/master/api/v1alpha1/dataload_types.go"""
+
+    group_version = "data.fluid.io/v1alpha1"
+    resource_kind = "DataLoad"

@@ -12,18 +12,17 @@ from typing import Any, Literal
 
 import pulumi
 
+from components.acs_pods import gpu_placement, network_environment
 from components.crds import LeaderWorkerSet
-from components.settings import InferenceSettings, ModelSettings
+from components.settings import InferenceSettings, ModelSettings, mebibytes
 from components.storage import ModelMount
 from planner.loading import PROBE_PERIOD_SECONDS, LoadBudget
 from planner.plan import Plan
+from planner.pods import resource_name
 
 Role = Literal["leader", "worker"]
 
 CONTAINER = "vllm"
-
-NETWORK_INTERFACE = "eth0"
-"""The pod's interface on ACS (the guide's NCCL_SOCKET_IFNAME)."""
 
 WORKER_INDEX_LABEL = "leaderworkerset.sigs.k8s.io/worker-index"
 """Set on every pod by all versions of the controller. The variable LWS_WORKER_INDEX is not: the version in the ACS
@@ -118,19 +117,9 @@ def _timeouts(inference: InferenceSettings, budget: LoadBudget) -> pulumi.Custom
 
 def pod_template(role: Role, args: InferenceGroupArgs) -> dict[str, Any]:
     """The pod template of the leader or of the workers."""
-    inference = args.inference
-    gpu = inference.gpu
-    labels = {
-        "alibabacloud.com/compute-class": "gpu",
-        "alibabacloud.com/compute-qos": inference.qos,
-        "alibabacloud.com/gpu-model-series": gpu.series,
-    }
-    # ACS normalises GPU pods to requests = limits; saying so keeps what is billed visible here.
-    resources = {
-        gpu.resource: str(gpu.cards),
-        "cpu": str(inference.resources.cpu),
-        "memory": inference.resources.memory,
-    }
+    inference, placement = args.inference, gpu_placement(args.inference)
+    labels = {**placement.labels, **args.mount.sidecar.labels}
+    resources = container_resources(args)
     container = {
         "name": CONTAINER,
         "image": inference.engine.image,
@@ -146,9 +135,13 @@ def pod_template(role: Role, args: InferenceGroupArgs) -> dict[str, Any]:
         labels = {"role": "leader", **labels}
         container["ports"] = [{"name": "http", "containerPort": inference.engine.port}]
         container |= probes(args.plan.budget)
+    metadata: dict[str, Any] = {"labels": labels}
+    if placement.annotations:
+        metadata["annotations"] = placement.annotations
     return {
-        "metadata": {"labels": labels},
+        "metadata": metadata,
         "spec": {
+            **({"nodeSelector": placement.node_selector} if placement.node_selector else {}),
             # A Service named "vllm" would otherwise set VLLM_PORT, which the engine takes for its own
             # (https://docs.vllm.ai/en/stable/configuration/env_vars.html).
             "enableServiceLinks": False,
@@ -161,6 +154,20 @@ def pod_template(role: Role, args: InferenceGroupArgs) -> dict[str, Any]:
             ],
             "containers": [container],
         },
+    }
+
+
+def container_resources(args: InferenceGroupArgs) -> dict[str, str]:
+    """Requests and limits of the engine's container. ACS normalises GPU pods to requests = limits; saying so keeps what
+    is billed visible here. It bills the sum over all containers, so a sidecar's share is taken off."""
+    gpu, resources, sidecar = args.inference.gpu, args.inference.resources, args.mount.sidecar
+    memory = resources.memory
+    if sidecar.memory_mib:
+        memory = f"{mebibytes(memory) - sidecar.memory_mib}Mi"
+    return {
+        gpu.resource or resource_name(gpu.series): str(gpu.cards),
+        "cpu": str(resources.cpu - sidecar.cpu),
+        "memory": memory,
     }
 
 
@@ -183,8 +190,7 @@ def probes(budget: LoadBudget) -> dict[str, Any]:
 
 def _environment(args: InferenceGroupArgs) -> list[dict[str, Any]]:
     environment: list[dict[str, Any]] = [
-        {"name": "NCCL_SOCKET_IFNAME", "value": NETWORK_INTERFACE},
-        {"name": "GLOO_SOCKET_IFNAME", "value": NETWORK_INTERFACE},
+        *({"name": name, "value": value} for name, value in network_environment(args.inference).items()),
         {"name": "VLLM_HOST_IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}},
     ]
     if args.inference.engine.backend == "mp":

@@ -5,6 +5,7 @@ hands a secret inside an object to Python as plain text. ``stack.schema.json`` i
 descriptions here are its texts.
 """
 
+import re
 from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -34,6 +35,16 @@ DnsLabel = Annotated[str, Field(pattern=DNS_LABEL, max_length=63)]
 Quantity = Annotated[str, Field(pattern=BINARY_QUANTITY, examples=["512Gi"])]
 Port = Annotated[int, Field(ge=1, le=65535)]
 
+ENV_NAME = r"^[A-Za-z_.-][A-Za-z0-9_.-]*$"
+"""Names of environment variables; with any other a GPU pod does not start
+(https://www.alibabacloud.com/help/en/cs/user-guide/acs-pod-instance-overview)."""
+
+ZONE = r"^[a-z]+(-[a-z0-9]+)+$"
+
+LWS_CHART_MIN = (0, 8, 0)
+"""From this version on the chart has its custom resource definition in ``crds/``, which Helm never deletes
+(https://lws.sigs.k8s.io/docs/installation/)."""
+
 LWS_NAME_MAX = 51
 """Longest name of a LeaderWorkerSet: pods and the revision label append to it
 (https://github.com/kubernetes-sigs/lws/blob/main/pkg/webhooks/leaderworkerset_webhook.go)."""
@@ -61,12 +72,23 @@ PROGRAM_FLAGS = {
 SECRET_FLAGS = frozenset({"--api-key", "--hf-token"})
 """Arguments that carry a secret, which everybody who may read pods would see."""
 
+SECRET_WORDS = ("TOKEN", "SECRET", "PASSWORD", "API_KEY", "ACCESS_KEY")
+"""Parts of the names of environment variables that hold a secret."""
+
+PROGRAM_VARIABLES = frozenset({"VLLM_HOST_IP", "NODE_RANK", "LWS_LEADER_ADDRESS", "LWS_GROUP_SIZE", "LWS_WORKER_INDEX"})
+"""Environment variables without which the pods of a group do not find each other."""
+
 _MEBIBYTES = {"Mi": 1, "Gi": 1024, "Ti": 1024**2}
 
 
 def mebibytes(quantity: str) -> int:
     """A quantity of ``BINARY_QUANTITY``'s form in MiB."""
     return int(quantity[:-2]) * _MEBIBYTES[quantity[-2:]]
+
+
+def gibibytes(quantity: str) -> int:
+    """A quantity in Gi or Ti in GiB."""
+    return mebibytes(quantity) // 1024
 
 
 class Settings(BaseModel):
@@ -289,6 +311,41 @@ class OssVolumeSettings(Settings):
     once with your bucket, and put a low figure here."""
 
 
+class FluidCacheSettings(Settings):
+    """A distributed cache in memory between bucket and pods: Fluid with JindoRuntime, filled before the pods start."""
+
+    kind: Literal["fluid"]
+
+    workers: Annotated[int | None, Field(ge=1, le=1000)] = None
+    """Pods that hold the cache. By default as many as the model needs with some to spare: 7 for DeepSeek-R1."""
+
+    cpu: Annotated[int, Field(ge=1, le=64)] = 16
+    """vCPUs of one worker; its network bandwidth follows from them (16: 6 Gbit/s). More than 16 need a ticket."""
+
+    memory: Annotated[str, Field(pattern=r"^[1-9][0-9]*(Gi|Ti)$", examples=["128Gi"])] = "128Gi"
+    """Memory of one worker; nine tenths of it hold blocks of the model. More than 128Gi needs a ticket."""
+
+    throughput_mi_bps: Annotated[int, Field(alias="throughputMiBps", ge=10, le=100_000)] = 600
+    """What one GPU pod reads from the cache, in MiB/s, sustained. It decides how long the startup probe waits and how
+    many workers the bandwidth needs; Alibaba Cloud measured half the load time of a plain volume. Put a low figure
+    here."""
+
+    preload_mi_bps: Annotated[int, Field(alias="preloadMiBps", ge=10, le=100_000)] = 500
+    """What all workers together read from OSS while the cache is filled, in MiB/s. It decides when the preload is given
+    up; the guide's 20 minutes for DeepSeek-R1 are 547 MiB/s."""
+
+    sidecar: Literal["acs", "eci", "none"] = "acs"
+    """Value of the pod label alibabacloud.com/fluid-sidecar-target, by which ack-fluid puts the cache's client into the
+    GPU pods. none: no label, for a cluster that mounts without one. Which one an ACS cluster needs is not
+    documented; try with one pod."""
+
+    sidecar_cpu: Annotated[int, Field(ge=1, le=32)] = 4
+    """vCPUs of that client, taken from those of the pod: ACS bills the sum, rounded up."""
+
+    sidecar_memory: Quantity = "8Gi"
+    """Memory of that client, taken from that of the pod."""
+
+
 class GpuSettings(Settings):
     """The GPUs of one pod."""
 
@@ -298,8 +355,16 @@ class GpuSettings(Settings):
     cards: Annotated[int, Field(ge=1, le=16)] = 8
     """Cards per pod."""
 
-    resource: Annotated[str, Field(pattern=r"^[a-z0-9.-]+/[A-Za-z0-9._-]+$")] = "nvidia.com/gpu"
-    """Name of the extended resource by which the cluster counts cards."""
+    compute_class: Literal["gpu", "gpu-hpn"] = "gpu"
+    """gpu: on demand, or from a GPU pod reservation, which needs no setting. gpu-hpn: on the nodes of a GPU-HPN
+    capacity reservation that is bound to the cluster."""
+
+    driver_version: Annotated[str | None, Field(pattern=r"^[0-9]+(\.[0-9]+)+$", max_length=63)] = None
+    """Version of the GPU driver; by default the one that ACS chooses for the series."""
+
+    resource: Annotated[str | None, Field(pattern=r"^[a-z0-9.-]+/[A-Za-z0-9._-]+$")] = None
+    """Name of the extended resource by which the cluster counts cards. By default that of the series: nvidia.com/gpu,
+    or alibabacloud.com/ppu for P16EN."""
 
 
 class ResourceSettings(Settings):
@@ -313,6 +378,10 @@ class ResourceSettings(Settings):
 
     shared_memory: Quantity = "32Gi"
     """Size limit of /dev/shm, which NCCL and the tensor-parallel processes use; it counts as memory of the pod."""
+
+    extra_ephemeral_storage: Annotated[str | None, Field(pattern=r"^[1-9][0-9]*Gi$", examples=["50Gi"])] = None
+    """Ephemeral storage on top of the free 30 GiB, in Gi, for images of more than about 15 GiB: unpacking needs twice
+    an image's size. Billed."""
 
     @model_validator(mode="after")
     def _shared_memory_fits(self) -> Self:
@@ -363,8 +432,27 @@ class EngineSettings(Settings):
     trust_remote_code: bool = True
     """Run Python code that comes with the model's files."""
 
+    env: dict[str, str] = {}
+    """More environment variables of the containers; they win over those that the network asks for."""
+
     extra_args: tuple[Annotated[str, Field(min_length=1)], ...] = ()
     """More arguments of vllm serve, one per item, for example --reasoning-parser=deepseek_r1."""
+
+    @model_validator(mode="after")
+    def _env_is_usable(self) -> Self:
+        for name in self.env:
+            if not re.fullmatch(ENV_NAME, name):
+                raise _problem(
+                    f"env has {name!r}, and ACS does not start a GPU pod with such a name of a variable",
+                    fix="use letters, digits, _, . and -, and no digit at the beginning",
+                )
+            if name in PROGRAM_VARIABLES:
+                raise _problem(f"env has {name}, which the program sets itself", fix=f"remove {name}")
+            if any(word in name.upper() for word in SECRET_WORDS):
+                raise _problem(
+                    f"env has {name}, whose value would be readable in the pod and in the state", fix=f"remove {name}"
+                )
+        return self
 
     @model_validator(mode="after")
     def _extra_args_are_extra(self) -> Self:
@@ -422,7 +510,15 @@ class InferenceSettings(Settings):
     """Tensor and pipeline parallel size."""
 
     qos: Literal["default", "best-effort"] = "default"
-    """ACS quality of service: best-effort is cheaper and may be evicted with five minutes' notice."""
+    """ACS quality of service: best-effort is cheaper, may be evicted with five minutes' notice, and cannot draw on a
+    capacity reservation."""
+
+    network: Literal["standard", "rdma"] = "standard"
+    """How the pods of a group talk to each other: standard, or rdma for series and card counts that have it (8 × GU8TF,
+    GU8TEF and GX8SF, 16 × P16EN)."""
+
+    zone: Annotated[str | None, Field(pattern=ZONE, examples=["cn-hangzhou-j"])] = None
+    """Zone of the GPU pods, and of the cache if there is one. By default ACS chooses; GPUs are in stock in few."""
 
     engine: EngineSettings = EngineSettings()
     """vLLM's image and options."""
@@ -444,6 +540,61 @@ class ServiceSettings(Settings):
     """Port of the Service."""
 
 
+class ExpectOperator(Settings):
+    """The operator is in the cluster already, from the ACS App Marketplace for example; that it is there is checked."""
+
+    kind: Literal["expect"] = "expect"
+
+
+class InstallLws(Settings):
+    """Install the LeaderWorkerSet controller by its Helm chart, and keep it with the stack."""
+
+    kind: Literal["install"]
+
+    version: Annotated[str, Field(pattern=r"^[0-9]+\.[0-9]+\.[0-9]+$")] = "0.9.0"
+    """Version of the chart, 0.8.0 or newer."""
+
+    repository: Annotated[str, Field(pattern=r"^oci://\S+[^/\s]$")] = "oci://registry.k8s.io/lws/charts"
+    """OCI repository of the chart, for a mirror: registry.k8s.io is hard to reach from mainland China."""
+
+    image: Annotated[str | None, Field(pattern=r"^[^\s:@]+(:[0-9]+/[^\s:@]+)?$")] = None
+    """Image of the controller without its tag, for a mirror."""
+
+    @model_validator(mode="after")
+    def _keeps_the_definition(self) -> Self:
+        if tuple(map(int, self.version.split("."))) < LWS_CHART_MIN:
+            raise _problem(
+                f"chart {self.version} has the LeaderWorkerSet definition among its templates, so the upgrade to "
+                "0.8.0 deletes the definition and every group with it (https://github.com/kubernetes-sigs/lws/issues/880)",
+                fix="write 0.8.0 or newer; an older controller that is in the cluster already can stay: kind: expect",
+            )
+        return self
+
+
+class InstallFluid(Settings):
+    """Install ack-fluid by its Helm chart, and keep it with the stack. Open-source Fluid must not be there."""
+
+    kind: Literal["install"]
+
+    chart: Annotated[str, Field(pattern=r"^https://\S+\.tgz$")] = (
+        "https://aliacs-app-catalog.oss-cn-hangzhou.aliyuncs.com/charts-incubator/ack-fluid-1.0.13.tgz"
+    )
+    """Address of the chart's archive; the version is part of it."""
+
+    image_tag: Annotated[str, Field(pattern=r"^v[0-9]\S*$")] = "v1.0.13-fc3296a6"
+    """Tag of the controllers' images, which belongs to the chart."""
+
+
+class OperatorsSettings(Settings):
+    """The two controllers that the deployment needs in the cluster."""
+
+    lws: Annotated[ExpectOperator | InstallLws, Field(discriminator="kind")] = ExpectOperator()
+    """The LeaderWorkerSet controller."""
+
+    fluid: Annotated[ExpectOperator | InstallFluid, Field(discriminator="kind")] = ExpectOperator()
+    """ack-fluid; expected only where storage is of kind fluid."""
+
+
 class Deployment(Settings):
     """Everything under deepseek:deployment."""
 
@@ -459,7 +610,7 @@ class Deployment(Settings):
     weights: WeightsSettings
     """The bucket with the model's files."""
 
-    storage: OssVolumeSettings = OssVolumeSettings()
+    storage: Annotated[OssVolumeSettings | FluidCacheSettings, Field(discriminator="kind")] = OssVolumeSettings()
     """The layer over the bucket that the pods mount."""
 
     inference: InferenceSettings
@@ -467,3 +618,25 @@ class Deployment(Settings):
 
     service: ServiceSettings = ServiceSettings()
     """The way in."""
+
+    operators: OperatorsSettings = OperatorsSettings()
+    """The controllers in the cluster: expected, or installed by the stack."""
+
+    @model_validator(mode="after")
+    def _fluid_can_work(self) -> Self:
+        storage, resources = self.storage, self.inference.resources
+        if not isinstance(storage, FluidCacheSettings):
+            return self
+        if isinstance(self.weights.identity, RrsaIdentity):
+            raise _problem(
+                "storage of kind fluid reads the bucket with an AccessKey, and weights.identity is rrsa",
+                fix="write weights.identity.kind: ramUser or accessKey, or storage.kind: csi",
+            )
+        memory = mebibytes(resources.memory) - mebibytes(resources.shared_memory)
+        if storage.sidecar_cpu >= resources.cpu or mebibytes(storage.sidecar_memory) >= memory:
+            raise _problem(
+                f"the client of the cache takes {storage.sidecar_cpu} vCPU and {storage.sidecar_memory} of a pod with "
+                f"{resources.cpu} vCPU and {resources.memory}, {resources.shared_memory} of it shared memory",
+                fix="write smaller storage.sidecarCpu and storage.sidecarMemory, or larger inference.resources",
+            )
+        return self

@@ -1,5 +1,6 @@
 """Reads the stack's configuration: settings and plan with every problem named at once, and secrets apart from them."""
 
+import dataclasses
 import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,7 +10,9 @@ import pulumi
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from components.settings import AccessKeyIdentity, Deployment, Settings
+from components.settings import AccessKeyIdentity, Deployment, FluidCacheSettings, Settings, gibibytes
+from planner.acs_rules import PodChoices, pod_findings, pod_warnings
+from planner.cache import CacheChoices, CachePlan, plan_cache
 from planner.findings import Finding, report
 from planner.plan import Choices, Plan, PlanError, make_plan
 
@@ -52,7 +55,7 @@ def load() -> tuple[Deployment, Plan, Secrets]:
         raise pulumi.RunError(report([MISSING_DEPLOYMENT], where=where))
     try:
         settings = Deployment.model_validate(raw)
-        plan = make_plan(choices(settings))
+        plan = plan_of(settings)
     except ValidationError as error:
         # ``from None``: the cause would be printed with the traceback, and pydantic's text is for developers.
         raise pulumi.RunError(report(findings(error), where=where)) from None
@@ -61,6 +64,55 @@ def load() -> tuple[Deployment, Plan, Secrets]:
     if missing := _missing_secrets(config, settings):
         raise pulumi.RunError(report(missing, where=where))
     return settings, plan, _secrets(config, settings)
+
+
+def plan_of(settings: Deployment) -> Plan:
+    """The plan with all its warnings; raises PlanError with all findings about layout, ACS and cache."""
+    pods = pod_choices(settings)
+    findings = pod_findings(pods)
+    try:
+        plan = make_plan(choices(settings))
+        cache = cache_plan(settings, plan)
+    except PlanError as error:
+        raise PlanError([*error.findings, *findings]) from None
+    if findings:
+        raise PlanError(findings)
+    cache_warnings = cache.warnings if cache else ()
+    return dataclasses.replace(plan, warnings=(*plan.warnings, *pod_warnings(pods), *cache_warnings))
+
+
+def pod_choices(settings: Deployment) -> PodChoices:
+    """What the rules of ACS need of the settings."""
+    inference = settings.inference
+    return PodChoices(
+        series=inference.gpu.series,
+        cards=inference.gpu.cards,
+        compute_class=inference.gpu.compute_class,
+        qos=inference.qos,
+        rdma=inference.network == "rdma",
+        resource=inference.gpu.resource,
+        driver_version=inference.gpu.driver_version,
+        extra_ephemeral_gib=gibibytes(inference.resources.extra_ephemeral_storage or "0Gi"),
+        port=inference.engine.port,
+    )
+
+
+def cache_plan(settings: Deployment, plan: Plan) -> CachePlan | None:
+    """The cache's plan where storage is of kind fluid; raises PlanError if the cache cannot hold the model."""
+    storage = settings.storage
+    if not isinstance(storage, FluidCacheSettings):
+        return None
+    return plan_cache(
+        CacheChoices(
+            weights_gib=plan.weights_gib,
+            workers=storage.workers,
+            cpu=storage.cpu,
+            memory_gib=gibibytes(storage.memory),
+            pods=settings.inference.replicas * plan.group_size,
+            throughput_mib_s=storage.throughput_mi_bps,
+            preload_mib_s=storage.preload_mi_bps,
+        )
+    )
 
 
 def choices(settings: Deployment) -> Choices:

@@ -1,18 +1,30 @@
 """What every storage layer hands to the pods, whatever stands behind it."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import pulumi
 
 
 @dataclass(frozen=True, kw_only=True)
+class Sidecar:
+    """A container that the cluster adds to each pod that mounts the claim: the pod labels that call for it, and what it
+    takes of the pod's CPU (vCPU) and memory (MiB)."""
+
+    labels: Mapping[str, str] = field(default_factory=dict)
+    cpu: int = 0
+    memory_mib: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
 class ModelMount:
-    """``claim_name`` is the PersistentVolumeClaim to mount, ``model_path`` the folder of the model in the pod, and
-    ``ready`` what has to exist before a pod may mount the claim."""
+    """``claim_name`` is the PersistentVolumeClaim to mount, ``model_path`` the folder of the model in the pod,
+    ``ready`` what has to exist before a pod may mount the claim, and ``sidecar`` what comes into the pod with it."""
 
     claim_name: pulumi.Output[str]
     model_path: str
     ready: pulumi.Resource
+    sidecar: Sidecar = Sidecar()
 
 
 def model_path(prefix: str) -> str:

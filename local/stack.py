@@ -15,6 +15,7 @@ from components.stack_config import choices
 from local.nodes import GpuNodes
 from local.services import Service
 from planner.plan import PlanError, make_plan
+from planner.pods import resource_name
 
 PROJECT = "deepseek"
 CLUSTER_FOLDER = Path(".state") / "cluster"
@@ -89,7 +90,7 @@ def _nodes(raw: object) -> GpuNodes | None:
     return GpuNodes(
         count=(inference.replicas + inference.rollout.max_surge) * plan.group_size,
         series=inference.gpu.series,
-        resource=inference.gpu.resource,
+        resource=inference.gpu.resource or resource_name(inference.gpu.series),
         cards=inference.gpu.cards,
         region=settings.cloud.region,
     )

@@ -1,0 +1,249 @@
+"""The second storage layer: the bucket's folder behind a distributed cache in memory (Fluid with JindoRuntime).
+
+Dataset, JindoRuntime and DataLoad share one name, which is also that of the claim that Fluid makes. The name carries a
+hash of the weights and of what a running cache cannot change, so a Dataset's data never change: other weights make a
+second cache beside the first, the group moves over to it, and then the first is deleted.
+
+Nothing waits for the Dataset, which waits for its runtime itself; the one thing that is waited for is the DataLoad.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pulumi
+import pulumi_kubernetes as k8s
+
+from components.acs_pods import CACHE_WORKER, zone_selector
+from components.crds import DataLoad, Dataset, JindoRuntime
+from components.model_bucket import ModelBucket
+from components.settings import FluidCacheSettings, WeightsSettings, mebibytes
+from components.stack_config import AccessKey
+from components.storage import ModelMount, Sidecar, model_path
+from planner.cache import HIGH_WATERMARK, LOW_WATERMARK, CachePlan
+
+CACHE_NAME = "llm-cache"
+SECRET_NAME = "fluid-secret"  # noqa: S105 - the name of a Secret, not its contents
+
+KEY_ID = "fs.oss.accessKeyId"
+KEY_SECRET = "fs.oss.accessKeySecret"  # noqa: S105 - the name of an option
+
+SIDECAR_TARGET = "alibabacloud.com/fluid-sidecar-target"
+"""https://help.aliyun.com/zh/ack/cloud-native-ai-suite/user-guide/accelerate-jobs-2"""
+
+FUSE_PROPERTIES = {
+    "fs.oss.download.thread.concurrency": "200",
+    "fs.oss.read.buffer.size": "8388608",
+    "fs.oss.read.readahead.max.buffer.count": "200",
+    "fs.oss.read.sequence.ambiguity.range": "2147483647",
+}
+"""How the client reads large files one after the other, as Alibaba Cloud's own template has it
+(https://github.com/aliyun-computenest/quickstart-vllm-ack)."""
+
+FINISHED = "jsonpath={.status.conditions[0].type}"
+"""A DataLoad has a condition once it is over, Complete or Failed: its phase could only be waited for by one of the two
+names, and a failure would be waited on until the time is up
+(https://github.com/fluid-cloudnative/fluid/blob/master/pkg/controllers/v1alpha1/dataload/status_handler.go)."""
+
+DELETE_MINUTES = 15
+"""Fluid keeps a runtime until no pod mounts its claim, and then ends its pods."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FluidCacheArgs:
+    """``model`` names the weights, ``plan`` sizes the cache, ``zone`` is where the GPU pods are to be."""
+
+    bucket: ModelBucket
+    model: str
+    weights: WeightsSettings
+    namespace: str
+    storage: FluidCacheSettings
+    plan: CachePlan
+    zone: str | None
+
+
+class FluidCache(pulumi.ComponentResource):
+    """Secret, Dataset, JindoRuntime, and the DataLoad that fills the cache with exactly the model's folder."""
+
+    mount: ModelMount
+
+    def __init__(self, name: str, args: FluidCacheArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__("deepseek:storage:FluidCache", name, None, opts)
+        secret = self._secret(args)
+        dataset = self._dataset(args, secret)
+        runtime = self._runtime(args, dataset)
+        load = self._load(args, runtime)
+        filled = self._filled(load)
+        self.mount = ModelMount(
+            claim_name=_checked_claim(args, load, filled),
+            model_path=model_path(args.weights.prefix),
+            ready=load,
+            sidecar=sidecar(args.storage),
+        )
+        self.register_outputs({"claimName": self.mount.claim_name, "modelPath": self.mount.model_path})
+
+    def _secret(self, args: FluidCacheArgs) -> k8s.core.v1.Secret:
+        reader = args.bucket.reader
+        if not isinstance(reader, AccessKey):
+            raise ValueError("Fluid reads the bucket with an AccessKey")
+        return k8s.core.v1.Secret(
+            SECRET_NAME,
+            metadata={"namespace": args.namespace},
+            string_data={KEY_ID: reader.key_id, KEY_SECRET: reader.key_secret},
+            opts=pulumi.ResourceOptions(parent=self),
+        )
+
+    def _dataset(self, args: FluidCacheArgs, secret: k8s.core.v1.Secret) -> Dataset:
+        references = [
+            {"name": key, "valueFrom": {"secretKeyRef": {"name": secret.metadata["name"], "key": key}}}
+            for key in (KEY_ID, KEY_SECRET)
+        ]
+        mount = {
+            # With the folder, so that the claim's root is the model, as it is with the OSS volume. Fluid refuses a
+            # bucket without anything behind it.
+            "mountPoint": pulumi.Output.format("oss://{0}/{1}", args.bucket.bucket_name, args.weights.prefix),
+            "name": "model",
+            "path": "/",
+            "readOnly": True,
+            "options": {"fs.oss.endpoint": args.bucket.endpoint},
+            "encryptOptions": references,
+        }
+        return Dataset(
+            CACHE_NAME,
+            metadata=_metadata(args),
+            spec={"mounts": [mount], "accessModes": ["ReadOnlyMany"]},
+            opts=self._options(),
+        )
+
+    def _runtime(self, args: FluidCacheArgs, dataset: Dataset) -> JindoRuntime:
+        storage, zone = args.storage, zone_selector(args.zone)
+        node_selector = {"nodeSelector": zone} if zone else {}
+        level = {
+            "mediumtype": "MEM",
+            "path": "/dev/shm",  # noqa: S108 - in the pod
+            # The default is a folder of the node, and nodes of ACS have none.
+            "volumeType": "emptyDir",
+            "quota": f"{args.plan.quota_gib}Gi",
+            "high": str(HIGH_WATERMARK),
+            "low": str(LOW_WATERMARK),
+        }
+        return JindoRuntime(
+            CACHE_NAME,
+            metadata=_metadata(args),
+            spec={
+                "replicas": args.plan.workers,
+                # The default advertises the node's address, which pods on ACS do not have.
+                "networkmode": "ContainerNetwork",
+                "master": {"podMetadata": {"labels": CACHE_WORKER}, **node_selector},
+                "worker": {
+                    "podMetadata": {
+                        "labels": CACHE_WORKER,
+                        "annotations": {"kubernetes.io/resource-type": "serverless"},
+                    },
+                    "resources": _resources(str(storage.cpu), storage.memory),
+                    **node_selector,
+                },
+                "fuse": {
+                    "resources": _resources(str(storage.sidecar_cpu), storage.sidecar_memory),
+                    "properties": FUSE_PROPERTIES,
+                },
+                "tieredstore": {"levels": [level]},
+            },
+            opts=self._options(depends_on=dataset),
+        )
+
+    def _load(self, args: FluidCacheArgs, runtime: JindoRuntime) -> DataLoad:
+        minutes = -(-args.plan.preload_seconds // 60)
+        return DataLoad(
+            "preload",
+            metadata=_metadata(args) | {"annotations": {"pulumi.com/waitFor": FINISHED}},
+            spec={
+                "dataset": {"name": cache_name(args), "namespace": args.namespace},
+                "loadMetadata": True,
+                "podMetadata": {"labels": CACHE_WORKER},
+            },
+            opts=pulumi.ResourceOptions.merge(
+                self._options(depends_on=runtime),
+                pulumi.ResourceOptions(
+                    custom_timeouts=pulumi.CustomTimeouts(create=f"{minutes}m", update=f"{minutes}m"),
+                    # A second one of the same name can only be made after the first is gone.
+                    delete_before_replace=True,
+                ),
+            ),
+        )
+
+    def _filled(self, load: DataLoad) -> Dataset:
+        """The Dataset as it is after the DataLoad, which has the same name and so the same id."""
+        return Dataset.get("filled-dataset", load.id, pulumi.ResourceOptions(parent=self))
+
+    def _options(self, *, depends_on: pulumi.Resource | None = None) -> pulumi.ResourceOptions:
+        return pulumi.ResourceOptions(
+            parent=self,
+            depends_on=[depends_on] if depends_on else None,
+            custom_timeouts=pulumi.CustomTimeouts(delete=f"{DELETE_MINUTES}m"),
+        )
+
+
+def sidecar(storage: FluidCacheSettings) -> Sidecar:
+    """The client of the cache in each pod that mounts the claim. Its share of the pod is kept free also where no label
+    calls for it: ACS rounds up to the same size."""
+    labels = {} if storage.sidecar == "none" else {SIDECAR_TARGET: storage.sidecar}
+    return Sidecar(labels=labels, cpu=storage.sidecar_cpu, memory_mib=mebibytes(storage.sidecar_memory))
+
+
+def cache_name(args: FluidCacheArgs) -> str:
+    """The name of it all, with eight hexadecimal digits that change when the data do, or a part of the cache that cannot
+    be changed while it runs. The number of workers can."""
+    weights = args.weights.model_dump(mode="json", include={"source", "bucket", "prefix", "identity"})
+    storage = args.storage.model_dump(mode="json", include={"cpu", "memory", "sidecar_cpu", "sidecar_memory"})
+    content = [pulumi.get_stack(), args.bucket.endpoint, args.model, weights, storage, args.plan.quota_gib, args.zone]
+    return f"{CACHE_NAME}-{hashlib.sha256(json.dumps(content).encode()).hexdigest()[:8]}"
+
+
+def _metadata(args: FluidCacheArgs) -> dict[str, Any]:
+    return {"name": cache_name(args), "namespace": args.namespace}
+
+
+def _resources(cpu: str, memory: str) -> dict[str, Any]:
+    # Fluid raises a request that is below the quota, which would then differ from what is written here.
+    size = {"cpu": cpu, "memory": memory}
+    return {"requests": size, "limits": size}
+
+
+def _checked_claim(args: FluidCacheArgs, load: DataLoad, filled: Dataset) -> pulumi.Output[str]:
+    """The claim's name, once the cache is known to hold the model; the id keeps the check out of a preview of its
+    making."""
+    name = cache_name(args)
+
+    def check(values: Sequence[Any]) -> str:
+        _, urn, load_status, dataset_status = values
+        if problem := preload_problem(load_status or {}, dataset_status or {}):
+            raise pulumi.RunError(preload_failed(problem, args.namespace, name, urn))
+        return name
+
+    return pulumi.Output.all(load.id, load.urn, load.status, filled.status).apply(check)
+
+
+def preload_problem(load: Mapping[str, Any], dataset: Mapping[str, Any]) -> str | None:
+    """What is wrong after the DataLoad is over, from its status and the Dataset's; None if the cache holds data."""
+    if load.get("phase") != "Complete":
+        condition = next(iter(load.get("conditions") or ()), {})
+        said = ": ".join(filter(None, (condition.get("reason"), condition.get("message"))))
+        return f"its DataLoad ended as {load.get('phase', 'unknown')}" + (f" ({said})" if said else "")
+    cached = str((dataset.get("cacheStates") or {}).get("cached", ""))
+    # A number and its unit, such as 641.30GiB; an empty cache is 0.00B.
+    if not any(digit in cached for digit in "123456789"):
+        return f"its DataLoad is complete, but the Dataset reports {cached or 'nothing'} as cached"
+    return None
+
+
+def preload_failed(problem: str, namespace: str, name: str, urn: str) -> str:
+    """The error: which layer, what is wrong, where to look, how to go on."""
+    return (
+        f"Fluid cache {namespace}/{name}: {problem}. No GPU pod was started or changed for it.\n"
+        f"  look at: kubectl --namespace {namespace} describe dataload,dataset,jindoruntime {name}\n"
+        f"           kubectl --namespace {namespace} logs job/{name}-loader-job\n"
+        f"  then:    pulumi up --replace '{urn}'   (loads again)"
+    )

@@ -1,0 +1,149 @@
+"""What ACS refuses, said before it does: compute class, RDMA, storage, ports, drivers.
+
+Each rule is one function with its source. Rules about a series hold for those of ``pods.toml``; what is not listed
+there is passed on with a warning, because the cloud adds models faster than this program.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from planner.findings import Finding
+from planner.pods import pod_series, resource_name
+
+GPU, GPU_HPN = "gpu", "gpu-hpn"
+"""Compute classes with GPUs: on demand, and on a GPU-HPN capacity reservation bound to the cluster
+(https://www.alibabacloud.com/help/en/cs/user-guide/gpu-hpn-capacity-reservation)."""
+
+GPU_HPN_QOS = "default"
+"""https://www.alibabacloud.com/help/en/cs/user-guide/acs-pod-instance-overview"""
+
+GPU_HPN_CARDS = (1, 2, 4, 8, 16)
+"""Numbers of cards of a GPU-HPN pod, with RDMA or without
+(https://www.alibabacloud.com/help/en/cs/user-guide/pod-hpn-type-rdma)."""
+
+FREE_EPHEMERAL_GIB = 30
+"""Ephemeral storage of every pod, unpacked image included, before extra is paid for
+(https://www.alibabacloud.com/help/en/cs/user-guide/increase-temporary-storage-size)."""
+
+RESERVED_PORTS = (111, 10250, 10255)
+"""Ports that no container may listen on (https://www.alibabacloud.com/help/en/cs/user-guide/acs-pod-instance-overview)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PodChoices:
+    """What the user chose for the GPU pods, as far as ACS has rules for it. ``resource`` and ``driver_version`` are
+    None for the series' own; ``extra_ephemeral_gib`` is in GiB, on top of the free storage."""
+
+    series: str
+    cards: int
+    compute_class: str
+    qos: str
+    rdma: bool
+    resource: str | None
+    driver_version: str | None
+    extra_ephemeral_gib: int
+    port: int
+
+
+def pod_findings(choices: PodChoices) -> list[Finding]:
+    """What ACS would refuse."""
+    return [*_qos(choices), *_hpn_cards(choices), *_rdma(choices), *_ephemeral_storage(choices), *_port(choices)]
+
+
+def pod_warnings(choices: PodChoices) -> list[str]:
+    """What could not be checked, or is unusual."""
+    return [*_unchecked_rdma(choices), *_unlisted_driver(choices), *_unusual_resource(choices)]
+
+
+def _qos(choices: PodChoices) -> Iterator[Finding]:
+    if choices.compute_class == GPU_HPN and choices.qos != GPU_HPN_QOS:
+        yield Finding(
+            path="deployment.inference.qos",
+            problem=f"compute class gpu-hpn knows only the quality of service {GPU_HPN_QOS}, not {choices.qos}",
+            fix=f"write {GPU_HPN_QOS}, or deployment.inference.gpu.computeClass: gpu",
+        )
+
+
+def _hpn_cards(choices: PodChoices) -> Iterator[Finding]:
+    if choices.compute_class == GPU_HPN and choices.cards not in GPU_HPN_CARDS:
+        yield Finding(
+            path="deployment.inference.gpu.cards",
+            problem=f"compute class gpu-hpn has no pod with {choices.cards} cards",
+            fix=f"write one of {_listed(GPU_HPN_CARDS)}",
+        )
+
+
+def _rdma(choices: PodChoices) -> Iterator[Finding]:
+    series = pod_series().get(choices.series)
+    if not choices.rdma or choices.compute_class != GPU or series is None or choices.cards in series.rdma_cards:
+        return
+    standard = "write deployment.inference.network: standard"
+    if not series.rdma_cards:
+        with_rdma = [name for name, row in pod_series().items() if row.rdma_cards]
+        yield Finding(
+            path="deployment.inference.network",
+            problem=f"ACS has no RDMA for pods of series {choices.series}",
+            fix=f"{standard}, or choose one of the series {_listed(with_rdma)}",
+        )
+        return
+    yield Finding(
+        path="deployment.inference.network",
+        problem=(
+            f"ACS gives RDMA to pods of series {choices.series} only with {_listed(series.rdma_cards)} cards, and "
+            f"these have {choices.cards}"
+        ),
+        fix=f"write deployment.inference.gpu.cards: {series.rdma_cards[0]}, or {standard}",
+    )
+
+
+def _ephemeral_storage(choices: PodChoices) -> Iterator[Finding]:
+    series = pod_series().get(choices.series)
+    most = series.ephemeral_gib.get(choices.cards) if series else None
+    if most is not None and FREE_EPHEMERAL_GIB + choices.extra_ephemeral_gib > most:
+        yield Finding(
+            path="deployment.inference.resources.extraEphemeralStorage",
+            problem=(
+                f"{choices.extra_ephemeral_gib} GiB and the free {FREE_EPHEMERAL_GIB} GiB are more than the {most} GiB "
+                f"that a pod with {choices.cards} cards of series {choices.series} may have"
+            ),
+            fix=f"write at most {most - FREE_EPHEMERAL_GIB}Gi",
+        )
+
+
+def _port(choices: PodChoices) -> Iterator[Finding]:
+    if choices.port in RESERVED_PORTS:
+        yield Finding(
+            path="deployment.inference.engine.port",
+            problem=f"ACS keeps the ports {_listed(RESERVED_PORTS)} for itself",
+            fix="write another port, for example 8000",
+        )
+
+
+def _unchecked_rdma(choices: PodChoices) -> Iterator[str]:
+    if choices.rdma and choices.series not in pod_series():
+        yield (
+            f"deployment.inference.network: whether ACS has RDMA for {choices.series} is not in planner/pods.toml; it "
+            "is asked for unchecked, with the variables for Mellanox cards (deployment.inference.engine.env changes them)"
+        )
+
+
+def _unlisted_driver(choices: PodChoices) -> Iterator[str]:
+    series = pod_series().get(choices.series)
+    if series and choices.driver_version and choices.driver_version not in series.drivers:
+        yield (
+            f"deployment.inference.gpu.driverVersion: {choices.driver_version} is not among the drivers known for "
+            f"{choices.series} ({_listed(series.drivers)}); it is passed to ACS unchecked"
+        )
+
+
+def _unusual_resource(choices: PodChoices) -> Iterator[str]:
+    usual = resource_name(choices.series)
+    if choices.series in pod_series() and choices.resource not in (None, usual):
+        yield (
+            f"deployment.inference.gpu.resource: cards of series {choices.series} are counted as {usual}, so a pod "
+            f"that asks for {choices.resource} may find none"
+        )
+
+
+def _listed(values: object) -> str:
+    return ", ".join(map(str, values))  # type: ignore[call-overload]
