@@ -10,8 +10,9 @@ from components.inference_group import InferenceGroup, InferenceGroupArgs
 from components.inference_service import InferenceService, InferenceServiceArgs
 from components.model_bucket import ModelBucket, ModelBucketArgs
 from components.model_upload import ModelUpload, ModelUploadArgs
-from components.oss_volume import OssVolume, OssVolumeArgs
+from components.operators import OperatorsArgs
 from components.providers import alicloud_provider, kubeconfig_is_missing, kubernetes_provider
+from components.storage_layers import mount_model
 
 settings, plan, secrets = stack_config.load()
 for warning in plan.warnings:
@@ -20,8 +21,13 @@ for warning in plan.warnings:
 in_cloud = ResourceOptions(provider=alicloud_provider(settings.cloud))
 kubernetes = ResourceOptions(provider=kubernetes_provider(settings.cluster, secrets))
 
-cluster_args = ClusterArgs(cluster=settings.cluster, check_apis=not kubeconfig_is_missing(settings.cluster))
-cluster = Cluster("cluster", cluster_args, kubernetes)
+operators_args = OperatorsArgs(
+    operators=settings.operators,
+    storage=settings.storage,
+    region=settings.cloud.region,
+    check_apis=not kubeconfig_is_missing(settings.cluster),
+)
+cluster = Cluster("cluster", ClusterArgs(cluster=settings.cluster, operators=operators_args), kubernetes)
 in_cluster = ResourceOptions.merge(kubernetes, ResourceOptions(depends_on=[cluster]))
 
 namespace, weights, weights_gib = cluster.namespace, settings.weights, plan.weights_gib
@@ -36,13 +42,10 @@ upload_args = ModelUploadArgs(
 upload = ModelUpload("model-upload", upload_args, in_cluster)
 with_weights = ResourceOptions.merge(in_cluster, ResourceOptions(depends_on=[upload]))
 
-volume_args = OssVolumeArgs(
-    bucket=bucket, weights=weights, weights_gib=weights_gib, namespace=namespace, storage=settings.storage
-)
-volume = OssVolume("oss-volume", volume_args, with_weights)
+mount = mount_model(settings, plan, bucket, namespace, with_weights)
 
 group_args = InferenceGroupArgs(
-    namespace=namespace, model=settings.model, inference=settings.inference, plan=plan, mount=volume.mount
+    namespace=namespace, model=settings.model, inference=settings.inference, plan=plan, mount=mount
 )
 group = InferenceGroup("inference-group", group_args, in_cluster)
 
@@ -52,5 +55,5 @@ service_args = InferenceServiceArgs(
 )
 service = InferenceService("inference-service", service_args, in_cluster)
 
-for name, value in outputs(settings, bucket=bucket, storage=volume, service=service).items():
+for name, value in outputs(settings, bucket=bucket, mount=mount, service=service).items():
     pulumi.export(name, value)

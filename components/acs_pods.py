@@ -52,7 +52,7 @@ class Placement:
 def gpu_placement(inference: InferenceSettings) -> Placement:
     """Of the pods of the inference group."""
     gpu, storage = inference.gpu, inference.resources.extra_ephemeral_storage
-    labels = {COMPUTE_CLASS: gpu.compute_class, COMPUTE_QOS: inference.qos}
+    labels: dict[str, str] = {COMPUTE_CLASS: gpu.compute_class, COMPUTE_QOS: inference.qos}
     series = {GPU_SERIES: gpu.series}
     if gpu.compute_class == GPU:
         labels |= series

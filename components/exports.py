@@ -7,12 +7,12 @@ import pulumi
 
 from components.inference_service import InferenceService
 from components.model_bucket import ModelBucket
-from components.oss_volume import OssVolume
 from components.settings import Deployment
+from components.storage import ModelMount
 
 
 def outputs(
-    settings: Deployment, *, bucket: ModelBucket, storage: OssVolume, service: InferenceService
+    settings: Deployment, *, bucket: ModelBucket, mount: ModelMount, service: InferenceService
 ) -> Mapping[str, pulumi.Input[object]]:
     """Outputs by name. The two commands are the guide's own check, to be run one in each of two shells."""
     namespace, port = settings.cluster.namespace, settings.service.port
@@ -25,7 +25,7 @@ def outputs(
         "model": settings.model.served_name,
         "bucket": bucket.bucket_name,
         "weights": pulumi.Output.format("oss://{0}/{1}", bucket.bucket_name, settings.weights.prefix),
-        "claim": storage.mount.claim_name,
+        "claim": mount.claim_name,
         "serviceDnsName": service.dns_name,
         "servicePort": port,
         "serviceUrl": pulumi.Output.format("http://{0}:{1}/v1", service.dns_name, port),

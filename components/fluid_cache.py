@@ -104,7 +104,7 @@ class FluidCache(pulumi.ComponentResource):
             # With the folder, so that the claim's root is the model, as it is with the OSS volume. Fluid refuses a
             # bucket without anything behind it.
             "mountPoint": pulumi.Output.format("oss://{0}/{1}", args.bucket.bucket_name, args.weights.prefix),
-            "name": "model",
+            "name": "deepseek",
             "path": "/",
             "readOnly": True,
             "options": {"fs.oss.endpoint": args.bucket.endpoint},
@@ -142,11 +142,11 @@ class FluidCache(pulumi.ComponentResource):
                         "labels": CACHE_WORKER,
                         "annotations": {"kubernetes.io/resource-type": "serverless"},
                     },
-                    "resources": _resources(str(storage.cpu), storage.memory),
+                    "resources": _resources(storage.cpu, storage.memory),
                     **node_selector,
                 },
                 "fuse": {
-                    "resources": _resources(str(storage.sidecar_cpu), storage.sidecar_memory),
+                    "resources": _resources(storage.sidecar_cpu, storage.sidecar_memory),
                     "properties": FUSE_PROPERTIES,
                 },
                 "tieredstore": {"levels": [level]},
@@ -168,6 +168,7 @@ class FluidCache(pulumi.ComponentResource):
                 self._options(depends_on=runtime),
                 pulumi.ResourceOptions(
                     custom_timeouts=pulumi.CustomTimeouts(create=f"{minutes}m", update=f"{minutes}m"),
+                    hooks=pulumi.ResourceHookBinding(on_error=[_explains(args)]),
                     # A second one of the same name can only be made after the first is gone.
                     delete_before_replace=True,
                 ),
@@ -194,8 +195,8 @@ def sidecar(storage: FluidCacheSettings) -> Sidecar:
 
 
 def cache_name(args: FluidCacheArgs) -> str:
-    """The name of it all, with eight hexadecimal digits that change when the data do, or a part of the cache that cannot
-    be changed while it runs. The number of workers can."""
+    """The name of it all, with eight hexadecimal digits that change when the data do, or a part of the cache that
+    cannot be changed while it runs. The number of workers can."""
     weights = args.weights.model_dump(mode="json", include={"source", "bucket", "prefix", "identity"})
     storage = args.storage.model_dump(mode="json", include={"cpu", "memory", "sidecar_cpu", "sidecar_memory"})
     content = [pulumi.get_stack(), args.bucket.endpoint, args.model, weights, storage, args.plan.quota_gib, args.zone]
@@ -206,7 +207,7 @@ def _metadata(args: FluidCacheArgs) -> dict[str, Any]:
     return {"name": cache_name(args), "namespace": args.namespace}
 
 
-def _resources(cpu: str, memory: str) -> dict[str, Any]:
+def _resources(cpu: int, memory: str) -> dict[str, Any]:
     # Fluid raises a request that is below the quota, which would then differ from what is written here.
     size = {"cpu": cpu, "memory": memory}
     return {"requests": size, "limits": size}
@@ -226,10 +227,22 @@ def _checked_claim(args: FluidCacheArgs, load: DataLoad, filled: Dataset) -> pul
     return pulumi.Output.all(load.id, load.urn, load.status, filled.status).apply(check)
 
 
+def _explains(args: FluidCacheArgs) -> pulumi.ErrorHook:
+    """Says more than the engine can when the time is up."""
+    minutes = -(-args.plan.preload_seconds // 60)
+
+    def explain(error: pulumi.ErrorHookArgs) -> bool:
+        problem = f"its DataLoad was not over after {minutes} minutes"
+        pulumi.log.error(preload_failed(problem, args.namespace, cache_name(args), error.urn))
+        return False
+
+    return pulumi.ErrorHook("explain-preload", explain)
+
+
 def preload_problem(load: Mapping[str, Any], dataset: Mapping[str, Any]) -> str | None:
     """What is wrong after the DataLoad is over, from its status and the Dataset's; None if the cache holds data."""
     if load.get("phase") != "Complete":
-        condition = next(iter(load.get("conditions") or ()), {})
+        condition: Mapping[str, Any] = next(iter(load.get("conditions") or ()), {})
         said = ": ".join(filter(None, (condition.get("reason"), condition.get("message"))))
         return f"its DataLoad ended as {load.get('phase', 'unknown')}" + (f" ({said})" if said else "")
     cached = str((dataset.get("cacheStates") or {}).get("cached", ""))

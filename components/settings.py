@@ -87,7 +87,7 @@ def mebibytes(quantity: str) -> int:
 
 
 def gibibytes(quantity: str) -> int:
-    """A quantity in Gi or Ti in GiB."""
+    """A quantity in Gi or Ti as a number of GiB."""
     return mebibytes(quantity) // 1024
 
 
@@ -322,7 +322,7 @@ class FluidCacheSettings(Settings):
     cpu: Annotated[int, Field(ge=1, le=64)] = 16
     """vCPUs of one worker; its network bandwidth follows from them (16: 6 Gbit/s). More than 16 need a ticket."""
 
-    memory: Annotated[str, Field(pattern=r"^[1-9][0-9]*(Gi|Ti)$", examples=["128Gi"])] = "128Gi"
+    memory: Annotated[str, Field(pattern=r"^([2-9]|[1-9][0-9]+)Gi$", examples=["128Gi"])] = "128Gi"
     """Memory of one worker; nine tenths of it hold blocks of the model. More than 128Gi needs a ticket."""
 
     throughput_mi_bps: Annotated[int, Field(alias="throughputMiBps", ge=10, le=100_000)] = 600

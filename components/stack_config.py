@@ -72,12 +72,12 @@ def plan_of(settings: Deployment) -> Plan:
     findings = pod_findings(pods)
     try:
         plan = make_plan(choices(settings))
-        cache = cache_plan(settings, plan)
+        storage = settings.storage
+        cache_warnings = cache_plan(storage, settings, plan).warnings if isinstance(storage, FluidCacheSettings) else ()
     except PlanError as error:
         raise PlanError([*error.findings, *findings]) from None
     if findings:
         raise PlanError(findings)
-    cache_warnings = cache.warnings if cache else ()
     return dataclasses.replace(plan, warnings=(*plan.warnings, *pod_warnings(pods), *cache_warnings))
 
 
@@ -97,11 +97,8 @@ def pod_choices(settings: Deployment) -> PodChoices:
     )
 
 
-def cache_plan(settings: Deployment, plan: Plan) -> CachePlan | None:
-    """The cache's plan where storage is of kind fluid; raises PlanError if the cache cannot hold the model."""
-    storage = settings.storage
-    if not isinstance(storage, FluidCacheSettings):
-        return None
+def cache_plan(storage: FluidCacheSettings, settings: Deployment, plan: Plan) -> CachePlan:
+    """The plan of the cache ``storage``; raises PlanError if it cannot hold the model."""
     return plan_cache(
         CacheChoices(
             weights_gib=plan.weights_gib,

@@ -123,7 +123,7 @@ def _unchecked_rdma(choices: PodChoices) -> Iterator[str]:
     if choices.rdma and choices.series not in pod_series():
         yield (
             f"deployment.inference.network: whether ACS has RDMA for {choices.series} is not in planner/pods.toml; it "
-            "is asked for unchecked, with the variables for Mellanox cards (deployment.inference.engine.env changes them)"
+            "is asked for unchecked, with the variables for mlx5 cards (deployment.inference.engine.env changes them)"
         )
 
 

@@ -27,10 +27,12 @@ COMPUTED: Mapping[str, Mapping[str, Any]] = {
     "alicloud:ram/role:Role": {"arn": "acs:ram::1:role/reader", "roleName": "reader"},
     "alicloud:ram/user:User": {"name": "reader"},
     "alicloud:ram/policy:Policy": {"policyName": "read"},
+    "kubernetes:data.fluid.io/v1alpha1:DataLoad": {"status": {"phase": "Complete"}},
+    "kubernetes:data.fluid.io/v1alpha1:Dataset": {"status": {"cacheStates": {"cached": "641.30GiB"}}},
 }
-"""Outputs that the cloud would compute."""
+"""Outputs that the cloud and the cluster's controllers would compute."""
 
-SERVED_API = {"versions": [{"name": "v1", "served": True, "storage": True}]}
+SERVED_API = {"versions": [{"name": "v1", "served": True}, {"name": "v1alpha1", "served": True}]}
 
 
 class Engine(mocks.Mocks):
@@ -134,6 +136,18 @@ def no_source_positions(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pulumi.runtime.resource._get_stack_trace", lambda: source_pb2.StackTrace())
 
 
+@pytest.fixture(autouse=True)
+def hooks_are_registered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The mocks have no server that the engine could call back."""
+
+    def register(hook: pulumi.ErrorHook) -> asyncio.Future[None]:
+        registered: asyncio.Future[None] = asyncio.get_event_loop().create_future()
+        registered.set_result(None)
+        return registered
+
+    monkeypatch.setattr("pulumi.resource_hooks.register_error_hook", register)
+
+
 @pytest.fixture
 def deploy() -> Iterator[Run]:
     """``deploy(program, preview=False, stack="test", config={})`` runs a function under mocks."""
@@ -151,6 +165,9 @@ def deploy() -> Iterator[Run]:
         asyncio.set_event_loop(loop)
         recorder = Recorder(served_api)
         mocks.set_mocks(recorder.mocks, project=PROJECT, stack=stack, preview=preview, monitor=recorder)
+        # What a run that failed has left behind belongs to its own event loop.
+        settings.SETTINGS.rpc_manager.clear()
+        settings.SETTINGS.outputs.clear()
         # run_in_stack makes the stack resource anew, on this test's event loop.
         settings.set_root_resource(None)  # type: ignore[arg-type]
         pulumi.runtime.set_all_config(dict(config or {}), secret_keys)

@@ -3,12 +3,10 @@
 import json
 from typing import Any, cast
 
-import pulumi
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from components.cluster import LWS_API_MISSING, LWS_CRD
 from components.inference_group import InferenceGroupArgs, pod_template, probes, ready_conditions
 from components.inference_service import ADDRESS_TYPE
 from components.model_bucket import read_policy, tls_only_policy
@@ -379,17 +377,6 @@ class TestInferenceService:
 
 
 class TestCluster:
-    def test_missing_version_of_the_api_is_explained(self, up: Run) -> None:
-        with pytest.raises(pulumi.RunError) as caught:
-            up(served_api={"versions": [{"name": "v1alpha1", "served": True}]})
-        assert str(caught.value) == LWS_API_MISSING
-        assert LWS_CRD in LWS_API_MISSING
-
-    def test_missing_api_is_explained_by_the_name_of_what_does_not_exist(self, up: Run) -> None:
-        (read,) = up().reads.values()
-        assert read.id == LWS_CRD
-        assert read.name == "install-the-component-lws-if-this-does-not-exist"
-
     def test_namespace_is_expected_or_created(self, up: Run) -> None:
         assert up().manifest("Namespace")["metadata"]["name"] == "deepseek"
         recorder = up({"cluster": {"namespace": "given", "createNamespace": False}})

@@ -26,6 +26,13 @@ GUIDE_SETTINGS = {
 }
 """The dev stack with the guide's names; everything else of it is the guide's already."""
 
+SECOND_ROAD = {
+    **GUIDE_SETTINGS,
+    "storage": {"kind": "fluid", "workers": 16},
+    "inference": {"name": "deepseek-r1-671b-fp8-distrubution", "network": "rdma"},
+}
+"""The same with the guide's cache and RDMA."""
+
 MP = {"inference": {"engine": {"backend": "mp", "image": "vllm/vllm-openai:v0.33.0", "enforceEager": False}}}
 
 
@@ -34,11 +41,11 @@ def serving(recorder: Recorder) -> list[dict[str, Any]]:
     return [m for m in recorder.manifests() if "app.kubernetes.io/name" not in m["metadata"].get("labels", {})]
 
 
-@pytest.mark.parametrize(("name", "changes"), [("ray", {}), ("mp", MP)])
-def test_golden(name: str, changes: dict[str, Any], up: Run, request: pytest.FixtureRequest) -> None:
+@pytest.mark.parametrize(("name", "stack", "changes"), [("ray", "dev", {}), ("mp", "dev", MP), ("prod", "prod", {})])
+def test_golden(name: str, stack: str, changes: dict[str, Any], up: Run, request: pytest.FixtureRequest) -> None:
     """``make golden`` writes them anew."""
     path = GOLDEN / f"{name}.yaml"
-    emitted = yaml.safe_dump_all(serving(up(changes)), sort_keys=True, width=120)
+    emitted = yaml.safe_dump_all(serving(up(changes, stack=stack)), sort_keys=True, width=120)
     if request.config.getoption("--update-golden"):
         path.write_text(emitted, encoding="utf-8")
     assert emitted == path.read_text(encoding="utf-8"), "read the difference; if it is meant: make golden"
@@ -56,15 +63,21 @@ def test_every_stack_file_names_the_schema() -> None:
 
 def test_manifests_are_the_guides_but_for_the_documented_departures(up: Run) -> None:
     """Each difference has a row in docs/departures.md, and each row a difference."""
-    secrets = {"ossAccessKeyId": "a", "ossAccessKeySecret": "b"}
-    ours = {m["kind"]: m for m in serving(up(GUIDE_SETTINGS, secrets=secrets))}
-    theirs = {m["kind"]: m for path in GUIDE.glob("*.yaml") for m in yaml.safe_load_all(path.read_text())}
-    assert ours.keys() == theirs.keys()
-    differences = {
-        f"{kind}: {path}"
-        for kind in ours
-        for path in _differences(dict(_leaves("", theirs[kind])), dict(_leaves("", ours[kind])))
+    roads = {
+        ("csi-volume", "lws-standard", "service"): GUIDE_SETTINGS,
+        ("fluid-cache", "lws-rdma", "service"): SECOND_ROAD,
     }
+    assert {path.stem for path in GUIDE.glob("*.yaml")} == {name for names in roads for name in names}
+    secrets = {"ossAccessKeyId": "a", "ossAccessKeySecret": "b"}
+    differences = set()
+    for names, settings in roads.items():
+        ours = {m["kind"]: m for m in serving(up(settings, secrets=secrets))}
+        texts = [(GUIDE / f"{name}.yaml").read_text() for name in names]
+        theirs = {m["kind"]: m for text in texts for m in yaml.safe_load_all(text)}
+        assert ours.keys() == theirs.keys()
+        for kind in ours:
+            found = _differences(dict(_leaves("", theirs[kind])), dict(_leaves("", ours[kind])))
+            differences |= {f"{kind}: {path}" for path in found}
     rows = re.findall(r"^\| `([^`]+)` \|", DEPARTURES.read_text(encoding="utf-8"), re.MULTILINE)
     unexplained = sorted(d for d in differences if not any(fnmatch.fnmatchcase(d, row) for row in rows))
     assert not unexplained, "not in docs/departures.md"

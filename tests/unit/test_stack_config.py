@@ -16,6 +16,12 @@ from tests.unit.conftest import merged, stack_settings
 
 DEV = stack_settings("dev")
 
+RRSA = {
+    "kind": "rrsa",
+    "oidcProviderArn": "acs:ram::1:oidc-provider/ack-rrsa-c1",
+    "oidcIssuer": "https://oidc-ack-cn-hangzhou.oss-cn-hangzhou.aliyuncs.com/c1",
+}
+
 
 def problems(changes: dict[str, Any]) -> list[Finding]:
     try:
@@ -26,7 +32,7 @@ def problems(changes: dict[str, Any]) -> list[Finding]:
 
 
 def test_stack_files_are_valid() -> None:
-    for stack in ("dev", "local"):
+    for stack in ("dev", "prod", "local", "local-fluid"):
         Deployment.model_validate(stack_settings(stack))
 
 
@@ -127,11 +133,61 @@ def test_stack_files_are_valid() -> None:
             "extraArgs has --api-key, whose value would be readable in the pod and in the state",
             "remove --api-key",
         ),
+        (
+            {"inference": {"engine": {"env": {"1ST": "x"}}}},
+            "inference.engine",
+            "env has '1ST', and ACS does not start a GPU pod with such a name of a variable",
+            "no digit at the beginning",
+        ),
+        (
+            {"inference": {"engine": {"env": {"LWS_GROUP_SIZE": "3"}}}},
+            "inference.engine",
+            "env has LWS_GROUP_SIZE, which the program sets itself",
+            "remove LWS_GROUP_SIZE",
+        ),
+        (
+            {"inference": {"engine": {"env": {"hf_token": "hunter2"}}}},
+            "inference.engine",
+            "env has hf_token, whose value would be readable in the pod and in the state",
+            "remove hf_token",
+        ),
+        (
+            {"inference": {"network": "infiniband"}},
+            "inference.network",
+            "there is no such choice",
+            "write 'standard' or 'rdma'",
+        ),
+        ({"storage": {"kind": "nas"}}, "storage.kind", "there is no such choice", "write 'csi' or 'fluid'"),
+        (
+            {"storage": {"kind": "fluid", "memory": "1Gi"}},
+            "storage.memory",
+            "the value does not have the expected form",
+            "Example: 128Gi",
+        ),
+        (
+            {"storage": {"kind": "fluid"}, "weights": {"identity": RRSA}},
+            "",
+            "storage of kind fluid reads the bucket with an AccessKey, and weights.identity is rrsa",
+            "write weights.identity.kind: ramUser or accessKey, or storage.kind: csi",
+        ),
+        (
+            {"storage": {"kind": "fluid", "sidecarMemory": "480Gi"}},
+            "",
+            "the client of the cache takes 4 vCPU and 480Gi of a pod with 64 vCPU and 512Gi, 32Gi of it shared memory",
+            "write smaller storage.sidecarCpu and storage.sidecarMemory",
+        ),
+        (
+            {"operators": {"lws": {"kind": "install", "version": "0.7.0"}}},
+            "operators.lws",
+            "chart 0.7.0 has the LeaderWorkerSet definition among its templates, so the upgrade to 0.8.0 deletes the "
+            "definition and every group with it (https://github.com/kubernetes-sigs/lws/issues/880)",
+            "write 0.8.0 or newer; an older controller that is in the cluster already can stay: kind: expect",
+        ),
     ],
 )
 def test_each_problem_has_path_and_fix(changes: dict[str, Any], path: str, problem: str, fix: str) -> None:
     (found,) = problems(changes)
-    assert found.path == f"deployment.{path}"
+    assert found.path == f"deployment.{path}".rstrip(".")
     assert found.problem == problem
     assert fix in found.fix
 
@@ -214,6 +270,33 @@ def test_a_settings_error_stops_before_any_resource(up: Any) -> None:
 def test_a_planning_error_names_the_file(up: Any) -> None:
     with pytest.raises(pulumi.RunError, match=r"Pulumi\.dev\.yaml: 1 problem(?s:.)*deployment\.inference\.parallelism"):
         up({"inference": {"parallelism": {"pipeline": 1, "tensor": 12}}})
+
+
+def test_layout_acs_and_cache_are_checked_together(up: Any) -> None:
+    changes = {
+        "storage": {"kind": "fluid", "workers": 2},
+        "inference": {"network": "rdma", "gpu": {"cards": 4}, "parallelism": {"tensor": 4}, "engine": {"port": 111}},
+    }
+    with pytest.raises(pulumi.RunError) as caught:
+        up(changes)
+    text = str(caught.value)
+    assert "3 problems" in text
+    for path in ("storage.workers", "inference.network", "inference.engine.port"):
+        assert f"deployment.{path}\n" in text
+
+
+def test_layout_error_does_not_hide_what_acs_refuses(up: Any) -> None:
+    with pytest.raises(pulumi.RunError, match="2 problems") as caught:
+        up({"inference": {"gpu": {"cards": 3}, "network": "rdma", "parallelism": {"tensor": 3}}})
+    assert "deployment.inference.gpu.cards" in str(caught.value)
+    assert "deployment.inference.network" in str(caught.value)
+
+
+def test_warnings_of_all_checks_are_in_the_plan() -> None:
+    changes = {"storage": {"kind": "fluid", "cpu": 24}, "inference": {"network": "rdma", "gpu": {"series": "NEW1"}}}
+    plan = stack_config.plan_of(Deployment.model_validate(merged(DEV, changes)))
+    assert len(plan.warnings) == 3
+    assert all(warning.startswith("deployment.") for warning in plan.warnings)
 
 
 def test_missing_kubeconfig_file_stops_an_update_and_not_a_preview(up: Any, capsys: Any) -> None:

@@ -1,0 +1,34 @@
+"""The storage layer of a stack: which of the two stands between the bucket and the pods."""
+
+import pulumi
+
+from components.fluid_cache import FluidCache, FluidCacheArgs
+from components.model_bucket import ModelBucket
+from components.oss_volume import OssVolume, OssVolumeArgs
+from components.settings import Deployment, FluidCacheSettings
+from components.stack_config import cache_plan
+from components.storage import ModelMount
+from planner.plan import Plan
+
+
+def mount_model(
+    settings: Deployment, plan: Plan, bucket: ModelBucket, namespace: str, opts: pulumi.ResourceOptions
+) -> ModelMount:
+    """The claim of the layer that the settings name. After a change of kind the new layer is made beside the old one,
+    which is deleted at the end of the update, when the group has moved."""
+    weights, storage = settings.weights, settings.storage
+    if not isinstance(storage, FluidCacheSettings):
+        volume_args = OssVolumeArgs(
+            bucket=bucket, weights=weights, weights_gib=plan.weights_gib, namespace=namespace, storage=storage
+        )
+        return OssVolume("oss-volume", volume_args, opts).mount
+    cache_args = FluidCacheArgs(
+        bucket=bucket,
+        model=settings.model.name,
+        weights=weights,
+        namespace=namespace,
+        storage=storage,
+        plan=cache_plan(storage, settings, plan),
+        zone=settings.inference.zone,
+    )
+    return FluidCache("fluid-cache", cache_args, opts).mount

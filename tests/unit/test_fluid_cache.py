@@ -1,0 +1,238 @@
+"""The Fluid cache: what it asks of Fluid, what it waits for, and what it makes of the outcome."""
+
+import itertools
+from typing import Any
+
+import pulumi
+import pytest
+
+from components.crds import DataLoad, Dataset
+from components.fluid_cache import FUSE_PROPERTIES, SIDECAR_TARGET, preload_problem
+from tests.unit import conftest
+from tests.unit.conftest import Recorder, Run, is_secret
+
+FLUID = {"storage": {"kind": "fluid"}}
+KINDS = ("Dataset", "JindoRuntime", "DataLoad")
+
+
+def storage(**settings: Any) -> dict[str, Any]:
+    return {"storage": {"kind": "fluid", **settings}}
+
+
+def templates(recorder: Recorder) -> list[dict[str, Any]]:
+    template = recorder.manifest("LeaderWorkerSet")["spec"]["leaderWorkerTemplate"]
+    return [template["leaderTemplate"], template["workerTemplate"]]
+
+
+def answer(monkeypatch: pytest.MonkeyPatch, kind: type[DataLoad] | type[Dataset], status: object) -> None:
+    """What the cluster will report about an object of this kind."""
+    token = f"kubernetes:{kind.group_version}:{kind.resource_kind}"
+    monkeypatch.setitem(conftest.COMPUTED, token, {"status": status})
+
+
+class TestObjects:
+    def test_one_name_for_all_and_for_the_claim_that_fluid_makes(self, up: Run) -> None:
+        recorder = up(FLUID)
+        (name,) = {recorder.manifest(kind)["metadata"]["name"] for kind in KINDS}
+        assert name.startswith("llm-cache-")
+        assert "PersistentVolumeClaim" not in recorder.kinds(), "the claim is Fluid's own"
+        assert "PersistentVolume" not in recorder.kinds()
+        for template in templates(recorder):
+            (volume,) = (v for v in template["spec"]["volumes"] if v["name"] == "llm-model")
+            assert volume["persistentVolumeClaim"] == {"claimName": name, "readOnly": True}
+
+    def test_root_of_the_claim_is_the_model(self, up: Run) -> None:
+        """So the path in the pod is that of the OSS volume, and the preload loads the model and nothing else."""
+        recorder = up(FLUID)
+        (mount,) = recorder.manifest("Dataset")["spec"]["mounts"]
+        assert mount["mountPoint"] == "oss://deepseek-dev-models-id/models/DeepSeek-R1"
+        assert (mount["path"], mount["readOnly"]) == ("/", True)
+        assert recorder.manifest("Dataset")["spec"]["accessModes"] == ["ReadOnlyMany"]
+        assert "target" not in recorder.manifest("DataLoad")["spec"], "all of the Dataset"
+        for template, csi in zip(templates(recorder), templates(up()), strict=True):
+            paths = [t["spec"]["containers"][0]["volumeMounts"] for t in (template, csi)]
+            assert paths[0] == paths[1]
+
+    def test_credentials_are_in_a_secret_of_the_datasets_namespace(self, up: Run) -> None:
+        recorder = up(FLUID)
+        secret = recorder.manifest("Secret", "fluid")
+        assert secret["stringData"] == {
+            "fs.oss.accessKeyId": "reader-key-id",
+            "fs.oss.accessKeySecret": "made-by-the-cloud",
+        }
+        assert secret["metadata"]["namespace"] == recorder.manifest("Dataset")["metadata"]["namespace"] == "deepseek"
+        assert is_secret(recorder.raw_inputs("Secret", "fluid")["stringData"])
+        (mount,) = recorder.manifest("Dataset")["spec"]["mounts"]
+        for reference in mount["encryptOptions"]:
+            key = reference["valueFrom"]["secretKeyRef"]
+            assert key["name"].startswith("fluid-secret")
+            assert key["key"] == reference["name"] in secret["stringData"]
+        assert mount["options"] == {"fs.oss.endpoint": "https://oss-cn-hangzhou-internal.aliyuncs.com"}
+        assert not is_secret(recorder.raw_inputs("Dataset")["spec"])
+
+    def test_runtime_can_live_on_acs(self, up: Run) -> None:
+        spec = up(FLUID).manifest("JindoRuntime")["spec"]
+        assert spec["networkmode"] == "ContainerNetwork"
+        (level,) = spec["tieredstore"]["levels"]
+        assert (level["mediumtype"], level["volumeType"], level["path"]) == ("MEM", "emptyDir", "/dev/shm")
+        assert (level["high"], level["low"]) == ("0.99", "0.95")
+        assert level["quota"] == "115Gi"
+        acs = {"alibabacloud.com/compute-class": "performance", "alibabacloud.com/compute-qos": "default"}
+        assert spec["master"]["podMetadata"]["labels"] == spec["worker"]["podMetadata"]["labels"] == acs
+        size = {"cpu": 16, "memory": "128Gi"}
+        assert spec["worker"]["resources"] == {"requests": size, "limits": size}
+        assert spec["fuse"]["properties"] == FUSE_PROPERTIES
+        assert spec["replicas"] == 7
+
+    def test_workers_are_given_or_derived(self, up: Run) -> None:
+        assert up(storage(workers=16)).manifest("JindoRuntime")["spec"]["replicas"] == 16
+        smaller = up({**storage(), "model": {"name": "deepseek-ai/DeepSeek-R1-Distill-Qwen-14B"}})
+        assert smaller.manifest("JindoRuntime")["spec"]["replicas"] == 2
+
+    def test_cache_is_in_the_zone_of_the_gpus(self, up: Run) -> None:
+        spec = up({**FLUID, "inference": {"zone": "cn-hangzhou-j"}}).manifest("JindoRuntime")["spec"]
+        zone = {"topology.kubernetes.io/zone": "cn-hangzhou-j"}
+        assert spec["master"]["nodeSelector"] == spec["worker"]["nodeSelector"] == zone
+        assert "nodeSelector" not in up(FLUID).manifest("JindoRuntime")["spec"]["worker"]
+
+
+class TestOrder:
+    def test_nothing_waits_for_the_dataset_which_waits_for_its_runtime(self, up: Run) -> None:
+        recorder = up(FLUID)
+        for kind in ("Dataset", "JindoRuntime"):
+            assert "annotations" not in recorder.manifest(kind)["metadata"]
+        chain = [recorder.request("Secret", "fluid"), *(recorder.request(kind) for kind in KINDS)]
+        for before, after in itertools.pairwise(chain):
+            assert any(urn.endswith(f"::{before.name}") for urn in after.dependencies), after.name
+
+    def test_end_of_the_preload_is_waited_for_whatever_it_is(self, up: Run) -> None:
+        recorder = up(FLUID)
+        annotations = recorder.manifest("DataLoad")["metadata"]["annotations"]
+        assert annotations == {"pulumi.com/waitFor": "jsonpath={.status.conditions[0].type}"}
+        timeouts = recorder.request("DataLoad").customTimeouts
+        assert timeouts.create == timeouts.update == "59m"
+        assert up(storage(preloadMiBps=100)).request("DataLoad").customTimeouts.create == "234m"
+
+    def test_weights_are_there_before_the_cache_and_the_group_comes_after_the_preload(self, up: Run) -> None:
+        recorder = up(FLUID)
+        assert any("ModelUpload" in urn for urn in recorder.request("FluidCache").dependencies)
+        assert any("DataLoad" in urn for urn in recorder.request("LeaderWorkerSet").dependencies)
+
+    def test_a_second_preload_is_made_after_the_first_is_gone(self, up: Run) -> None:
+        assert up(FLUID).request("DataLoad").deleteBeforeReplace is True
+
+
+class TestName:
+    @pytest.mark.parametrize(
+        "changes",
+        [
+            {"weights": {"prefix": "models/DeepSeek-V3"}},
+            {"weights": {"source": {"kind": "modelScope", "revision": "v2"}}},
+            {"weights": {"bucket": {"kind": "existing", "name": "other"}}},
+            {"model": {"name": "deepseek-ai/DeepSeek-V3"}},
+            {"cloud": {"region": "cn-beijing"}},
+            {"inference": {"zone": "cn-hangzhou-j"}},
+            storage(memory="64Gi"),
+            storage(cpu=8),
+        ],
+    )
+    def test_other_data_or_another_shape_make_a_second_cache(self, up: Run, changes: dict[str, Any]) -> None:
+        before, after = up(FLUID), up({**FLUID, **changes})
+        for kind in KINDS:
+            assert before.manifest(kind)["metadata"]["name"] != after.manifest(kind)["metadata"]["name"]
+
+    @pytest.mark.parametrize(
+        "changes",
+        [storage(workers=20), storage(throughputMiBps=900), storage(sidecar="none"), {"model": {"servedName": "x"}}],
+    )
+    def test_what_can_be_changed_in_place_does_not(self, up: Run, changes: dict[str, Any]) -> None:
+        before, after = up(FLUID), up({**FLUID, **changes})
+        assert before.manifest("Dataset") == after.manifest("Dataset")
+        assert before.manifest("DataLoad") == after.manifest("DataLoad")
+
+
+class TestSidecar:
+    def test_label_is_on_both_templates_and_configurable(self, up: Run) -> None:
+        for value in ("acs", "eci"):
+            found = [t["metadata"]["labels"][SIDECAR_TARGET] for t in templates(up(storage(sidecar=value)))]
+            assert found == [value, value]
+        for recorder in (up(storage(sidecar="none")), up()):
+            assert not [t for t in templates(recorder) if SIDECAR_TARGET in t["metadata"]["labels"]]
+
+    def test_other_labels_that_call_for_a_sidecar_are_not_set_beside_it(self, up: Run) -> None:
+        """Fluid refuses a pod with both."""
+        assert not [t for t in templates(up(FLUID)) if "serverless.fluid.io/inject" in t["metadata"]["labels"]]
+
+    def test_pod_and_sidecar_together_are_what_the_settings_say(self, up: Run) -> None:
+        """ACS bills the sum, and 64 vCPU and 512 GiB are a size of it; a little more would be the next one."""
+        recorder = up(FLUID)
+        fuse = recorder.manifest("JindoRuntime")["spec"]["fuse"]["resources"]["limits"]
+        for template in templates(recorder):
+            (container,) = template["spec"]["containers"]
+            limits = container["resources"]["limits"]
+            assert int(limits["cpu"]) + int(fuse["cpu"]) == 64
+            gib = int(limits["memory"].removesuffix("Mi")) / 1024 + int(fuse["memory"].removesuffix("Gi"))
+            assert gib == 512
+
+
+class TestOutcome:
+    @pytest.mark.parametrize(
+        ("load", "dataset", "problem"),
+        [
+            ({"phase": "Complete"}, {"cacheStates": {"cached": "641.30GiB"}}, None),
+            ({"phase": "Complete"}, {"cacheStates": {"cached": "0.05GiB"}}, None),
+            (
+                {"phase": "Failed", "conditions": [{"reason": "BackoffLimitExceeded", "message": "no more"}]},
+                {},
+                "its DataLoad ended as Failed (BackoffLimitExceeded: no more)",
+            ),
+            ({"phase": "Failed"}, {}, "its DataLoad ended as Failed"),
+            (
+                {"phase": "Complete"},
+                {"cacheStates": {"cached": "0.00B"}},
+                "its DataLoad is complete, but the Dataset reports 0.00B as cached",
+            ),
+            ({"phase": "Complete"}, {}, "its DataLoad is complete, but the Dataset reports nothing as cached"),
+        ],
+    )
+    def test_each(self, load: dict[str, Any], dataset: dict[str, Any], problem: str | None) -> None:
+        assert preload_problem(load, dataset) == problem
+
+    def test_failure_names_the_layer_and_what_to_do_and_stops_before_the_group(
+        self, up: Run, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        answer(monkeypatch, DataLoad, {"phase": "Failed", "conditions": [{"reason": "BackoffLimitExceeded"}]})
+        with pytest.raises(pulumi.RunError) as caught:
+            up(FLUID, again=True)
+        text = str(caught.value)
+        assert text.startswith("Fluid cache deepseek/llm-cache-")
+        assert "its DataLoad ended as Failed (BackoffLimitExceeded). No GPU pod was started" in text
+        assert "kubectl --namespace deepseek describe dataload,dataset,jindoruntime llm-cache-" in text
+        assert "-loader-job" in text
+        assert "pulumi up --replace 'urn:pulumi:" in text
+        assert "::preload'" in text
+
+    def test_empty_cache_is_a_failure(self, up: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+        answer(monkeypatch, Dataset, {"cacheStates": {"cached": "0.00B"}})
+        with pytest.raises(pulumi.RunError, match=r"reports 0\.00B as cached"):
+            up(FLUID, again=True)
+
+    def test_dataset_is_read_after_the_preload(self, up: Run) -> None:
+        recorder = up(FLUID)
+        (read,) = (r for key, r in recorder.reads.items() if ":Dataset::" in key)
+        assert read.id == "preload-id", "the DataLoad has the Dataset's name, so its id is the Dataset's"
+        assert any("DataLoad" in urn for urn in read.dependencies) or read.id
+
+    def test_first_preview_asks_for_no_outcome(self, up: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+        answer(monkeypatch, DataLoad, None)
+        assert "LeaderWorkerSet" in up(FLUID, preview=True, again=True).kinds()
+
+
+def test_swapping_storage_changes_only_its_own_part(up: Run) -> None:
+    csi, fluid = up(), up(FLUID)
+    own = {"PersistentVolume", "PersistentVolumeClaim", "OssVolume", "Secret", "FluidCache", *KINDS}
+    assert set(csi.kinds()) - own == set(fluid.kinds()) - own
+    for kind in ("Service", "Namespace", "Job", "ConfigMap", "Bucket", "AccessKey"):
+        keys = [key for key in csi.requests if key.split("::")[0].endswith(f":{kind}")]
+        for key in keys:
+            assert csi.requests[key].object == fluid.requests[key].object, key

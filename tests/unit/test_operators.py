@@ -1,0 +1,102 @@
+"""The controllers: expected ones are checked, others come by charts that cannot delete what depends on them."""
+
+from typing import Any
+
+import pulumi
+import pytest
+
+from components.operators import FLUID_API_MISSING, FLUID_CRD, LWS_API_MISSING, LWS_CRD
+from tests.unit.conftest import Recorder, Run
+
+FLUID = {"storage": {"kind": "fluid"}}
+INSTALL_LWS = {"operators": {"lws": {"kind": "install"}}}
+INSTALL_FLUID = {"operators": {"fluid": {"kind": "install"}}}
+
+
+def checks(recorder: Recorder) -> dict[str, str]:
+    return {r.name: r.id for key, r in recorder.reads.items() if ":CustomResourceDefinition::" in key}
+
+
+class TestExpected:
+    def test_only_what_the_stack_uses_is_checked(self, up: Run) -> None:
+        lws = {"install-the-component-lws-if-this-does-not-exist": LWS_CRD}
+        assert checks(up()) == lws
+        assert checks(up(FLUID)) == lws | {"install-the-component-ack-fluid-if-this-does-not-exist": FLUID_CRD}
+
+    def test_preview_without_a_cluster_checks_nothing(self, up: Run) -> None:
+        missing = {"cluster": {"kubeconfigFile": "~/nowhere"}}
+        assert checks(up({**FLUID, **missing}, preview=True)) == {}
+
+    @pytest.mark.parametrize(
+        ("changes", "served", "text", "definition"),
+        [({}, "v1alpha1", LWS_API_MISSING, LWS_CRD), (FLUID, "v1", FLUID_API_MISSING, FLUID_CRD)],
+    )
+    def test_missing_version_is_explained(
+        self, up: Run, changes: dict[str, Any], served: str, text: str, definition: str
+    ) -> None:
+        with pytest.raises(pulumi.RunError) as caught:
+            up(changes, served_api={"versions": [{"name": served, "served": True}]})
+        assert str(caught.value) == text
+        assert definition in text
+        assert "kind: install" in text
+
+    def test_version_that_is_not_served_is_missing(self, up: Run) -> None:
+        with pytest.raises(pulumi.RunError, match="no LeaderWorkerSet API"):
+            up(served_api={"versions": [{"name": "v1", "served": False}]})
+
+    def test_group_and_cache_come_after_the_checks(self, up: Run) -> None:
+        recorder = up(FLUID)
+        for component in ("InferenceGroup", "FluidCache"):
+            found = [urn for urn in recorder.request(component).dependencies if "CustomResourceDefinition" in urn]
+            assert len(found) == 2, component
+
+
+class TestInstalled:
+    def test_lws_by_its_pinned_chart(self, up: Run) -> None:
+        recorder = up(INSTALL_LWS)
+        release = recorder.inputs("Release", "lws")
+        assert (release["chart"], release["version"]) == ("oci://registry.k8s.io/lws/charts/lws", "0.9.0")
+        assert (release["name"], release["namespace"], release["createNamespace"]) == ("lws", "lws-system", True)
+        assert release["atomic"] is True
+        assert checks(recorder) == {}, "nothing to check before it is there"
+        assert any("Release" in urn for urn in recorder.request("InferenceGroup").dependencies)
+
+    def test_mirror_of_lws(self, up: Run) -> None:
+        mirror = {
+            "repository": "oci://mirror.example.com/lws",
+            "image": "mirror.example.com/lws/lws",
+            "version": "0.8.0",
+        }
+        release = up({"operators": {"lws": {"kind": "install", **mirror}}}).inputs("Release", "lws")
+        assert release["chart"] == "oci://mirror.example.com/lws/lws"
+        assert release["version"] == "0.8.0"
+        assert release["values"] == {"image": {"manager": {"repository": "mirror.example.com/lws/lws"}}}
+
+    def test_definitions_are_left_to_the_charts_own_folder(self, up: Run) -> None:
+        """Helm never deletes what is in ``crds/``: neither an upgrade nor destroy can take the groups along
+        (https://github.com/kubernetes-sigs/lws/issues/880); versions that have it elsewhere are refused, below."""
+        release = up(INSTALL_LWS).inputs("Release", "lws")
+        assert not {"skipCrds", "takeOwnership", "forceUpdate"} & release.keys()
+
+    def test_fluid_with_the_values_that_the_console_would_fill_in(self, up: Run) -> None:
+        recorder = up({**FLUID, **INSTALL_FLUID})
+        release = recorder.inputs("Release", "ack-fluid")
+        assert release["chart"].endswith("/ack-fluid-1.0.13.tgz")
+        assert (release["name"], release["namespace"]) == ("ack-fluid", "fluid-system")
+        values = release["values"]
+        assert (values["region"], values["clusterProfileforApp"]) == ("cn-hangzhou", "Acs")
+        assert values["version"] == "v1.0.13-fc3296a6"
+        assert "__ACK" not in str(values)
+        assert any("Release" in urn for urn in recorder.request("FluidCache").dependencies)
+
+    def test_webhook_listens_to_the_label_of_the_pods_and_does_not_go_alone(self, up: Run) -> None:
+        for target in ("acs", "eci"):
+            changes = {"storage": {"kind": "fluid", "sidecar": target}, **INSTALL_FLUID}
+            webhook = up(changes).inputs("Release", "ack-fluid")["values"]["webhook"]
+            assert webhook["serverlessInject"]["platformValue"] == target
+            assert webhook["replicas"] == 2
+        without = up({"storage": {"kind": "fluid", "sidecar": "none"}, **INSTALL_FLUID})
+        assert "serverlessInject" not in without.inputs("Release", "ack-fluid")["values"]["webhook"]
+
+    def test_installed_fluid_stays_when_the_storage_is_changed(self, up: Run) -> None:
+        assert up(INSTALL_FLUID).inputs("Release", "ack-fluid")["name"] == "ack-fluid"
