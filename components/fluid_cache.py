@@ -155,7 +155,7 @@ class FluidCache(pulumi.ComponentResource):
         )
 
     def _load(self, args: FluidCacheArgs, runtime: JindoRuntime) -> DataLoad:
-        minutes = -(-args.plan.preload_seconds // 60)
+        seconds = args.plan.preload_seconds
         return DataLoad(
             "preload",
             metadata=_metadata(args) | {"annotations": {"pulumi.com/waitFor": FINISHED}},
@@ -167,7 +167,7 @@ class FluidCache(pulumi.ComponentResource):
             opts=pulumi.ResourceOptions.merge(
                 self._options(depends_on=runtime),
                 pulumi.ResourceOptions(
-                    custom_timeouts=pulumi.CustomTimeouts(create=f"{minutes}m", update=f"{minutes}m"),
+                    custom_timeouts=pulumi.CustomTimeouts(create=f"{seconds}s", update=f"{seconds}s"),
                     hooks=pulumi.ResourceHookBinding(on_error=[_explains(args)]),
                     # A second one of the same name can only be made after the first is gone.
                     delete_before_replace=True,
@@ -229,10 +229,9 @@ def _checked_claim(args: FluidCacheArgs, load: DataLoad, filled: Dataset) -> pul
 
 def _explains(args: FluidCacheArgs) -> pulumi.ErrorHook:
     """Says more than the engine can when the time is up."""
-    minutes = -(-args.plan.preload_seconds // 60)
 
     def explain(error: pulumi.ErrorHookArgs) -> bool:
-        problem = f"its DataLoad was not over after {minutes} minutes"
+        problem = f"its DataLoad was not over after {args.plan.preload_seconds} s"
         pulumi.log.error(preload_failed(problem, args.namespace, cache_name(args), error.urn))
         return False
 

@@ -3,7 +3,7 @@ loopback interface, with kwok in the place of machines.
 
 What is real: admission, validation, storage, scheduling, binding, garbage collection, group restarts. What is not: no
 container is ever started; kwok sets pods to Running and Ready. Only the pods that move weights do their work, as
-processes of this machine (``local/pod_runner``).
+processes of this machine (``local/pod_runner``). Fluid's objects live, but nothing is cached (``local/fluid``).
 """
 
 import base64
@@ -30,6 +30,8 @@ START_SECONDS = 90
 """Time for one part to become ready; it takes a few seconds unless the machine is very busy."""
 
 PORTS = ("etcd", "etcd-peer", "apiserver", "controller-manager", "scheduler", "kwok", "lws-webhook", "lws-health")
+
+FLUID_DEFINITIONS = Path(__file__).parent / "fluid" / "definitions.yaml"
 
 KWOK_STAGES = (
     "node/fast/node-initialize.yaml",
@@ -64,13 +66,15 @@ class Cluster:
             self._certificates.ensure()
             ports = self._ports()
             self._write_configuration(ports)
-            etcd, apiserver, *others, lws = self._processes(ports, binaries)
+            etcd, apiserver, *others, fluid, lws = self._processes(ports, binaries)
             etcd.start()
             apiserver.start()
             wait_until("the API server is ready", self._api_is_ready, seconds=START_SECONDS, process=apiserver)
             for process in others:
                 process.start()
-            self._install_lws(ports)
+            self._install_definitions()
+            self._install_lws_webhooks(ports)
+            fluid.start()
             lws.start()
             port = ports["lws-webhook"]
             wait_until("its webhooks answer", lambda: listens(port), seconds=START_SECONDS, process=lws)
@@ -121,7 +125,7 @@ class Cluster:
         return ports
 
     def _write_configuration(self, ports: Mapping[str, int]) -> None:
-        for client in ("admin", "controller-manager", "scheduler", "kwok", "pod-runner", "lws"):
+        for client in ("admin", "controller-manager", "scheduler", "kwok", "pod-runner", "fluid", "lws"):
             path = self.kubeconfig if client == "admin" else self.folder / f"{client}.kubeconfig"
             path.touch(mode=0o600)
             path.write_text(yaml.safe_dump(self._kubeconfig(client, ports["apiserver"])), encoding="utf-8")
@@ -246,20 +250,25 @@ class Cluster:
             f"--folder={self.pods}",
             folder=self.folder,
         )
-        return [*processes, runner, lws]
+        fluid = python_process(
+            "fluid", "local.fluid", f"--kubeconfig={self.folder / 'fluid.kubeconfig'}", folder=self.folder
+        )
+        return [*processes, runner, fluid, lws]
 
-    def _install_lws(self, ports: Mapping[str, int]) -> None:
-        """The controller's API and webhooks, as its own manifests have them, but for the address."""
-        assets = tools.assets("lws") / "config"
-        for path in sorted((assets / "crd" / "bases").glob("*.yaml")):
-            definition = _load_yaml(path)[0]
+    def _install_definitions(self) -> None:
+        """LeaderWorkerSet's own definitions, and ours for Fluid's kinds."""
+        files = [*sorted((tools.assets("lws") / "config" / "crd" / "bases").glob("*.yaml")), FLUID_DEFINITIONS]
+        for definition in (document for path in files for document in _load_yaml(path)):
             name = definition["metadata"]["name"]
             url = f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{name}"
             self._apply(url, definition)
             apiserver = self._known_processes()[1]
             wait_until(f"{name} is served", partial(self._established, url), seconds=30, process=apiserver)
+
+    def _install_lws_webhooks(self, ports: Mapping[str, int]) -> None:
+        """As the controller's own manifests have them, but for the address."""
         authority = _base64(self._certificates.authority.certificate)
-        for manifest in _load_yaml(assets / "webhook" / "manifests.yaml"):
+        for manifest in _load_yaml(tools.assets("lws") / "config" / "webhook" / "manifests.yaml"):
             manifest["metadata"]["name"] = f"lws-{manifest['metadata']['name']}"
             for webhook in manifest["webhooks"]:
                 path_ = webhook["clientConfig"]["service"]["path"]

@@ -32,15 +32,17 @@ PARTS = (
     "Pulumi.yaml",
     "Pulumi.dev.yaml",
     "Pulumi.local.yaml",
+    "Pulumi.local-fluid.yaml",
 )
 COMMAND_SECONDS = 300
 
 
 class Project:
-    """The copy; ``run`` is ``make`` without make."""
+    """The copy, and one stack of it; ``run`` is ``make`` without make."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, stack: str) -> None:
         self.folder = folder
+        self.stack = stack
         self.cluster = Cluster(folder / CLUSTER_FOLDER)
         self.addresses: dict[str, str] = {}
 
@@ -48,9 +50,9 @@ class Project:
         kept = {k: v for k, v in os.environ.items() if not k.startswith(("PULUMI_", "ALICLOUD_", "KUBECONFIG"))}
         return {**kept, "HOME": str(self.folder / "home"), "DEEPSEEK_CACHE": str(tools.cache_directory())}
 
-    def start(self, command: str, *options: str, stack: str = "local") -> subprocess.Popen[str]:
+    def start(self, command: str, *options: str, stack: str = "") -> subprocess.Popen[str]:
         return subprocess.Popen(
-            [sys.executable, "-m", "local", command, "--stack", stack, "--", *options],
+            [sys.executable, "-m", "local", command, "--stack", stack or self.stack, "--", *options],
             cwd=self.folder,
             env=self.environment(),
             stdout=subprocess.PIPE,
@@ -59,26 +61,34 @@ class Project:
             start_new_session=True,
         )
 
-    def run(self, command: str, *options: str, stack: str = "local", fails: bool = False) -> str:
+    def run(self, command: str, *options: str, stack: str = "", fails: bool = False) -> str:
         process = self.start(command, *options, stack=stack)
         output, _ = process.communicate(timeout=COMMAND_SECONDS)
         assert (process.returncode != 0) is fails, output
         return output
 
     def settings(self) -> dict[str, Any]:
-        """The local stack's settings."""
-        content = yaml.safe_load((self.folder / "Pulumi.local.yaml").read_text())
+        """The stack's settings."""
+        content = yaml.safe_load(self._file.read_text())
         deployment: dict[str, Any] = content["config"]["deepseek:deployment"]
         return deployment
 
     def change(self, **changes: Any) -> None:
-        """Changes the local stack's settings: ``inference={"replicas": 2}``."""
-        path = self.folder / "Pulumi.local.yaml"
-        content = yaml.safe_load(path.read_text())
+        """Changes the stack's settings: ``inference={"replicas": 2}``; a section with a kind is replaced."""
+        content = yaml.safe_load(self._file.read_text())
         deployment = content["config"]["deepseek:deployment"]
         for section, values in changes.items():
-            deployment[section].update(values)
-        path.write_text(yaml.safe_dump(content))
+            kept = {} if "kind" in values else deployment[section]
+            deployment[section] = {**kept, **values}
+        self._file.write_text(yaml.safe_dump(content))
+
+    @property
+    def _file(self) -> Path:
+        return self.folder / f"Pulumi.{self.stack}.yaml"
+
+    @property
+    def namespace(self) -> str:
+        return str(self.settings()["cluster"]["namespace"])
 
     @property
     def core(self) -> Any:
@@ -95,12 +105,12 @@ class Project:
     def pods(self) -> dict[str, Any]:
         """The pods of the group by name."""
         label = "leaderworkerset.sigs.k8s.io/name"
-        found = self.core.list_namespaced_pod("deepseek", label_selector=label).items
+        found = self.core.list_namespaced_pod(self.namespace, label_selector=label).items
         return {pod.metadata.name: pod for pod in found}
 
     def group(self) -> Any:
         return self.custom.get_namespaced_custom_object(
-            "leaderworkerset.x-k8s.io", "v1", "deepseek", "leaderworkersets", "deepseek-r1"
+            "leaderworkerset.x-k8s.io", "v1", self.namespace, "leaderworkersets", "deepseek-r1"
         )
 
     @property
@@ -133,7 +143,13 @@ class Project:
 
 @pytest.fixture(scope="session")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
-    folder = tmp_path_factory.mktemp("project")
+    found = make_project(tmp_path_factory.mktemp("project"), "local")
+    yield found
+    found.stop()
+
+
+def make_project(folder: Path, stack: str) -> Project:
+    """A copy in ``folder``, for one stack; the caller stops it."""
     # Here, with this user's Go caches, and not under the time limit of a command: a first build takes minutes.
     tools.build_all([*tools.CLUSTER_TOOLS, "pulumi"])
     for part in PARTS:
@@ -142,10 +158,9 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
         copy(source, folder / part)
     (folder / ".venv").symlink_to(sys.prefix)
     (folder / "home").mkdir()
-    found = Project(folder)
+    found = Project(folder, stack)
     found.use_free_ports()
-    yield found
-    found.stop()
+    return found
 
 
 def interrupt(process: subprocess.Popen[str]) -> None:

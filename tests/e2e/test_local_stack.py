@@ -68,7 +68,7 @@ def test_settings_error_creates_nothing(project: Project) -> None:
 
 
 def test_missing_api_is_said_before_anything_is_created(project: Project) -> None:
-    program = project.folder / "components" / "cluster.py"
+    program = project.folder / "components" / "operators.py"
     text = program.read_text()
     program.write_text(text.replace('"leaderworkersets.leader', '"nosuchthings.leader'))
     output = project.run("up", fails=True)

@@ -221,4 +221,7 @@ class TestStack:
 
 def test_driver_explains_an_unknown_stack(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["preview", "--stack", "nosuch"]) == 1
-    assert capsys.readouterr().err == "error: there is no stack file Pulumi.nosuch.yaml; stacks: dev, local\n"
+    assert (
+        capsys.readouterr().err
+        == "error: there is no stack file Pulumi.nosuch.yaml; stacks: dev, local, local-fluid, prod\n"
+    )

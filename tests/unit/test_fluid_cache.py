@@ -110,8 +110,8 @@ class TestOrder:
         annotations = recorder.manifest("DataLoad")["metadata"]["annotations"]
         assert annotations == {"pulumi.com/waitFor": "jsonpath={.status.conditions[0].type}"}
         timeouts = recorder.request("DataLoad").customTimeouts
-        assert timeouts.create == timeouts.update == "59m"
-        assert up(storage(preloadMiBps=100)).request("DataLoad").customTimeouts.create == "234m"
+        assert timeouts.create == timeouts.update == "3527s"
+        assert up(storage(preloadMiBps=100)).request("DataLoad").customTimeouts.create == "14034s"
 
     def test_weights_are_there_before_the_cache_and_the_group_comes_after_the_preload(self, up: Run) -> None:
         recorder = up(FLUID)
