@@ -87,14 +87,14 @@ def group_always_has_a_claim(project: Project) -> Iterator[None]:
 
 
 def bucket(project: Project) -> Any:
-    """The bucket's resources in the state, with all that the cloud says of them."""
+    """The resources of the bucket and the Job that filled it, with the times at which they were touched."""
     (state,) = (project.folder / ".state" / "pulumi" / ".pulumi" / "stacks").rglob("local-fluid.json")
     resources = json.loads(state.read_text())["checkpoint"]["latest"]["resources"]
-    return [
+    return sorted(
         (r["urn"], r["id"], r["created"], r["modified"])
         for r in resources
         if ":oss/" in r["type"] or (r["urn"].endswith("::model-upload") and r["custom"])
-    ]
+    )
 
 
 def test_up_runs_the_second_road(project: Project) -> None:
@@ -156,7 +156,6 @@ def continues(project: Project, *options: str) -> None:
     assert mounted(project) == {load["metadata"]["name"]} != before
     assert claims(project).keys() == mounted(project)
     assert all_ready(project)
-    project.run("preview", "--expect-no-changes")
 
 
 def test_failed_preload_stops_and_can_be_repeated(project: Project) -> None:
