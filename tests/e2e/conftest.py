@@ -78,7 +78,7 @@ class Project:
         content = yaml.safe_load(self._file.read_text())
         deployment = content["config"]["deepseek:deployment"]
         for section, values in changes.items():
-            kept = {} if "kind" in values else deployment[section]
+            kept = {} if "kind" in values else deployment.get(section, {})
             deployment[section] = {**kept, **values}
         self._file.write_text(yaml.safe_dump(content))
 
