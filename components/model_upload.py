@@ -17,6 +17,7 @@ from typing import Any
 import pulumi
 import pulumi_kubernetes as k8s
 
+from components.acs_pods import COMPUTE_CLASS, COMPUTE_QOS
 from components.model_bucket import MOVER_SERVICE_ACCOUNT, ModelBucket
 from components.settings import BucketSource, HuggingFaceSource, ModelScopeSource, WeightsSettings
 from components.stack_config import AccessKey
@@ -190,8 +191,8 @@ class ModelUpload(pulumi.ComponentResource):
             spec["service_account_name"] = account.metadata["name"]
         labels = {
             **LABELS,
-            "alibabacloud.com/compute-class": "general-purpose",
-            "alibabacloud.com/compute-qos": "default",
+            COMPUTE_CLASS: "general-purpose",
+            COMPUTE_QOS: "default",
         }
         return {
             "metadata": {"labels": labels, "annotations": _eip_annotations(upload.eip_bandwidth_mbps)},

@@ -10,8 +10,8 @@ import pulumi
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from components.settings import AccessKeyIdentity, Deployment, FluidCacheSettings, Settings, gibibytes
-from planner.acs_rules import PodChoices, pod_findings, pod_warnings
+from components.settings import AccessKeyIdentity, Deployment, FluidCacheSettings, Settings, gibibytes, mebibytes
+from planner.acs_rules import PodChoices, pod_findings, pod_warnings, ticket_warnings
 from planner.cache import CacheChoices, CachePlan, plan_cache
 from planner.findings import Finding, report
 from planner.plan import Choices, Plan, PlanError, make_plan
@@ -78,7 +78,10 @@ def plan_of(settings: Deployment) -> Plan:
         raise PlanError([*error.findings, *findings]) from None
     if findings:
         raise PlanError(findings)
-    return dataclasses.replace(plan, warnings=(*plan.warnings, *pod_warnings(pods), *cache_warnings))
+    upload = settings.weights.upload
+    memory_gib = mebibytes(upload.memory) / 1024
+    upload_warnings = ticket_warnings("deployment.weights.upload", cpu=upload.cpu, memory_gib=memory_gib)
+    return dataclasses.replace(plan, warnings=(*plan.warnings, *pod_warnings(pods), *upload_warnings, *cache_warnings))
 
 
 def pod_choices(settings: Deployment) -> PodChoices:

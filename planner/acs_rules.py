@@ -29,6 +29,11 @@ RESERVED_PORTS = (111, 10250, 10255)
 """Ports that no container may listen on (https://www.alibabacloud.com/help/en/cs/user-guide/acs-pod-instance-overview)."""
 
 
+PLAIN_CPU, PLAIN_MEMORY_GIB = 16, 128
+"""Largest pod without GPUs that needs no ticket
+(https://www.alibabacloud.com/help/en/cs/user-guide/acs-pod-instance-overview)."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class PodChoices:
     """What the user chose for the GPU pods, as far as ACS has rules for it. ``resource`` and ``driver_version`` are
@@ -53,6 +58,13 @@ def pod_findings(choices: PodChoices) -> list[Finding]:
 def pod_warnings(choices: PodChoices) -> list[str]:
     """What could not be checked, or is unusual."""
     return [*_unchecked_rdma(choices), *_unlisted_driver(choices), *_unusual_resource(choices)]
+
+
+def ticket_warnings(path: str, *, cpu: int, memory_gib: float) -> list[str]:
+    """About a pod without GPUs, set at ``path``, with so many vCPUs and so much memory in GiB."""
+    if cpu <= PLAIN_CPU and memory_gib <= PLAIN_MEMORY_GIB:
+        return []
+    return [f"{path}: pods without GPUs and with more than {PLAIN_CPU} vCPU or {PLAIN_MEMORY_GIB} GiB need a ticket"]
 
 
 def _qos(choices: PodChoices) -> Iterator[Finding]:

@@ -11,6 +11,7 @@ The arithmetic, with DeepSeek-R1 and the default worker of 16 vCPU and 128 GiB a
 import math
 from dataclasses import dataclass
 
+from planner.acs_rules import ticket_warnings
 from planner.findings import Finding
 from planner.plan import PlanError
 
@@ -25,11 +26,9 @@ one evicts what it has just loaded."""
 HIGH_WATERMARK, LOW_WATERMARK = 0.99, 0.95
 """Shares of the quota at which a worker begins and ends to evict, by the guide."""
 
-PLAIN_CPU, PLAIN_MEMORY_GIB = 16, 128
-"""Largest CPU pod of ACS that needs no ticket (https://www.alibabacloud.com/help/en/cs/user-guide/acs-pod-instance-overview)."""
-
 WORKER_GBITS = {16: 6, 24: 8, 32: 10, 48: 16, 64: 25}
-"""Network bandwidth in Gbit/s of a pod of class ``performance`` by its vCPUs, same source."""
+"""Network bandwidth in Gbit/s of a pod of class ``performance`` by its vCPUs
+(https://www.alibabacloud.com/help/en/cs/user-guide/acs-pod-instance-overview)."""
 
 START_SECONDS = 900
 """Until master, workers and the pod of the DataLoad run."""
@@ -102,11 +101,7 @@ def worker_mib_s(cpu: int) -> float:
 
 
 def _warnings(choices: CacheChoices, *, workers: int, quota_gib: int, derived: int) -> list[str]:
-    warnings = []
-    if choices.cpu > PLAIN_CPU or choices.memory_gib > PLAIN_MEMORY_GIB:
-        warnings.append(
-            f"deployment.storage: workers with more than {PLAIN_CPU} vCPU or {PLAIN_MEMORY_GIB} GiB need a ticket"
-        )
+    warnings = ticket_warnings("deployment.storage", cpu=choices.cpu, memory_gib=choices.memory_gib)
     if workers < derived:
         share = choices.weights_gib / (workers * quota_gib)
         warnings.append(

@@ -12,6 +12,7 @@ from planner.acs_rules import (
     PodChoices,
     pod_findings,
     pod_warnings,
+    ticket_warnings,
 )
 from planner.catalogue import gpu_series
 from planner.pods import NVIDIA, pod_series, rdma_environment, resource_name
@@ -138,6 +139,13 @@ def test_each_warning(changes: dict[str, Any], warning: str) -> None:
 )
 def test_no_warning(changes: dict[str, Any]) -> None:
     assert pod_warnings(changed(**changes)) == []
+
+
+def test_large_pods_without_gpus_need_a_ticket() -> None:
+    (warning,) = ticket_warnings("deployment.x", cpu=17, memory_gib=1)
+    assert warning == "deployment.x: pods without GPUs and with more than 16 vCPU or 128 GiB need a ticket"
+    assert ticket_warnings("deployment.x", cpu=1, memory_gib=128.5)
+    assert not ticket_warnings("deployment.x", cpu=16, memory_gib=128)
 
 
 def test_resource_names() -> None:

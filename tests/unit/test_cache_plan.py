@@ -56,8 +56,8 @@ def test_cache_that_is_too_small_is_refused() -> None:
             {"workers": 6},
             "deployment.storage.workers: the model takes 93% of 6 workers; with 7 neither space nor bandwid",
         ),
-        ({"memory_gib": 256}, "deployment.storage: workers with more than 16 vCPU or 128 GiB need a ticket"),
-        ({"cpu": 24}, "deployment.storage: workers with more than 16 vCPU or 128 GiB need a ticket"),
+        ({"memory_gib": 256}, "deployment.storage: pods without GPUs and with more than 16 vCPU or 128 GiB need a t"),
+        ({"cpu": 24}, "deployment.storage: pods without GPUs and with more than 16 vCPU or 128 GiB need a t"),
     ],
 )
 def test_each_warning(changes: dict[str, Any], warning: str) -> None:

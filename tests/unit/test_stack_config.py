@@ -293,9 +293,13 @@ def test_layout_error_does_not_hide_what_acs_refuses(up: Any) -> None:
 
 
 def test_warnings_of_all_checks_are_in_the_plan() -> None:
-    changes = {"storage": {"kind": "fluid", "cpu": 24}, "inference": {"network": "rdma", "gpu": {"series": "NEW1"}}}
+    changes = {
+        "storage": {"kind": "fluid", "cpu": 24},
+        "inference": {"network": "rdma", "gpu": {"series": "NEW1"}},
+        "weights": {"upload": {"memory": "256Gi"}},
+    }
     plan = stack_config.plan_of(Deployment.model_validate(merged(DEV, changes)))
-    assert len(plan.warnings) == 3
+    assert len(plan.warnings) == 4
     assert all(warning.startswith("deployment.") for warning in plan.warnings)
 
 
