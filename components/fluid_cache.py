@@ -2,7 +2,8 @@
 
 Dataset, JindoRuntime and DataLoad share one name, which is also that of the claim that Fluid makes. The name carries a
 hash of the weights and of what a running cache cannot change, so a Dataset's data never change: other weights make a
-second cache beside the first, the group moves over to it, and then the first is deleted.
+second cache beside the first, the group moves over to it, and then the first is deleted. Pulumi knows them by the same
+name: until the group has moved, the way back to the first is no change at all.
 
 Nothing waits for the Dataset, which waits for its runtime itself; the one thing that is waited for is the DataLoad.
 """
@@ -111,7 +112,7 @@ class FluidCache(pulumi.ComponentResource):
             "encryptOptions": references,
         }
         return Dataset(
-            CACHE_NAME,
+            cache_name(args),
             metadata=_metadata(args),
             spec={"mounts": [mount], "accessModes": ["ReadOnlyMany"]},
             opts=self._options(),
@@ -130,7 +131,7 @@ class FluidCache(pulumi.ComponentResource):
             "low": str(LOW_WATERMARK),
         }
         return JindoRuntime(
-            CACHE_NAME,
+            cache_name(args),
             metadata=_metadata(args),
             spec={
                 "replicas": args.plan.workers,
@@ -157,7 +158,7 @@ class FluidCache(pulumi.ComponentResource):
     def _load(self, args: FluidCacheArgs, runtime: JindoRuntime) -> DataLoad:
         seconds = args.plan.preload_seconds
         return DataLoad(
-            "preload",
+            cache_name(args),
             metadata=_metadata(args) | {"annotations": {"pulumi.com/waitFor": FINISHED}},
             spec={
                 "dataset": {"name": cache_name(args), "namespace": args.namespace},

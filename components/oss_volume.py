@@ -2,7 +2,8 @@
 
 PersistentVolume and claim carry a hash of what they mount in their names. A change of bucket, folder or options so
 makes a second volume beside the first, the group moves over to it, and then the first is deleted; a volume in use
-could neither be changed nor deleted.
+could neither be changed nor deleted. Pulumi knows them by the same name: until the group has moved, the way back to the
+first is no change at all.
 """
 
 import hashlib
@@ -84,7 +85,7 @@ class OssVolume(pulumi.ComponentResource):
             attributes["roleArn"] = args.bucket.reader.role_arn
             attributes["oidcProviderArn"] = args.bucket.reader.oidc_provider_arn
         return k8s.core.v1.PersistentVolume(
-            CLAIM_NAME,
+            _claim_name(args),
             metadata={"name": name, "labels": {"alicloud-pvname": name}},
             spec={
                 "capacity": {"storage": capacity(args.weights_gib)},
@@ -101,7 +102,7 @@ class OssVolume(pulumi.ComponentResource):
 
     def _claim(self, args: OssVolumeArgs, volume: k8s.core.v1.PersistentVolume) -> k8s.core.v1.PersistentVolumeClaim:
         return k8s.core.v1.PersistentVolumeClaim(
-            CLAIM_NAME,
+            _claim_name(args),
             metadata={"name": _claim_name(args), "namespace": args.namespace},
             spec={
                 "access_modes": ["ReadOnlyMany"],

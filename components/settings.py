@@ -72,8 +72,8 @@ PROGRAM_FLAGS = {
 SECRET_FLAGS = frozenset({"--api-key", "--hf-token"})
 """Arguments that carry a secret, which everybody who may read pods would see."""
 
-SECRET_WORDS = ("TOKEN", "SECRET", "PASSWORD", "API_KEY", "ACCESS_KEY")
-"""Parts of the names of environment variables that hold a secret."""
+SECRET_WORDS = frozenset({"TOKEN", "SECRET", "PASSWORD", "KEY"})
+"""Words in the names of environment variables that hold a secret."""
 
 PROGRAM_VARIABLES = frozenset({"VLLM_HOST_IP", "NODE_RANK", "LWS_LEADER_ADDRESS", "LWS_GROUP_SIZE", "LWS_WORKER_INDEX"})
 """Environment variables without which the pods of a group do not find each other."""
@@ -448,7 +448,7 @@ class EngineSettings(Settings):
                 )
             if name in PROGRAM_VARIABLES:
                 raise _problem(f"env has {name}, which the program sets itself", fix=f"remove {name}")
-            if any(word in name.upper() for word in SECRET_WORDS):
+            if SECRET_WORDS & set(re.split("[_.-]", name.upper())):
                 raise _problem(
                     f"env has {name}, whose value would be readable in the pod and in the state", fix=f"remove {name}"
                 )

@@ -158,6 +158,15 @@ def continues(project: Project, *options: str) -> None:
     assert all_ready(project)
 
 
+def test_way_back_from_a_failed_preload_is_no_change(project: Project) -> None:
+    before, (load,) = mounted(project), objects(project, "dataloads")
+    failed_up(project, "fail", memory="64Gi")
+    project.change(storage={"memory": "128Gi"})
+    project.run("up")
+    assert mounted(project) == before
+    assert [o["metadata"]["uid"] for o in objects(project, "dataloads")] == [load["metadata"]["uid"]]
+
+
 def test_failed_preload_stops_and_can_be_repeated(project: Project) -> None:
     output, urn = failed_up(project, "fail", memory="96Gi")
     assert "its DataLoad ended as Failed (BackoffLimitExceeded: a fault was asked for)" in output

@@ -155,6 +155,7 @@ class TestOssVolume:
         before, after = up(), up(changes)
         for kind in ("PersistentVolume", "PersistentVolumeClaim"):
             assert before.manifest(kind)["metadata"]["name"] != after.manifest(kind)["metadata"]["name"]
+            assert before.request(kind).name != after.request(kind).name, "the first stays as it is until the end"
 
     def test_what_is_not_mounted_does_not(self, up: Run) -> None:
         before, after = up(), up({"inference": {"replicas": 3}, "storage": {"throughputMiBps": 900}})

@@ -140,6 +140,7 @@ class TestName:
         before, after = up(FLUID), up({**FLUID, **changes})
         for kind in KINDS:
             assert before.manifest(kind)["metadata"]["name"] != after.manifest(kind)["metadata"]["name"]
+            assert before.request(kind).name != after.request(kind).name, "the first stays as it is until the end"
 
     @pytest.mark.parametrize(
         "changes",
@@ -210,7 +211,7 @@ class TestOutcome:
         assert "kubectl --namespace deepseek describe dataload,dataset,jindoruntime llm-cache-" in text
         assert "-loader-job" in text
         assert "pulumi up --replace 'urn:pulumi:" in text
-        assert "::preload'" in text
+        assert "$kubernetes:data.fluid.io/v1alpha1:DataLoad::llm-cache-" in text
 
     def test_empty_cache_is_a_failure(self, up: Run, monkeypatch: pytest.MonkeyPatch) -> None:
         answer(monkeypatch, Dataset, {"cacheStates": {"cached": "0.00B"}})
@@ -220,7 +221,9 @@ class TestOutcome:
     def test_dataset_is_read_after_the_preload(self, up: Run) -> None:
         recorder = up(FLUID)
         (read,) = (r for key, r in recorder.reads.items() if ":Dataset::" in key)
-        assert read.id == "preload-id", "the DataLoad has the Dataset's name, so its id is the Dataset's"
+        assert read.id == f"{recorder.request('DataLoad').name}-id", (
+            "the DataLoad has the Dataset's name, so its id is the Dataset's"
+        )
         assert any("DataLoad" in urn for urn in read.dependencies) or read.id
 
     def test_first_preview_asks_for_no_outcome(self, up: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -192,6 +192,11 @@ def test_each_problem_has_path_and_fix(changes: dict[str, Any], path: str, probl
     assert fix in found.fix
 
 
+@pytest.mark.parametrize("name", ["TOKENIZERS_PARALLELISM", "VLLM_USE_V1", "nccl.debug"])
+def test_variables_that_are_no_secrets(name: str) -> None:
+    assert not problems({"inference": {"engine": {"env": {name: "false"}}}})
+
+
 def test_all_problems_come_at_once() -> None:
     found = problems({"model": {"name": ""}, "service": {"port": 0}, "extra": 1})
     assert {f.path for f in found} == {"deployment.model.name", "deployment.service.port", "deployment.extra"}
