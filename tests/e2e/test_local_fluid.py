@@ -58,8 +58,10 @@ def claims(project: Project) -> dict[str, str]:
 def fault(project: Project, kind: str) -> Iterator[None]:
     body = {"metadata": {"name": FAULTS_CONFIG_MAP}, "data": {FAULTS_KEY: kind}}
     project.core.create_namespaced_config_map(FAULTS_NAMESPACE, body)
-    yield
-    project.core.delete_namespaced_config_map(FAULTS_CONFIG_MAP, FAULTS_NAMESPACE)
+    try:
+        yield
+    finally:
+        project.core.delete_namespaced_config_map(FAULTS_CONFIG_MAP, FAULTS_NAMESPACE)
 
 
 @contextmanager
@@ -79,9 +81,11 @@ def group_always_has_a_claim(project: Project) -> Iterator[None]:
 
     thread = threading.Thread(target=look)
     thread.start()
-    yield
-    ended.set()
-    thread.join()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
     assert len(set(looks)) == 2, "the group has moved"
     assert not missing
 
@@ -160,7 +164,7 @@ def continues(project: Project, *options: str) -> None:
 
 def test_way_back_from_a_failed_preload_is_no_change(project: Project) -> None:
     before, (load,) = mounted(project), objects(project, "dataloads")
-    failed_up(project, "fail", memory="64Gi")
+    failed_up(project, "fail", memory="120Gi")
     project.change(storage={"memory": "128Gi"})
     project.run("up")
     assert mounted(project) == before
