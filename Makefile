@@ -44,10 +44,10 @@ plugins: $(INSTALLED) ## install the official plugins, for the real cloud
 test: lint unit integration e2e ## everything that CI runs
 
 unit: $(INSTALLED_DEV) ## unit tests: no network, no processes
-	$(RUN) -m pytest -q -m "not integration and not e2e"
+	$(RUN) -m pytest -q -n auto -m "not integration and not e2e" --ignore tests/integration --ignore tests/e2e
 
 integration: $(INSTALLED_DEV) ## tests with servers and processes of this machine, no cluster
-	$(RUN) -m pytest -q -m integration
+	$(RUN) -m pytest -q -n auto -m integration tests/integration
 
 e2e: $(INSTALLED_DEV) ## end-to-end tests: real engine, real API server
 	$(RUN) -m pytest -q -m e2e

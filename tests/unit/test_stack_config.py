@@ -310,7 +310,7 @@ def test_warnings_of_all_checks_are_in_the_plan() -> None:
 
 def test_missing_kubeconfig_file_stops_an_update_and_not_a_preview(up: Any, capsys: Any) -> None:
     changes = {"cluster": {"kubeconfigFile": "~/none"}}
-    with pytest.raises(pulumi.RunError, match=r"there is no file (?s:.)*/none"):
+    with pytest.raises(pulumi.RunError, match=r"there is no file\s(?s:.)*/none"):
         up(changes)
     recorder = up(changes, preview=True)
     assert not recorder.reads, "without a cluster there is nobody to ask for the API"

@@ -16,7 +16,7 @@ from modelmover.oss.client import Upload
 from modelmover.resume import UploadState
 from modelmover.retry import Backoff
 from modelmover.sources.folder import Folder
-from tests.modelmover.conftest import (
+from tests.integration.conftest import (
     BUCKET,
     OPTIONS,
     PART_SIZE,

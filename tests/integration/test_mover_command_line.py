@@ -15,7 +15,7 @@ from local.faults import Fault
 from local.oss.access import AccessKey
 from modelmover.archive import archive
 from modelmover.errors import CONTINUE_EXIT_CODES
-from tests.modelmover.conftest import (
+from tests.integration.conftest import (
     BUCKET,
     KEY_ID,
     KEY_SECRET,

@@ -18,7 +18,7 @@ from modelmover.mover import copy
 from modelmover.sources.huggingface import HuggingFace
 from modelmover.sources.modelscope import ModelScope
 from modelmover.transfer import Options
-from tests.modelmover.conftest import (
+from tests.integration.conftest import (
     OPTIONS,
     PART_SIZE,
     PREFIX,
