@@ -1,48 +1,48 @@
 """``python -m benchmarks.transfer``: how fast, and at what cost, a model comes from a hub into a bucket.
 
-Client and servers share the machine's cores, over the loopback interface, in plain HTTP. Not measured: the real OSS and
-hubs, latency, TLS, more cores. Figures are medians of rounds in which every contender has its turn.
+Client and servers share the machine's cores, over the loopback interface, in plain HTTP. Figures are medians of rounds
+in which every contender has its turn.
 """
 
 import argparse
-import contextlib
 import json
 import os
 import platform
 import statistics
-import subprocess
+import sys
 import tempfile
-import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import alibabacloud_oss_v2 as oss
 import psutil
 
-from benchmarks.transfer.contenders import ENVIRONMENT, GET_ALONE, PUT_ALONE, Command, Contender, complete, contenders
-from benchmarks.transfer.servers import BUCKET, FILE_BYTES, Servers, running
-from modelmover.checksums import crc64
-from modelmover.transfer import Options
+from benchmarks.transfer.contenders import ENVIRONMENT, OPTIONS, Contender, contenders, modelmover
+from benchmarks.transfer.servers import Servers, repository_folder, running
+from benchmarks.transfer.usage import FailedError, Usage, run
+from modelmover.transfer import MEBIBYTE
 
 GIGABYTE = 1e9
-CHUNK_BYTES = 2**26
-POLL_SECONDS = 0.02
+GIBIBYTE = 2**30
+
+STREAM_GIB = (1, 4, 16)
+"""Sizes of single files by which it is seen whether memory depends on them."""
+
+PART_SECONDS = 0.1
+"""How long the OSS server waits with each part then: a reader that is faster than the senders fills every buffer."""
+
 MEMORY_BUDGET_MIB = 120
 """What the mover may take beyond its buffers."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Run:
-    """One turn: bytes per second, CPU-seconds per 10^9 bytes, the largest resident memory of one process in MiB, and
-    blocks written to disk."""
+@dataclass
+class Outcome:
+    """Rounds of a contender; after a failure there are no more."""
 
-    rate: float
-    cpu: float
-    memory: float
-    blocks: int
+    usages: list[Usage] = field(default_factory=list)
+    failure: str | None = None
 
 
 def main() -> None:
@@ -52,128 +52,140 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5, help="rounds (default: 5)")
     parser.add_argument("--json", type=Path, help="also write all figures to this file")
     parsed = parser.parse_args()
+    machine = _machine()
     with tempfile.TemporaryDirectory(dir=_memory_folder()) as name:
-        folder = Path(name)
-        entrants = contenders(folder)
+        folder, program = Path(name), Path(name) / "modelmover.pyz"
+        entrants = contenders(program)
         with running(folder, parsed.gib) as servers:
-            found = _measure(entrants, servers, _checksums(servers), parsed.repeats)
-    print(_table(entrants, found, parsed.gib, parsed.repeats))
+            outcomes = _rounds(entrants, servers, parsed.repeats)
+            servers.delay_parts(PART_SECONDS)
+            memory = {gib: _stream_memory(program, servers, gib) for gib in STREAM_GIB}
+    print(f"{parsed.gib} GiB in files of 1 GiB, median of {parsed.repeats} rounds (lowest–highest)\n{machine}\n")
+    print("\n".join(_table(entrants, outcomes, servers.size)))
+    print(_others(outcomes))
+    print("\n".join(_memory_lines(memory)))
+    print("Not measured: the real OSS and hubs, latency, TLS, more cores, disks.")
     if parsed.json:
-        parsed.json.write_text(json.dumps({k: [asdict(run) for run in runs] for k, runs in found.items()}, indent=1))
+        figures = {name: asdict(outcome) for name, outcome in outcomes.items()}
+        document = {"machine": machine, "bytes": servers.size, "rounds": figures, "stream_memory": memory}
+        parsed.json.write_text(json.dumps(document, indent=1))
 
 
 def _memory_folder() -> str | None:
     return "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108
 
 
-def _checksums(servers: Servers) -> Mapping[str, int]:
-    found = {}
-    for name in servers.files:
-        value = 0
-        with (servers.folder / name).open("rb") as file:
-            while chunk := file.read(CHUNK_BYTES):
-                value = crc64(chunk, value)
-        found[name] = value
-    return found
-
-
-def _measure(
-    all_of_them: Sequence[Contender], servers: Servers, checksums: Mapping[str, int], repeats: int
-) -> dict[str, list[Run]]:
-    found: dict[str, list[Run]] = {contender.name: [] for contender in all_of_them}
-    for turn in range(repeats):
-        for contender in all_of_them:
-            prefix = f"{contender.at_once}-{turn}-{abs(hash(contender.name))}"
-            found[contender.name].append(_run(contender.commands(servers, prefix), contender.at_once, servers.size))
-            if contender.in_bucket:
-                complete(servers, prefix)
-                _require_moved(servers, prefix, checksums, contender.name)
-    return found
-
-
-def _run(commands: Sequence[Command], at_once: int, size: int) -> Run:
-    environment = {**os.environ, **ENVIRONMENT}
-    waiting, alive = list(commands), set[int]()
-    cpu, blocks = 0.0, 0
-    started = time.monotonic()
-    with _memory(alive) as memory:
-        while waiting or alive:
-            while waiting and len(alive) < at_once:
-                process = subprocess.Popen(waiting.pop(0), env=environment, stderr=subprocess.DEVNULL)
-                alive.add(process.pid)
-            pid, status, usage = os.wait4(-1, 0)
-            if pid not in alive:
-                continue
-            if status:
-                raise SystemExit(f"a contender ended with status {status}")
-            alive.discard(pid)
-            cpu += usage.ru_utime + usage.ru_stime
-            blocks += usage.ru_oublock
-    seconds = time.monotonic() - started
-    return Run(rate=size / seconds, cpu=cpu / (size / GIGABYTE), memory=max(memory) / 1024, blocks=blocks)
-
-
-@contextmanager
-def _memory(alive: set[int]) -> Iterator[list[int]]:
-    """Peaks of resident memory in KiB, as seen from time to time: rusage has that of the parent before exec, too."""
-    peaks, ended = [0], threading.Event()
-
-    def look() -> None:
-        while not ended.wait(POLL_SECONDS):
-            for pid in list(alive):
-                with contextlib.suppress(OSError):
-                    status = Path(f"/proc/{pid}/status").read_text(encoding="ascii", errors="replace")
-                    peaks.extend(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM"))
-
-    thread = threading.Thread(target=look)
-    thread.start()
-    try:
-        yield peaks
-    finally:
-        ended.set()
-        thread.join()
-
-
-def _require_moved(servers: Servers, prefix: str, checksums: Mapping[str, int], name: str) -> None:
-    client = servers.client()
-    for file, expected in checksums.items():
-        head = client.head_object(oss.HeadObjectRequest(bucket=BUCKET, key=f"{prefix}/{file}"))
-        if (head.content_length, int(head.hash_crc64 or 0)) != (FILE_BYTES, expected):
-            raise SystemExit(f"{name} moved other bytes than there were")
-
-
-def _table(entrants: Sequence[Contender], found: Mapping[str, Sequence[Run]], gib: int, repeats: int) -> str:
-    rate = {name: statistics.median(run.rate for run in runs) / GIGABYTE for name, runs in found.items()}
-    # Who looks at nothing has to do the one and the other, on the same cores.
-    limit = 1 / (1 / rate[GET_ALONE] + 1 / rate[PUT_ALONE])
-    lines = [
-        f"{gib} GiB in files of 1 GiB, median of {repeats} (lowest–highest); {_machine()}",
-        f"{'':<27}{'GB/s':>18}{'CPU-s/GB':>10}{'memory':>10}{'disk':>6}{'of limit':>10}  checks",
-    ]
-    for entrant in entrants:
-        runs = found[entrant.name]
-        rates = sorted(run.rate / GIGABYTE for run in runs)
-        share = f"{rate[entrant.name] / limit:.0%}" if entrant.name not in (GET_ALONE, PUT_ALONE) else ""
-        lines.append(
-            f"{entrant.name:<27}{f'{rate[entrant.name]:.2f} ({rates[0]:.2f}–{rates[-1]:.2f})':>18}"
-            f"{statistics.median(run.cpu for run in runs):>10.2f}{max(run.memory for run in runs):>6.0f} MiB"
-            f"{max(run.blocks for run in runs):>6}{share:>10}  {entrant.checks}"
-        )
-    lines.append(f"limit: GET and PUT alone, one after the other: {limit:.2f} GB/s")
-    for threads in (4, 2):
-        pool = Options(streams=threads, uploads=threads).buffers * Options.part_size / 2**20
-        most = max(run.memory for run in found[f"modelmover, {threads} streams"])
-        lines.append(
-            f"memory of the mover with {threads} streams: {most:.0f} MiB, of a budget of {pool:.0f} MiB of buffers and "
-            f"{MEMORY_BUDGET_MIB} MiB"
-        )
-    return "\n".join(lines)
-
-
 def _machine() -> str:
     described = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
     name = described[0].partition(":")[2].strip() if described else platform.machine()
-    return f"{psutil.cpu_count()} × {name}, Python {platform.python_version()}, load {os.getloadavg()[0]:.1f}"
+    load = os.getloadavg()[0]
+    return (
+        f"{time.strftime('%Y-%m-%d')}, {psutil.cpu_count()} × {name}, Python {platform.python_version()}, "
+        f"load before {load:.1f}"
+    )
+
+
+def _rounds(entrants: Sequence[Contender], servers: Servers, repeats: int) -> dict[str, Outcome]:
+    outcomes = {entrant.name: Outcome() for entrant in entrants}
+    for turn in range(1, repeats + 1):
+        for number, entrant in enumerate(entrants):
+            outcome = outcomes[entrant.name]
+            if outcome.failure is not None:
+                continue
+            try:
+                usage = _turn(entrant, servers, f"{turn}/{number}")
+            except FailedError as error:
+                outcome.failure = str(error)
+                _report(f"round {turn}, {entrant.name}: failed: {error}")
+                continue
+            outcome.usages.append(usage)
+            _report(
+                f"round {turn}, {entrant.name}: {servers.size / usage.seconds / GIGABYTE:.2f} GB/s, "
+                f"others took {usage.others:.0%} of the CPU"
+            )
+    return outcomes
+
+
+def _turn(entrant: Contender, servers: Servers, prefix: str) -> Usage:
+    jobs = entrant.jobs(servers, prefix)
+    environment = {**os.environ, **ENVIRONMENT}
+    usage = run(jobs, at_once=entrant.at_once, environment=environment, servers=servers.pids)
+    try:
+        arrived = entrant.result(servers, prefix)
+    except (OSError, oss.exceptions.OperationError) as error:
+        raise FailedError("it ended well, but not all has arrived") from error
+    if arrived != servers.files:
+        raise FailedError("size or CRC-64 of what has arrived differ from the source's")
+    return usage
+
+
+def _stream_memory(program: Path, servers: Servers, gib: int) -> int:
+    """Bytes that the mover takes for one file, of which no byte needs to be in memory: holes do here."""
+    repository = f"benchmark/stream-{gib}"
+    folder = repository_folder(servers.hub_folder, repository)
+    folder.mkdir(parents=True)
+    with (folder / "model.safetensors").open("wb") as file:
+        file.truncate(gib * GIBIBYTE)
+    servers.prepare(repository)
+    command = modelmover(program, servers, repository, f"stream/{gib}")
+    environment = {**os.environ, **ENVIRONMENT}
+    usage = run([[command]], at_once=1, environment=environment, servers=servers.pids)
+    _report(f"memory for a stream of {gib} GiB: {usage.memory_bytes / MEBIBYTE:.0f} MiB")
+    return usage.memory_bytes
+
+
+def _report(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def _table(entrants: Sequence[Contender], outcomes: Mapping[str, Outcome], size: int) -> list[str]:
+    rates = {
+        name: [size / usage.seconds / GIGABYTE for usage in outcome.usages]
+        for name, outcome in outcomes.items()
+        if outcome.failure is None
+    }
+    limit = max((statistics.median(found) for name, found in rates.items() if name.startswith("splice")), default=None)
+    lines = [f"{'':<21}{'GB/s':>18}{'CPU-s per GB':>18}{'memory':>10}{'disk':>8}{'share':>7}  checks"]
+    for entrant in entrants:
+        outcome = outcomes[entrant.name]
+        if outcome.failure is not None:
+            lines.append(f"{entrant.name:<21}  failed: {outcome.failure}"[:100])
+            continue
+        found = rates[entrant.name]
+        costs = [usage.cpu_seconds / (size / GIGABYTE) for usage in outcome.usages]
+        memory = max(usage.memory_bytes for usage in outcome.usages) / MEBIBYTE
+        disk = max(usage.disk_bytes for usage in outcome.usages) / MEBIBYTE
+        share = f"{statistics.median(found) / limit:.0%}" if limit else ""
+        lines.append(
+            f"{entrant.name:<21}{_spread(found):>18}{_spread(costs):>18}{memory:>6.0f} MiB{disk:>4.0f} MiB{share:>7}"
+            f"  {entrant.checks}"
+        )
+    return [*lines, "share: of what the faster relay reaches, which looks at no byte"]
+
+
+def _spread(found: Sequence[float]) -> str:
+    return f"{statistics.median(found):.2f} ({min(found):.2f}–{max(found):.2f})"
+
+
+def _others(outcomes: Mapping[str, Outcome]) -> str:
+    shares = [usage.others for outcome in outcomes.values() for usage in outcome.usages]
+    if not shares:
+        return ""
+    return (
+        f"CPU time that went to neither client nor servers: {statistics.median(shares):.0%} of the machine, "
+        f"{max(shares):.0%} in the worst turn"
+    )
+
+
+def _memory_lines(memory: Mapping[int, int]) -> list[str]:
+    pool = OPTIONS.buffers * OPTIONS.part_size / MEBIBYTE
+    lines = [
+        f"Memory of the mover, its {OPTIONS.buffers} buffers all in use; budget: these {pool:.0f} MiB "
+        f"+ {MEMORY_BUDGET_MIB} MiB"
+    ]
+    for gib, found in memory.items():
+        lines.append(f"  one file of {gib:>2} GiB: {found / MEBIBYTE:.0f} MiB, {found / MEBIBYTE - pool:+.0f} MiB")
+    return lines
 
 
 if __name__ == "__main__":

@@ -1,121 +1,137 @@
 """Ways to move the model from the hub into the bucket, as commands."""
 
+import shutil
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 import alibabacloud_oss_v2 as oss
 
-from benchmarks.transfer.servers import BUCKET, KEY_ID, KEY_SECRET, RCLONE, REGION, REPOSITORY, Servers
+from benchmarks.transfer.servers import (
+    BUCKET,
+    CHUNK_BYTES,
+    KEY_ID,
+    KEY_SECRET,
+    MODEL,
+    RCLONE,
+    REGION,
+    Content,
+    Servers,
+)
 from modelmover.archive import archive
+from modelmover.checksums import crc64
+from modelmover.transfer import Options
 
-GET_ALONE, PUT_ALONE = "curl, GET alone", "curl, PUT alone"
-RCLONE_NAME = "rclone to its own S3 server"
+OPTIONS = Options(streams=4, uploads=4)
+"""Of the mover; two for each core, as one of them waits for a socket while another computes."""
 
 AT_ONCE = 2
-"""Files at once, for those that have no threads of their own; the machine has two cores."""
+"""Jobs at once, for those that do one after the other; the machine has two cores."""
+
+PART_MIB = 16
+"""Of those who can choose; the mover's default."""
 
 ENVIRONMENT = {"OSS_ACCESS_KEY_ID": KEY_ID, "OSS_ACCESS_KEY_SECRET": KEY_SECRET}
 
-SDK_UPLOADER = """
-import sys, urllib.request
-import alibabacloud_oss_v2 as oss
-endpoint, region, bucket, key, url = sys.argv[1:]
-config = oss.config.load_default()
-config.region, config.endpoint = region, endpoint
-config.credentials_provider = oss.credentials.EnvironmentVariableCredentialsProvider()
-with urllib.request.urlopen(url) as source:
-    oss.Client(config).uploader(part_size=16 * 2**20).upload_from(oss.PutObjectRequest(bucket=bucket, key=key), source)
-"""
-
-Command = Sequence[str]
+Job = Sequence[Sequence[str]]
+"""Commands, each of which reads what the one before it writes."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Contender:
-    """``commands`` for objects under a prefix; at most ``at_once`` of them run at a time. ``checks`` says what is
-    proven; ``in_bucket`` whether the OSS server has the objects then."""
+    """``jobs`` that make objects under a prefix, at most ``at_once`` of them at a time; ``checks`` is what they
+    compare; ``result`` reads what has arrived, by file."""
 
     name: str
     checks: str
-    in_bucket: bool = True
     at_once: int
-    commands: Callable[[Servers, str], list[Command]]
+    jobs: Callable[[Servers, str], Sequence[Job]]
+    result: Callable[[Servers, str], Mapping[str, Content]]
 
 
-def contenders(folder: Path) -> list[Contender]:
-    """All of them; ``folder`` takes the mover's zip file."""
-    program = folder / "modelmover.pyz"
+def contenders(program: Path) -> list[Contender]:
+    """All of them; ``program`` becomes the mover's zip file. The relay comes last, as the measure of the others."""
     program.write_bytes(archive())
-
-    def modelmover(threads: int) -> Callable[[Servers, str], list[Command]]:
-        return lambda servers, prefix: [
-            [
-                *(sys.executable, "-I", "-S", str(program), "copy"),
-                *(f"modelscope://{REPOSITORY}", f"oss://{BUCKET}/{prefix}"),
-                *(f"--region={REGION}", f"--endpoint={servers.oss}", f"--hub-endpoint={servers.hub}"),
-                *(f"--streams={threads}", f"--uploads={threads}"),
-            ]
-        ]
-
     return [
-        Contender(name="modelmover, 4 streams", checks="SHA-256, CRC-64", at_once=1, commands=modelmover(4)),
-        Contender(name="modelmover, 2 streams", checks="SHA-256, CRC-64", at_once=1, commands=modelmover(2)),
-        Contender(name="official SDK's uploader", checks="CRC-64", at_once=AT_ONCE, commands=_sdk),
-        Contender(name="curl | curl", checks="none", at_once=AT_ONCE, commands=_curl),
-        Contender(name=RCLONE_NAME, checks="MD5 of parts", at_once=AT_ONCE, in_bucket=False, commands=_rclone),
-        Contender(name=GET_ALONE, checks="none", at_once=AT_ONCE, in_bucket=False, commands=_get),
-        Contender(name=PUT_ALONE, checks="none", at_once=AT_ONCE, commands=_put),
+        Contender(
+            name="modelmover copy",
+            checks="SHA-256, CRC-64",
+            at_once=1,
+            jobs=lambda servers, prefix: [[modelmover(program, servers, MODEL, prefix)]],
+            result=_objects,
+        ),
+        Contender(name="official SDK uploader", checks="CRC-64", at_once=AT_ONCE, jobs=_sdk, result=_objects),
+        Contender(name="curl | curl", checks="none", at_once=AT_ONCE, jobs=_curl, result=_completed),
+        Contender(name="rclone, own S3 server", checks="MD5 of parts", at_once=AT_ONCE, jobs=_rclone, result=_files),
+        *(
+            Contender(
+                name=f"splice relay × {number}",
+                checks="none",
+                at_once=1,
+                jobs=partial(_relay, number),
+                result=_completed,
+            )
+            for number in (1, 2)
+        ),
     ]
 
 
-def _sdk(servers: Servers, prefix: str) -> list[Command]:
+def modelmover(program: Path, servers: Servers, repository: str, prefix: str) -> list[str]:
+    """The command that moves a repository."""
     return [
-        [sys.executable, "-c", SDK_UPLOADER, servers.oss, REGION, BUCKET, f"{prefix}/{name}", servers.file_url(name)]
-        for name in servers.files
+        *(sys.executable, "-I", "-S", str(program), "copy"),
+        *(f"modelscope://{repository}", f"oss://{BUCKET}/{prefix}"),
+        *(f"--region={REGION}", f"--endpoint={servers.oss}", f"--hub-endpoint={servers.hub}"),
+        *(f"--streams={OPTIONS.streams}", f"--uploads={OPTIONS.uploads}"),
     ]
 
 
-def _curl(servers: Servers, prefix: str) -> list[Command]:
-    pipe = 'curl -sSfL "$0" | curl -sSf -o /dev/null -T - -H Content-Type: "$1"'
-    return [
-        ["sh", "-c", pipe, servers.file_url(name), presigned(servers, f"{prefix}/{name}")] for name in servers.files
-    ]
+def _sdk(servers: Servers, prefix: str) -> list[Job]:
+    pairs = [(servers.file_url(name), f"{prefix}/{name}") for name in servers.files]
+    command = [sys.executable, "-m", "benchmarks.transfer.sdk_uploader", servers.oss, REGION, BUCKET, str(PART_MIB)]
+    # Not one job for each file: Python's start is not what is compared.
+    return [[[*command, *_flat(pairs[first::AT_ONCE])]] for first in range(min(AT_ONCE, len(pairs)))]
 
 
-def _rclone(servers: Servers, prefix: str) -> list[Command]:
-    backend = f":s3,provider=Other,endpoint='{servers.s3}',access_key_id=any,secret_access_key=any"
-    # The same object each time: its server keeps it in memory.
-    return [[RCLONE, "copyurl", servers.file_url(name), f"{backend}:{BUCKET}/{name}"] for name in servers.files]
-
-
-def _get(servers: Servers, prefix: str) -> list[Command]:
-    return [["curl", "-sSfL", "-o", "/dev/null", servers.file_url(name)] for name in servers.files]
-
-
-def _put(servers: Servers, prefix: str) -> list[Command]:
+def _curl(servers: Servers, prefix: str) -> list[Job]:
     return [
         [
-            *("curl", "-sSf", "-o", "/dev/null", "-H", "Content-Type:"),
-            *("-T", str(servers.folder / name), presigned(servers, f"{prefix}/{name}")),
+            ["curl", "-sSfL", servers.file_url(name)],
+            ["curl", "-sSf", "-o", "/dev/null", "-T", "-", _presigned(servers, f"{prefix}/{name}")],
         ]
         for name in servers.files
     ]
 
 
-def presigned(servers: Servers, key: str) -> str:
+def _rclone(servers: Servers, prefix: str) -> list[Job]:
+    backend = f":s3,provider=Other,endpoint='{servers.s3}',access_key_id=any,secret_access_key=any"
+    command = [RCLONE, "copyurl", "--config=", f"--s3-chunk-size={PART_MIB}Mi"]
+    return [[[*command, servers.file_url(name), f"{backend}:{BUCKET}/{prefix}/{name}"]] for name in servers.files]
+
+
+def _relay(at_once: int, servers: Servers, prefix: str) -> list[Job]:
+    pairs = [(servers.file_url(name), _presigned(servers, f"{prefix}/{name}")) for name in servers.files]
+    return [[[sys.executable, "-m", "benchmarks.transfer.relay", str(at_once), *_flat(pairs)]]]
+
+
+def _flat(pairs: Sequence[tuple[str, str]]) -> list[str]:
+    return [text for pair in pairs for text in pair]
+
+
+def _presigned(servers: Servers, key: str) -> str:
     """An address to which the only part of an object may be sent without further credentials. A part, because the
-    server has to take the MD5 of objects that are sent whole."""
+    server takes the MD5 of objects that are sent whole, which would slow it down."""
     client = servers.client()
     upload = client.initiate_multipart_upload(oss.InitiateMultipartUploadRequest(bucket=BUCKET, key=key)).upload_id
     request = oss.UploadPartRequest(bucket=BUCKET, key=key, part_number=1, upload_id=upload)
     return str(client.presign(request, expires=timedelta(hours=1)).url)
 
 
-def complete(servers: Servers, prefix: str) -> None:
-    """Makes objects of the parts that were sent to presigned addresses."""
+def _completed(servers: Servers, prefix: str) -> Mapping[str, Content]:
+    """The objects, made of the parts that were sent to presigned addresses."""
     client = servers.client()
     uploads = client.list_multipart_uploads(oss.ListMultipartUploadsRequest(bucket=BUCKET, prefix=prefix)).uploads
     for upload in uploads or []:
@@ -123,3 +139,28 @@ def complete(servers: Servers, prefix: str) -> None:
             bucket=BUCKET, key=upload.key, upload_id=upload.upload_id, complete_all="yes"
         )
         client.complete_multipart_upload(request)
+    return _objects(servers, prefix)
+
+
+def _objects(servers: Servers, prefix: str) -> Mapping[str, Content]:
+    client = servers.client()
+    heads = {
+        name: client.head_object(oss.HeadObjectRequest(bucket=BUCKET, key=f"{prefix}/{name}")) for name in servers.files
+    }
+    return {name: Content(size=head.content_length, crc64=int(head.hash_crc64)) for name, head in heads.items()}
+
+
+def _files(servers: Servers, prefix: str) -> Mapping[str, Content]:
+    """What rclone's server has written, which is deleted then, as it is in memory."""
+    folder = servers.s3_folder / BUCKET / prefix
+    contents = {name: _content(folder / name) for name in servers.files}
+    shutil.rmtree(folder)
+    return contents
+
+
+def _content(path: Path) -> Content:
+    crc = 0
+    with path.open("rb") as file:
+        while chunk := file.read(CHUNK_BYTES):
+            crc = crc64(chunk, crc)
+        return Content(size=file.tell(), crc64=crc)
