@@ -135,7 +135,10 @@ class ModelUpload(pulumi.ComponentResource):
                 "template": template,
             },
             opts=pulumi.ResourceOptions(
-                parent=self, custom_timeouts=pulumi.CustomTimeouts(create=f"{minutes}m", update=f"{minutes}m")
+                parent=self,
+                custom_timeouts=pulumi.CustomTimeouts(create=f"{minutes}m", update=f"{minutes}m"),
+                # Two movers must not work on one prefix, and the one before may still be running.
+                delete_before_replace=True,
             ),
         )
 
@@ -176,6 +179,8 @@ class ModelUpload(pulumi.ComponentResource):
         }
         spec: k8s.core.v1.PodSpecArgsDict = {
             "restart_policy": "Never",
+            # Longer than a part may take that is on its way (IDLE_SECONDS in modelmover/http.py).
+            "termination_grace_period_seconds": 90,
             "automount_service_account_token": False,
             "enable_service_links": False,
             "security_context": {

@@ -19,7 +19,7 @@ from modelmover.errors import MoveError, StoppedError, UsageError
 from modelmover.files import Filter
 from modelmover.mover import Plan, copy, make_plan, verify
 from modelmover.oss.client import Bucket
-from modelmover.oss.credentials import from_environment
+from modelmover.oss.credentials import from_environment, secret_of
 from modelmover.progress import size
 from modelmover.retry import Backoff
 from modelmover.sources import Source, huggingface, modelscope, parse_source
@@ -59,7 +59,8 @@ def _stop_on_signals(stop: threading.Event) -> list[int]:
 
     def handle(number: int, frame: FrameType | None) -> None:
         received.append(number)
-        stop.set()
+        # In a thread: this one may hold the event's lock just now.
+        threading.Thread(target=stop.set).start()
         signal.signal(number, signal.SIG_DFL)
 
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -93,7 +94,7 @@ def _source(parsed: argparse.Namespace, environ: Mapping[str, str]) -> Source:
     scheme, name, revision = parse_source(parsed.source)
     if scheme == "folder":
         return Folder(name)
-    token = environ.get(TOKEN_VARIABLES[scheme])
+    token = secret_of(environ, TOKEN_VARIABLES[scheme])
     if scheme == "hf":
         endpoint = parsed.hub_endpoint or huggingface.ENDPOINT
         return HuggingFace(name, revision or huggingface.DEFAULT_REVISION, endpoint=endpoint, token=token)

@@ -7,7 +7,16 @@ from functools import cache
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 
-ENTRY_POINT = b"import sys\n\nfrom modelmover.__main__ import main\n\nsys.exit(main())\n"
+ENTRY_POINT = b"""import sys
+
+if sys.version_info < (3, 11):
+    sys.stderr.write("modelmover needs Python 3.11 or newer, not %s; choose another image\\n" % sys.version[:6])
+    sys.exit(70)
+
+from modelmover.__main__ import main
+
+sys.exit(main())
+"""
 
 LONG_AGO = (1980, 1, 1, 0, 0, 0)
 """The earliest time that a zip file can hold: the same sources are to give the same bytes."""

@@ -160,7 +160,11 @@ def hasher(algorithm: str, *, size: int, state: str | None = None) -> Hasher:
         return _PlainHasher(algorithm, b"blob %d\0" % size)
     if algorithm != "sha256":
         raise ValueError(f"unknown algorithm {algorithm}")
-    return _ResumableSha256(state) if can_resume() else _PlainHasher(algorithm)
+    if can_resume():
+        return _ResumableSha256(state)
+    if state is not None:
+        raise ValueError("this Python cannot continue a SHA-256")
+    return _PlainHasher(algorithm)
 
 
 @cache

@@ -13,11 +13,14 @@ from typing import Any
 from urllib.parse import SplitResult, urlsplit, urlunsplit
 
 from modelmover.checksums import Data
-from modelmover.errors import TransientError
+from modelmover.errors import MoveError, TransientError
 
 CONNECT_SECONDS = 10
 IDLE_SECONDS = 60
-"""Longest time in which nothing at all is sent or received."""
+"""Longest time for one piece to be sent or received."""
+
+SLICE_BYTES = 2**20
+"""Bodies are sent in pieces of this size, each with its own time."""
 
 SMALL_BODY_BYTES = 64 * 2**20
 """Limit of answers that are read into memory as a whole: listings, indexes, error texts."""
@@ -37,9 +40,17 @@ class Response:
         self._connection: _Connection | None = connection
 
     def readinto(self, buffer: memoryview) -> int:
-        """Reads up to the size of ``buffer``; 0 at the end. Raises TransientError."""
+        """Reads what is there, up to the size of ``buffer``; 0 at the end. Raises TransientError."""
+        raw: Any = self._raw
         try:
-            return self._raw.readinto(buffer)
+            if raw.isclosed() or raw.chunked or raw.length is None:
+                return int(raw.readinto(buffer))
+            # The response's own readinto waits until the buffer is full, however slowly that goes.
+            count: int = raw.fp.readinto1(buffer[: raw.length])
+            raw.length -= count
+            if raw.length == 0 or count == 0:
+                raw.readinto(bytearray(0 if count else 1))  # ends the response
+            return count
         except NETWORK_ERRORS as error:
             raise TransientError(f"{without_query(self.url)}: {describe(error)}") from None
 
@@ -85,6 +96,10 @@ class Connections:
             try:
                 raw = connection.send(method, target, all_headers, body)
                 return Response(method, url, raw, connection)
+            except ValueError:
+                connection.release(reusable=False)
+                # The text of the error would show the header, which may be a token.
+                raise MoveError(f"{without_query(url)}: a header or the address cannot be sent") from None
             except NETWORK_ERRORS as error:
                 connection.release(reusable=False)
                 if is_fresh or isinstance(error, TimeoutError):
@@ -119,7 +134,12 @@ class _Connection:
             self._client.connect()
             connected: Any = self._client.sock
             connected.settimeout(IDLE_SECONDS)
-        self._client.request(method, target, body=body or None, headers=dict(headers))
+        if len(body) <= SLICE_BYTES:
+            self._client.request(method, target, body=body or None, headers=dict(headers))
+        else:
+            slices = (memoryview(body)[i : i + SLICE_BYTES] for i in range(0, len(body), SLICE_BYTES))
+            length = {"Content-Length": str(len(body))}
+            self._client.request(method, target, body=slices, headers={**headers, **length})
         return self._client.getresponse()
 
     def release(self, *, reusable: bool) -> None:

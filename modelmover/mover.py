@@ -115,6 +115,7 @@ def copy(source: Source, bucket: Bucket, prefix: str, *, chosen: Filter, options
         except UnavailableError as error:
             raise UnfinishedError(str(error)) if progress.sent_bytes else error from None
         log.info(progress.line())
+        _require_there(bucket, prefix, {file.path: present[file.path] for file in missing})
         _abort_strays(bucket, prefix, plan.files)
     manifest = Manifest(source=plan.source, files=dict(sorted(present.items())))
     if manifest != before:
@@ -270,6 +271,18 @@ def _for_each(items: Iterable[Item], check: Callable[[Item], Outcome]) -> list[O
     """``check`` of each item, in order, some at a time."""
     with ThreadPoolExecutor(CHECKS_AT_ONCE) as pool:
         return list(pool.map(check, items))
+
+
+def _require_there(bucket: Bucket, prefix: str, moved: Mapping[str, Entry]) -> None:
+    """Once more before the manifest: another mover of another revision may have been at work."""
+
+    def is_there(item: tuple[str, Entry]) -> bool:
+        head = bucket.head(model_key(prefix, item[0]))
+        return head is not None and (head.size, head.crc64) == (item[1].size, item[1].crc64)
+
+    others = [path for path, there in zip(moved, _for_each(moved.items(), is_there), strict=True) if not there]
+    if others:
+        raise UnfinishedError(f"{others[0]} was replaced by somebody else; two movers must not work on one prefix")
 
 
 def _size(entries: Iterable[Entry]) -> int:

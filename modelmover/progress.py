@@ -32,6 +32,12 @@ class Progress:
         with self._lock:
             self._fetched_bytes += count
 
+    def kept(self, count: int) -> None:
+        """So many bytes more were there from an earlier run."""
+        with self._lock:
+            self._fetched_bytes += count
+            self._kept_bytes += count
+
     def sent(self, count: int) -> None:
         """So many bytes more were sent to the bucket."""
         with self._lock:

@@ -9,11 +9,10 @@ from modelmover.files import SourceFile
 from modelmover.retry import Backoff, Failures
 from modelmover.sources import Stream
 
-MIN_CHUNK_BYTES = 64 * 2**10
-MAX_CHUNK_BYTES = 4 * 2**20
+CHUNK_BYTES = 4 * 2**20
 CHUNK_SECONDS = 0.5
-"""What is read and hashed at once is what comes in about this time. Each piece costs two turns of Python's lock, so
-fast streams are read in large ones; slow ones in small ones, so that their slowness, or a wish to stop, is noticed."""
+"""What is hashed at once: so many bytes, or what comes in this time. Each piece costs two turns of Python's lock, so
+fast streams are hashed in large ones; slow ones in small ones, so that slowness, or a wish to stop, is noticed."""
 
 SLOW_BYTES_PER_SECOND = 16 * 2**10
 SLOW_SECONDS = 60
@@ -35,7 +34,6 @@ class Reader:
         self._stop = backoff.stop
         self._failures = Failures(backoff, f"read {file.path}")
         self._stream: Stream | None = None
-        self._chunk = MIN_CHUNK_BYTES
         self._window_seconds = 0.0
         self._window_bytes = 0
 
@@ -46,7 +44,7 @@ class Reader:
             if self._stop.is_set():
                 raise StoppedError(self._file.path)
             try:
-                count = self._read(buffer[done : done + self._chunk])
+                count = self._read(buffer[done : done + CHUNK_BYTES])
             except TransientError as error:
                 self.close()
                 self._failures.wait(error)
@@ -66,13 +64,17 @@ class Reader:
             self._stream = self._open(self._file, self._offset)
             self._window_seconds, self._window_bytes = 0.0, 0
         started = time.monotonic()
-        count = self._stream.readinto(buffer)
-        if count == 0:
+        count = 0
+        while count < len(buffer) and time.monotonic() - started < CHUNK_SECONDS and not self._stop.is_set():
+            received = self._stream.readinto(buffer[count:])
+            if received == 0:
+                break
+            count += received
+        if count == 0 and not self._stop.is_set():
             raise TransientError(f"the source ended at byte {self._offset} of {self._file.size}")
         self._offset += count
         # Only the time of reading: a reader that waits for a buffer is not slow.
         seconds = time.monotonic() - started
-        self._chunk = min(self._chunk * 2, MAX_CHUNK_BYTES) if seconds < CHUNK_SECONDS else MIN_CHUNK_BYTES
         self._require_speed(seconds, count)
         return count
 

@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
-from modelmover.checksums import combine
+from modelmover.checksums import can_resume, combine
 from modelmover.files import SourceFile
 from modelmover.oss.client import Part
 
@@ -93,7 +93,12 @@ def plan_resume(state: UploadState, parts: Sequence[Part]) -> Resume:
         if 1 <= part.number <= len(sizes) and part.size == sizes[part.number - 1] and part.crc64 is not None
     }
     covered = range(1, state.hashed_parts + 1)
-    if state.hash_state is None or state.hashed_parts > len(sizes) or not acknowledged.keys() >= set(covered):
+    if (
+        state.hash_state is None
+        or not can_resume()
+        or state.hashed_parts > len(sizes)
+        or not acknowledged.keys() >= set(covered)
+    ):
         return Resume(first=1, hash_state=None, acknowledged=acknowledged)
     if crc_of([acknowledged[number] for number in covered]) != state.crc64:
         # Other bytes than those that were hashed: the hash has to see them again.

@@ -18,12 +18,13 @@ RETRY_AFTER_MAX_SECONDS = 60
 class Backoff:
     """Exponential with full jitter (https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/).
 
-    With the defaults the waits add up to two minutes on average: enough for a new AccessKey to become known everywhere.
+    With the defaults the waits add up to six and a half minutes on average: more than the five minutes for which
+    Hugging Face counts requests, and enough for a new AccessKey to become known everywhere.
     """
 
-    attempts: int = 10
+    attempts: int = 20
     base_seconds: float = 0.5
-    cap_seconds: float = 30
+    cap_seconds: float = 60
     stop: threading.Event = field(default_factory=threading.Event)
     """Ends every wait; what is waited for then raises StoppedError."""
 

@@ -174,7 +174,7 @@ class _Move:
     def _send_parts(self, upload: Upload, resume: Resume, checkpoint: "_Checkpoint", hashed: Hasher) -> None:
         sizes = part_sizes(self._file.size, self._buffers.size)
         offset = sum(sizes[: resume.first - 1])
-        self._transfer.progress.fetched(offset)
+        self._transfer.progress.kept(offset)
         futures: list[Future[None]] = []
         try:
             with self._reader(offset, hashed) as reader:
@@ -230,9 +230,12 @@ class _Move:
         except NoSuchUploadError:
             # Perhaps an earlier attempt was carried out and its answer lost.
             head = self._bucket.head(self._key)
-            found = head.crc64 if head and head.size == self._file.size else None
-            if found is None:
+            if head is None or (head.size, head.crc64) != (self._file.size, expected):
                 raise UnavailableError(f"{self._file.path}: its upload was ended by somebody else") from None
+            return expected
+        if found is None:
+            head = self._bucket.head(self._key)
+            found = head.crc64 if head else None
         if found != expected:
             self._bucket.delete(self._key)
             raise DataError(

@@ -4,6 +4,8 @@ Every call is tried again after failures that may pass, so each method is safe t
 CRC-64 with what OSS says it has received.
 """
 
+import base64
+import hashlib
 import ipaddress
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable, Iterator, Mapping
@@ -42,15 +44,9 @@ NO_SPACE = ("QuotaExceeded", "BucketQuotaExceeded", "UserDisable")
 """The last one is the code of an account with overdue payment
 (https://help.aliyun.com/en/oss/user-guide/0003-00000801)."""
 
-FOR_GOOD = (
-    "SignatureDoesNotMatch",
-    "RequestTimeTooSkewed",
-    "InvalidBucketName",
-    "InvalidObjectName",
-    "InvalidArgument",
-)
-"""Another attempt would fail too. AccessDenied and InvalidAccessKeyId are not among them: a key and a policy that were
-made a moment ago are not known everywhere yet."""
+MAY_PASS = (403, 404, 408, 409, 425, 429)
+"""Refusals that another attempt may not meet: a key and a policy that were made a moment ago are not known everywhere
+yet."""
 
 Result = TypeVar("Result")
 
@@ -124,7 +120,7 @@ class Bucket:
         def attempt() -> bytes | None:
             response = self._send("GET", key)
             body = response.read()
-            if response.status == 404 and _error_code(body) == "NoSuchKey":
+            if response.status == 404 and _error_text(body, "Code") == "NoSuchKey":
                 return None
             self._require_success(response, body)
             if (expected := _crc(response.headers)) not in (None, crc64(body)):
@@ -143,6 +139,8 @@ class Bucket:
     def put(self, key: str, data: Data, *, metadata: Mapping[str, str] | None = None) -> int:
         """Writes a whole object, and gives its CRC-64."""
         headers = {f"{METADATA}{name}": value for name, value in (metadata or {}).items()}
+        # OSS refuses what does not have this MD5. Its CRC-64 comes too late: the object is visible then.
+        headers["content-md5"] = base64.b64encode(hashlib.md5(data, usedforsecurity=False).digest()).decode()
         expected = crc64(data)
 
         def attempt() -> int:
@@ -311,20 +309,24 @@ class Bucket:
     def _require_success(self, response: Response, body: bytes) -> None:
         if response.status < 300:
             return
-        # HEAD has no body; OSS gives its error in a header then.
-        code = _error_code(body) or f"status {response.status}"
+        # HEAD has no body.
+        code = _error_text(body, "Code") or f"status {response.status}"
+        message = _error_text(body, "Message")
         text = f"OSS answers {code} (request {response.headers.get('x-oss-request-id', 'without id')})"
+        text += f": {message}" if message else ""
         if code == "NoSuchUpload":
             raise NoSuchUploadError(text)
         if code == "NoSuchBucket":
             raise NotFoundError(f"there is no bucket {self.name} at {self._base}")
+        if code == "InvalidDigest":
+            raise TransientError(f"what was sent was damaged on its way: {text}")
         if code in NO_SPACE:
             raise NoSpaceError(f"bucket {self.name}: {text}: raise the quota, or settle the account's bill")
         if code == "RequestTimeTooSkewed":
             raise PermissionDeniedError(f"{text}: the clock of this machine is wrong by more than 15 minutes")
         if code == "SignatureDoesNotMatch":
-            raise PermissionDeniedError(f"{text}: the AccessKey's secret is not that of its id")
-        if code in FOR_GOOD:
+            raise PermissionDeniedError(f"OSS answers {code}: the AccessKey's secret is not that of its id")
+        if response.status < 500 and response.status not in MAY_PASS:
             raise MoveError(f"bucket {self.name}: {text}")
         raise TransientError(text, final=PermissionDeniedError if response.status == 403 else UnavailableError)
 
@@ -363,8 +365,8 @@ def _text(element: ElementTree.Element, name: str) -> str:
     return element.findtext(name) or ""
 
 
-def _error_code(body: bytes) -> str:
+def _error_text(body: bytes, name: str) -> str:
     try:
-        return _text(_parse(body), "Code") if body else ""
+        return _text(_parse(body), name) if body else ""
     except TransientError:
         return ""

@@ -35,11 +35,20 @@ class Credentials:
 CredentialsProvider = Callable[[], Credentials]
 
 
+def secret_of(environ: Mapping[str, str], name: str) -> str | None:
+    """The variable ``name`` as it can be sent in a header, without the line's end that files leave behind; None if it
+    is not set. Raises PermissionDeniedError, which does not show it."""
+    value = environ.get(name, "").strip()
+    if not (value.isascii() and value.isprintable() and " " not in value):
+        raise PermissionDeniedError(f"{name} holds characters that no such secret has, such as a space or a line's end")
+    return value or None
+
+
 def from_environment(environ: Mapping[str, str], *, sts_endpoint: str, backoff: Backoff) -> CredentialsProvider:
     """Credentials as the environment gives them. Raises PermissionDeniedError if it gives none."""
-    key_id, key_secret = environ.get("OSS_ACCESS_KEY_ID"), environ.get("OSS_ACCESS_KEY_SECRET")
+    key_id, key_secret = secret_of(environ, "OSS_ACCESS_KEY_ID"), secret_of(environ, "OSS_ACCESS_KEY_SECRET")
     if key_id and key_secret:
-        given = Credentials(key_id=key_id, key_secret=key_secret, token=environ.get("OSS_SESSION_TOKEN"))
+        given = Credentials(key_id=key_id, key_secret=key_secret, token=secret_of(environ, "OSS_SESSION_TOKEN"))
         return lambda: given
     if all(environ.get(name) for name in RRSA_VARIABLES):
         role, provider, token_file = (environ[name] for name in RRSA_VARIABLES)

@@ -18,6 +18,8 @@ from modelmover.http import Connections, Response, without_query
 REDIRECTS = (301, 302, 303, 307, 308)
 MAX_REDIRECTS = 5
 
+RATE_LIMIT = re.compile(r";\s*t=(\d+)")
+
 CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
 
 
@@ -33,8 +35,20 @@ class Hub:
 
     def get_json(self, path: str) -> tuple[Any, Mapping[str, str]]:
         """The answer of the API and its headers. Raises MoveError or TransientError."""
-        response = self._checked(self._connections.request("GET", f"{self.endpoint}{path}", headers=self._headers))
-        body = response.read()
+        url = f"{self.endpoint}{path}"
+        response = self._get(url, 0, {})
+        for _ in range(MAX_REDIRECTS):
+            # A repository that was renamed.
+            if response.status not in REDIRECTS:
+                break
+            response.close()
+            url = urljoin(url, response.headers.get("location", ""))
+            if not self._is_own(url):
+                raise DataError(
+                    f"{self.endpoint} sends its clients on to {without_query(url)}; use that as the endpoint"
+                )
+            response = self._get(url, 0, {})
+        body = self._checked(response).read()
         try:
             return json.loads(body), response.headers
         except ValueError:
@@ -102,9 +116,10 @@ class Hub:
 
 
 def retry_after(response: Response) -> float | None:
-    """Seconds that the server asks to wait, if it does."""
+    """Seconds that the server asks to wait, if it does; Hugging Face says ``ratelimit: "api";r=0;t=55``."""
     value = response.headers.get("retry-after", "")
-    return float(value) if value.isdigit() else None
+    limit = RATE_LIMIT.search(response.headers.get("ratelimit", ""))
+    return float(value) if value.isdigit() else float(limit[1]) if limit and response.status == 429 else None
 
 
 def positioned(response: Response, file: SourceFile, offset: int) -> Response:

@@ -74,6 +74,20 @@ def test_secrets_are_not_in_what_is_printed() -> None:
     assert "id" in shown
 
 
+@pytest.mark.parametrize("value", ["hid den", "hid\rden", "hidd\u00e9n"])
+def test_secret_that_cannot_be_sent_is_reported_without_it(value: str) -> None:
+    with pytest.raises(PermissionDeniedError, match="OSS_ACCESS_KEY_SECRET holds characters") as caught:
+        from_environment({"OSS_ACCESS_KEY_ID": "id", "OSS_ACCESS_KEY_SECRET": value}, sts_endpoint="", backoff=AT_ONCE)
+    assert "hid" not in str(caught.value)
+
+
+def test_line_ends_around_a_secret_are_not_part_of_it() -> None:
+    environ = {"OSS_ACCESS_KEY_ID": "id\n", "OSS_ACCESS_KEY_SECRET": " hidden\r\n"}
+    assert from_environment(environ, sts_endpoint="", backoff=AT_ONCE)() == Credentials(
+        key_id="id", key_secret="hidden"
+    )
+
+
 def test_role_is_assumed_once_for_all_threads(tmp_path: Path) -> None:
     with Sts() as sts:
         provider = role(sts, tmp_path)

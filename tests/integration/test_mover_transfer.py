@@ -3,19 +3,22 @@
 import hashlib
 import json
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from local.faults import Fault
-from modelmover.errors import DataError, NotFoundError, UnfinishedError
+from modelmover.errors import DataError, NotFoundError, UnavailableError, UnfinishedError
 from modelmover.files import SourceFile
 from modelmover.layout import manifest_key, model_key, state_key
+from modelmover.manifest import Entry
 from modelmover.mover import copy, verify
-from modelmover.oss.client import Upload
+from modelmover.oss.client import Bucket, Part, Upload
 from modelmover.resume import UploadState
 from modelmover.retry import Backoff
 from modelmover.sources.folder import Folder
+from modelmover.transfer import Transfer
 from tests.integration.conftest import (
     BUCKET,
     OPTIONS,
@@ -208,6 +211,65 @@ class TestInterruption:
         shards = sum((world.model / path).stat().st_size for path in SERVING if path.startswith("model-"))
         assert world.fetched_bytes() <= shards - spared, "what the saved hash covers is not fetched"
 
+    @pytest.mark.parametrize("path", ["config.json", SHARD])
+    def test_bytes_that_are_damaged_on_their_way_are_never_visible_and_never_certified(
+        self, world: World, path: str
+    ) -> None:
+        """However often they are, and whatever the next run finds."""
+        world.oss.faults.add(Fault(action="flip-request", method="PUT", path=path, offset=3, times=None))
+        with pytest.raises((UnfinishedError, UnavailableError)):
+            world.copy(attempts=2)
+        assert world.content(path) is None
+        world.oss.faults.clear()
+        world.assert_moved(world.copy().manifest)
+
+    def test_object_of_another_mover_is_neither_deleted_nor_certified(
+        self, world: World, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        theirs = bytes((world.model / SHARD).stat().st_size)
+        complete = Bucket.complete
+
+        def overtaken(bucket: Bucket, upload: Upload, parts: list[Part]) -> int | None:
+            if upload.key.endswith(SHARD):
+                bucket.put(upload.key, theirs)
+                bucket.abort(upload)
+            return complete(bucket, upload, parts)
+
+        monkeypatch.setattr(Bucket, "complete", overtaken)
+        with pytest.raises(UnfinishedError, match="ended by somebody else"):
+            world.copy()
+        assert world.content(SHARD) == theirs
+        assert world.bucket.get(manifest_key(PREFIX)) is None
+
+    def test_object_that_is_replaced_during_the_run_is_not_certified(
+        self, world: World, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        run = Transfer.run
+
+        def overwritten(transfer: Transfer, files: Sequence[SourceFile]) -> dict[str, Entry]:
+            found = run(transfer, files)
+            world.bucket.put(model_key(PREFIX, SHARD), b"theirs")
+            return found
+
+        monkeypatch.setattr(Transfer, "run", overwritten)
+        with pytest.raises(UnfinishedError, match=rf"{SHARD} was replaced by somebody else"):
+            world.copy()
+        assert world.bucket.get(manifest_key(PREFIX)) is None
+
+    def test_python_that_cannot_continue_the_hash_sends_nothing_again(
+        self, world: World, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        world.oss.faults.add(Fault(action="answer", status=503, method="PUT", path=r"partNumber=[4-9]", times=None))
+        with pytest.raises(UnfinishedError):
+            world.copy(attempts=2)
+        world.oss.faults.clear()
+        acknowledged = world.acknowledged_parts()
+        world.oss.forget_requests()
+        for module in ("checksums", "resume"):
+            monkeypatch.setattr(f"modelmover.{module}.can_resume", lambda: False)
+        world.assert_moved(world.copy().manifest)
+        assert not acknowledged & world.acknowledged_parts()
+
     def test_upload_without_a_state_is_aborted(self, world: World) -> None:
         stray = world.bucket.initiate(model_key(PREFIX, SHARD), metadata={})
         world.bucket.upload_part(Upload(key=model_key(PREFIX, SHARD), id=stray), 1, memoryview(bytearray(PART_SIZE)))
@@ -240,7 +302,7 @@ class TestInterruption:
     def test_end_of_the_run_is_waited_for_by_no_thread(self, world: World) -> None:
         before = threading.active_count()
         world.hub.faults.add(Fault(action="answer", status=503, path="^/cdn/", times=None))
-        with pytest.raises(UnfinishedError):
+        with pytest.raises((UnfinishedError, UnavailableError)):
             world.copy(attempts=2)
         names = [t.name for t in threading.enumerate() if t.name.startswith(("send", "read", "progress"))]
         assert not names, f"{threading.active_count()} threads, {before} before"

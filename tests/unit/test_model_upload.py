@@ -188,6 +188,10 @@ class TestJob:
     def test_reason_of_a_failure_reaches_the_pods_status(self, up: Run) -> None:
         assert container(up())["terminationMessagePolicy"] == "FallbackToLogsOnError"
 
+    def test_two_movers_never_work_on_one_prefix(self, up: Run) -> None:
+        """A changed task has another name, so that the old Job would otherwise be deleted last."""
+        assert up().request("Job").deleteBeforeReplace is True
+
     def test_failed_job_is_replaced_by_the_next_up(self, up: Run) -> None:
         assert job(up())["metadata"]["annotations"] == {"pulumi.com/replaceUnready": "true"}
         assert "ttlSecondsAfterFinished" not in job(up())["spec"], "it would vanish from under the state"
