@@ -1,45 +1,114 @@
-"""The catalogues of models and GPU series: data files beside this module, read once."""
+"""The catalogues of models, GPUs and GPU series of ACS: data files beside this module, read when they are asked for."""
 
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from typing import Any
 
+from planner import config_json
+from planner.model import Model
+
+UNKNOWN_GPU_SHARE = 0.92
+"""Of the nominal memory of a card that is not in gpus.toml: the smallest share among those that are (GDDR with ECC)."""
+
 
 @dataclass(frozen=True, kw_only=True)
-class Model:
-    """One published model; ``weights_gib`` is the size of its safetensors files in GiB."""
+class Gpu:
+    """One GPU. ``memory_gib`` is what PyTorch reports; ``capability`` None for hardware without CUDA or unknown."""
 
     name: str
-    weights_gib: float
-    source: str
+    memory_gib: float
+    capability: float | None = None
+    bandwidth_gb_s: float | None = None
+    tflops: float | None = None
+    nvlink_gb_s: float | None = None
+    source: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
 class GpuSeries:
-    """One GPU series of ACS; ``memory_gib`` is per card, ``cards`` the legal numbers of cards per pod."""
+    """One GPU series of ACS; ``memory_gib`` is nominal, ``cards`` the legal numbers of cards per pod.
+
+    ``pods`` gives for a number of cards the legal memory sizes in GiB by vCPUs, where they are published.
+    """
 
     name: str
     memory_gib: int
     cards: tuple[int, ...]
+    gpu: str | None
+    rdma_cards: tuple[int, ...]
+    ephemeral_gib: int | None
+    pods: Mapping[int, Mapping[int, tuple[int, ...]]]
 
 
-def _rows(file_name: str) -> Mapping[str, Mapping[str, Any]]:
-    return tomllib.loads(files(__package__).joinpath(file_name).read_text(encoding="utf-8"))
+def _rows(file_name: str) -> Mapping[str, Any]:
+    # Loading the parser and the files costs a few milliseconds, which only those pay who plan.
+    import tomllib
+
+    return tomllib.loads(files("planner").joinpath(file_name).read_text(encoding="utf-8"))
+
+
+@cache
+def _model_rows() -> Mapping[str, Any]:
+    return _rows("models.toml")
+
+
+@cache
+def model_names() -> tuple[str, ...]:
+    """The names of all models of the catalogue."""
+    return tuple(_model_rows())
+
+
+@cache
+def model(name: str) -> Model | None:
+    """The model of this name; None if the catalogue does not have it."""
+    row = _model_rows().get(name)
+    if row is None:
+        return None
+    shapes = _model_rows()[row.get("same_as", name)]
+    return config_json.parse(
+        shapes["config"], name=name, source=shapes["source"], weights_gib=shapes.get("weights_gib")
+    )
 
 
 @cache
 def models() -> Mapping[str, Model]:
     """All models by name."""
-    return {name: Model(name=name, **row) for name, row in _rows("models.toml").items()}
+    return {name: found for name in model_names() if (found := model(name))}
+
+
+@cache
+def gpus() -> Mapping[str, Gpu]:
+    """All GPUs by name."""
+    return {name: Gpu(name=name, **row) for name, row in _rows("gpus.toml").items()}
 
 
 @cache
 def gpu_series() -> Mapping[str, GpuSeries]:
     """All GPU series by the value of ``alibabacloud.com/gpu-model-series``."""
     return {
-        name: GpuSeries(name=name, memory_gib=row["memory_gib"], cards=tuple(row["cards"]))
-        for name, row in _rows("gpus.toml").items()
+        name: GpuSeries(
+            name=name,
+            memory_gib=row["memory_gib"],
+            cards=tuple(row["cards"]),
+            gpu=row.get("gpu"),
+            rdma_cards=tuple(row.get("rdma_cards", ())),
+            ephemeral_gib=row.get("ephemeral_gib"),
+            pods={
+                int(cards): {int(cpu): tuple(sizes) for cpu, sizes in shapes.items()}
+                for cards, shapes in row.get("pods", {}).items()
+            },
+        )
+        for name, row in _rows("acs.toml").items()
     }
+
+
+def gpu_of(series: str) -> Gpu | None:
+    """The hardware of a series of ACS, or the GPU of that name; None if neither is known."""
+    row = gpu_series().get(series)
+    if row is None:
+        return gpus().get(series)
+    if row.gpu is not None:
+        return gpus()[row.gpu]
+    return Gpu(name=series, memory_gib=row.memory_gib * UNKNOWN_GPU_SHARE)

@@ -4,120 +4,115 @@ Plain values in, plain values out; the stack's settings are checked for shape be
 a finding.
 """
 
-import difflib
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from planner.catalogue import gpu_series, models
+from planner.case import Case, Choices, Layout, load_model
 from planner.findings import Finding
-from planner.loading import LoadBudget, load_budget
+from planner.loading import LoadBudget
+from planner.memory import Memory
+from planner.rules import RULES, Rule
+from planner.search import cheapest, nearest
 
+__all__ = ["Choices", "Layout", "Plan", "PlanError", "make_plan"]
 
-@dataclass(frozen=True, kw_only=True)
-class Choices:
-    """What the user chose, as far as it has consequences; sizes in GiB, throughput in MiB/s per pod."""
-
-    model: str
-    weights_gib: float | None
-    series: str
-    cards: int
-    tensor: int
-    pipeline: int
-    throughput_mib_s: int
+DEFAULT_CARDS = 8
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What follows from the choices. ``group_size`` is pods per group, ``warnings`` do not stop a deployment."""
+    """What follows from the choices: everything that was left open, and the estimate.
+
+    ``group_size`` is pods per replica; sizes per pod in GiB; ``cache_gib`` what a cache of the whole model needs;
+    ``memory`` None where it cannot be predicted; ``warnings`` do not stop a deployment.
+    """
 
     weights_gib: float
+    layout: Layout
     group_size: int
+    max_model_len: int | None
+    cpu: int
+    memory_gib: float
+    shared_memory_gib: float
+    ephemeral_gib: float
+    cache_gib: float
     budget: LoadBudget
+    memory: Memory | None
     warnings: tuple[str, ...]
+    case: Case
+
+    def summary(self) -> str:
+        """One screen of text: the layout, memory of the tightest GPU, tokens, requests and times."""
+        from planner.summary import summary
+
+        return summary(self)
 
 
 class PlanError(Exception):
     """The choices cannot work; ``findings`` says all of why."""
 
-    def __init__(self, findings: list[Finding]) -> None:
+    def __init__(self, findings: Sequence[Finding]) -> None:
         super().__init__("; ".join(f"{f.path}: {f.problem}" for f in findings))
-        self.findings = findings
+        self.findings = list(findings)
 
 
 def make_plan(choices: Choices) -> Plan:
     """The plan for ``choices``; raises PlanError with all findings at once."""
-    weights_gib = choices.weights_gib or _catalogue_weights_gib(choices.model)
-    findings = [*_model_findings(choices, weights_gib), *_gpu_findings(choices), *_layout_findings(choices)]
-    if findings or weights_gib is None:
+    case = resolve(choices)
+    findings = check(case, severity="error")
+    weights_gib, budget, cache_gib = case.weights_gib, case.budget, case.cache_gib
+    if findings or weights_gib is None or budget is None or cache_gib is None:
         raise PlanError(findings)
+    warnings = [f"{f.path}: {f.problem}; {f.fix}" for f in check(case, severity="warning")]
     return Plan(
         weights_gib=weights_gib,
-        group_size=choices.tensor * choices.pipeline // choices.cards,
-        budget=load_budget(weights_gib=weights_gib, throughput_mib_s=choices.throughput_mib_s),
-        warnings=tuple(_warnings(choices)),
+        layout=case.layout,
+        group_size=case.layout.pods,
+        max_model_len=case.max_model_len,
+        cpu=case.cpu,
+        memory_gib=case.memory_gib,
+        shared_memory_gib=case.shared_memory_gib,
+        ephemeral_gib=case.ephemeral_gib,
+        cache_gib=cache_gib,
+        budget=budget,
+        memory=case.memory,
+        warnings=tuple(warnings),
+        case=case,
     )
 
 
-def _catalogue_weights_gib(name: str) -> float | None:
-    model = models().get(name)
-    return model.weights_gib if model else None
+def resolve(choices: Choices) -> Case:
+    """The case of ``choices``: the model looked up, and what is open of the layout filled in.
+
+    Where nothing works, the layout is the smallest that agrees with what was given, so that the rules can say why.
+    """
+    model, config_error = load_model(choices)
+    cards = choices.cards or DEFAULT_CARDS
+    tensor = choices.tensor or max(1, cards // (choices.pipeline or 1))
+    case = Case(
+        choices=choices, layout=Layout(cards, tensor, choices.pipeline or 1), model=model, config_error=config_error
+    )
+    if None in (choices.cards, choices.tensor, choices.pipeline) and (found := cheapest(case)):
+        return case.with_layout(found)
+    return case
 
 
-def _model_findings(choices: Choices, weights_gib: float | None) -> list[Finding]:
-    if weights_gib is not None:
-        return []
-    near = difflib.get_close_matches(choices.model, models(), n=1)
-    meant = f"did you mean {near[0]}? Otherwise set" if near else "set"
-    return [
-        Finding(
-            path="deployment.model.name",
-            problem=f"{choices.model} is not in planner/models.toml, so its size is unknown",
-            fix=f"{meant} deployment.model.weightsGiB to the size of its safetensors files in GiB",
-        )
-    ]
+def check(case: Case, *, severity: str) -> list[Finding]:
+    """The findings of all rules of this severity."""
+    found = []
+    for rule in RULES:
+        if rule.severity == severity and (values := rule.check(case)) is not None:
+            layouts = _layouts(case) if "{layouts}" in rule.fix else ""
+            found.append(_finding(rule, {**values, "layouts": layouts}))
+    return found
 
 
-def _gpu_findings(choices: Choices) -> list[Finding]:
-    series = gpu_series().get(choices.series)
-    if series is None or choices.cards in series.cards:
-        return []
-    legal = ", ".join(map(str, series.cards))
-    return [
-        Finding(
-            path="deployment.inference.gpu.cards",
-            problem=f"ACS has no pod with {choices.cards} cards of series {choices.series} and would reject it",
-            fix=f"write one of {legal}",
-        )
-    ]
+def _finding(rule: Rule, values: dict[str, object]) -> Finding:
+    return Finding(path=rule.path, problem=rule.problem.format_map(values), fix=rule.fix.format_map(values))
 
 
-def _layout_findings(choices: Choices) -> list[Finding]:
-    gpus = choices.tensor * choices.pipeline
-    if gpus % choices.cards == 0:
-        return []
-    below, above = gpus // choices.cards, gpus // choices.cards + 1
-    counts = " or ".join(f"{n * choices.cards} ({n} pods)" for n in (below, above) if n)
-    return [
-        Finding(
-            path="deployment.inference.parallelism",
-            problem=(
-                f"tensor {choices.tensor} × pipeline {choices.pipeline} = {gpus} GPUs do not fill whole pods of "
-                f"{choices.cards} cards"
-            ),
-            fix=f"choose tensor × pipeline = {counts}, or change deployment.inference.gpu.cards",
-        )
-    ]
-
-
-def _warnings(choices: Choices) -> list[str]:
-    warnings = []
-    if choices.series not in gpu_series():
-        warnings.append(
-            f"deployment.inference.gpu.series: {choices.series} is not in planner/gpus.toml; it is passed to ACS "
-            "unchecked"
-        )
-    if choices.tensor > choices.cards:
-        warnings.append(
-            f"deployment.inference.parallelism.tensor: {choices.tensor} is more than the {choices.cards} cards of a "
-            "pod, so each layer waits for the network; prefer pipeline parallelism between pods"
-        )
-    return warnings
+def _layouts(case: Case) -> str:
+    found = nearest(case)
+    if not found:
+        return "no layout of this series works with these settings: choose another series, or shorten requests"
+    return "choose " + ", or ".join(f"{layout} cards" for layout in found)

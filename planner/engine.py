@@ -1,0 +1,170 @@
+"""The engine: what differs between the generations of vLLM, and what its arguments and defaults say.
+
+Two generations matter: 0.7 (the guide's image, the "V0" engine) and the current one ("V1", the default since 0.8).
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from planner.catalogue import Gpu
+from planner.model import Model, MultiHeadLatentAttention
+
+Version = tuple[int, int, int]
+
+CURRENT: Version = (0, 33, 0)
+"""Assumed of an image whose name tells no version."""
+
+V1_SINCE: Version = (0, 8, 0)
+GRAPHS_COUNTED_SINCE: Version = (0, 21, 0)
+"""From here on CUDA graphs are part of the memory budget
+(https://github.com/vllm-project/vllm/blob/v0.33.0/vllm/v1/worker/gpu_worker.py)."""
+
+MULTI_NODE_MP_SINCE: Version = (0, 12, 0)
+"""``--nnodes`` and ``--headless``: https://github.com/vllm-project/vllm/pull/23691"""
+
+EXPERT_PARALLEL_SINCE: Version = (0, 8, 0)
+
+DEFAULT_SEQUENCES = 256
+DEFAULT_SEQUENCES_LARGE = 1024
+LARGE_GPU_GIB = 70
+"""Defaults by the GPU's memory, but for the A100: https://github.com/vllm-project/vllm/blob/v0.33.0/vllm/engine/arg_utils.py"""
+
+
+def version_of(image: str | None) -> Version | None:
+    """vLLM's version from an image's name, as in ``vllm:v0.7.2`` or ``25.10-vllm0.11.0-pytorch2.8``; None if it has none."""
+    found = re.search(r"vllm[a-z/_-]*:?v?(\d+)\.(\d+)(?:\.(\d+))?", (image or "").rsplit("@", 1)[0])
+    return (int(found[1]), int(found[2]), int(found[3] or 0)) if found else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Engine:
+    """One version of vLLM."""
+
+    version: Version = CURRENT
+
+    @property
+    def name(self) -> str:
+        """For messages: ``vLLM 0.7.2``."""
+        return "vLLM " + ".".join(map(str, self.version))
+
+    @property
+    def is_v0(self) -> bool:
+        """Whether it is of the generation with one scheduler per pipeline stage (virtual engines)."""
+        return self.version < V1_SINCE
+
+    @property
+    def counts_graphs(self) -> bool:
+        """Whether CUDA graphs are part of the memory that ``gpu_memory_utilization`` grants."""
+        return self.version >= GRAPHS_COUNTED_SINCE
+
+    def uses_mla(self, model: Model) -> bool:
+        """Whether the compressed cache is used: 0.7.2 switches it off for every quantisation but FP8
+        (https://github.com/vllm-project/vllm/blob/v0.7.2/vllm/config.py)."""
+        if not isinstance(model.attention, MultiHeadLatentAttention):
+            return False
+        quantisation = model.quantisation
+        return self.version > (0, 7, 2) or quantisation is None or quantisation.bits == 8
+
+    def virtual_engines(self, pipeline: int) -> int:
+        """Schedulers, each with its own share of the cache
+        (https://github.com/vllm-project/vllm/blob/v0.7.2/vllm/worker/cache_engine.py)."""
+        return pipeline if self.is_v0 else 1
+
+    def stages(self, layers: int, pipeline: int) -> list[range]:
+        """The layers of each pipeline stage; fewer layers than stages leave stages empty.
+
+        0.7 gives the remainder to the last stage, the current generation to the stages before it
+        (https://github.com/vllm-project/vllm/blob/v0.33.0/vllm/distributed/utils.py).
+        """
+        sizes = [layers // pipeline] * pipeline
+        remainder = layers % pipeline
+        if self.is_v0:
+            sizes[-1] += remainder
+        else:
+            for stage in range(2, remainder + 2):
+                sizes[-stage] += 1
+        starts = [sum(sizes[:stage]) for stage in range(pipeline)]
+        return [range(start, start + size) for start, size in zip(starts, sizes, strict=True)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Serving:
+    """How the engine is started, as far as memory depends on it. Lengths in tokens."""
+
+    max_model_len: int
+    utilization: float = 0.9
+    eager: bool = False
+    kv_cache_dtype: str = "auto"
+    max_num_seqs: int | None = None
+    max_num_batched_tokens: int | None = None
+    block_size: int | None = None
+    expert_parallel: bool = False
+    context_parallel: int = 1
+
+    def sequences(self, engine: Engine, gpu: Gpu) -> int:
+        """Requests that one scheduler runs at once."""
+        large = not engine.is_v0 and _is_large(gpu)
+        return self.max_num_seqs or (DEFAULT_SEQUENCES_LARGE if large else DEFAULT_SEQUENCES)
+
+    def batched_tokens(self, engine: Engine, gpu: Gpu) -> int:
+        """Tokens of the largest step, which memory profiling runs.
+
+        0.7 without chunked prefill takes the whole of a request up to 32 K tokens
+        (https://github.com/vllm-project/vllm/blob/v0.7.2/vllm/config.py).
+        """
+        if self.max_num_batched_tokens:
+            return self.max_num_batched_tokens
+        if engine.is_v0:
+            return 2048 if self.max_model_len > 32768 else max(2048, self.max_model_len)
+        return 16384 if gpu.memory_gib >= 160 else 8192 if _is_large(gpu) else 2048
+
+
+def _is_large(gpu: Gpu) -> bool:
+    return gpu.memory_gib >= LARGE_GPU_GIB and gpu.name != "A100"
+
+
+FLAGS = {
+    "--kv-cache-dtype": "kv_cache_dtype",
+    "--max-num-seqs": "max_num_seqs",
+    "--max-num-batched-tokens": "max_num_batched_tokens",
+    "--block-size": "block_size",
+    "--enable-expert-parallel": "expert_parallel",
+    "-ep": "expert_parallel",
+    "--decode-context-parallel-size": "context_parallel",
+    "-dcp": "context_parallel",
+}
+"""Arguments of ``vllm serve`` that change the plan, and the field of ``Serving`` for each."""
+
+UNCOUNTED_FLAGS = ("--data-parallel-size", "-dp", "--speculative-config", "--kv-cache-memory-bytes", "--cpu-offload-gb")
+"""Arguments that change memory in ways that are not modelled."""
+
+
+def split_arguments(arguments: Sequence[str]) -> dict[str, str]:
+    """Flags and values of ``arguments``, written ``--flag=value``, ``--flag value`` or as two items."""
+    words = [word for item in arguments for word in re.split(r"[= ]", item, maxsplit=1) if word]
+    values: dict[str, str] = {}
+    flag = ""
+    for word in words:
+        if word.startswith("-"):
+            flag = word.replace("_", "-")
+            values[flag] = ""
+        elif flag:
+            values[flag] = word
+    return values
+
+
+def serving_changes(arguments: Sequence[str]) -> dict[str, str | int | bool]:
+    """The fields of ``Serving`` that ``arguments`` set; values that are no numbers where one is due are left out."""
+    changes: dict[str, str | int | bool] = {}
+    for flag, value in split_arguments(arguments).items():
+        match FLAGS.get(flag):
+            case None:
+                pass
+            case "expert_parallel":
+                changes["expert_parallel"] = True
+            case "kv_cache_dtype":
+                changes["kv_cache_dtype"] = value
+            case field if value.isdecimal() and int(value) > 0:
+                changes[field] = int(value)
+    return changes

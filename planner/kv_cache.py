@@ -1,0 +1,111 @@
+"""Bytes of key-value cache per token, exact for each kind of attention, and how many tokens a memory holds."""
+
+import math
+from collections import Counter
+from dataclasses import dataclass
+
+from planner.engine import Engine, Serving
+from planner.model import DTYPE_BYTES, GroupedQueryAttention, Model
+
+MLA_ALIGNMENT = 256
+"""Bytes to which 0.7 aligns MLA's entries
+(https://github.com/vllm-project/vllm/blob/v0.7.2/vllm/worker/cache_engine.py)."""
+
+FP8_SPARSE_MLA_BYTES = 656
+"""The layout fp8_ds_mla of DeepSeek-V3.2
+(https://github.com/vllm-project/vllm/blob/v0.33.0/vllm/model_executor/layers/attention/mla_attention.py)."""
+
+INDEXER_SCALE_BYTES = 4
+"""Per token and layer beside the indexer's FP8 key."""
+
+MIN_RATIO = 1.5
+"""Below this ratio of window layers to full layers, both get groups of the larger size
+(https://github.com/vllm-project/vllm/blob/v0.33.0/vllm/v1/core/kv_cache_planning.py)."""
+
+
+def block_tokens(model: Model, engine: Engine, serving: Serving) -> int:
+    """Tokens per block: 16, and 64 for MLA's kernels on the current generation."""
+    return serving.block_size or (64 if engine.uses_mla(model) and not engine.is_v0 else 16)
+
+
+def layer_token_bytes(model: Model, engine: Engine, serving: Serving, tensor: int) -> int:
+    """Bytes per token of one layer on one GPU."""
+    element = 1 if serving.kv_cache_dtype.startswith("fp8") else DTYPE_BYTES
+    attention = model.attention
+    if isinstance(attention, GroupedQueryAttention):
+        # With more GPUs than KV heads each GPU still holds one.
+        return 2 * max(1, attention.kv_heads // tensor) * attention.head_dim * element
+    if not engine.uses_mla(model):
+        return 2 * math.ceil(model.heads / tensor) * (attention.nope_dim + attention.rope_dim) * element
+    size = attention.cached * element
+    if engine.is_v0:
+        size = math.ceil(size / MLA_ALIGNMENT) * MLA_ALIGNMENT
+    if attention.indexer_heads:
+        size = FP8_SPARSE_MLA_BYTES if element == 1 else size
+        size += attention.indexer_dim + INDEXER_SCALE_BYTES
+    return size
+
+
+def token_bytes(model: Model, engine: Engine, serving: Serving, *, tensor: int, layers: int) -> int:
+    """Bytes per token of ``layers`` layers that look back at everything, on one GPU."""
+    return layers * layer_token_bytes(model, engine, serving, tensor)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pool:
+    """The blocks of one GPU: each of ``block_bytes`` for ``block_tokens`` tokens of one group of layers.
+
+    ``request_blocks`` are those of one request of ``max_model_len`` tokens, over all groups.
+    """
+
+    block_bytes: int
+    block_tokens: int
+    request_blocks: int
+    max_model_len: int
+    context_parallel: int
+    is_hybrid: bool
+
+    def tokens(self, available_bytes: float) -> int:
+        """Tokens as the engine prints them. With windows that is the number of full requests times their length
+        (https://github.com/vllm-project/vllm/blob/v0.33.0/vllm/v1/core/kv_cache_utils.py)."""
+        blocks = max(0, math.floor(available_bytes / self.block_bytes))
+        if self.is_hybrid:
+            return int(blocks / self.request_blocks * self.max_model_len)
+        return blocks * self.block_tokens * self.context_parallel
+
+    @property
+    def request_bytes(self) -> int:
+        """What one request of full length needs."""
+        return self.request_blocks * self.block_bytes
+
+
+def pool(model: Model, engine: Engine, serving: Serving, *, tensor: int, layers: range, batched_tokens: int) -> Pool:
+    """The blocks of one GPU of a stage with these ``layers``."""
+    per_layer = layer_token_bytes(model, engine, serving, tensor)
+    size = block_tokens(model, engine, serving)
+    longest = math.ceil(serving.max_model_len / serving.context_parallel)
+    full = math.ceil(longest / size)
+    # The groups are made for the whole model; a stage holds its share of each.
+    kinds = Counter(model.windows)
+    if engine.is_v0 or len(kinds) < 2:
+        # One kind of layer: the window saves nothing that the printed number would show.
+        blocks = full
+        group_layers = len(layers)
+    else:
+        smallest, largest = min(kinds.values()), max(kinds.values())
+        group = largest if largest < smallest * MIN_RATIO else smallest
+        blocks = 0
+        for window, count in kinds.items():
+            kept = longest if window is None else min(window - 1 + batched_tokens, longest)
+            # A window's first token may lie inside a block.
+            per_group = math.ceil(kept / size) + (0 if window is None else 1)
+            blocks += math.ceil(count / group) * per_group
+        group_layers = math.ceil(group * len(layers) / model.layers)
+    return Pool(
+        block_bytes=max(1, group_layers * per_layer * size),
+        block_tokens=size,
+        request_blocks=blocks,
+        max_model_len=serving.max_model_len,
+        context_parallel=serving.context_parallel,
+        is_hybrid=len(kinds) > 1 and not engine.is_v0,
+    )

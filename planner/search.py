@@ -1,0 +1,77 @@
+"""The layouts that keep all rules: the cheapest where the user leaves it open, the nearest where a choice fails."""
+
+import math
+from collections.abc import Iterable, Iterator
+
+from planner.case import Case, Layout
+from planner.memory import Verdict
+from planner.rules import LAYOUT_RULES
+
+MOST_PODS = 16
+"""Pods of one replica that are tried."""
+
+MOST_STAGES = 16
+
+UNKNOWN_SERIES_CARDS = (1, 2, 4, 8)
+
+BOUND_SHARE = 0.8
+"""Of the usable memory, at most this for the weights of a model whose shapes are unknown."""
+
+
+def works(case: Case) -> bool:
+    """Whether the layout keeps all rules and certainly fits."""
+    if any(rule.check(case) is not None for rule in LAYOUT_RULES):
+        return False
+    if case.memory is not None:
+        return case.memory.verdict is Verdict.FITS
+    if case.weights_gib is None or case.gpu is None:
+        return True
+    usable = case.gpu.memory_gib * case.choices.gpu_memory_utilization
+    return case.weights_gib / case.layout.gpus <= BOUND_SHARE * usable
+
+
+def candidates(case: Case, *, given_only: bool) -> Iterator[Layout]:
+    """Layouts whose tensor parallelism stays in a pod; with ``given_only`` those that agree with what was given."""
+    choices = case.choices
+    legal = case.series.cards if case.series else UNKNOWN_SERIES_CARDS
+    for cards in _one_or(choices.cards if given_only else None, legal):
+        sizes = [size for size in range(1, cards + 1) if cards % size == 0]
+        for tensor in _one_or(choices.tensor if given_only else None, sizes):
+            for pipeline in _one_or(choices.pipeline if given_only else None, range(1, MOST_STAGES + 1)):
+                if tensor * pipeline % cards == 0 and tensor * pipeline <= cards * MOST_PODS:
+                    yield Layout(cards, tensor, pipeline)
+
+
+def _one_or(given: int | None, others: Iterable[int]) -> Iterable[int]:
+    return others if given is None else (given,)
+
+
+def cheapest(case: Case) -> Layout | None:
+    """The layout with the fewest GPUs that agrees with what was given; of these the fewest pods, then stages."""
+
+    def cost(layout: Layout) -> tuple[int, int, int]:
+        return layout.gpus, layout.pods, layout.pipeline
+
+    ordered = sorted(candidates(case, given_only=True), key=cost)
+    return next((layout for layout in ordered if works(case.with_layout(layout))), None)
+
+
+def nearest(case: Case, *, count: int = 3) -> list[Layout]:
+    """Layouts that work, those first that need about as many GPUs and change little."""
+    wanted = case.layout
+
+    def distance(layout: Layout) -> tuple[float, int, Layout]:
+        changes = sum(a != b for a, b in zip(_parts(layout), _parts(wanted), strict=True))
+        return abs(math.log2(layout.gpus / wanted.gpus)), changes, layout
+
+    found = []
+    for layout in sorted(candidates(case, given_only=False), key=distance):
+        if works(case.with_layout(layout)):
+            found.append(layout)
+            if len(found) == count:
+                break
+    return found
+
+
+def _parts(layout: Layout) -> tuple[int, int, int]:
+    return layout.cards, layout.tensor, layout.pipeline

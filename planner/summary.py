@@ -1,0 +1,124 @@
+"""The plan as one screen of text, for the preview."""
+
+import dataclasses
+import math
+
+from planner.case import Case
+from planner.memory import Memory, Verdict
+from planner.plan import Plan
+from planner.roofline import decode_floor_ms
+
+
+def summary(plan: Plan) -> str:
+    """One screen; no line is longer than 96 columns."""
+    case, layout = plan.case, plan.layout
+    gpu = f" ({case.gpu.name}, {case.gpu.memory_gib:.1f} GiB)" if case.gpu else ""
+    pods = "1 pod" if layout.pods == 1 else f"{layout.pods} pods"
+    lines = [
+        ("model", f"{case.choices.model}, {plan.weights_gib:.1f} GiB"),
+        (
+            "layout",
+            f"{pods} × {layout.cards} {case.choices.series}{gpu}, tensor {layout.tensor} × pipeline {layout.pipeline}",
+        ),
+        ("pod", f"{plan.cpu} vCPUs, {plan.memory_gib:g} GiB of which /dev/shm {plan.shared_memory_gib:g} GiB"),
+        ("engine", f"{case.engine.name}, {case.choices.gpu_memory_utilization:g} of GPU memory"),
+    ]
+    if plan.memory is not None:
+        lines += _memory_lines(case, plan.memory)
+    else:
+        lines.append(("memory", "not predicted, see the warnings"))
+    budget = plan.budget
+    lines.append(
+        (
+            "load",
+            f"{_minutes(budget.read_seconds)} to read at {case.choices.throughput_mib_s} MiB/s per pod; "
+            f"the startup probe waits {_minutes(budget.startup_seconds)}",
+        )
+    )
+    return "\n".join(f"{label:<10}{text}" for label, text in lines)
+
+
+def _memory_lines(case: Case, memory: Memory) -> list[tuple[str, str]]:
+    stage = memory.tightest
+    low, nominal, high = memory.tokens
+    number = list(memory.stages).index(stage)
+    where = f"stage {number} of {len(memory.stages)}" if len(memory.stages) > 1 else "each GPU"
+    other = stage.activation + stage.non_torch + stage.graphs
+    lines = [
+        (
+            "verdict",
+            {Verdict.FITS: "fits", Verdict.TOO_CLOSE: "too close to say", Verdict.DOES_NOT_FIT: "does not fit"}[
+                memory.verdict
+            ],
+        ),
+        (
+            "memory",
+            f"{where}: {memory.usable_gib:.1f} GiB usable = weights {stage.weights_gib:.1f} + engine "
+            f"{other.low:.1f}–{other.high:.1f} + cache {max(0, stage.cache.low):.1f}–{stage.cache.high:.1f}",
+        ),
+        ("cache", f"{nominal:,} tokens ({low:,} to {high:,})"),
+    ]
+    if nominal < memory.max_model_len:
+        return lines
+    lines.append(("requests", _requests(memory)))
+    lines += _unused(case, memory)
+    floor = decode_floor_ms(case)
+    if floor is not None:
+        lines.append(
+            (
+                "decode",
+                f"no step is faster than {floor:.1f} ms, by memory bandwidth; measured steps take 10 to 25 times that",
+            )
+        )
+    return lines
+
+
+def _requests(memory: Memory) -> str:
+    low, nominal, high = memory.requests(memory.max_model_len)
+    limit = memory.max_num_seqs * memory.virtual_engines
+    band = "" if low == high else f" ({low:,} to {high:,})"
+    text = f"{nominal:,}{band} of {memory.max_model_len:,} tokens at once"
+    if nominal == limit:
+        each = f"{memory.virtual_engines} virtual engines × {memory.max_num_seqs}" if memory.virtual_engines > 1 else ""
+        text += f", the limit of max_num_seqs{' (' + each + ')' if each else ''}"
+    return text
+
+
+def _unused(case: Case, memory: Memory) -> list[tuple[str, str]]:
+    """What a short ``max_model_len`` leaves unused: the longest that certainly fits here, and how many at once."""
+    if case.model is None or memory.max_model_len >= case.model.context:
+        return []
+    longest = longest_context(case)
+    if longest <= memory.max_model_len:
+        return []
+    changed = with_length(case, longest).memory
+    if changed is None:
+        return []
+    at_once = changed.requests(longest)[1]
+    own = "the model's whole context" if longest == case.model.context else f"of the model's {case.model.context:,}"
+    return [
+        (
+            "unused",
+            f"maxModelLen {memory.max_model_len:,} is a choice: {longest:,} ({own}) fits too, {at_once:,} at once",
+        )
+    ]
+
+
+def with_length(case: Case, length: int) -> Case:
+    """The same case with another ``max_model_len``."""
+    return dataclasses.replace(case, choices=dataclasses.replace(case.choices, max_model_len=length))
+
+
+def longest_context(case: Case) -> int:
+    """The longest ``max_model_len`` that certainly fits: the model's own, or a half, a quarter … of it; 0 for none."""
+    length = case.model.context if case.model else 0
+    while length >= 256:
+        memory = with_length(case, length).memory
+        if memory is not None and memory.verdict is Verdict.FITS:
+            return length
+        length //= 2
+    return 0
+
+
+def _minutes(seconds: int) -> str:
+    return f"{math.ceil(seconds / 60)} min"

@@ -1,0 +1,286 @@
+"""Weights per GPU, from tensor shapes: what tensor parallelism splits, what it copies, what the engine adds.
+
+Every tensor is listed as the engine allocates it (fused projections, stacked experts), because the allocator of
+PyTorch counts too: it hands out large blocks in steps of 2 MiB.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+
+from planner.engine import Engine
+from planner.model import (
+    DTYPE_BYTES,
+    GroupedQueryAttention,
+    Model,
+    MultiHeadLatentAttention,
+    Quantisation,
+)
+
+VOCABULARY_STEP = 64
+"""vLLM pads the vocabulary to a multiple of this before it splits it
+(https://github.com/vllm-project/vllm/blob/v0.33.0/vllm/model_executor/layers/vocab_parallel_embedding.py)."""
+
+MIB = 2**20
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tensor:
+    """A weight matrix. Of its outputs ``parts`` are split, ``fixed`` are copied, those of ``kv_heads`` either.
+
+    ``row_parallel`` splits the ``inputs`` instead; ``copies`` > 1 is a stack of experts.
+    """
+
+    module: str
+    inputs: int
+    parts: tuple[int, ...] = ()
+    fixed: int = 0
+    kv_heads: int = 0
+    head_dim: int = 0
+    row_parallel: bool = False
+    copies: int = 1
+    is_expert: bool = False
+    bias: bool = False
+    plain: bool = False
+    """Never quantised, whatever the checkpoint's method."""
+
+    def shape(self, *, tensor: int, expert_parallel: bool = False) -> tuple[int, int, int]:
+        """Copies, rows (outputs) and columns (inputs) on one of ``tensor`` GPUs."""
+        split, copies = tensor, self.copies
+        if self.is_expert and expert_parallel:
+            split, copies = 1, math.ceil(copies / tensor)
+        columns = math.ceil(self.inputs / split) if self.row_parallel else self.inputs
+        rows = self.fixed + sum(math.ceil(part / split) for part in self.parts)
+        rows += 2 * max(1, self.kv_heads // tensor) * self.head_dim if self.kv_heads else 0
+        return copies, rows, columns
+
+
+def allocated(size: float) -> int:
+    """Bytes that PyTorch's CUDA allocator hands out for a tensor of ``size`` bytes.
+
+    Blocks from 10 MiB are rounded to 2 MiB, and a rest of up to 1 MiB stays with the tensor
+    (https://docs.pytorch.org/docs/stable/notes/cuda.html#memory-management,
+    https://github.com/pytorch/pytorch/blob/main/c10/cuda/CUDACachingAllocator.cpp).
+    """
+    rounded = math.ceil(size / 512) * 512
+    if rounded < 10 * MIB:
+        return rounded
+    segment = math.ceil(rounded / (2 * MIB)) * 2 * MIB
+    return segment if segment - rounded <= MIB else rounded
+
+
+def layer_tensors(model: Model, layer: int) -> list[Tensor]:
+    """The matrices of one decoder layer."""
+    return [*_attention_tensors(model), *_feed_forward_tensors(model, sparse=model.sparse[layer])]
+
+
+def _attention_tensors(model: Model) -> Iterator[Tensor]:
+    attention, hidden, heads = model.attention, model.hidden, model.heads
+    if isinstance(attention, GroupedQueryAttention):
+        dim, bias = attention.head_dim, attention.bias
+        yield Tensor(
+            module="self_attn.q_proj",
+            inputs=hidden,
+            parts=(heads * dim,),
+            kv_heads=attention.kv_heads,
+            head_dim=dim,
+            bias=bias,
+        )
+        yield Tensor(module="self_attn.o_proj", inputs=heads * dim, fixed=hidden, row_parallel=True)
+        return
+    query = heads * (attention.nope_dim + attention.rope_dim)
+    latent = attention.kv_rank + attention.rope_dim
+    if attention.query_rank:
+        yield Tensor(module="self_attn.q_a_proj", inputs=hidden, fixed=attention.query_rank + latent)
+        yield Tensor(module="self_attn.q_b_proj", inputs=attention.query_rank, parts=(query,))
+    else:
+        yield Tensor(module="self_attn.kv_a_proj_with_mqa", inputs=hidden, fixed=latent)
+        yield Tensor(module="self_attn.q_proj", inputs=hidden, parts=(query,))
+    up = heads * (attention.nope_dim + attention.value_dim)
+    yield Tensor(module="self_attn.kv_b_proj", inputs=attention.kv_rank, parts=(up,))
+    yield Tensor(module="self_attn.o_proj", inputs=heads * attention.value_dim, fixed=hidden, row_parallel=True)
+    if attention.indexer_heads:
+        width = attention.indexer_heads * attention.indexer_dim
+        rank = attention.query_rank or hidden
+        yield Tensor(module="self_attn.indexer.wq_b", inputs=rank, fixed=width)
+        # Held in 16 bits after loading, whatever the checkpoint says.
+        yield Tensor(
+            module="self_attn.indexer.wk",
+            inputs=hidden,
+            fixed=attention.indexer_dim + attention.indexer_heads,
+            plain=True,
+        )
+
+
+def _feed_forward_tensors(model: Model, *, sparse: bool) -> Iterator[Tensor]:
+    hidden, experts = model.hidden, model.experts
+    if not sparse or experts is None:
+        width = model.intermediate
+        yield Tensor(module="mlp.gate_proj", inputs=hidden, parts=(width, width))
+        yield Tensor(module="mlp.down_proj", inputs=width, fixed=hidden, row_parallel=True)
+        return
+    yield Tensor(
+        module="mlp.experts.gate_proj",
+        inputs=hidden,
+        parts=(experts.size, experts.size),
+        copies=experts.count,
+        is_expert=True,
+        bias=experts.bias,
+    )
+    yield Tensor(
+        module="mlp.experts.down_proj",
+        inputs=experts.size,
+        fixed=hidden,
+        row_parallel=True,
+        copies=experts.count,
+        is_expert=True,
+        bias=experts.bias,
+    )
+    yield Tensor(module="mlp.gate", inputs=hidden, fixed=experts.count, plain=True)
+    if shared := experts.shared_size:
+        yield Tensor(module="mlp.shared_experts.gate_proj", inputs=hidden, parts=(shared, shared))
+        yield Tensor(module="mlp.shared_experts.down_proj", inputs=shared, fixed=hidden, row_parallel=True)
+
+
+def quantisation_of(model: Model, tensor: Tensor, layer: int) -> Quantisation | None:
+    """How this tensor is stored; None for 16 bits."""
+    quantisation = model.quantisation
+    if quantisation is None or tensor.plain or quantisation.ignores(f"model.layers.{layer}.{tensor.module}"):
+        return None
+    return quantisation
+
+
+def matrix_bytes(quantisation: Quantisation | None, rows: int, columns: int) -> tuple[float, float]:
+    """Bytes of a matrix and of its scales."""
+    if quantisation is None:
+        return rows * columns * DTYPE_BYTES, 0
+    groups = math.ceil(rows / (quantisation.rows or rows)) * math.ceil(columns / (quantisation.columns or columns))
+    zero = quantisation.bits / 8 if quantisation.zero_point else 0
+    return rows * columns * quantisation.bits / 8, groups * (quantisation.scale_bytes + zero)
+
+
+def _padded(
+    quantisation: Quantisation | None, tensor: Tensor, rows: int, columns: int, capability: float | None
+) -> tuple[int, int]:
+    """MXFP4 kernels round sizes up: the hidden side to 256, the shard to 128 (Marlin, Blackwell) or 64 (Hopper)
+    (https://github.com/vllm-project/vllm/blob/v0.33.0/vllm/model_executor/layers/fused_moe/oracle/mxfp4.py)."""
+    if quantisation is None or quantisation.method != "mxfp4":
+        return rows, columns
+    shard = 64 if capability == 9.0 else 128
+    if tensor.row_parallel:
+        return math.ceil(rows / 256) * 256, math.ceil(columns / shard) * shard
+    return 2 * math.ceil(rows / 2 / shard) * shard, math.ceil(columns / 256) * 256
+
+
+@dataclass(frozen=True, kw_only=True)
+class Split:
+    """How one stage's tensors are spread: over ``tensor`` GPUs, with whole experts per GPU or a slice of each."""
+
+    tensor: int
+    expert_parallel: bool = False
+
+
+@cache
+def layer_bytes(model: Model, layer: int, engine: Engine, split: Split, capability: float | None) -> int:
+    """Bytes of one layer on one GPU, as allocated."""
+    total = 0
+    for tensor in layer_tensors(model, layer):
+        quantisation = quantisation_of(model, tensor, layer)
+        copies, rows, columns = tensor.shape(tensor=split.tensor, expert_parallel=split.expert_parallel)
+        rows, columns = _padded(quantisation, tensor, rows, columns, capability)
+        weight, scales = matrix_bytes(quantisation, rows, columns)
+        total += allocated(copies * weight) + allocated(copies * scales)
+        total += allocated(copies * rows * DTYPE_BYTES) if tensor.bias else 0
+    norms = 2 * allocated(model.hidden * DTYPE_BYTES)
+    return total + norms + _absorbed(model, engine, split.tensor, layer)
+
+
+def _absorbed(model: Model, engine: Engine, tensor: int, layer: int) -> int:
+    """What the engine derives from MLA's matrices after loading, beside the originals.
+
+    Now: the two halves of kv_b_proj in 16 bits. 0.7: products of matrices, requantised where the checkpoint is FP8, and
+    a dequantised kv_b_proj that views keep alive
+    (https://github.com/vllm-project/vllm/blob/v0.7.2/vllm/attention/backends/mla/utils.py).
+    """
+    attention = model.attention
+    if not isinstance(attention, MultiHeadLatentAttention) or not engine.uses_mla(model):
+        return 0
+    heads = math.ceil(model.heads / tensor)
+    up = heads * (attention.nope_dim + attention.value_dim) * attention.kv_rank
+    if not engine.is_v0:
+        return allocated(up * DTYPE_BYTES)
+    rank = attention.query_rank or model.hidden
+    quantisation = model.quantisation if model.quantisation and model.quantisation.bits == 8 else None
+    latent = heads * attention.kv_rank
+    products = [matrix_bytes(quantisation, latent, rank), matrix_bytes(quantisation, model.hidden, latent)]
+    dequantised = up * (4 if quantisation else DTYPE_BYTES if model.quantisation else 0)
+    rope = rank * heads * attention.rope_dim * DTYPE_BYTES
+    return (
+        sum(allocated(weight) + allocated(scales) for weight, scales in products)
+        + allocated(dequantised)
+        + allocated(rope)
+    )
+
+
+def vocabulary_bytes(model: Model, tensor: int) -> int:
+    """Bytes of the embedding, or of the output head, on one GPU; neither is quantised."""
+    padded = math.ceil(model.vocabulary / VOCABULARY_STEP) * VOCABULARY_STEP
+    return allocated(math.ceil(padded / tensor) * model.hidden * DTYPE_BYTES)
+
+
+def stage_bytes(
+    model: Model, layers: range, engine: Engine, split: Split, *, capability: float | None, first: bool, last: bool
+) -> int:
+    """Bytes of weights on one GPU of a pipeline stage with these ``layers``."""
+    # One layer stands for all of its kind: only ignored modules could differ, and they do not within a kind.
+    total = sum(layer_bytes(model, _representative(model, layer), engine, split, capability) for layer in layers)
+    vocabulary = vocabulary_bytes(model, split.tensor)
+    head_everywhere = engine.is_v0 and isinstance(model.attention, MultiHeadLatentAttention)
+    if first or (last and model.tied_embeddings):
+        total += vocabulary
+    if (last or head_everywhere) and not model.tied_embeddings:
+        total += vocabulary
+    return total + allocated(model.context * model.rotary_dim * DTYPE_BYTES)
+
+
+def _representative(model: Model, layer: int) -> int:
+    if model.quantisation is not None and any(".layers." in pattern for pattern in model.quantisation.ignore):
+        return layer
+    return model.sparse.index(model.sparse[layer])
+
+
+@cache
+def checkpoint_gib(model: Model) -> float:
+    """Size of the safetensors files in GiB: as published, or from the shapes without multi-token prediction."""
+    if model.weights_gib is not None:
+        return model.weights_gib
+    total = (1 if model.tied_embeddings else 2) * model.vocabulary * model.hidden * DTYPE_BYTES
+    for layer in range(model.layers):
+        for tensor in layer_tensors(model, layer):
+            copies, rows, columns = tensor.shape(tensor=1)
+            total += copies * sum(matrix_bytes(quantisation_of(model, tensor, layer), rows, columns))
+    return total / 2**30
+
+
+@cache
+def parameters(model: Model) -> int:
+    """Number of parameters in all layers and the vocabulary."""
+    total = (1 if model.tied_embeddings else 2) * model.vocabulary * model.hidden
+    for layer in range(model.layers):
+        shapes = [tensor.shape(tensor=1) for tensor in layer_tensors(model, layer)]
+        total += sum(copies * rows * columns for copies, rows, columns in shapes)
+    return total
+
+
+def active_gib(model: Model, requests: int) -> float:
+    """GiB of weights that one decode step of ``requests`` sequences reads; experts are hit at random."""
+    total = float(model.vocabulary * model.hidden * DTYPE_BYTES)
+    for layer in range(model.layers):
+        for tensor in layer_tensors(model, layer):
+            copies, rows, columns = tensor.shape(tensor=1)
+            share = 1.0
+            if tensor.is_expert and model.experts is not None:
+                share = 1 - (1 - model.experts.per_token / model.experts.count) ** requests
+            total += share * copies * sum(matrix_bytes(quantisation_of(model, tensor, layer), rows, columns))
+    return total / 2**30
