@@ -33,7 +33,7 @@ class ConfigError(Exception):
 
 
 def read(path: Path, *, name: str) -> Model:
-    """The model whose ``config.json`` is at ``path``; the size of its files from the index beside it, if there is one."""
+    """The model whose ``config.json`` is at ``path``; the size of its files comes from an index beside it, if any."""
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
         index = path.with_name("model.safetensors.index.json")

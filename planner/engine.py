@@ -32,7 +32,7 @@ LARGE_GPU_GIB = 70
 
 
 def version_of(image: str | None) -> Version | None:
-    """vLLM's version from an image's name, as in ``vllm:v0.7.2`` or ``25.10-vllm0.11.0-pytorch2.8``; None if it has none."""
+    """vLLM's version in an image's name, as in ``vllm:v0.7.2`` or ``25.10-vllm0.11.0-pytorch2.8``, if any."""
     found = re.search(r"vllm[a-z/_-]*:?v?(\d+)\.(\d+)(?:\.(\d+))?", (image or "").rsplit("@", 1)[0])
     return (int(found[1]), int(found[2]), int(found[3] or 0)) if found else None
 

@@ -17,11 +17,11 @@ class Finding:
     fix: str
 
 
-def report(findings: Sequence[Finding], *, where: str) -> str:
+def report(findings: Sequence[Finding], *, where: str, outcome: str = "nothing was created or changed") -> str:
     """All findings as one text for a terminal; ``where`` names the file they are about."""
     count = "1 problem" if len(findings) == 1 else f"{len(findings)} problems"
     blocks = [f"  {f.path}\n{_line('problem: ', f.problem)}\n{_line('fix:     ', f.fix)}" for f in findings]
-    return "\n\n".join([f"{where}: {count}, nothing was created or changed", *blocks])
+    return "\n\n".join([f"{where}: {count}, {outcome}", *blocks])
 
 
 def _line(label: str, text: str) -> str:

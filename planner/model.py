@@ -12,7 +12,7 @@ DTYPE_BYTES = 2
 
 @dataclass(frozen=True, kw_only=True)
 class MultiHeadLatentAttention:
-    """DeepSeek's MLA: one compressed key-value vector per token (https://arxiv.org/abs/2405.04434). Sizes in elements."""
+    """DeepSeek's MLA: one compressed key-value vector per token (https://arxiv.org/abs/2405.04434). In elements."""
 
     query_rank: int | None
     kv_rank: int

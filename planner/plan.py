@@ -8,11 +8,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from planner.case import Case, Choices, Layout, load_model
+from planner.catalogue import gpu_series
 from planner.findings import Finding
 from planner.loading import LoadBudget
 from planner.memory import Memory
 from planner.rules import RULES, Rule
-from planner.search import cheapest, nearest
+from planner.search import cheapest, longest_context, nearest, other_series, with_length, works
 
 __all__ = ["Choices", "Layout", "Plan", "PlanError", "make_plan"]
 
@@ -87,7 +88,8 @@ def resolve(choices: Choices) -> Case:
     Where nothing works, the layout is the smallest that agrees with what was given, so that the rules can say why.
     """
     model, config_error = load_model(choices)
-    cards = choices.cards or DEFAULT_CARDS
+    series = gpu_series().get(choices.series)
+    cards = choices.cards or (max(series.cards) if series else DEFAULT_CARDS)
     tensor = choices.tensor or max(1, cards // (choices.pipeline or 1))
     case = Case(
         choices=choices, layout=Layout(cards, tensor, choices.pipeline or 1), model=model, config_error=config_error
@@ -97,13 +99,14 @@ def resolve(choices: Choices) -> Case:
     return case
 
 
-def check(case: Case, *, severity: str) -> list[Finding]:
-    """The findings of all rules of this severity."""
+def check(case: Case, *, severity: str, suggest: bool = True) -> list[Finding]:
+    """The findings of all rules of this severity, with what works instead if ``suggest``, which takes a search."""
     found = []
     for rule in RULES:
         if rule.severity == severity and (values := rule.check(case)) is not None:
-            layouts = _layouts(case) if "{layouts}" in rule.fix else ""
-            found.append(_finding(rule, {**values, "layouts": layouts}))
+            found.append(
+                _finding(rule, {**values, "layouts": _layouts(case) if suggest and "{layouts}" in rule.fix else ""})
+            )
     return found
 
 
@@ -112,7 +115,11 @@ def _finding(rule: Rule, values: dict[str, object]) -> Finding:
 
 
 def _layouts(case: Case) -> str:
-    found = nearest(case)
-    if not found:
-        return "no layout of this series works with these settings: choose another series, or shorten requests"
-    return "choose " + ", or ".join(f"{layout} cards" for layout in found)
+    """What works instead: other layouts of the series, a shorter context on this one, or another series."""
+    ways = [f"{layout} cards" for layout in nearest(case)]
+    length = longest_context(case)
+    if 0 < length < (case.max_model_len or 0) and works(with_length(case, length)):
+        ways.append(f"set deployment.inference.engine.maxModelLen to {length}")
+    if not ways:
+        ways = [f"series {name}: {layout} cards" for name, layout in other_series(case)]
+    return "choose " + ", or ".join(ways) if ways else "no series of the catalogue works with these settings"

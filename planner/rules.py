@@ -131,6 +131,8 @@ def _widths(case: Case) -> Iterator[tuple[str, int]]:
 
 
 def _width(case: Case) -> Values | None:
+    if _heads(case):
+        return None
     for what, width in _widths(case):
         if width % case.layout.tensor:
             return {"what": what, "width": width, "tensor": case.layout.tensor}
@@ -140,7 +142,7 @@ def _width(case: Case) -> Values | None:
 def _quantised_shards(case: Case) -> Values | None:
     """The check of each quantised matrix: its shard must be whole blocks or groups."""
     model, tensor = case.model, case.layout.tensor
-    if model is None or model.quantisation is None or tensor == 1:
+    if model is None or model.quantisation is None or tensor == 1 or _heads(case) or _width(case):
         return None
     whole_experts = bool(case.serving and case.serving.expert_parallel)
     kinds = {model.sparse.index(kind) for kind in set(model.sparse)}
@@ -255,7 +257,8 @@ def _memory(case: Case) -> Values | None:
     if available <= 0 or tokens == 0:
         said = "No available memory for the cache blocks. Try increasing `gpu_memory_utilization`"
     elif tokens >= length:
-        said = f"nothing, but each of its {memory.virtual_engines} virtual engines has {tokens // memory.virtual_engines:,}"
+        share = tokens // memory.virtual_engines
+        said = f"nothing, but each of its {memory.virtual_engines} virtual engines has {share:,} tokens"
     elif case.engine.is_v0:
         said = (
             f"The model's max seq len ({length}) is larger than the maximum number of tokens that can be stored in KV "
@@ -264,13 +267,13 @@ def _memory(case: Case) -> Values | None:
     else:
         said = (
             f"To serve at least one request with the model's max seq len ({length}), ({needed:.2f} GiB KV cache is "
-            f"needed, which is larger than the available KV cache memory ({max(0, available):.2f} GiB)"
+            f"needed, which is larger than the available KV cache memory ({available:.2f} GiB)"
         )
     return {
         "model": case.model.name,
         "weights": stage.weights_gib,
         "usable": memory.usable_gib,
-        "available": available,
+        "available": max(0.0, available),
         "length": length,
         "needed": needed,
         "said": said,
@@ -577,7 +580,8 @@ RULES = (
         source=f"{VLLM}/v1/core/kv_cache_planning.py",
         path="deployment.inference",
         problem="{model} does not fit: of {usable:.1f} GiB on the tightest GPU, weights take {weights:.1f}; at best "
-        "{available:.1f} GiB are left for the cache, one request of {length:,} tokens needs {needed:.2f}. vLLM says: {said}",
+        "{available:.1f} GiB are left for the cache, and one request of {length:,} tokens needs {needed:.2f}; "
+        "vLLM: {said}",
         fix="{layouts}",
         check=_memory,
     ),

@@ -1,9 +1,11 @@
 """The layouts that keep all rules: the cheapest where the user leaves it open, the nearest where a choice fails."""
 
+import dataclasses
 import math
 from collections.abc import Iterable, Iterator
 
 from planner.case import Case, Layout
+from planner.catalogue import gpu_series
 from planner.memory import Verdict
 from planner.rules import LAYOUT_RULES
 
@@ -13,6 +15,9 @@ MOST_PODS = 16
 MOST_STAGES = 16
 
 UNKNOWN_SERIES_CARDS = (1, 2, 4, 8)
+
+SHORTEST_CONTEXT = 256
+"""Tokens; nothing shorter is worth serving."""
 
 BOUND_SHARE = 0.8
 """Of the usable memory, at most this for the weights of a model whose shapes are unknown."""
@@ -31,14 +36,18 @@ def works(case: Case) -> bool:
 
 
 def candidates(case: Case, *, given_only: bool) -> Iterator[Layout]:
-    """Layouts whose tensor parallelism stays in a pod; with ``given_only`` those that agree with what was given."""
+    """Layouts whose tensor parallelism stays in a pod; with ``given_only`` those that agree with what was given.
+
+    Several pods are tried with whole machines only: smaller ones would cross the network more often.
+    """
     choices = case.choices
     legal = case.series.cards if case.series else UNKNOWN_SERIES_CARDS
     for cards in _one_or(choices.cards if given_only else None, legal):
+        most_pods = MOST_PODS if cards == choices.cards or cards == max(legal) else 1
         sizes = [size for size in range(1, cards + 1) if cards % size == 0]
         for tensor in _one_or(choices.tensor if given_only else None, sizes):
             for pipeline in _one_or(choices.pipeline if given_only else None, range(1, MOST_STAGES + 1)):
-                if tensor * pipeline % cards == 0 and tensor * pipeline <= cards * MOST_PODS:
+                if tensor * pipeline % cards == 0 and tensor * pipeline <= cards * most_pods:
                     yield Layout(cards, tensor, pipeline)
 
 
@@ -75,3 +84,31 @@ def nearest(case: Case, *, count: int = 3) -> list[Layout]:
 
 def _parts(layout: Layout) -> tuple[int, int, int]:
     return layout.cards, layout.tensor, layout.pipeline
+
+
+def other_series(case: Case, *, count: int = 2) -> list[tuple[str, Layout]]:
+    """Other GPU series on which a layout works, with the cheapest, those with the least memory first."""
+    free = dataclasses.replace(case.choices, cards=None, tensor=None, pipeline=None, gpu_memory_gib=None)
+    found = []
+    for series in gpu_series().values():
+        if series.name != case.choices.series:
+            other = dataclasses.replace(case, choices=dataclasses.replace(free, series=series.name))
+            if layout := cheapest(other):
+                found.append((layout.gpus * series.memory_gib, series.name, layout))
+    return [(name, layout) for _, name, layout in sorted(found)[:count]]
+
+
+def with_length(case: Case, length: int) -> Case:
+    """The same case with another ``max_model_len``."""
+    return dataclasses.replace(case, choices=dataclasses.replace(case.choices, max_model_len=length))
+
+
+def longest_context(case: Case) -> int:
+    """The longest ``max_model_len`` that certainly fits: the model's own, or a half, a quarter … of it; 0 for none."""
+    length = case.model.context if case.model else 0
+    while length >= SHORTEST_CONTEXT:
+        memory = with_length(case, length).memory
+        if memory is not None and memory.verdict is Verdict.FITS:
+            return length
+        length //= 2
+    return 0

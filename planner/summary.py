@@ -1,12 +1,12 @@
 """The plan as one screen of text, for the preview."""
 
-import dataclasses
 import math
 
 from planner.case import Case
 from planner.memory import Memory, Verdict
 from planner.plan import Plan
 from planner.roofline import decode_floor_ms
+from planner.search import longest_context, with_length
 
 
 def summary(plan: Plan) -> str:
@@ -67,7 +67,7 @@ def _memory_lines(case: Case, memory: Memory) -> list[tuple[str, str]]:
         lines.append(
             (
                 "decode",
-                f"no step is faster than {floor:.1f} ms, by memory bandwidth; measured steps take 10 to 25 times that",
+                f"at least {floor:.1f} ms per token by memory bandwidth; measured: 10 to 25 times that",
             )
         )
     return lines
@@ -102,22 +102,6 @@ def _unused(case: Case, memory: Memory) -> list[tuple[str, str]]:
             f"maxModelLen {memory.max_model_len:,} is a choice: {longest:,} ({own}) fits too, {at_once:,} at once",
         )
     ]
-
-
-def with_length(case: Case, length: int) -> Case:
-    """The same case with another ``max_model_len``."""
-    return dataclasses.replace(case, choices=dataclasses.replace(case.choices, max_model_len=length))
-
-
-def longest_context(case: Case) -> int:
-    """The longest ``max_model_len`` that certainly fits: the model's own, or a half, a quarter … of it; 0 for none."""
-    length = case.model.context if case.model else 0
-    while length >= 256:
-        memory = with_length(case, length).memory
-        if memory is not None and memory.verdict is Verdict.FITS:
-            return length
-        length //= 2
-    return 0
 
 
 def _minutes(seconds: int) -> str:

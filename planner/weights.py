@@ -255,7 +255,7 @@ def checkpoint_gib(model: Model) -> float:
     """Size of the safetensors files in GiB: as published, or from the shapes without multi-token prediction."""
     if model.weights_gib is not None:
         return model.weights_gib
-    total = (1 if model.tied_embeddings else 2) * model.vocabulary * model.hidden * DTYPE_BYTES
+    total = float((1 if model.tied_embeddings else 2) * model.vocabulary * model.hidden * DTYPE_BYTES)
     for layer in range(model.layers):
         for tensor in layer_tensors(model, layer):
             copies, rows, columns = tensor.shape(tensor=1)

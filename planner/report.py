@@ -1,0 +1,198 @@
+"""Tables for the terminal (rich) and the same as plain data (JSON)."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from planner.catalogue import gpu_series, gpus, models
+from planner.compare import Row
+from planner.memory import Band, Memory, Stage, Verdict
+from planner.model import GroupedQueryAttention
+from planner.plan import Plan
+from planner.rules import RULES
+from planner.weights import checkpoint_gib, parameters
+
+STYLES = {Verdict.FITS: "green", Verdict.TOO_CLOSE: "yellow", Verdict.DOES_NOT_FIT: "red"}
+
+
+def _table(title: str) -> Table:
+    return Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+
+
+def memory_table(memory: Memory) -> Table:
+    """Memory of one GPU per pipeline stage, in GiB."""
+    table = _table(f"One GPU of each stage, GiB of {memory.usable_gib:.1f} usable")
+    table.add_column("stage")
+    for name in ("layers", "weights", "activation", "NCCL, CUDA", "graphs", "cache", "tokens"):
+        table.add_column(name, justify="right")
+    for number, stage in enumerate(memory.stages):
+        tokens = stage.tokens()
+        table.add_row(
+            f"{number}{' tightest' if stage is memory.tightest else ''}",
+            str(len(stage.layers)),
+            f"{stage.weights_gib:.1f}",
+            *(_band(part) for part in (stage.activation, stage.non_torch, stage.graphs, stage.cache)),
+            f"{tokens[0]:,}–{tokens[2]:,}",
+        )
+    return table
+
+
+def _band(band: Band) -> str:
+    return f"{band.low:.1f}–{band.high:.1f}" if band.low != band.high else f"{band.nominal:.1f}"
+
+
+def comparison_table(rows: Sequence[Row]) -> Table:
+    """One line per series and layout."""
+    table = _table("Layouts of one replica, fewest GPUs first")
+    for name in (
+        "series",
+        "pods × cards",
+        "tensor",
+        "pipeline",
+        "GPUs",
+        "weights",
+        "cache tokens",
+        "requests",
+        "verdict",
+    ):
+        table.add_column(name, justify="left" if name in ("series", "verdict") else "right", no_wrap=name != "verdict")
+    for row in rows:
+        layout, memory = row.layout, row.memory
+        start = (
+            row.case.choices.series,
+            f"{layout.pods} × {layout.cards}",
+            str(layout.tensor),
+            str(layout.pipeline),
+            str(layout.gpus),
+        )
+        if memory is None or row.problem:
+            table.add_row(*start, "–", "–", "–", row.problem or "not predicted")
+            continue
+        style = STYLES[memory.verdict]
+        table.add_row(
+            *start,
+            f"{memory.tightest.weights_gib:.1f}",
+            f"{memory.tokens[1]:,}",
+            f"{memory.requests(memory.max_model_len)[1]:,}",
+            f"[{style}]{memory.verdict.value}[/]",
+        )
+    return table
+
+
+def models_table() -> Table:
+    """The catalogue of models."""
+    table = _table("Models")
+    for name in ("model", "parameters", "files GiB", "attention", "context"):
+        table.add_column(name, justify="left" if name in ("model", "attention") else "right", no_wrap=True)
+    for model in models().values():
+        attention = model.attention
+        kind = "MLA"
+        if isinstance(attention, GroupedQueryAttention):
+            kind = f"{model.heads}/{attention.kv_heads} heads" + (", windows" if model.is_hybrid else "")
+        table.add_row(
+            model.name, f"{parameters(model) / 1e9:.1f} B", f"{checkpoint_gib(model):.1f}", kind, f"{model.context:,}"
+        )
+    return table
+
+
+def gpus_table() -> Table:
+    """The GPU series of ACS with their hardware."""
+    table = _table("GPU series of ACS")
+    for name in ("series", "GPU", "GiB", "GB/s", "cards per pod", "RDMA"):
+        table.add_column(name, justify="right" if name in ("GiB", "GB/s") else "left", no_wrap=True)
+    for series in gpu_series().values():
+        gpu = gpus()[series.gpu] if series.gpu else None
+        table.add_row(
+            series.name,
+            gpu.name if gpu else "not published",
+            f"{gpu.memory_gib:.1f}" if gpu else f"{series.memory_gib} nominal",
+            f"{gpu.bandwidth_gb_s:,}" if gpu else "–",
+            ", ".join(map(str, series.cards)),
+            ", ".join(f"{cards} cards" for cards in series.rdma_cards) or "–",
+        )
+    return table
+
+
+def rules_table() -> Table:
+    """All rules."""
+    table = _table("Rules")
+    for name in ("rule", "", "statement"):
+        table.add_column(name)
+    for rule in RULES:
+        table.add_row(rule.id, "" if rule.severity == "error" else "warns", rule.statement)
+    return table
+
+
+def show(table: Table) -> None:
+    """Print to standard output; 100 columns where it is not a terminal."""
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=100)
+    console.print(table)
+
+
+def plan_data(plan: Plan) -> dict[str, Any]:
+    """The plan as plain data."""
+    layout = plan.layout
+    return {
+        "model": plan.case.choices.model,
+        "series": plan.case.choices.series,
+        "engine": plan.case.engine.name,
+        "weightsGiB": plan.weights_gib,
+        "layout": {
+            "tensor": layout.tensor,
+            "pipeline": layout.pipeline,
+            "cards": layout.cards,
+            "pods": plan.group_size,
+            "gpus": layout.gpus,
+        },
+        "pod": {
+            "cpu": plan.cpu,
+            "memoryGiB": plan.memory_gib,
+            "sharedMemoryGiB": plan.shared_memory_gib,
+            "ephemeralGiB": plan.ephemeral_gib,
+        },
+        "maxModelLen": plan.max_model_len,
+        "memory": memory_data(plan.memory) if plan.memory else None,
+        "readSeconds": plan.budget.read_seconds,
+        "startupSeconds": plan.budget.startup_seconds,
+        "warnings": list(plan.warnings),
+    }
+
+
+def memory_data(memory: Memory) -> dict[str, Any]:
+    """An estimate as plain data; bands are low, nominal, high."""
+    return {
+        "verdict": memory.verdict.value,
+        "usableGiB": memory.usable_gib,
+        "cacheTokens": list(memory.tokens),
+        "requestsAtOnce": list(memory.requests(memory.max_model_len)),
+        "stages": [_stage_data(stage) for stage in memory.stages],
+    }
+
+
+def _stage_data(stage: Stage) -> dict[str, Any]:
+    bands = {"activation": stage.activation, "nonTorch": stage.non_torch, "graphs": stage.graphs, "cache": stage.cache}
+    return {
+        "layers": len(stage.layers),
+        "weightsGiB": stage.weights_gib,
+        **{f"{name}GiB": [band.low, band.nominal, band.high] for name, band in bands.items()},
+        "tokens": list(stage.tokens()),
+    }
+
+
+def row_data(row: Row) -> dict[str, Any]:
+    """One row of a comparison as plain data."""
+    layout, memory = row.layout, row.memory
+    return {
+        "series": row.case.choices.series,
+        "tensor": layout.tensor,
+        "pipeline": layout.pipeline,
+        "cards": layout.cards,
+        "gpus": layout.gpus,
+        "problem": row.problem,
+        "memory": memory_data(memory) if memory and not row.problem else None,
+    }
