@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -111,7 +111,6 @@ class Case:
     layout: Layout
     model: Model | None
     config_error: str | None = None
-    given: frozenset[str] = field(default_factory=frozenset)
 
     @cached_property
     def series(self) -> GpuSeries | None:

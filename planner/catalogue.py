@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
-from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 from planner import config_json
@@ -46,7 +46,7 @@ def _rows(file_name: str) -> Mapping[str, Any]:
     # Loading the parser and the files costs a few milliseconds, which only those pay who plan.
     import tomllib
 
-    return tomllib.loads(files("planner").joinpath(file_name).read_text(encoding="utf-8"))
+    return tomllib.loads(Path(__file__).with_name(file_name).read_text(encoding="utf-8"))
 
 
 @cache

@@ -54,11 +54,14 @@ def comparison_table(rows: Sequence[Row]) -> Table:
         "pipeline",
         "GPUs",
         "weights",
-        "cache tokens",
+        "tokens",
         "requests",
         "verdict",
     ):
-        table.add_column(name, justify="left" if name in ("series", "verdict") else "right", no_wrap=name != "verdict")
+        left = name in ("series", "verdict")
+        table.add_column(
+            name, justify="left" if left else "right", no_wrap=not left, min_width=16 if name == "verdict" else None
+        )
     for row in rows:
         layout, memory = row.layout, row.memory
         start = (
@@ -83,7 +86,7 @@ def comparison_table(rows: Sequence[Row]) -> Table:
 
 
 def models_table() -> Table:
-    """The catalogue of models."""
+    """The catalogue of models; ``attention`` is MLA, or heads and key-value heads."""
     table = _table("Models")
     for name in ("model", "parameters", "files GiB", "attention", "context"):
         table.add_column(name, justify="left" if name in ("model", "attention") else "right", no_wrap=True)
@@ -91,7 +94,7 @@ def models_table() -> Table:
         attention = model.attention
         kind = "MLA"
         if isinstance(attention, GroupedQueryAttention):
-            kind = f"{model.heads}/{attention.kv_heads} heads" + (", windows" if model.is_hybrid else "")
+            kind = f"{model.heads}/{attention.kv_heads}" + (", windows" if model.is_hybrid else "")
         table.add_row(
             model.name, f"{parameters(model) / 1e9:.1f} B", f"{checkpoint_gib(model):.1f}", kind, f"{model.context:,}"
         )

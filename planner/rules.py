@@ -221,7 +221,12 @@ def _experts_even(case: Case) -> Values | None:
 
 
 def _capability(case: Case) -> Values | None:
-    if case.model is None or case.model.quantisation is None or case.gpu is None or case.gpu.capability is None:
+    if case.model is None or case.gpu is None or case.gpu.capability is None:
+        return None
+    if case.gpu.capability < 8.0 and case.engine.is_v0 and "--dtype" not in split_arguments(case.choices.extra_args):
+        why = "vLLM: Bfloat16 is only supported on GPUs with compute capability of at least 8.0."
+        return {"method": "bf16", "gpu": case.gpu.name, "why": why}
+    if case.model.quantisation is None:
         return None
     method = case.model.quantisation.method
     if case.engine.is_v0:

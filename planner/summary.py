@@ -79,8 +79,8 @@ def _requests(memory: Memory) -> str:
     band = "" if low == high else f" ({low:,} to {high:,})"
     text = f"{nominal:,}{band} of {memory.max_model_len:,} tokens at once"
     if nominal == limit:
-        each = f"{memory.virtual_engines} virtual engines × {memory.max_num_seqs}" if memory.virtual_engines > 1 else ""
-        text += f", the limit of max_num_seqs{' (' + each + ')' if each else ''}"
+        each = f"{memory.virtual_engines} virtual engines × " if memory.virtual_engines > 1 else ""
+        text += f", by max_num_seqs: {each}{memory.max_num_seqs:,}"
     return text
 
 
@@ -95,7 +95,7 @@ def _unused(case: Case, memory: Memory) -> list[tuple[str, str]]:
     if changed is None:
         return []
     at_once = changed.requests(longest)[1]
-    own = "the model's whole context" if longest == case.model.context else f"of the model's {case.model.context:,}"
+    own = "all of its context" if longest == case.model.context else f"of {case.model.context:,}"
     return [
         (
             "unused",

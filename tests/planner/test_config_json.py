@@ -1,0 +1,199 @@
+"""A user's config.json gives the shapes of the catalogue, and errors say what is missing."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from planner import catalogue, config_json
+from planner.case import Choices
+from planner.engine import Engine, Serving
+from planner.kv_cache import token_bytes
+from planner.model import GroupedQueryAttention, Model
+from planner.plan import PlanError, make_plan
+from planner.weights import checkpoint_gib, parameters
+
+# As published, but for keys that do not matter; the catalogue's rows are shorter still.
+DEEPSEEK_R1 = {
+    "architectures": ["DeepseekV3ForCausalLM"], "attention_bias": False, "first_k_dense_replace": 3,
+    "hidden_size": 7168, "intermediate_size": 18432, "kv_lora_rank": 512, "max_position_embeddings": 163840,
+    "model_type": "deepseek_v3", "moe_intermediate_size": 2048, "moe_layer_freq": 1, "n_routed_experts": 256,
+    "n_shared_experts": 1, "num_attention_heads": 128, "num_experts_per_tok": 8, "num_hidden_layers": 61,
+    "num_key_value_heads": 128, "num_nextn_predict_layers": 1, "q_lora_rank": 1536, "qk_nope_head_dim": 128,
+    "qk_rope_head_dim": 64, "tie_word_embeddings": False, "torch_dtype": "bfloat16", "v_head_dim": 128,
+    "quantization_config": {"activation_scheme": "dynamic", "fmt": "e4m3", "quant_method": "fp8",
+                            "weight_block_size": [128, 128]},
+    "rope_scaling": {"factor": 40, "original_max_position_embeddings": 4096, "type": "yarn"}, "vocab_size": 129280,
+}  # fmt: skip
+QWEN3_MOE = {
+    "decoder_sparse_step": 1, "head_dim": 128, "hidden_size": 4096, "intermediate_size": 12288,
+    "max_position_embeddings": 40960, "mlp_only_layers": [], "model_type": "qwen3_moe", "moe_intermediate_size": 1536,
+    "num_attention_heads": 64, "num_experts": 128, "num_experts_per_tok": 8, "num_hidden_layers": 94,
+    "num_key_value_heads": 4, "rope_scaling": None, "sliding_window": None, "use_sliding_window": False,
+    "vocab_size": 151936,
+}  # fmt: skip
+QWEN2 = {
+    "hidden_size": 5120, "intermediate_size": 13824, "max_position_embeddings": 131072, "max_window_layers": 48,
+    "model_type": "qwen2", "num_attention_heads": 40, "num_hidden_layers": 48, "num_key_value_heads": 8,
+    "sliding_window": 131072, "use_sliding_window": False, "vocab_size": 152064,
+}  # fmt: skip
+GPT_OSS = {
+    "attention_bias": True, "experts_per_token": 4, "head_dim": 64, "hidden_size": 2880, "intermediate_size": 2880,
+    "layer_types": ["sliding_attention", "full_attention"] * 12, "max_position_embeddings": 131072,
+    "model_type": "gpt_oss", "num_attention_heads": 64, "num_experts_per_tok": 4, "num_hidden_layers": 24,
+    "num_key_value_heads": 8, "num_local_experts": 32, "sliding_window": 128, "vocab_size": 201088,
+    "quantization_config": {"modules_to_not_convert": ["model.layers.*.self_attn", "model.layers.*.mlp.router",
+                                                       "model.embed_tokens", "lm_head"], "quant_method": "mxfp4"},
+    "rope_scaling": {"factor": 32.0, "original_max_position_embeddings": 4096, "rope_type": "yarn"},
+}  # fmt: skip
+KIMI_NESTED = {
+    "model_type": "kimi_k25",
+    "vision_config": {},
+    "text_config": {
+        **DEEPSEEK_R1, "model_type": "kimi_k2", "first_k_dense_replace": 1, "max_position_embeddings": 262144,
+        "n_routed_experts": 384, "num_attention_heads": 64, "vocab_size": 163840, "rope_scaling": {
+            "factor": 64.0, "original_max_position_embeddings": 4096, "type": "yarn"},
+        "quantization_config": {
+            "config_groups": {"group_0": {"weights": {"num_bits": 4, "type": "int", "strategy": "group",
+                                                      "group_size": 32, "symmetric": True, "dynamic": False}}},
+            "format": "pack-quantized", "quant_method": "compressed-tensors",
+            "ignore": ["lm_head", "re:.*self_attn.*", "re:.*shared_experts.*",
+                       "re:.*mlp\\.(gate|up|gate_up|down)_proj.*"]},
+    },
+}  # fmt: skip
+
+SAME = ("hidden", "heads", "attention", "intermediate", "experts", "sparse", "windows", "vocabulary", "context",
+        "tied_embeddings", "quantisation", "rotary_dim")  # fmt: skip
+
+
+def parsed(config: dict[str, Any]) -> Model:
+    return config_json.parse(config, name="mine", source="config.json")
+
+
+@pytest.mark.parametrize(
+    ("config", "name"),
+    [
+        (DEEPSEEK_R1, "deepseek-ai/DeepSeek-R1"),
+        (QWEN3_MOE, "Qwen/Qwen3-235B-A22B"),
+        (QWEN2, "deepseek-ai/DeepSeek-R1-Distill-Qwen-14B"),
+        (GPT_OSS, "openai/gpt-oss-20b"),
+        (KIMI_NESTED, "moonshotai/Kimi-K2-Thinking"),
+    ],
+)
+def test_a_whole_config_is_the_catalogues_row(config: dict[str, Any], name: str) -> None:
+    own, row = parsed(config), catalogue.model(name)
+    for attribute in SAME:
+        assert getattr(own, attribute) == getattr(row, attribute), attribute
+
+
+@pytest.mark.parametrize(
+    ("name", "billion", "kv_bytes"),
+    [
+        ("deepseek-ai/DeepSeek-R1", 671.03, 70_272),
+        ("deepseek-ai/DeepSeek-V3.2", 671.9, 78_324),
+        ("moonshotai/Kimi-K2-Instruct", 1026.4, 70_272),
+        ("Qwen/Qwen3-235B-A22B", 235.09, 192_512),
+        ("Qwen/Qwen3-Coder-480B-A35B-Instruct", 480.15, 253_952),
+        ("Qwen/Qwen3-32B", 32.76, 262_144),
+        ("Qwen/Qwen3-0.6B", 0.596, 114_688),
+        ("meta-llama/Llama-3.3-70B-Instruct", 70.55, 327_680),
+        ("meta-llama/Llama-3.1-405B", 405.85, 516_096),
+        ("deepseek-ai/DeepSeek-R1-Distill-Qwen-14B", 14.77, 196_608),
+        ("deepseek-ai/DeepSeek-R1-Distill-Qwen-7B", 7.62, 57_344),
+        ("deepseek-ai/DeepSeek-V2-Lite", 15.7, 31_104),
+        ("zai-org/GLM-4.5", 352.8, 376_832),
+        ("openai/gpt-oss-120b", 116.8, 73_728),
+        ("MiniMaxAI/MiniMax-M2.5", 229, 253_952),
+        ("mistralai/Mixtral-8x22B-v0.1", 140.6, 229_376),
+    ],
+)
+def test_shapes_add_up_to_the_published_parameters(name: str, billion: float, kv_bytes: int) -> None:
+    model = catalogue.model(name)
+    assert model is not None
+    assert parameters(model) / 1e9 == pytest.approx(billion, rel=0.002)
+    serving = Serving(max_model_len=4096)
+    assert token_bytes(model, Engine(), serving, tensor=1, layers=model.layers) == kv_bytes
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "deepseek-ai/DeepSeek-R1-Distill-Llama-70B",
+        "deepseek-ai/DeepSeek-R1-Distill-Qwen-32B",
+        "deepseek-ai/DeepSeek-R1-Distill-Qwen-14B",
+    ],
+)
+def test_shapes_add_up_to_the_published_size(name: str) -> None:
+    model = catalogue.model(name)
+    assert model is not None
+    from_shapes = checkpoint_gib(dataclasses.replace(model, weights_gib=None))
+    assert from_shapes == pytest.approx(model.weights_gib, rel=0.001)
+
+
+@pytest.mark.parametrize("name", catalogue.model_names())
+def test_every_row_is_whole(name: str) -> None:
+    model = catalogue.model(name)
+    assert model is not None
+    assert model.unpredicted is None
+    assert model.source.startswith("https://")
+    assert isinstance(model.attention, GroupedQueryAttention) or model.attention.cached == 576
+    assert checkpoint_gib(model) > 1
+
+
+def test_the_catalogue_is_large_enough() -> None:
+    assert len(catalogue.model_names()) >= 20
+    for series in catalogue.gpu_series().values():
+        assert list(series.cards) == sorted(series.cards)
+        assert set(series.pods) <= set(series.cards)
+        assert set(series.rdma_cards) <= set(series.cards)
+        assert series.gpu is None or series.gpu in catalogue.gpus()
+    for gpu in catalogue.gpus().values():
+        assert gpu.source.startswith("https://")
+
+
+def test_the_index_beside_it_gives_the_size(tmp_path: Path) -> None:
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(QWEN2), encoding="utf-8")
+    index = {"metadata": {"total_size": 30 * 2**30}, "weight_map": {}}
+    assert checkpoint_gib(config_json.read(path, name="mine")) == pytest.approx(27.51, rel=0.001)
+    path.with_name("model.safetensors.index.json").write_text(json.dumps(index), encoding="utf-8")
+    assert checkpoint_gib(config_json.read(path, name="mine")) == 30
+    plan = make_plan(Choices(model="mine", series="GU8TF", throughput_mib_s=300, config_file=str(path)))
+    assert plan.memory is not None
+    assert plan.weights_gib == 30
+    assert plan.warnings == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [
+        ("[]", "config.json is not a JSON object"),
+        ("{", "config.json or the index beside it is not what Hugging Face publishes"),
+        ("{}", "config.json has no num_hidden_layers"),
+        (json.dumps({**QWEN2, "num_attention_heads": "many"}), "config.json has values of unexpected types"),
+        (json.dumps({**QWEN2, "quantization_config": {"quant_method": "new"}}), "config.json has values of unexpected"),
+    ],
+)
+def test_what_is_wrong_with_a_config(text: str, error: str, tmp_path: Path) -> None:
+    path = tmp_path / "config.json"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(PlanError) as caught:
+        make_plan(Choices(model="mine", series="GU8TF", throughput_mib_s=300, config_file=str(path)))
+    (finding,) = caught.value.findings
+    assert finding.path == "deployment.model.configFile"
+    assert finding.problem.startswith(f"{tmp_path}/{error}")
+
+
+@pytest.mark.parametrize(
+    ("key", "what"), [("compress_ratios", "compressed attention"), ("linear_num_key_heads", "linear attention")]
+)
+def test_attention_that_is_not_modelled_is_said_to_be(key: str, what: str, tmp_path: Path) -> None:
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps({**QWEN2, key: [4]}), encoding="utf-8")
+    plan = make_plan(Choices(model="mine", series="GU8TF", throughput_mib_s=300, config_file=str(path)))
+    assert plan.memory is None
+    assert plan.warnings[0].startswith(
+        f"deployment.model.name: the memory of mine is bounded, not predicted: it has {what}"
+    )

@@ -1,0 +1,207 @@
+"""Memory, cache and layouts: exact figures where they are known, properties everywhere."""
+
+import dataclasses
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from planner import catalogue
+from planner.catalogue import Gpu
+from planner.engine import Engine, Serving, serving_changes, version_of
+from planner.kv_cache import layer_token_bytes, pool
+from planner.memory import GIB, Verdict, estimate
+from planner.model import Model
+from planner.weights import MIB, Split, allocated, layer_bytes, stage_bytes
+
+OLD, NEW = Engine(version=(0, 7, 2)), Engine()
+VERDICTS = [Verdict.DOES_NOT_FIT, Verdict.TOO_CLOSE, Verdict.FITS]
+
+
+def model(name: str) -> Model:
+    found = catalogue.model(name)
+    assert found is not None
+    return found
+
+
+R1 = model("deepseek-ai/DeepSeek-R1")
+
+
+@pytest.mark.parametrize(
+    ("engine", "layers", "pipeline", "sizes"),
+    [
+        (OLD, 61, 2, [30, 31]),
+        (NEW, 61, 2, [31, 30]),
+        (OLD, 61, 4, [15, 15, 15, 16]),
+        (NEW, 61, 4, [15, 15, 16, 15]),
+        (NEW, 94, 4, [23, 24, 24, 23]),
+        (NEW, 64, 4, [16, 16, 16, 16]),
+    ],
+)
+def test_layers_of_each_stage(engine: Engine, layers: int, pipeline: int, sizes: list[int]) -> None:
+    assert [len(stage) for stage in engine.stages(layers, pipeline)] == sizes
+
+
+@given(layers=st.integers(1, 130), pipeline=st.integers(1, 130), old=st.booleans())
+def test_stages_hold_every_layer_once(layers: int, pipeline: int, old: bool) -> None:
+    stages = (OLD if old else NEW).stages(layers, pipeline)
+    assert [layer for stage in stages for layer in stage] == list(range(layers))
+    assert len(stages) == pipeline
+
+
+@pytest.mark.parametrize(
+    ("name", "engine", "tensor", "dtype", "size"),
+    [
+        ("deepseek-ai/DeepSeek-R1", OLD, 8, "auto", 1280),
+        ("deepseek-ai/DeepSeek-R1", NEW, 8, "auto", 1152),
+        ("deepseek-ai/DeepSeek-R1", NEW, 1, "fp8", 576),
+        ("deepseek-ai/DeepSeek-V3.2", NEW, 8, "auto", 1284),
+        ("deepseek-ai/DeepSeek-V3.2", NEW, 8, "fp8", 788),
+        ("cognitivecomputations/DeepSeek-R1-AWQ", OLD, 8, "auto", 12_288),
+        ("Qwen/Qwen3-235B-A22B", NEW, 4, "auto", 512),
+        ("Qwen/Qwen3-235B-A22B", NEW, 8, "auto", 512),
+        ("meta-llama/Llama-3.1-8B", NEW, 2, "fp8", 1024),
+    ],
+)
+def test_cache_bytes_per_token_and_layer(name: str, engine: Engine, tensor: int, dtype: str, size: int) -> None:
+    serving = Serving(max_model_len=4096, kv_cache_dtype=dtype)
+    assert layer_token_bytes(model(name), engine, serving, tensor) == size
+
+
+@pytest.mark.parametrize(
+    ("engine", "tensor", "pipeline", "weights"),
+    [
+        (OLD, 8, 2, [39.6, 44.6]),
+        (NEW, 8, 2, [38.5, 41.0]),
+        (NEW, 8, 4, [16.8, 20.4, 21.8, 20.6]),
+        (OLD, 16, 1, [42.5]),
+        (NEW, 16, 1, [40.3]),
+    ],
+)
+def test_weights_of_each_stage(engine: Engine, tensor: int, pipeline: int, weights: list[float]) -> None:
+    memory = estimate(R1, H20, engine, Serving(max_model_len=2048), tensor=tensor, pipeline=pipeline)
+    assert [stage.weights_gib for stage in memory.stages] == pytest.approx(weights, abs=0.06)
+
+
+H20 = catalogue.gpus()["H20"]
+
+
+def test_the_allocator_keeps_up_to_a_mebibyte() -> None:
+    assert allocated(1) == 512
+    assert allocated(9.5 * MIB) == 9.5 * MIB
+    assert allocated(35 * MIB) == 36 * MIB
+    assert allocated(34.5 * MIB) == 34.5 * MIB
+
+
+def test_whole_experts_weigh_as_much_as_slices() -> None:
+    sliced, whole = (layer_bytes(R1, 10, NEW, Split(tensor=8, expert_parallel=ep), 9.0) for ep in (False, True))
+    assert whole == pytest.approx(sliced, rel=0.001)
+
+
+def test_tied_embeddings_are_held_on_both_ends_of_a_pipeline() -> None:
+    small = model("Qwen/Qwen3-0.6B")
+    whole, *ends = (
+        stage_bytes(
+            small, layers, NEW, Split(tensor=1), capability=9.0, first=layers.start == 0, last=layers.stop == 28
+        )
+        for layers in (range(28), range(14), range(14, 28))
+    )
+    vocabulary = 151_936 * 1024 * 2
+    assert sum(ends) - whole == pytest.approx(vocabulary, rel=0.05)
+
+
+def test_windows_leave_more_room_for_requests() -> None:
+    """gpt-oss: half of the layers keep 128 tokens, so tokens come to nearly twice the plain division."""
+    oss = model("openai/gpt-oss-20b")
+    serving = Serving(max_model_len=131_072)
+    blocks = pool(oss, NEW, serving, tensor=1, layers=range(24), batched_tokens=8192)
+    plain = GIB / (24 * 2048)
+    assert 1.8 * plain < blocks.tokens(GIB) < 2 * plain
+    assert blocks.request_blocks == 131_072 // 16 + (127 + 8192 + 15) // 16 + 1
+
+
+def test_a_request_must_fit_into_one_virtual_engine() -> None:
+    memory = estimate(R1, H20, OLD, Serving(max_model_len=2048, utilization=0.95, eager=True), tensor=8, pipeline=2)
+    low, nominal, high = memory.tokens
+    length = (nominal // 2 + nominal) // 2
+    longer = dataclasses.replace(memory, max_model_len=length)
+    assert nominal > length
+    assert longer.requests(length)[1] == 0
+    assert dataclasses.replace(memory, max_model_len=high).verdict is Verdict.DOES_NOT_FIT
+    assert memory.requests(2048) == (min(512, low // 2 // 2048 * 2), 512, 512)
+
+
+NAMES = ["deepseek-ai/DeepSeek-R1", "Qwen/Qwen3-32B", "openai/gpt-oss-120b", "Qwen/Qwen3-235B-A22B-FP8"]
+LAYOUTS: dict[str, Any] = {
+    "name": st.sampled_from(NAMES),
+    "tensor": st.sampled_from([1, 2, 4, 8]),
+    "pipeline": st.integers(1, 6),
+    "old": st.booleans(),
+    "length": st.sampled_from([512, 4096, 32_768]),
+}
+
+
+@settings(max_examples=60, deadline=None)
+@given(**LAYOUTS, gib=st.floats(10, 300), more=st.floats(0, 100))
+def test_more_memory_never_turns_fit_into_not_fit(
+    name: str, tensor: int, pipeline: int, old: bool, length: int, gib: float, more: float
+) -> None:
+    # The engine's own defaults grow with the card; what is compared is the same step on more memory.
+    serving = Serving(max_model_len=length, max_num_seqs=256, max_num_batched_tokens=max(length, 2048))
+    less, greater = (
+        estimate(
+            model(name),
+            Gpu(name="card", memory_gib=size),
+            OLD if old else NEW,
+            serving,
+            tensor=tensor,
+            pipeline=pipeline,
+        )
+        for size in (gib, gib + more)
+    )
+    assert VERDICTS.index(greater.verdict) >= VERDICTS.index(less.verdict)
+    assert all(a <= b for a, b in zip(less.tokens, greater.tokens, strict=True))
+
+
+@settings(max_examples=40, deadline=None)
+@given(**LAYOUTS, utilization=st.floats(0.1, 0.99))
+def test_estimates_are_ordered_and_add_up(
+    name: str, tensor: int, pipeline: int, old: bool, length: int, utilization: float
+) -> None:
+    serving = Serving(max_model_len=length, utilization=utilization)
+    memory = estimate(model(name), H20, OLD if old else NEW, serving, tensor=tensor, pipeline=pipeline)
+    low, nominal, high = memory.tokens
+    assert 0 <= low <= nominal <= high
+    for stage in memory.stages:
+        parts = stage.weights_gib + stage.activation.nominal + stage.non_torch.nominal + stage.graphs.nominal
+        assert parts + stage.cache.nominal == pytest.approx(memory.usable_gib)
+        assert stage.cache.low <= stage.cache.nominal <= stage.cache.high
+    assert nominal == min(stage.tokens()[1] for stage in memory.stages)
+
+
+@pytest.mark.parametrize(
+    ("image", "version"),
+    [
+        ("registry-cn-hangzhou.ack.aliyuncs.com/ack-demo/vllm:v0.7.2", (0, 7, 2)),
+        ("x/inference-nv-pytorch:25.10-vllm0.11.0-pytorch2.8-cu128-20251028-serverless", (0, 11, 0)),
+        ("x/inference-xpu-pytorch:26.04-v2.1.0-vllm0.23.0-torch2.10-cu130-20260710", (0, 23, 0)),
+        ("vllm/vllm-openai:v0.33.0", (0, 33, 0)),
+        ("vllm/vllm-openai:0.12", (0, 12, 0)),
+        ("vllm/vllm-openai:latest", None),
+        ("registry/engine:1.2.3", None),
+        (None, None),
+    ],
+)
+def test_the_version_in_an_images_name(image: str | None, version: tuple[int, int, int] | None) -> None:
+    assert version_of(image) == version
+
+
+def test_arguments_in_all_spellings() -> None:
+    assert serving_changes(["--max-num-seqs=64", "--kv_cache_dtype fp8", "--block-size", "32", "-ep", "--seed=1"]) == {
+        "max_num_seqs": 64,
+        "kv_cache_dtype": "fp8",
+        "block_size": 32,
+        "expert_parallel": True,
+    }
+    assert serving_changes(["--max-num-seqs=many", "--block-size=0"]) == {}

@@ -1,0 +1,233 @@
+"""The plan: what is derived, what is suggested, and the text that people read."""
+
+import contextlib
+import dataclasses
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from planner import catalogue
+from planner.__main__ import main
+from planner.case import Choices
+from planner.loading import ENGINE_SETUP_SECONDS, POD_START_SECONDS, PROBE_PERIOD_SECONDS, load_budget
+from planner.memory import Verdict
+from planner.plan import PlanError, check, make_plan, resolve
+from planner.roofline import decode_floor_ms
+from planner.search import candidates, nearest, other_series, works
+from tests.planner.test_rules import GUIDE
+
+SUMMARY = Path(__file__).with_name("guide_summary.txt")
+
+
+def changed(**changes: Any) -> Choices:
+    return dataclasses.replace(GUIDE, **changes)
+
+
+def test_the_guides_layout_passes() -> None:
+    plan = make_plan(GUIDE)
+    assert (plan.group_size, plan.weights_gib, plan.warnings) == (2, 641.30, ())
+    assert plan.memory is not None
+    assert plan.memory.verdict is Verdict.FITS
+    assert plan.memory.tokens[1] == pytest.approx(1_100_000, rel=0.07)
+
+
+def test_the_guides_summary() -> None:
+    assert make_plan(GUIDE).summary() == SUMMARY.read_text(encoding="utf-8").rstrip("\n")
+
+
+@pytest.mark.parametrize("name", catalogue.model_names())
+def test_a_summary_is_one_screen(name: str) -> None:
+    plan = make_plan(Choices(model=name, series="GU8TEF", throughput_mib_s=300, max_model_len=4096))
+    lines = plan.summary().splitlines()
+    assert len(lines) <= 20
+    assert max(map(len, lines)) <= 96
+
+
+def test_what_is_left_out_is_derived() -> None:
+    plan = make_plan(Choices(model="deepseek-ai/DeepSeek-R1", series="GU8TF", throughput_mib_s=300, max_model_len=8192))
+    layout = plan.layout
+    assert (layout.tensor, layout.pipeline, layout.cards, plan.group_size) == (8, 2, 8, 2)
+    assert (plan.cpu, plan.memory_gib, plan.shared_memory_gib, plan.ephemeral_gib) == (64, 512, 32, 30)
+    assert plan.cache_gib == 706
+    assert make_plan(changed(max_model_len=None)).max_model_len == 163_840
+    only = make_plan(Choices(model="Qwen/Qwen3-32B", series="GX8SF", throughput_mib_s=300))
+    assert (only.layout.cards, only.cpu, only.memory_gib) == (8, 184, 1800)
+
+
+def test_what_is_given_is_kept() -> None:
+    plan = make_plan(
+        Choices(model="Qwen/Qwen3-32B", series="GU8TF", throughput_mib_s=300, pipeline=2, cpu=128, memory_gib=512)
+    )
+    assert (plan.layout.pipeline, plan.cpu, plan.memory_gib) == (2, 128, 512)
+
+
+def test_all_findings_at_once() -> None:
+    with pytest.raises(PlanError) as caught:
+        make_plan(changed(cards=3, tensor=4, name="x" * 60))
+    assert [f.path.rsplit(".", 1)[-1] for f in caught.value.findings] == ["cards", "parallelism", "name"]
+
+
+def test_another_series_where_this_one_cannot() -> None:
+    with pytest.raises(PlanError, match="does not fit") as caught:
+        make_plan(Choices(model="deepseek-ai/DeepSeek-R1", series="T4", throughput_mib_s=300, max_model_len=4096))
+    assert "choose series " in caught.value.findings[-1].fix
+    for name, layout in other_series(resolve(changed(series="T4", cards=None, tensor=None, pipeline=None))):
+        make_plan(changed(series=name, cards=layout.cards, tensor=layout.tensor, pipeline=layout.pipeline))
+
+
+def test_a_shorter_request_where_a_long_one_does_not_fit() -> None:
+    one = changed(model="Qwen/Qwen3-32B", series="G49E", cards=2, tensor=2, pipeline=1, max_model_len=None)
+    longer = dataclasses.replace(one, gpu_memory_utilization=0.84, image="vllm-openai:v0.33.0", model="Qwen/QwQ-32B")
+    findings = check(resolve(longer), severity="error") + check(resolve(longer), severity="warning")
+    (finding,) = [f for f in findings if f.path == "deployment.inference"]
+    assert "set deployment.inference.engine.maxModelLen to " in finding.fix
+    length = int(finding.fix.rsplit(" ", 1)[1])
+    assert make_plan(dataclasses.replace(longer, max_model_len=length)).warnings == ()
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    model=st.sampled_from(["deepseek-ai/DeepSeek-R1", "Qwen/Qwen3-235B-A22B-FP8", "Qwen/Qwen3-32B"]),
+    series=st.sampled_from(["GU8TF", "GU8TEF", "GN8IS", "P16EN"]),
+    tensor=st.integers(1, 20),
+    pipeline=st.integers(1, 20),
+    length=st.sampled_from([2048, 32_768]),
+)
+def test_suggested_layouts_pass(model: str, series: str, tensor: int, pipeline: int, length: int) -> None:
+    choices = Choices(
+        model=model,
+        series=series,
+        throughput_mib_s=300,
+        tensor=tensor,
+        pipeline=pipeline,
+        cards=8,
+        max_model_len=length,
+    )
+    for layout in nearest(resolve(choices)):
+        found = dataclasses.replace(choices, cards=layout.cards, tensor=layout.tensor, pipeline=layout.pipeline)
+        plan = make_plan(found)
+        assert plan.memory is not None
+        assert plan.memory.verdict is Verdict.FITS
+        assert plan.group_size * layout.cards == layout.gpus
+
+
+@given(tensor=st.integers(1, 64), pipeline=st.integers(1, 16), series=st.sampled_from(sorted(catalogue.gpu_series())))
+@settings(max_examples=40, deadline=None)
+def test_a_plan_uses_every_card(tensor: int, pipeline: int, series: str) -> None:
+    for cards in catalogue.gpu_series()[series].cards:
+        small = changed(model="Qwen/Qwen3-0.6B", tensor=tensor, pipeline=pipeline, series=series, cards=cards)
+        with contextlib.suppress(PlanError):
+            plan = make_plan(small)
+            assert plan.group_size * cards == tensor * pipeline
+
+
+def test_the_cheapest_layout_is_found() -> None:
+    case = resolve(Choices(model="Qwen/Qwen3-32B", series="GU8TF", throughput_mib_s=300, max_model_len=8192))
+    fewer = [c for c in candidates(case, given_only=True) if c.gpus < case.layout.gpus]
+    assert not any(works(case.with_layout(layout)) for layout in fewer)
+    assert case.layout.gpus == 1
+
+
+def test_a_model_without_shapes_is_bounded() -> None:
+    plan = make_plan(Choices(model="mine", series="GU8TF", throughput_mib_s=300, weights_gib=300.0))
+    assert plan.memory is None
+    assert plan.layout.gpus == 8
+    assert "not predicted" in plan.summary()
+
+
+def test_own_size_beats_the_catalogue() -> None:
+    assert make_plan(changed(weights_gib=700.0)).weights_gib == 700.0
+
+
+def test_decode_reads_active_weights_and_cache() -> None:
+    """37 GB of R1's weights are active per token: 1.2 ms on 8 H20; a full batch reads all experts."""
+    case = resolve(GUIDE)
+    one, many = decode_floor_ms(case), decode_floor_ms(case, requests=512, context=1000)
+    assert one == pytest.approx(1.2, rel=0.05)
+    assert many is not None
+    assert many > 21
+
+
+def test_load_budget_of_the_example_in_the_docstring() -> None:
+    budget = load_budget(weights_gib=641.30, throughput_mib_s=300)
+    assert (budget.read_seconds, budget.startup_seconds, budget.create_seconds) == (2189, 3884, 5684)
+    assert budget.update_seconds(replicas=3, groups_at_once=2) == 2 * 5684
+    assert budget.update_seconds(replicas=0, groups_at_once=1) == 5684
+    assert budget.ray_init_seconds == POD_START_SECONDS
+
+
+@given(weights=st.floats(0.1, 5000), throughput=st.integers(10, 100_000))
+def test_probes_wait_longer_than_the_read(weights: float, throughput: int) -> None:
+    budget = load_budget(weights_gib=weights, throughput_mib_s=throughput)
+    granted = budget.startup_failure_threshold * PROBE_PERIOD_SECONDS
+    assert granted >= budget.startup_seconds >= budget.read_seconds + ENGINE_SETUP_SECONDS
+    assert granted - budget.startup_seconds < PROBE_PERIOD_SECONDS
+    slower = load_budget(weights_gib=weights, throughput_mib_s=max(1, throughput // 2))
+    assert slower.startup_seconds >= budget.startup_seconds
+
+
+GUIDE_WORDS = [
+    "deepseek-ai/DeepSeek-R1", "--series=GU8TF", "--cards=8", "--tensor=8", "--pipeline=2", "--max-model-len=2048",
+    "--image=ack-demo/vllm:v0.7.2", "--gpu-memory-utilization=0.95", "--enforce-eager",
+]  # fmt: skip
+
+
+def test_check_prints_summary_and_stages(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", *GUIDE_WORDS]) == 0
+    text = capsys.readouterr().out
+    assert text.startswith(SUMMARY.read_text(encoding="utf-8"))
+    assert "1 tightest" in text
+    assert max(map(len, text.splitlines())) <= 100
+
+
+def test_check_as_json(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", *GUIDE_WORDS, "--json"]) == 0
+    data = json.loads(capsys.readouterr().out)
+    assert data["layout"] == {"tensor": 8, "pipeline": 2, "cards": 8, "pods": 2, "gpus": 16}
+    assert [stage["layers"] for stage in data["memory"]["stages"]] == [30, 31]
+    assert data["memory"]["verdict"] == "fits"
+
+
+def test_check_says_what_is_wrong(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", *GUIDE_WORDS, "--tensor=12"]) == 1
+    captured = capsys.readouterr()
+    assert "deepseek-ai/DeepSeek-R1 on GU8TF: 1 problem, it cannot work" in captured.err
+    assert captured.out == ""
+
+
+def test_compare(capsys: pytest.CaptureFixture[str]) -> None:
+    long = ["compare", "deepseek-ai/DeepSeek-R1", "--max-model-len=8192"]
+    assert main([*long, "--series=GU8TEF", "--series=T4", "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert {row["series"] for row in rows} == {"GU8TEF"}
+    assert [row["gpus"] for row in rows] == sorted(row["gpus"] for row in rows)
+    assert main([*long, "--series=T4", "--all"]) == 0
+    assert "does not fit" in capsys.readouterr().out
+    assert main([*long, "--series=T4"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("command", "words"), [("models", "Kimi-K2"), ("gpus", "P16EN"), ("rules", "quantised-shards")]
+)
+def test_catalogues_are_printed(command: str, words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([command]) == 0
+    assert words in capsys.readouterr().out
+
+
+def test_chart(tmp_path: Path) -> None:
+    assert main(["chart", *GUIDE_WORDS, f"--output={tmp_path}/memory.svg"]) == 0
+    text = (tmp_path / "memory.svg").read_text(encoding="utf-8")
+    assert text.count("<svg") == 1
+
+
+def test_the_program_does_not_import_what_only_the_command_needs() -> None:
+    heavy = ("rich", "matplotlib", "numpy", "pydantic", "pulumi", "tomllib")
+    code = f"import sys, planner.plan; print([m for m in {heavy} if m in sys.modules])"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"

@@ -1,0 +1,73 @@
+"""The planner against start-up logs that people published; sources in ``reported.toml``."""
+
+import pytest
+
+from planner.case import Case, Choices, Layout
+from planner.memory import GIB, Verdict
+from planner.rules import RULES
+from tests.planner.reported import Log, logs
+
+LOGS = logs()
+MEMORY_RULE = next(rule for rule in RULES if rule.id == "memory")
+
+
+@pytest.mark.parametrize("name", [name for name, log in LOGS.items() if log.tokens])
+def test_tokens_follow_from_the_memory_that_was_left(name: str) -> None:
+    log = LOGS[name]
+    assert log.tokens is not None
+    assert log.cache is not None
+    tokens = log.estimate().stages[-1].pool.tokens(log.cache * GIB)
+    assert tokens == pytest.approx(log.tokens, rel=0.001)
+
+
+def test_weights_are_within_one_per_cent() -> None:
+    errors = {name: log.estimate().stages[0].weights_gib / log.weights - 1 for name, log in LOGS.items() if log.weights}
+    assert len(errors) >= 13
+    close = [name for name, error in errors.items() if abs(error) <= 0.01]
+    assert len(close) >= 0.9 * len(errors), errors
+
+
+@pytest.mark.parametrize("name", [name for name, log in LOGS.items() if log.cache and log.weights])
+def test_the_memory_that_was_left_is_within_the_band(name: str) -> None:
+    log = LOGS[name]
+    assert log.cache is not None
+    band = log.estimate().stages[-1].cache
+    # Logs and card totals are rounded to 0.01 GiB, and totals differ by that between machines.
+    assert band.low - 0.05 <= log.cache <= band.high + 0.05
+
+
+@pytest.mark.parametrize("name", [name for name, log in LOGS.items() if log.refused])
+def test_what_did_not_start_is_refused_for_the_same_reason(name: str) -> None:
+    log = LOGS[name]
+    assert log.refused is not None
+    assert log.estimate().verdict is Verdict.DOES_NOT_FIT
+    values = MEMORY_RULE.check(case_of(log))
+    assert values is not None
+    assert log.refused in MEMORY_RULE.problem.format_map(values)
+
+
+@pytest.mark.parametrize("name", [name for name, log in LOGS.items() if log.tokens and not log.refused])
+def test_what_started_is_not_refused(name: str) -> None:
+    assert LOGS[name].estimate().verdict is not Verdict.DOES_NOT_FIT
+
+
+def case_of(log: Log) -> Case:
+    choices = Choices(
+        model=log.model,
+        series=log.gpu,
+        throughput_mib_s=300,
+        gpu_memory_gib=log.memory,
+        image=f"vllm:v{'.'.join(map(str, log.engine))}",
+        max_model_len=log.max_model_len,
+        gpu_memory_utilization=log.utilization,
+    )
+    layout = Layout(log.tensor * log.pipeline, log.tensor, log.pipeline)
+    return Case(choices=choices, layout=layout, model=log.known_model)
+
+
+def test_a_7_2_driver_has_less_room_than_its_peers() -> None:
+    """The log of the 14 B model gives 8.69 GiB for one rank and 81 536 tokens (7.46 GiB) for another: sampling."""
+    memory = LOGS["distill-14b-4090"].estimate()
+    (stage,) = memory.stages
+    assert stage.tokens()[1] == pytest.approx(81_536, rel=0.1)
+    assert stage.cache.high == pytest.approx(8.69, rel=0.03)

@@ -1,0 +1,310 @@
+"""Each rule, kept and broken."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from planner.case import Choices
+from planner.engine import CURRENT
+from planner.plan import check, resolve
+from planner.rules import LAYOUT_RULES, RULES
+
+GUIDE = Choices(
+    model="deepseek-ai/DeepSeek-R1",
+    series="GU8TF",
+    throughput_mib_s=300,
+    cards=8,
+    tensor=8,
+    pipeline=2,
+    image="registry-cn-hangzhou.ack.aliyuncs.com/ack-demo/vllm:v0.7.2",
+    max_model_len=2048,
+    gpu_memory_utilization=0.95,
+    enforce_eager=True,
+    name="deepseek-r1",
+)
+NEW = {"image": "vllm-openai:v0.33.0"}
+QWEN_FP8: dict[str, Any] = {"model": "Qwen/Qwen3-235B-A22B-FP8", "pipeline": 1, **NEW}
+
+BROKEN: dict[str, tuple[dict[str, Any], str, str]] = {
+    "model-known": (
+        {"model": "deepseek-ai/DeepSeek-R2"},
+        "deepseek-ai/DeepSeek-R2 is not in planner/models.toml, so its size is unknown",
+        "did you mean deepseek-ai/DeepSeek-R1? Otherwise set deployment.model.weightsGiB",
+    ),
+    "config-readable": (
+        {"config_file": "/nowhere/config.json"},
+        "/nowhere/config.json cannot be read: No such",
+        "give",
+    ),
+    "cards": (
+        {"cards": 16},
+        "ACS has no pod with 16 cards of series GU8TF and would reject it",
+        "write one of 1, 2, 4, 8",
+    ),
+    "whole-pods": (
+        {"tensor": 4, "pipeline": 3},
+        "tensor 4 × pipeline 3 = 12 GPUs do not fill whole pods of 8 cards",
+        "choose tensor × pipeline = 8 (1 pod) or 16 (2 pods), or change deployment.inference.gpu.cards",
+    ),
+    "heads": (
+        {"tensor": 12},
+        "vLLM: Total number of attention heads (128) must be divisible by tensor parallel size (12).",
+        "choose tensor ",
+    ),
+    "kv-heads": (
+        {"model": "Qwen/Qwen3-Coder-480B-A35B-Instruct", "tensor": 12, "pipeline": 2, **NEW},
+        "8 KV heads can be neither split nor copied evenly over 12 GPUs",
+        "choose tensor ",
+    ),
+    "layers": (
+        {"pipeline": 64},
+        "64 stages are more than the model's 61 layers, so some would be empty",
+        "choose tensor ",
+    ),
+    "widths": (
+        {"model": "deepseek-ai/DeepSeek-V2-Lite", "tensor": 16, "pipeline": 1, "series": "P16EN", "cards": 16},
+        "",
+        "",
+    ),
+    "quantised-shards": (
+        QWEN_FP8,
+        "split over 8 GPUs, a part of 192 is not whole blocks of 128; vLLM: Weight output_partition_size = 192 is not "
+        "divisible by weight quantization block_n = 128.",
+        "choose tensor ",
+    ),
+    "context": (
+        {"max_model_len": 200_000},
+        "vLLM: User-specified max_model_len (200000) is greater than the derived max_model_len (163840)",
+        "write 163840 or less",
+    ),
+    "utilization": ({"gpu_memory_utilization": 1.5}, "1.5 is not a share of memory", "write for example 0.9"),
+    "batched-tokens": (
+        {"extra_args": ("--max-num-batched-tokens=1024",)},
+        "vLLM: max_num_batched_tokens (1024) must be greater than or equal to max_model_len (2048)",
+        "write --max-num-batched-tokens=2048 or more",
+    ),
+    "expert-parallel": (
+        {"extra_args": ("--enable-expert-parallel",)},
+        "--enable-expert-parallel: vLLM 0.7.2 has no such argument",
+        "remove it",
+    ),
+    "capability": (
+        {"series": "A800"},
+        "fp8 weights on A800: vLLM: The quantization method fp8 is not supported for the current GPU. Minimum "
+        "capability: 89. Current capability: 80.",
+        "choose a newer GPU series",
+    ),
+    "fp8-cache": (
+        {"extra_args": ("--kv-cache-dtype", "fp8")},
+        "vLLM 0.7.2 fails at the first request: FP8 Triton MLA not yet supported",
+        "remove --kv-cache-dtype",
+    ),
+    "memory": (
+        {"pipeline": 1, **NEW, "max_model_len": 163_840},
+        "deepseek-ai/DeepSeek-R1 does not fit: of 90.2 GiB on the tightest GPU, weights take 79.6; at best ",
+        "choose tensor ",
+    ),
+    "memory-bound": (
+        {"model": "mine", "weights_gib": 2000.0},
+        "the weights alone need 125.0 GiB on each GPU, which has 90.2 usable",
+        "choose tensor ",
+    ),
+    "pod-size": (
+        {"cpu": 200},
+        "ACS has no pod with 8 cards of series GU8TF, 200 vCPUs and 512 GiB",
+        "choose from: 64 vCPUs with 64, 128, 256, 512 GiB; ",
+    ),
+    "shared-memory": (
+        {"shared_memory_gib": 512},
+        "512 GiB of shared memory leave nothing of the pod's 512 GiB, of which they are a part",
+        "write less than the pod's memory",
+    ),
+    "ephemeral-storage": (
+        {"ephemeral_gib": 4096},
+        "4096 GiB of ephemeral storage: series GU8TF has at most 2048 GiB",
+        "write 2048Gi; pods have 30 GiB without being asked",
+    ),
+    "cache-capacity": (
+        {"cache_gib": 640},
+        "a cache of 640 GiB would evict parts of the model (641.3 GiB) while they are loaded",
+        "make workers × quota at least 706 GiB",
+    ),
+    "rdma": (
+        {"network": "rdma", "cards": 4},
+        "pods with 4 cards of series GU8TF cannot use RDMA: only pods with 8 cards have it",
+        "use 8 cards per pod, or write network: standard",
+    ),
+    "name": ({"name": "x" * 52}, f"{'x' * 52} has 52 characters, a LeaderWorkerSet at most 51", "write a shorter name"),
+    "backend": (
+        {"backend": "mp"},
+        "vLLM 0.7.2 cannot form one engine of several pods with the mp backend",
+        "write backend: ray, or use an image with vLLM 0.12.0 or newer",
+    ),
+    "startup": (
+        {"startup_seconds": 600},
+        "the startup probe would end the pod after 600 s, while reading 641.3 GiB at 300 MiB/s takes 2189 s",
+        "grant ",
+    ),
+    "drain": (
+        {"drain_seconds": 30, "request_seconds": 600},
+        "pods are given 30 s to end, requests may take 600 s",
+        "grant 600 s or more",
+    ),
+    "available-gpus": (
+        {"available_gpus": 32, "replicas": 2, "max_surge": 1},
+        "2 replicas and 1 more during an update need 48 GPUs, of 32",
+        "lower replicas or maxSurge; each needs 16 GPUs",
+    ),
+    "model-modelled": (
+        {"model": "mine", "weights_gib": 100.0},
+        "the memory of mine is bounded, not predicted: only its size is known",
+        "check the engine's own figures",
+    ),
+    "series-known": (
+        {"series": "H20"},
+        "H20 is not in planner/acs.toml; it is passed to ACS unchecked; it is sized as H20",
+        "check the name",
+    ),
+    "memory-close": (
+        {"pipeline": 1, "gpu_memory_utilization": 0.92, **NEW},
+        "too close to say whether it fits: 0 to ",
+        "lower maxModelLen, or choose tensor ",
+    ),
+    "experts-even": (
+        {"model": "Qwen/Qwen3-235B-A22B", "extra_args": ("--enable-expert-parallel",), "tensor": 3, **NEW},
+        "128 experts over 3 GPUs are uneven",
+        "choose a tensor parallel size that divides 128",
+    ),
+    "tensor-in-pod": (
+        {"tensor": 16, "pipeline": 1},
+        "16 is more than the 8 cards of a pod, so each layer waits for the network",
+        "prefer pipeline parallelism between pods",
+    ),
+    "graphs": (
+        {"enforce_eager": False, "gpu_memory_utilization": 0.99},
+        "vLLM 0.7.2 captures CUDA graphs outside this share, where 1.0 GiB are left",
+        "lower it, or set enforceEager",
+    ),
+    "uncounted-flags": (
+        {"extra_args": ("--speculative-config={}",)},
+        "--speculative-config changes memory in a way that the plan does not count",
+        "check the engine's own figures",
+    ),
+    "image-version": (
+        {"image": "registry/engine:stable"},
+        "the name of registry/engine:stable tells no version of vLLM; the plan assumes vLLM "
+        + ".".join(map(str, CURRENT)),
+        "use a tag such as",
+    ),
+    "image-hardware": (
+        {"series": "P16EN"},
+        "series P16EN needs an inference-xpu image, which registry",
+        "choose one from ACS's list",
+    ),
+    "pod-rounded": (
+        {"cpu": 64, "memory_gib": 300},
+        "64 vCPUs and 300 GiB are no legal size; ACS rounds up to 64 vCPUs and 512 GiB and bills that",
+        "write the size that is billed",
+    ),
+}
+BROKEN["widths"] = (
+    {"model": "meta-llama/Llama-3.1-8B", "tensor": 32, "pipeline": 1, "config_file": "{config}", **NEW},
+    "the feed-forward width 14344 is not divisible by tensor parallel size 32",
+    "choose tensor ",
+)
+
+
+def written(changes: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """``changes`` with the path of a config.json whose feed-forward width does not split by 32."""
+    if changes.get("config_file") != "{config}":
+        return changes
+    path = folder / "config.json"
+    config = {
+        "model_type": "llama",
+        "num_hidden_layers": 32,
+        "hidden_size": 4096,
+        "intermediate_size": 14344,
+        "num_attention_heads": 32,
+        "num_key_value_heads": 8,
+        "vocab_size": 128256,
+        "max_position_embeddings": 8192,
+    }
+    path.write_text(json.dumps(config), encoding="utf-8")
+    return {**changes, "config_file": str(path)}
+
+
+def test_every_rule_is_here() -> None:
+    assert set(BROKEN) == {rule.id for rule in RULES}
+    assert len({rule.id for rule in RULES}) == len(RULES)
+    assert all(rule.statement.endswith(".") and rule.source for rule in RULES)
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.id)
+def test_a_rule_is_broken(rule: Any, tmp_path: Path) -> None:
+    changes, problem, fix = BROKEN[rule.id]
+    case = resolve(dataclasses.replace(GUIDE, **written(changes, tmp_path)))
+    assert rule.check(case) is not None
+    found = [f for f in check(case, severity=rule.severity) if f.path == rule.path and f.problem.startswith(problem)]
+    assert found, check(case, severity=rule.severity)
+    assert found[0].fix.startswith(fix)
+    assert "{" not in found[0].problem + found[0].fix.replace("{}", "")
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.id)
+def test_a_rule_is_kept(rule: Any) -> None:
+    everything_given = dataclasses.replace(
+        GUIDE,
+        cpu=64,
+        memory_gib=512,
+        shared_memory_gib=32,
+        ephemeral_gib=100,
+        cache_gib=768,
+        network="rdma",
+        startup_seconds=4000,
+        drain_seconds=600,
+        request_seconds=600,
+        available_gpus=32,
+        max_surge=1,
+    )
+    assert rule.check(resolve(everything_given)) is None
+
+
+@pytest.mark.parametrize(
+    ("model", "works", "fails"),
+    [
+        ("deepseek-ai/DeepSeek-R1", 16, 32),
+        ("Qwen/Qwen3-235B-A22B-FP8", 4, 8),
+        ("Qwen/Qwen3-Coder-480B-A35B-Instruct-FP8", 4, 8),
+        ("MiniMaxAI/MiniMax-M2.5", 4, 8),
+    ],
+)
+def test_fp8_blocks_as_the_recipes_say(model: str, works: int, fails: int) -> None:
+    """https://github.com/vllm-project/vllm/issues/12256 and the models' pages in vllm-project/recipes."""
+    rule = next(rule for rule in RULES if rule.id == "quantised-shards")
+    for tensor, broken in ((works, False), (fails, True)):
+        case = resolve(dataclasses.replace(GUIDE, model=model, tensor=tensor, pipeline=1, cards=tensor))
+        assert (rule.check(case) is not None) == broken
+
+
+def test_whole_experts_per_gpu_need_no_whole_blocks_of_experts() -> None:
+    rule = next(rule for rule in RULES if rule.id == "quantised-shards")
+    changes = {**QWEN_FP8, "extra_args": ("--enable-expert-parallel",)}
+    assert rule.check(resolve(dataclasses.replace(GUIDE, **changes))) is None
+
+
+def test_old_cards_need_another_type_on_the_old_engine() -> None:
+    rule = next(rule for rule in RULES if rule.id == "capability")
+    old = dataclasses.replace(GUIDE, model="Qwen/Qwen3-0.6B", series="T4", cards=1, tensor=1, pipeline=1)
+    values = rule.check(resolve(old))
+    assert values is not None
+    assert "Bfloat16 is only supported" in str(values["why"])
+    assert rule.check(resolve(dataclasses.replace(old, extra_args=("--dtype=half",)))) is None
+    assert rule.check(resolve(dataclasses.replace(old, image="vllm-openai:v0.33.0"))) is None
+
+
+def test_layout_rules_stop_deployments() -> None:
+    assert len(LAYOUT_RULES) == 12
+    assert all(rule.severity == "error" for rule in LAYOUT_RULES)
