@@ -61,7 +61,9 @@ class Band:
 
 NON_TORCH_V1 = {1: Band(0.1, 0.13, 0.3), 2: Band(0.3, 0.55, 1.5), 8: Band(1.0, 2.5, 3.5)}
 NON_TORCH_V0 = {1: Band(0.1, 0.5, 1.8), 2: Band(0.2, 0.7, 3.6), 8: Band(2.5, 4.0, 7.2)}
-"""CUDA context, NCCL and custom all-reduce by the smallest tensor parallel size the row is for (docs/planner.md)."""
+NON_TORCH_PCIE = {1: Band(0.1, 0.13, 0.3), 2: Band(0.2, 0.4, 1.5), 8: Band(0.2, 0.8, 2.5)}
+"""CUDA context, NCCL and custom all-reduce by the smallest tensor parallel size the row is for (docs/planner.md). Most
+of it are buffers for NVLink, which cards without it do not have."""
 
 GRAPHS = {1: Band(0.0, 0.5, 1.1), 8: Band(0.3, 1.0, 3.0)}
 """CUDA graphs by tensor parallel size, where the version counts them."""
@@ -69,6 +71,12 @@ GRAPHS = {1: Band(0.0, 0.5, 1.1), 8: Band(0.3, 1.0, 3.0)}
 
 def _row(table: dict[int, Band], tensor: int) -> Band:
     return table[max(size for size in table if size <= tensor)]
+
+
+def _non_torch(engine: Engine, gpu: Gpu) -> dict[int, Band]:
+    if gpu.nvlink_gb_s == 0:
+        return NON_TORCH_PCIE
+    return NON_TORCH_V0 if engine.is_v0 else NON_TORCH_V1
 
 
 class Verdict(Enum):
@@ -153,7 +161,7 @@ def estimate(model: Model, gpu: Gpu, engine: Engine, serving: Serving, *, tensor
     usable = gpu.memory_gib * serving.utilization
     ranges = engine.stages(model.layers, pipeline)
     graphs = Band(0, 0, 0) if serving.eager or not engine.counts_graphs else _row(GRAPHS, tensor)
-    non_torch = _row(NON_TORCH_V0 if engine.is_v0 else NON_TORCH_V1, tensor)
+    non_torch = _row(_non_torch(engine, gpu), tensor)
     stages = []
     for number, layers in enumerate(ranges):
         last = number == pipeline - 1

@@ -44,7 +44,8 @@ def main() -> None:
 def fresh(code: str) -> list[float]:
     """Seconds that ``code`` prints, run after run."""
     command = [sys.executable, "-c", code]
-    return [float(subprocess.run(command, capture_output=True, text=True, check=True).stdout) for _ in range(RUNS)]
+    runs = (subprocess.run(command, capture_output=True, text=True, check=True) for _ in range(RUNS))  # noqa: S603
+    return [float(run.stdout) for run in runs]
 
 
 def timed(work: Callable[[], None]) -> list[float]:

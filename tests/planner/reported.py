@@ -1,11 +1,10 @@
 """The published start-up logs of ``reported.toml``."""
 
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from planner import catalogue
-from planner.catalogue import Gpu
 from planner.engine import Engine, Serving
 from planner.memory import Memory, estimate
 from planner.model import Model
@@ -40,13 +39,12 @@ class Log:
 
     def estimate(self) -> Memory:
         """What the planner says of the same set-up."""
-        capability = catalogue.gpus()[self.gpu].capability
         serving = Serving(
             max_model_len=self.max_model_len,
             utilization=self.utilization,
             context_parallel=self.context_parallel,
         )
-        gpu = Gpu(name=self.gpu, memory_gib=self.memory, capability=capability)
+        gpu = replace(catalogue.gpus()[self.gpu], memory_gib=self.memory)
         engine = Engine(version=self.engine)
         return estimate(self.known_model, gpu, engine, serving, tensor=self.tensor, pipeline=self.pipeline)
 

@@ -43,6 +43,7 @@ def test_layers_of_each_stage(engine: Engine, layers: int, pipeline: int, sizes:
     assert [len(stage) for stage in engine.stages(layers, pipeline)] == sizes
 
 
+@settings(max_examples=50)
 @given(layers=st.integers(1, 130), pipeline=st.integers(1, 130), old=st.booleans())
 def test_stages_hold_every_layer_once(layers: int, pipeline: int, old: bool) -> None:
     stages = (OLD if old else NEW).stages(layers, pipeline)
@@ -142,7 +143,7 @@ LAYOUTS: dict[str, Any] = {
 }
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(**LAYOUTS, gib=st.floats(10, 300), more=st.floats(0, 100))
 def test_more_memory_never_turns_fit_into_not_fit(
     name: str, tensor: int, pipeline: int, old: bool, length: int, gib: float, more: float
@@ -164,7 +165,7 @@ def test_more_memory_never_turns_fit_into_not_fit(
     assert all(a <= b for a, b in zip(less.tokens, greater.tokens, strict=True))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(**LAYOUTS, utilization=st.floats(0.1, 0.99))
 def test_estimates_are_ordered_and_add_up(
     name: str, tensor: int, pipeline: int, old: bool, length: int, utilization: float
