@@ -15,6 +15,7 @@ from components.providers import alicloud_provider, kubeconfig_is_missing, kuber
 from components.storage_layers import mount_model
 
 settings, plan, secrets = stack_config.load()
+pulumi.log.info(plan.summary())
 for warning in plan.warnings:
     pulumi.log.warn(warning)
 
@@ -55,5 +56,5 @@ service_args = InferenceServiceArgs(
 )
 service = InferenceService("inference-service", service_args, in_cluster)
 
-for name, value in outputs(settings, bucket=bucket, mount=mount, service=service).items():
+for name, value in outputs(settings, plan, bucket=bucket, mount=mount, service=service).items():
     pulumi.export(name, value)

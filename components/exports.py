@@ -9,10 +9,11 @@ from components.inference_service import InferenceService
 from components.model_bucket import ModelBucket
 from components.settings import Deployment
 from components.storage import ModelMount
+from planner.plan import Plan
 
 
 def outputs(
-    settings: Deployment, *, bucket: ModelBucket, mount: ModelMount, service: InferenceService
+    settings: Deployment, plan: Plan, *, bucket: ModelBucket, mount: ModelMount, service: InferenceService
 ) -> Mapping[str, pulumi.Input[object]]:
     """Outputs by name. The two commands are the guide's own check, to be run one in each of two shells."""
     namespace, port = settings.cluster.namespace, settings.service.port
@@ -23,6 +24,7 @@ def outputs(
         kubectl += f" --context {settings.cluster.context}"
     return {
         "model": settings.model.served_name,
+        "plan": plan.facts(),
         "bucket": bucket.bucket_name,
         "weights": pulumi.Output.format("oss://{0}/{1}", bucket.bucket_name, settings.weights.prefix),
         "claim": mount.claim_name,

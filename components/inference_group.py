@@ -14,7 +14,7 @@ import pulumi
 
 from components.acs_pods import gpu_placement, network_environment
 from components.crds import LeaderWorkerSet
-from components.settings import InferenceSettings, ModelSettings, mebibytes
+from components.settings import InferenceSettings, ModelSettings, quantity
 from components.storage import ModelMount
 from planner.loading import PROBE_PERIOD_SECONDS, LoadBudget
 from planner.plan import Plan
@@ -34,7 +34,7 @@ DELETE_SECONDS = 900
 
 @dataclass(frozen=True, kw_only=True)
 class InferenceGroupArgs:
-    """``plan`` gives the pods per group and the time that loading may take."""
+    """``plan`` gives the layout, the size of the pods and the time that loading may take."""
 
     namespace: str
     model: ModelSettings
@@ -59,7 +59,6 @@ class InferenceGroup(pulumi.ComponentResource):
 
     def _leader_worker_set(self, args: InferenceGroupArgs) -> LeaderWorkerSet:
         inference, budget = args.inference, args.plan.budget
-        rollout = inference.rollout
         return LeaderWorkerSet(
             "group",
             metadata={
@@ -67,31 +66,34 @@ class InferenceGroup(pulumi.ComponentResource):
                 "namespace": args.namespace,
                 "annotations": {"pulumi.com/waitFor": json.dumps(ready_conditions(inference.replicas))},
             },
-            spec={
-                "replicas": inference.replicas,
-                # LeaderReady would deadlock: a leader becomes ready only together with its workers.
-                "startupPolicy": "LeaderCreated",
-                "rolloutStrategy": {
-                    "type": "RollingUpdate",
-                    "rollingUpdateConfiguration": {
-                        "maxUnavailable": rollout.max_unavailable,
-                        "maxSurge": rollout.max_surge,
-                    },
-                },
-                "leaderWorkerTemplate": {
-                    "size": args.plan.group_size,
-                    # An engine over several pods does not survive the loss of one: start the whole group anew.
-                    "restartPolicy": "RecreateGroupOnPodRestart",
-                    "leaderTemplate": pod_template("leader", args),
-                    "workerTemplate": pod_template("worker", args),
-                },
-            },
+            spec=group_spec(args),
             opts=pulumi.ResourceOptions(
                 parent=self,
                 depends_on=[args.mount.ready],
                 custom_timeouts=_timeouts(inference, budget),
             ),
         )
+
+
+def group_spec(args: InferenceGroupArgs) -> dict[str, Any]:
+    """The spec of the LeaderWorkerSet."""
+    rollout = args.inference.rollout
+    return {
+        "replicas": args.inference.replicas,
+        # LeaderReady would deadlock: a leader becomes ready only together with its workers.
+        "startupPolicy": "LeaderCreated",
+        "rolloutStrategy": {
+            "type": "RollingUpdate",
+            "rollingUpdateConfiguration": {"maxUnavailable": rollout.max_unavailable, "maxSurge": rollout.max_surge},
+        },
+        "leaderWorkerTemplate": {
+            "size": args.plan.group_size,
+            # An engine over several pods does not survive the loss of one: start the whole group anew.
+            "restartPolicy": "RecreateGroupOnPodRestart",
+            "leaderTemplate": pod_template("leader", args),
+            "workerTemplate": pod_template("worker", args),
+        },
+    }
 
 
 def ready_conditions(replicas: int) -> list[str]:
@@ -150,7 +152,7 @@ def pod_template(role: Role, args: InferenceGroupArgs) -> dict[str, Any]:
                     "name": "llm-model",
                     "persistentVolumeClaim": {"claimName": args.mount.claim_name, "readOnly": True},
                 },
-                {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": inference.resources.shared_memory}},
+                {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": quantity(args.plan.shared_memory_gib)}},
             ],
             "containers": [container],
         },
@@ -160,14 +162,11 @@ def pod_template(role: Role, args: InferenceGroupArgs) -> dict[str, Any]:
 def container_resources(args: InferenceGroupArgs) -> dict[str, str]:
     """Requests and limits of the engine's container. ACS normalises GPU pods to requests = limits; saying so keeps what
     is billed visible here. It bills the sum over all containers, so a sidecar's share is taken off."""
-    gpu, resources, sidecar = args.inference.gpu, args.inference.resources, args.mount.sidecar
-    memory = resources.memory
-    if sidecar.memory_mib:
-        memory = f"{mebibytes(memory) - sidecar.memory_mib}Mi"
+    gpu, plan, sidecar = args.inference.gpu, args.plan, args.mount.sidecar
     return {
-        gpu.resource or resource_name(gpu.series): str(gpu.cards),
-        "cpu": str(resources.cpu - sidecar.cpu),
-        "memory": memory,
+        gpu.resource or resource_name(gpu.series): str(plan.layout.cards),
+        "cpu": str(plan.cpu - sidecar.cpu),
+        "memory": quantity(plan.memory_gib - sidecar.memory_mib / 1024),
     }
 
 
@@ -213,7 +212,7 @@ def command(role: Role, args: InferenceGroupArgs) -> list[str]:
 
 
 def _serve(args: InferenceGroupArgs) -> list[str]:
-    engine, parallelism = args.inference.engine, args.inference.parallelism
+    engine, plan = args.inference.engine, args.plan
     arguments = [
         "vllm",
         "serve",
@@ -223,18 +222,17 @@ def _serve(args: InferenceGroupArgs) -> list[str]:
         *(["--trust-remote-code"] if engine.trust_remote_code else []),
         "--served-model-name",
         args.model.served_name,
-        "--max-model-len",
-        str(engine.max_model_len),
+        *(["--max-model-len", str(plan.max_model_len)] if plan.max_model_len else []),
         "--gpu-memory-utilization",
         str(engine.gpu_memory_utilization),
         "--tensor-parallel-size",
-        str(parallelism.tensor),
+        str(plan.layout.tensor),
         "--pipeline-parallel-size",
-        str(parallelism.pipeline),
+        str(plan.layout.pipeline),
         *(["--enforce-eager"] if engine.enforce_eager else []),
         *engine.extra_args,
     ]
-    if args.plan.group_size > 1:
+    if plan.group_size > 1:
         # Explicit, because vLLM's own guess depends on its version and on what the image contains.
         arguments += ["--distributed-executor-backend", engine.backend]
     return arguments

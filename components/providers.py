@@ -7,7 +7,7 @@ import pulumi_alicloud as alicloud
 import pulumi_kubernetes as k8s
 
 from components.settings import CloudSettings, ClusterSettings
-from components.stack_config import Secrets
+from components.stack_config import Secrets, project_path
 from planner.findings import Finding, report
 
 EMULATED_SERVICES = ("oss", "ram", "sts")
@@ -44,9 +44,7 @@ def kubeconfig_is_missing(settings: ClusterSettings) -> bool:
 
 
 def _kubeconfig_file(settings: ClusterSettings) -> Path | None:
-    # Relative to the project and not to the working directory, which the engine chooses.
-    root = Path(__file__).parent.parent
-    return root / Path(settings.kubeconfig_file).expanduser() if settings.kubeconfig_file else None
+    return project_path(settings.kubeconfig_file) if settings.kubeconfig_file else None
 
 
 def _kubeconfig_path(settings: ClusterSettings) -> str:

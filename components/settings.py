@@ -91,6 +91,11 @@ def gibibytes(quantity: str) -> int:
     return mebibytes(quantity) // 1024
 
 
+def quantity(gib: float) -> str:
+    """So many GiB, a multiple of 1 MiB, as a quantity of ``BINARY_QUANTITY``'s form."""
+    return f"{gib:.0f}Gi" if gib == int(gib) else f"{gib * 1024:.0f}Mi"
+
+
 class Settings(BaseModel):
     """Base of all settings: camelCase in the stack file, frozen, unknown keys refused, values never in errors."""
 
@@ -149,7 +154,12 @@ class ModelSettings(Settings):
     """Name that clients put into the "model" field of a request."""
 
     weights_gib: Annotated[float | None, Field(alias="weightsGiB", gt=0, le=20_000)] = None
-    """Size of the model's safetensors files in GiB, for a model that is not in planner/models.toml."""
+    """Size of the model's safetensors files in GiB, for a model that is not in planner/models.toml. Its memory can then
+    only be bounded; with configFile it is computed."""
+
+    config_file: Annotated[str | None, Field(min_length=1)] = None
+    """Path of the model's config.json, relative to the project or starting with ~, for a model that is not in
+    planner/models.toml. A model.safetensors.index.json beside it tells the size of the files."""
 
 
 class CreateBucket(Settings):
@@ -352,8 +362,15 @@ class GpuSettings(Settings):
     series: Annotated[str, Field(pattern=r"^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$", max_length=63)]
     """GPU series of ACS, the value of the pod label alibabacloud.com/gpu-model-series, for example GU8TF."""
 
-    cards: Annotated[int, Field(ge=1, le=16)] = 8
-    """Cards per pod."""
+    cards: Annotated[int | None, Field(ge=1, le=16)] = None
+    """Cards per pod. Left out, it is planned with the parallelism: the layout with the fewest GPUs that fits."""
+
+    gpu_memory_gib: Annotated[float | None, Field(alias="gpuMemoryGiB", gt=0, le=1000)] = None
+    """Memory of one card in GiB, as nvidia-smi reports it, for a series that is not in planner/acs.toml."""
+
+    available: Annotated[int | None, Field(ge=1)] = None
+    """Cards of this series that the account may have at once. With it, replicas and the groups that an update adds are
+    checked."""
 
     compute_class: Literal["gpu", "gpu-hpn"] = "gpu"
     """gpu: on demand, or from a GPU pod reservation, which needs no setting. gpu-hpn: on the nodes of a GPU-HPN
@@ -370,37 +387,29 @@ class GpuSettings(Settings):
 class ResourceSettings(Settings):
     """CPU and memory of one pod. ACS rounds up to the next legal size of the GPU series and bills that."""
 
-    cpu: Annotated[int, Field(ge=1, le=512)] = 64
-    """vCPUs."""
+    cpu: Annotated[int | None, Field(ge=1, le=512)] = None
+    """vCPUs. Left out, 8 for each card, as in the guide, or the next legal size."""
 
-    memory: Quantity = "512Gi"
-    """Memory, shared memory included."""
+    memory: Annotated[Quantity | None, Field(examples=["512Gi"])] = None
+    """Memory, shared memory included. Left out, 64 GiB for each card, as in the guide, or the next legal size."""
 
-    shared_memory: Quantity = "32Gi"
-    """Size limit of /dev/shm, which NCCL and the tensor-parallel processes use; it counts as memory of the pod."""
+    shared_memory: Annotated[Quantity | None, Field(examples=["32Gi"])] = None
+    """Size limit of /dev/shm, which NCCL and the tensor-parallel processes use; it counts as memory of the pod. Left
+    out, 4 GiB for each card, as in the guide."""
 
     extra_ephemeral_storage: Annotated[str | None, Field(pattern=r"^[1-9][0-9]*Gi$", examples=["50Gi"])] = None
     """Ephemeral storage on top of the free 30 GiB, in Gi, for images of more than about 15 GiB: unpacking needs twice
     an image's size. Billed."""
 
-    @model_validator(mode="after")
-    def _shared_memory_fits(self) -> Self:
-        if mebibytes(self.shared_memory) >= mebibytes(self.memory):
-            raise _problem(
-                f"sharedMemory {self.shared_memory} leaves nothing of memory {self.memory}, of which it is a part",
-                fix="write a sharedMemory below memory, for example 32Gi of 512Gi",
-            )
-        return self
-
 
 class ParallelismSettings(Settings):
     """How the model is split over GPUs. Pods per group = tensor × pipeline ÷ cards per pod."""
 
-    tensor: Annotated[int, Field(ge=1, le=1024)] = 8
-    """Tensor parallel size: each layer is split over so many GPUs. Keep it within one pod."""
+    tensor: Annotated[int | None, Field(ge=1, le=1024)] = None
+    """Tensor parallel size: each layer is split over so many GPUs. Keep it within one pod. Left out, it is planned."""
 
-    pipeline: Annotated[int, Field(ge=1, le=1024)] = 2
-    """Pipeline parallel size: the layers are dealt out to so many stages."""
+    pipeline: Annotated[int | None, Field(ge=1, le=1024)] = None
+    """Pipeline parallel size: the layers are dealt out to so many stages. Left out, it is planned."""
 
 
 class EngineSettings(Settings):
@@ -420,8 +429,12 @@ class EngineSettings(Settings):
     port: Port = 8000
     """Port of the OpenAI-compatible server in the leader."""
 
-    max_model_len: Annotated[int, Field(ge=1)] = 2048
-    """Longest request in tokens, prompt and answer together."""
+    max_model_len: Annotated[int | None, Field(ge=1)] = None
+    """Longest request in tokens, prompt and answer together. Left out, all of the model's context."""
+
+    startup_seconds: Annotated[int | None, Field(ge=1)] = None
+    """How long a pod may take from its start to its first answer. Left out, it follows from the model's size and
+    storage.throughputMiBps."""
 
     gpu_memory_utilization: Annotated[float, Field(gt=0, le=1)] = 0.95
     """Share of each GPU's memory that vLLM may use."""
@@ -624,19 +637,9 @@ class Deployment(Settings):
 
     @model_validator(mode="after")
     def _fluid_can_work(self) -> Self:
-        storage, resources = self.storage, self.inference.resources
-        if not isinstance(storage, FluidCacheSettings):
-            return self
-        if isinstance(self.weights.identity, RrsaIdentity):
+        if isinstance(self.storage, FluidCacheSettings) and isinstance(self.weights.identity, RrsaIdentity):
             raise _problem(
                 "storage of kind fluid reads the bucket with an AccessKey, and weights.identity is rrsa",
                 fix="write weights.identity.kind: ramUser or accessKey, or storage.kind: csi",
-            )
-        memory = mebibytes(resources.memory) - mebibytes(resources.shared_memory)
-        if storage.sidecar_cpu >= resources.cpu or mebibytes(storage.sidecar_memory) >= memory:
-            raise _problem(
-                f"the client of the cache takes {storage.sidecar_cpu} vCPU and {storage.sidecar_memory} of a pod with "
-                f"{resources.cpu} vCPU and {resources.memory}, {resources.shared_memory} of it shared memory",
-                fix="write smaller storage.sidecarCpu and storage.sidecarMemory, or larger inference.resources",
             )
         return self

@@ -4,17 +4,27 @@ import dataclasses
 import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, get_args
 
 import pulumi
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from components.settings import AccessKeyIdentity, Deployment, FluidCacheSettings, Settings, gibibytes, mebibytes
-from planner.acs_rules import PodChoices, pod_findings, pod_warnings, ticket_warnings
+from components.settings import (
+    AccessKeyIdentity,
+    Deployment,
+    FluidCacheSettings,
+    Settings,
+    gibibytes,
+    mebibytes,
+    quantity,
+)
+from planner.acs_rules import GPU, PodChoices, pod_findings, pod_warnings, ticket_warnings
 from planner.cache import CacheChoices, CachePlan, plan_cache
+from planner.case import Case
 from planner.findings import Finding, report
-from planner.plan import Choices, Plan, PlanError, make_plan
+from planner.plan import Choices, Plan, PlanError, check, plan_case, resolve
 
 DEPLOYMENT = "deployment"
 KUBECONFIG = "kubeconfig"
@@ -68,28 +78,48 @@ def load() -> tuple[Deployment, Plan, Secrets]:
 
 def plan_of(settings: Deployment) -> Plan:
     """The plan with all its warnings; raises PlanError with all findings about layout, ACS and cache."""
-    pods = pod_choices(settings)
-    findings = pod_findings(pods)
-    try:
-        plan = make_plan(choices(settings))
-        storage = settings.storage
-        cache_warnings = cache_plan(storage, settings, plan).warnings if isinstance(storage, FluidCacheSettings) else ()
-    except PlanError as error:
-        raise PlanError([*error.findings, *findings]) from None
+    case, storage = resolve(choices(settings)), settings.storage
+    pods = pod_choices(settings, cards=case.layout.cards)
+    findings = [*check(case, severity="error"), *pod_findings(pods)]
+    cache_warnings: tuple[str, ...] = ()
+    if isinstance(storage, FluidCacheSettings) and case.weights_gib is not None:
+        findings += _sidecar(storage, case)
+        try:
+            cache = cache_plan(storage, settings, weights_gib=case.weights_gib, group_size=case.layout.pods)
+            cache_warnings = cache.warnings
+        except PlanError as error:
+            findings += error.findings
     if findings:
         raise PlanError(findings)
+    plan = plan_case(case)
     upload = settings.weights.upload
     memory_gib = mebibytes(upload.memory) / 1024
     upload_warnings = ticket_warnings("deployment.weights.upload", cpu=upload.cpu, memory_gib=memory_gib)
     return dataclasses.replace(plan, warnings=(*plan.warnings, *pod_warnings(pods), *upload_warnings, *cache_warnings))
 
 
-def pod_choices(settings: Deployment) -> PodChoices:
-    """What the rules of ACS need of the settings."""
+def _sidecar(storage: FluidCacheSettings, case: Case) -> list[Finding]:
+    """The client of the cache lives in the pod and must leave something of it."""
+    free_gib = case.memory_gib - case.shared_memory_gib
+    if storage.sidecar_cpu < case.cpu and mebibytes(storage.sidecar_memory) / 1024 < free_gib:
+        return []
+    return [
+        Finding(
+            path="deployment.storage",
+            problem=f"the client of the cache takes {storage.sidecar_cpu} vCPU and {storage.sidecar_memory} of a pod "
+            f"with {case.cpu} vCPU and {quantity(case.memory_gib)}, {quantity(case.shared_memory_gib)} of it shared "
+            "memory",
+            fix="write smaller sidecarCpu and sidecarMemory, or larger deployment.inference.resources",
+        )
+    ]
+
+
+def pod_choices(settings: Deployment, *, cards: int) -> PodChoices:
+    """What the rules of ACS need of the settings; ``cards`` per pod may have been derived."""
     inference = settings.inference
     return PodChoices(
         series=inference.gpu.series,
-        cards=inference.gpu.cards,
+        cards=cards,
         compute_class=inference.gpu.compute_class,
         qos=inference.qos,
         rdma=inference.network == "rdma",
@@ -100,33 +130,62 @@ def pod_choices(settings: Deployment) -> PodChoices:
     )
 
 
-def cache_plan(storage: FluidCacheSettings, settings: Deployment, plan: Plan) -> CachePlan:
-    """The plan of the cache ``storage``; raises PlanError if it cannot hold the model."""
+def cache_plan(storage: FluidCacheSettings, settings: Deployment, *, weights_gib: float, group_size: int) -> CachePlan:
+    """The plan of the cache ``storage`` for a model of ``weights_gib`` GiB and groups of ``group_size`` pods; raises
+    PlanError if it cannot hold the model."""
     return plan_cache(
         CacheChoices(
-            weights_gib=plan.weights_gib,
+            weights_gib=weights_gib,
             workers=storage.workers,
             cpu=storage.cpu,
             memory_gib=gibibytes(storage.memory),
-            pods=settings.inference.replicas * plan.group_size,
+            pods=settings.inference.replicas * group_size,
             throughput_mib_s=storage.throughput_mi_bps,
             preload_mib_s=storage.preload_mi_bps,
         )
     )
 
 
+def project_path(text: str) -> Path:
+    """A path of the stack file: relative to the project and not to the working directory, which the engine chooses."""
+    return Path(__file__).parent.parent / Path(text).expanduser()
+
+
 def choices(settings: Deployment) -> Choices:
     """What the planner needs of the settings."""
-    inference = settings.inference
+    model, inference = settings.model, settings.inference
+    gpu, resources, engine = inference.gpu, inference.resources, inference.engine
     return Choices(
-        model=settings.model.name,
-        weights_gib=settings.model.weights_gib,
-        series=inference.gpu.series,
-        cards=inference.gpu.cards,
+        model=model.name,
+        weights_gib=model.weights_gib,
+        config_file=str(project_path(model.config_file)) if model.config_file else None,
+        series=gpu.series,
+        cards=gpu.cards,
+        gpu_memory_gib=gpu.gpu_memory_gib,
+        available_gpus=gpu.available,
         tensor=inference.parallelism.tensor,
         pipeline=inference.parallelism.pipeline,
+        cpu=resources.cpu,
+        memory_gib=_gib(resources.memory),
+        shared_memory_gib=_gib(resources.shared_memory),
+        image=engine.image,
+        backend=engine.backend,
+        max_model_len=engine.max_model_len,
+        gpu_memory_utilization=engine.gpu_memory_utilization,
+        enforce_eager=engine.enforce_eager,
+        extra_args=engine.extra_args,
+        startup_seconds=engine.startup_seconds,
+        # Pods on a capacity reservation of one's own have RDMA with any number of cards.
+        network=inference.network if gpu.compute_class == GPU else "standard",
+        name=inference.name,
+        replicas=inference.replicas,
+        max_surge=inference.rollout.max_surge,
         throughput_mib_s=settings.storage.throughput_mi_bps,
     )
+
+
+def _gib(size: str | None) -> float | None:
+    return mebibytes(size) / 1024 if size else None
 
 
 def _secret_keys(settings: Deployment) -> list[str]:

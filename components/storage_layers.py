@@ -28,7 +28,7 @@ def mount_model(
         weights=weights,
         namespace=namespace,
         storage=storage,
-        plan=cache_plan(storage, settings, plan),
+        plan=cache_plan(storage, settings, weights_gib=plan.weights_gib, group_size=plan.group_size),
         zone=settings.inference.zone,
     )
     return FluidCache("fluid-cache", cache_args, opts).mount

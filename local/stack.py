@@ -91,7 +91,7 @@ def _nodes(raw: object) -> GpuNodes | None:
         count=(inference.replicas + inference.rollout.max_surge) * plan.group_size,
         series=inference.gpu.series,
         resource=inference.gpu.resource or resource_name(inference.gpu.series),
-        cards=inference.gpu.cards,
+        cards=plan.layout.cards,
         region=settings.cloud.region,
     )
 

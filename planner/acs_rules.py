@@ -1,4 +1,5 @@
-"""What ACS refuses, said before it does: compute class, RDMA, storage, ports, drivers.
+"""What ACS refuses, said before it does: compute class, storage, ports, drivers. Cards, sizes and RDMA, on which the
+layout depends, are in ``rules.py``.
 
 Each rule is one function with its source. Rules about a series hold for those of ``pods.toml``; what is not listed
 there is passed on with a warning, because the cloud adds models faster than this program.
@@ -52,7 +53,7 @@ class PodChoices:
 
 def pod_findings(choices: PodChoices) -> list[Finding]:
     """What ACS would refuse."""
-    return [*_qos(choices), *_hpn_cards(choices), *_rdma(choices), *_ephemeral_storage(choices), *_port(choices)]
+    return [*_qos(choices), *_hpn_cards(choices), *_ephemeral_storage(choices), *_port(choices)]
 
 
 def pod_warnings(choices: PodChoices) -> list[str]:
@@ -83,29 +84,6 @@ def _hpn_cards(choices: PodChoices) -> Iterator[Finding]:
             problem=f"compute class gpu-hpn has no pod with {choices.cards} cards",
             fix=f"write one of {_listed(GPU_HPN_CARDS)}",
         )
-
-
-def _rdma(choices: PodChoices) -> Iterator[Finding]:
-    series = pod_series().get(choices.series)
-    if not choices.rdma or choices.compute_class != GPU or series is None or choices.cards in series.rdma_cards:
-        return
-    standard = "write deployment.inference.network: standard"
-    if not series.rdma_cards:
-        with_rdma = [name for name, row in pod_series().items() if row.rdma_cards]
-        yield Finding(
-            path="deployment.inference.network",
-            problem=f"ACS has no RDMA for pods of series {choices.series}",
-            fix=f"{standard}, or choose one of the series {_listed(with_rdma)}",
-        )
-        return
-    yield Finding(
-        path="deployment.inference.network",
-        problem=(
-            f"ACS gives RDMA to pods of series {choices.series} only with {_listed(series.rdma_cards)} cards, and "
-            f"these have {choices.cards}"
-        ),
-        fix=f"write deployment.inference.gpu.cards: {series.rdma_cards[0]}, or {standard}",
-    )
 
 
 def _ephemeral_storage(choices: PodChoices) -> Iterator[Finding]:

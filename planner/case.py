@@ -1,7 +1,6 @@
 """What the user chose, and the same with everything looked up: the input of the rules and of the search."""
 
 import dataclasses
-import math
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,18 +18,6 @@ MEMORY_GIB_PER_CARD = 64
 SHARED_MEMORY_GIB_PER_CARD = 4
 """The guide's pod: 64 vCPUs, 512 GiB and 32 GiB of /dev/shm for 8 cards (https://www.alibabacloud.com/help/en/cs/
 user-guide/using-acs-gpu-computing-power-to-build-a-distributed-deepseek-full-blood-version-reasoning-service)."""
-
-FREE_EPHEMERAL_GIB = 30
-"""Ephemeral storage that every pod of ACS has without being asked
-(https://www.alibabacloud.com/help/en/cs/user-guide/increase-temporary-storage-size)."""
-
-IMAGE_GIB = 10.0
-"""Size of a compressed image of vLLM; unpacking needs twice that
-(https://www.alibabacloud.com/help/en/cs/user-guide/acs-pod-instance-overview)."""
-
-CACHE_HEADROOM = 1.1
-"""Quota of a cache ÷ size of the model: JindoCache evicts at its high watermark, before the quota is full
-(https://github.com/fluid-cloudnative/fluid/blob/master/docs/en/samples/jindo/jindo_fuse.md)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,10 +56,6 @@ class Choices:
     cpu: int | None = None
     memory_gib: float | None = None
     shared_memory_gib: float | None = None
-    image_gib: float = IMAGE_GIB
-    ephemeral_gib: float | None = None
-    cache_gib: float | None = None
-    """Quota of the cache over all its workers; None where there is no cache."""
 
     startup_seconds: int | None = None
     drain_seconds: int | None = None
@@ -169,7 +152,11 @@ class Case:
         """Time to load the model."""
         if self.weights_gib is None:
             return None
-        return load_budget(weights_gib=self.weights_gib, throughput_mib_s=self.choices.throughput_mib_s)
+        return load_budget(
+            weights_gib=self.weights_gib,
+            throughput_mib_s=self.choices.throughput_mib_s,
+            startup_seconds=self.choices.startup_seconds,
+        )
 
     @property
     def cpu(self) -> int:
@@ -198,16 +185,6 @@ class Case:
     def shared_memory_gib(self) -> float:
         """Size of /dev/shm, as given or the guide's share per card."""
         return self.choices.shared_memory_gib or SHARED_MEMORY_GIB_PER_CARD * self.layout.cards
-
-    @property
-    def ephemeral_gib(self) -> float:
-        """Ephemeral storage per pod, as given or room to unpack the image."""
-        return self.choices.ephemeral_gib or max(FREE_EPHEMERAL_GIB, math.ceil(2 * self.choices.image_gib))
-
-    @property
-    def cache_gib(self) -> float | None:
-        """Quota that a cache needs for the whole model."""
-        return math.ceil(self.weights_gib * CACHE_HEADROOM) if self.weights_gib is not None else None
 
     def with_layout(self, layout: Layout) -> "Case":
         """The same choices on another layout."""

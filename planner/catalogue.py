@@ -38,7 +38,6 @@ class GpuSeries:
     cards: tuple[int, ...]
     gpu: str | None
     rdma_cards: tuple[int, ...]
-    ephemeral_gib: int | None
     pods: Mapping[int, Mapping[int, tuple[int, ...]]]
 
 
@@ -94,7 +93,6 @@ def gpu_series() -> Mapping[str, GpuSeries]:
             cards=tuple(row["cards"]),
             gpu=row.get("gpu"),
             rdma_cards=tuple(row.get("rdma_cards", ())),
-            ephemeral_gib=row.get("ephemeral_gib"),
             pods={
                 int(cards): {int(cpu): tuple(sizes) for cpu, sizes in shapes.items()}
                 for cards, shapes in row.get("pods", {}).items()

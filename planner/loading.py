@@ -56,10 +56,11 @@ class LoadBudget:
         return self.create_seconds * max(1, math.ceil(replicas / groups_at_once))
 
 
-def load_budget(*, weights_gib: float, throughput_mib_s: int) -> LoadBudget:
-    """The budget for a model of ``weights_gib`` GiB that each pod reads at ``throughput_mib_s`` MiB/s."""
+def load_budget(*, weights_gib: float, throughput_mib_s: int, startup_seconds: int | None = None) -> LoadBudget:
+    """The budget for a model of ``weights_gib`` GiB that each pod reads at ``throughput_mib_s`` MiB/s;
+    ``startup_seconds`` if it is not to follow from these."""
     read_seconds = math.ceil(weights_gib * 1024 / throughput_mib_s)
     return LoadBudget(
         read_seconds=read_seconds,
-        startup_seconds=math.ceil(read_seconds * READ_HEADROOM + ENGINE_SETUP_SECONDS),
+        startup_seconds=startup_seconds or math.ceil(read_seconds * READ_HEADROOM + ENGINE_SETUP_SECONDS),
     )

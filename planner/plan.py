@@ -24,8 +24,8 @@ DEFAULT_CARDS = 8
 class Plan:
     """What follows from the choices: everything that was left open, and the estimate.
 
-    ``group_size`` is pods per replica; sizes per pod in GiB; ``cache_gib`` what a cache of the whole model needs;
-    ``memory`` None where it cannot be predicted; ``warnings`` do not stop a deployment.
+    ``group_size`` is pods per replica; sizes per pod in GiB; ``memory`` is None where it cannot be predicted;
+    ``warnings`` do not stop a deployment.
     """
 
     weights_gib: float
@@ -35,8 +35,6 @@ class Plan:
     cpu: int
     memory_gib: float
     shared_memory_gib: float
-    ephemeral_gib: float
-    cache_gib: float
     budget: LoadBudget
     memory: Memory | None
     warnings: tuple[str, ...]
@@ -47,6 +45,12 @@ class Plan:
         from planner.summary import summary
 
         return summary(self)
+
+    def facts(self) -> dict[str, str]:
+        """The lines of the summary by what they are about."""
+        from planner.summary import lines
+
+        return lines(self)
 
 
 class PlanError(Exception):
@@ -59,10 +63,14 @@ class PlanError(Exception):
 
 def make_plan(choices: Choices) -> Plan:
     """The plan for ``choices``; raises PlanError with all findings at once."""
-    case = resolve(choices)
+    return plan_case(resolve(choices))
+
+
+def plan_case(case: Case) -> Plan:
+    """The plan for a case; raises PlanError likewise."""
     findings = check(case, severity="error")
-    weights_gib, budget, cache_gib = case.weights_gib, case.budget, case.cache_gib
-    if findings or weights_gib is None or budget is None or cache_gib is None:
+    weights_gib, budget = case.weights_gib, case.budget
+    if findings or weights_gib is None or budget is None:
         raise PlanError(findings)
     warnings = [f"{f.path}: {f.problem}; {f.fix}" for f in check(case, severity="warning")]
     return Plan(
@@ -73,8 +81,6 @@ def make_plan(choices: Choices) -> Plan:
         cpu=case.cpu,
         memory_gib=case.memory_gib,
         shared_memory_gib=case.shared_memory_gib,
-        ephemeral_gib=case.ephemeral_gib,
-        cache_gib=cache_gib,
         budget=budget,
         memory=case.memory,
         warnings=tuple(warnings),

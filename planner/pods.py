@@ -20,13 +20,12 @@ class Nic:
 
 @dataclass(frozen=True, kw_only=True)
 class PodSeries:
-    """One GPU series; ``drivers`` has the default first, ``ephemeral_gib`` is by number of cards, ``rdma_cards`` holds
-    for compute class ``gpu`` and is empty, with ``nic`` None, where ACS lists no RDMA."""
+    """One GPU series; ``drivers`` has the default first, ``ephemeral_gib`` is by number of cards, ``nic`` None where
+    ACS lists no RDMA."""
 
     resource: str
     drivers: tuple[str, ...]
     ephemeral_gib: Mapping[int, int]
-    rdma_cards: tuple[int, ...]
     nic: Nic | None
 
 
@@ -53,7 +52,6 @@ def pod_series() -> Mapping[str, PodSeries]:
             resource=row.get("resource", NVIDIA),
             drivers=tuple(row["drivers"]),
             ephemeral_gib={int(cards): gib for cards, gib in row.get("ephemeral_gib", {}).items()},
-            rdma_cards=tuple(row.get("rdma_cards", ())),
             nic=nic(row["nic"]) if "nic" in row else None,
         )
         for name, row in _document()["series"].items()

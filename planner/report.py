@@ -156,7 +156,6 @@ def plan_data(plan: Plan) -> dict[str, Any]:
             "cpu": plan.cpu,
             "memoryGiB": plan.memory_gib,
             "sharedMemoryGiB": plan.shared_memory_gib,
-            "ephemeralGiB": plan.ephemeral_gib,
         },
         "maxModelLen": plan.max_model_len,
         "memory": memory_data(plan.memory) if plan.memory else None,

@@ -4,13 +4,12 @@ Errors stop a deployment, warnings do not. A text may use ``{layouts}``, the nea
 """
 
 import difflib
-import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 from planner import catalogue
-from planner.case import FREE_EPHEMERAL_GIB, Case
+from planner.case import Case
 from planner.engine import (
     EXPERT_PARALLEL_SINCE,
     MULTI_NODE_MP_SINCE,
@@ -19,6 +18,7 @@ from planner.engine import (
     split_arguments,
     version_of,
 )
+from planner.loading import load_budget
 from planner.memory import GIB, Verdict
 from planner.model import GroupedQueryAttention
 from planner.weights import layer_tensors, quantisation_of
@@ -29,9 +29,6 @@ ACS_PODS = "https://www.alibabacloud.com/help/en/cs/user-guide/acs-pod-instance-
 
 LWS_NAME_MAX = 51
 """Pods and the revision label append to the name."""
-
-CACHE_WATERMARK = 0.99
-"""JindoCache's high watermark in the guide: above this share of the quota it evicts."""
 
 GRAPHS_GIB = 1.5
 """Least memory outside the budget for CUDA graphs on versions that do not count them."""
@@ -75,8 +72,20 @@ def _model_modelled(case: Case) -> Values | None:
 def _series_known(case: Case) -> Values | None:
     if case.series:
         return None
-    sized = f"; it is sized as {case.gpu.name}" if case.gpu else "; give the memory of a card to have it sized"
+    if case.choices.gpu_memory_gib is not None:
+        sized = f"it is sized by the given {case.choices.gpu_memory_gib:g} GiB"
+    elif case.gpu:
+        sized = f"it is sized as {case.gpu.name}"
+    else:
+        sized = "without deployment.inference.gpu.gpuMemoryGiB, the memory of one card, it is not sized"
     return {"series": case.choices.series, "sized": sized}
+
+
+def _layout_known(case: Case) -> Values | None:
+    choices = case.choices
+    if case.gpu or None not in (choices.cards, choices.tensor, choices.pipeline):
+        return None
+    return {"series": choices.series}
 
 
 def _cards(case: Case) -> Values | None:
@@ -359,30 +368,15 @@ def _shared_memory(case: Case) -> Values | None:
     return {"shared": case.shared_memory_gib, "memory": case.memory_gib}
 
 
-def _ephemeral(case: Case) -> Values | None:
-    needed = math.ceil(2 * case.choices.image_gib)
-    if case.ephemeral_gib < needed:
-        return {"given": case.ephemeral_gib, "why": f"unpacking the image needs {needed} GiB", "fix": needed}
-    most = case.series.ephemeral_gib if case.series else None
-    if most is not None and case.ephemeral_gib > most:
-        return {"given": case.ephemeral_gib, "why": f"series {case.choices.series} has at most {most} GiB", "fix": most}
-    return None
-
-
-def _cache(case: Case) -> Values | None:
-    given, weights = case.choices.cache_gib, case.weights_gib
-    if given is None or weights is None or given * CACHE_WATERMARK >= weights:
-        return None
-    return {"given": given, "weights": weights, "needed": case.cache_gib}
-
-
 def _rdma(case: Case) -> Values | None:
     if case.choices.network != "rdma" or case.series is None or case.layout.cards in case.series.rdma_cards:
         return None
-    legal = " or ".join(f"{cards} cards" for cards in case.series.rdma_cards)
-    has = f"only pods with {legal} have it" if legal else "it has none"
-    fix = f"use {legal} per pod, or " if legal else ""
-    return {"cards": case.layout.cards, "series": case.series.name, "has": has, "fix": fix}
+    legal = " or ".join(map(str, case.series.rdma_cards))
+    if legal:
+        but = f" only with {legal} cards, and these have {case.layout.cards}"
+        return {"some": "", "series": case.series.name, "but": but, "fix": f"deployment.inference.gpu.cards: {legal}"}
+    series = ", ".join(name for name, row in catalogue.gpu_series().items() if row.rdma_cards)
+    return {"some": "no ", "series": case.series.name, "but": "", "fix": f"one of the series {series}"}
 
 
 def _name(case: Case) -> Values | None:
@@ -405,15 +399,18 @@ def _image_hardware(case: Case) -> Values | None:
 
 
 def _startup(case: Case) -> Values | None:
-    given, budget = case.choices.startup_seconds, case.budget
-    if given is None or budget is None or given >= budget.read_seconds:
+    given, weights, rate = case.choices.startup_seconds, case.weights_gib, case.choices.throughput_mib_s
+    if given is None or weights is None:
+        return None
+    needed = load_budget(weights_gib=weights, throughput_mib_s=rate)
+    if given >= needed.read_seconds:
         return None
     return {
         "given": given,
-        "read": budget.read_seconds,
-        "weights": case.weights_gib,
-        "rate": case.choices.throughput_mib_s,
-        "needed": budget.startup_seconds,
+        "read": needed.read_seconds,
+        "weights": weights,
+        "rate": rate,
+        "needed": needed.startup_seconds,
     }
 
 
@@ -461,6 +458,15 @@ RULES = (
         problem="{error}",
         fix="give the path of the model's own config.json, as downloaded with its weights",
         check=_config_readable,
+    ),
+    Rule(
+        id="layout-known",
+        statement="A layout is left open only where the memory of a card is known.",
+        source="planner/acs.toml",
+        path="deployment.inference.gpu.gpuMemoryGiB",
+        problem="how many GPUs are needed depends on the memory of a card, which is not known for series {series}",
+        fix="set it, or set all of gpu.cards, parallelism.tensor and parallelism.pipeline",
+        check=_layout_known,
     ),
     Rule(
         id="cards",
@@ -618,30 +624,12 @@ RULES = (
         check=_shared_memory,
     ),
     Rule(
-        id="ephemeral-storage",
-        statement="Ephemeral storage holds the image twice while it is unpacked, and is within the series' limit.",
-        source="https://www.alibabacloud.com/help/en/cs/user-guide/increase-temporary-storage-size",
-        path="deployment.inference.resources.ephemeralStorage",
-        problem="{given:g} GiB of ephemeral storage: {why}",
-        fix=f"write {{fix}}Gi; pods have {FREE_EPHEMERAL_GIB} GiB without being asked",
-        check=_ephemeral,
-    ),
-    Rule(
-        id="cache-capacity",
-        statement="The cache holds the whole model below its high watermark.",
-        source="https://github.com/fluid-cloudnative/fluid/blob/master/docs/en/samples/jindo/jindo_fuse.md",
-        path="deployment.storage",
-        problem="a cache of {given:g} GiB would evict parts of the model ({weights:.1f} GiB) while they are loaded",
-        fix="make workers × quota at least {needed} GiB",
-        check=_cache,
-    ),
-    Rule(
         id="rdma",
         statement="Only whole-machine pods of some series have RDMA.",
         source="https://www.alibabacloud.com/help/en/cs/user-guide/pod-hpn-type-rdma",
         path="deployment.inference.network",
-        problem="pods with {cards} cards of series {series} cannot use RDMA: {has}",
-        fix="{fix}write network: standard",
+        problem="ACS has {some}RDMA for pods of series {series}{but}",
+        fix="write {fix}, or network: standard",
         check=_rdma,
     ),
     Rule(
@@ -666,10 +654,10 @@ RULES = (
         id="startup",
         statement="The startup probe waits longer than the weights take to load.",
         source="https://kubernetes.io/docs/concepts/configuration/liveness-readiness-startup-probes/",
-        path="deployment.inference.engine",
+        path="deployment.inference.engine.startupSeconds",
         problem="the startup probe would end the pod after {given} s, while reading {weights:.1f} GiB at {rate} MiB/s "
         "takes {read} s",
-        fix="grant {needed} s, or raise deployment.storage.throughputMiBps if it was measured",
+        fix="write {needed}, or leave it out, or raise deployment.storage.throughputMiBps if it was measured",
         check=_startup,
     ),
     Rule(
@@ -705,7 +693,7 @@ RULES = (
         statement="The GPU series is in the catalogue. The cloud adds series faster than this program.",
         source=ACS_PODS,
         path="deployment.inference.gpu.series",
-        problem="{series} is not in planner/acs.toml; it is passed to ACS unchecked{sized}",
+        problem="{series} is not in planner/acs.toml; it is passed to ACS unchecked; {sized}",
         fix="check the name with your account manager",
         check=_series_known,
         severity="warning",

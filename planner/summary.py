@@ -11,10 +11,15 @@ from planner.search import longest_context, with_length
 
 def summary(plan: Plan) -> str:
     """One screen; no line is longer than 96 columns."""
+    return "\n".join(f"{label:<10}{text}" for label, text in lines(plan).items())
+
+
+def lines(plan: Plan) -> dict[str, str]:
+    """The lines of the summary by what they are about."""
     case, layout = plan.case, plan.layout
     gpu = f" ({case.gpu.name}, {case.gpu.memory_gib:.1f} GiB)" if case.gpu else ""
     pods = "1 pod" if layout.pods == 1 else f"{layout.pods} pods"
-    lines = [
+    found = [
         ("model", f"{case.choices.model}, {plan.weights_gib:.1f} GiB"),
         (
             "layout",
@@ -24,18 +29,18 @@ def summary(plan: Plan) -> str:
         ("engine", f"{case.engine.name}, {case.choices.gpu_memory_utilization:g} of GPU memory"),
     ]
     if plan.memory is not None:
-        lines += _memory_lines(case, plan.memory)
+        found += _memory_lines(case, plan.memory)
     else:
-        lines.append(("memory", "not predicted, see the warnings"))
+        found.append(("memory", "not predicted, see the warnings"))
     budget = plan.budget
-    lines.append(
+    found.append(
         (
             "load",
             f"{_minutes(budget.read_seconds)} to read at {case.choices.throughput_mib_s} MiB/s per pod; "
             f"the startup probe waits {_minutes(budget.startup_seconds)}",
         )
     )
-    return "\n".join(f"{label:<10}{text}" for label, text in lines)
+    return dict(found)
 
 
 def _memory_lines(case: Case, memory: Memory) -> list[tuple[str, str]]:

@@ -53,8 +53,7 @@ def test_what_is_left_out_is_derived() -> None:
     plan = make_plan(Choices(model="deepseek-ai/DeepSeek-R1", series="GU8TF", throughput_mib_s=300, max_model_len=8192))
     layout = plan.layout
     assert (layout.tensor, layout.pipeline, layout.cards, plan.group_size) == (8, 2, 8, 2)
-    assert (plan.cpu, plan.memory_gib, plan.shared_memory_gib, plan.ephemeral_gib) == (64, 512, 32, 30)
-    assert plan.cache_gib == 706
+    assert (plan.cpu, plan.memory_gib, plan.shared_memory_gib) == (64, 512, 32)
     assert make_plan(changed(max_model_len=None)).max_model_len == 163_840
     only = make_plan(Choices(model="Qwen/Qwen3-32B", series="GX8SF", throughput_mib_s=300))
     assert (only.layout.cards, only.cpu, only.memory_gib) == (8, 184, 1800)

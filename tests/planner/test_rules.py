@@ -107,6 +107,11 @@ BROKEN: dict[str, tuple[dict[str, Any], str, str]] = {
         "deepseek-ai/DeepSeek-R1 does not fit: of 90.2 GiB on the tightest GPU, weights take 79.6; at best ",
         "choose tensor ",
     ),
+    "layout-known": (
+        {"series": "H2000", "cards": None},
+        "how many GPUs are needed depends on the memory of a card, which is not known for series H2000",
+        "set it, or set all of gpu.cards, parallelism.tensor and parallelism.pipeline",
+    ),
     "memory-bound": (
         {"model": "mine", "weights_gib": 2000.0},
         "the weights alone need 125.0 GiB on each GPU, which has 90.2 usable",
@@ -122,20 +127,10 @@ BROKEN: dict[str, tuple[dict[str, Any], str, str]] = {
         "512 GiB of shared memory leave nothing of the pod's 512 GiB, of which they are a part",
         "write less than the pod's memory",
     ),
-    "ephemeral-storage": (
-        {"ephemeral_gib": 4096},
-        "4096 GiB of ephemeral storage: series GU8TF has at most 2048 GiB",
-        "write 2048Gi; pods have 30 GiB without being asked",
-    ),
-    "cache-capacity": (
-        {"cache_gib": 640},
-        "a cache of 640 GiB would evict parts of the model (641.3 GiB) while they are loaded",
-        "make workers × quota at least 706 GiB",
-    ),
     "rdma": (
         {"network": "rdma", "cards": 4},
-        "pods with 4 cards of series GU8TF cannot use RDMA: only pods with 8 cards have it",
-        "use 8 cards per pod, or write network: standard",
+        "ACS has RDMA for pods of series GU8TF only with 8 cards, and these have 4",
+        "write deployment.inference.gpu.cards: 8, or network: standard",
     ),
     "name": ({"name": "x" * 52}, f"{'x' * 52} has 52 characters, a LeaderWorkerSet at most 51", "write a shorter name"),
     "backend": (
@@ -146,7 +141,7 @@ BROKEN: dict[str, tuple[dict[str, Any], str, str]] = {
     "startup": (
         {"startup_seconds": 600},
         "the startup probe would end the pod after 600 s, while reading 641.3 GiB at 300 MiB/s takes 2189 s",
-        "grant ",
+        "write 3884, or leave it out, or raise deployment.storage.throughputMiBps",
     ),
     "drain": (
         {"drain_seconds": 30, "request_seconds": 600},
@@ -260,8 +255,6 @@ def test_a_rule_is_kept(rule: Any) -> None:
         cpu=64,
         memory_gib=512,
         shared_memory_gib=32,
-        ephemeral_gib=100,
-        cache_gib=768,
         network="rdma",
         startup_seconds=4000,
         drain_seconds=600,
@@ -303,6 +296,40 @@ def test_old_cards_need_another_type_on_the_old_engine() -> None:
     assert "Bfloat16 is only supported" in str(values["why"])
     assert rule.check(resolve(dataclasses.replace(old, extra_args=("--dtype=half",)))) is None
     assert rule.check(resolve(dataclasses.replace(old, image="vllm-openai:v0.33.0"))) is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem", "fix"),
+    [
+        (
+            {"series": "P16EN"},
+            "ACS has RDMA for pods of series P16EN only with 16 cards, and these have 8",
+            "write deployment.inference.gpu.cards: 16, or network: standard",
+        ),
+        (
+            {"series": "GN8IS", "pipeline": 3},
+            "ACS has no RDMA for pods of series GN8IS",
+            "write one of the series GU8TF, GU8TEF, GX8SF, P16EN, or network: standard",
+        ),
+    ],
+)
+def test_rdma_by_series(changes: dict[str, Any], problem: str, fix: str) -> None:
+    findings = check(resolve(dataclasses.replace(GUIDE, network="rdma", **changes)), severity="error")
+    (found,) = [f for f in findings if f.path == "deployment.inference.network"]
+    assert (found.problem, found.fix) == (problem, fix)
+
+
+@pytest.mark.parametrize(("series", "cards"), [("GU8TF", 8), ("GU8TEF", 8), ("GX8SF", 8), ("P16EN", 16), ("NEW1", 12)])
+def test_rdma_is_let_pass(series: str, cards: int) -> None:
+    rule = next(rule for rule in RULES if rule.id == "rdma")
+    case = resolve(dataclasses.replace(GUIDE, network="rdma", series=series, cards=cards))
+    assert rule.check(case) is None
+
+
+def test_cards_that_are_left_out_have_rdma() -> None:
+    open_layout = {"cards": None, "tensor": None, "pipeline": None}
+    small = dataclasses.replace(GUIDE, model="Qwen/Qwen3-0.6B", network="rdma", **open_layout)  # type: ignore[arg-type]
+    assert resolve(small).layout.cards == 8
 
 
 def test_layout_rules_stop_deployments() -> None:

@@ -7,13 +7,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from components.inference_group import InferenceGroupArgs, pod_template, probes, ready_conditions
+from components.inference_group import InferenceGroupArgs, group_spec, probes, ready_conditions
 from components.inference_service import ADDRESS_TYPE
 from components.model_bucket import read_policy, tls_only_policy
 from components.oss_volume import capacity
-from components.settings import Deployment
+from components.settings import Deployment, mebibytes
 from components.stack_config import choices
 from components.storage import ModelMount, model_path
+from planner.findings import TERMINAL_WIDTH
 from planner.loading import load_budget
 from planner.plan import PlanError, make_plan
 from tests.unit.conftest import Recorder, Run, is_secret, merged, stack_settings
@@ -286,7 +287,8 @@ class TestInferenceGroup:
 
     @pytest.mark.parametrize("backend", ["ray", "mp"])
     def test_group_of_one_pod_just_serves(self, up: Run, backend: str) -> None:
-        leader, _ = containers(up({"inference": {"parallelism": {"pipeline": 1}, "engine": {"backend": backend}}}))
+        small = {"model": {"name": "Qwen/Qwen3-32B"}, "inference": {"engine": {"backend": backend}}}
+        leader, _ = containers(up(merged(small, {"inference": {"parallelism": {"pipeline": 1}}})))
         assert leader["command"][0] == "vllm"
         assert not [part for part in leader["command"] if "nnodes" in part or "distributed-executor" in part]
 
@@ -315,32 +317,55 @@ class TestInferenceGroup:
         assert seconds["readinessProbe"] == 30
         assert seconds["livenessProbe"] == 180
 
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=40, deadline=None)
     @given(
-        tensor=st.sampled_from([1, 2, 4, 8, 16]),
-        pipeline=st.integers(1, 8),
-        cards=st.sampled_from([1, 2, 4, 8]),
+        tensor=st.sampled_from([None, 1, 2, 8]),
+        pipeline=st.sampled_from([None, 1, 2, 3]),
+        cards=st.sampled_from([None, 1, 4, 8]),
+        cpu=st.sampled_from([None, 64, 128]),
+        memory=st.sampled_from([None, "512Gi", "131072Mi", "1Ti"]),
+        shared_memory=st.sampled_from([None, "16Gi", "1536Mi"]),
+        max_model_len=st.sampled_from([None, 2048]),
         replicas=st.integers(0, 50),
         backend=st.sampled_from(["ray", "mp"]),
         enforce_eager=st.booleans(),
     )
-    def test_every_layout_that_plans_adds_up(
-        self, tensor: int, pipeline: int, cards: int, replicas: int, backend: str, enforce_eager: bool
-    ) -> None:
-        """GPUs of a group = pods × cards = tensor × pipeline, in every manifest that comes out."""
+    def test_plan_and_manifests_agree(self, *, tensor: int | None, pipeline: int | None, **given: Any) -> None:
+        """What is given is in the manifests as it is, what is left out as it was planned."""
         changes = {
+            "model": {"name": "Qwen/Qwen3-32B"},
             "inference": {
-                "replicas": replicas,
-                "gpu": {"cards": cards},
+                "replicas": given["replicas"],
+                "gpu": {"cards": given["cards"]},
                 "parallelism": {"tensor": tensor, "pipeline": pipeline},
-                "engine": {"backend": backend, "enforceEager": enforce_eager},
-            }
+                "resources": {
+                    "cpu": given["cpu"],
+                    "memory": given["memory"],
+                    "sharedMemory": given["shared_memory"],
+                },
+                "engine": {
+                    "backend": given["backend"],
+                    "maxModelLen": given["max_model_len"],
+                    "enforceEager": given["enforce_eager"],
+                },
+            },
         }
         deployment = Deployment.model_validate(merged(stack_settings("dev"), changes))
         try:
             plan = make_plan(choices(deployment))
         except PlanError:
             return
+        layout = plan.layout
+        for asked, planned in (
+            (tensor, layout.tensor),
+            (pipeline, layout.pipeline),
+            (given["cards"], layout.cards),
+            (given["cpu"], plan.cpu),
+            (given["max_model_len"], plan.max_model_len),
+            (given["memory"] and mebibytes(given["memory"]), plan.memory_gib * 1024),
+            (given["shared_memory"] and mebibytes(given["shared_memory"]), plan.shared_memory_gib * 1024),
+        ):
+            assert asked in (None, planned)
         args = InferenceGroupArgs(
             namespace="n",
             model=deployment.model,
@@ -349,12 +374,47 @@ class TestInferenceGroup:
             # A real Output would stay pending, because this test runs outside the engine's event loop.
             mount=ModelMount(claim_name=cast(Any, "c"), model_path="/models/m", ready=cast(Any, None)),
         )
-        leader = pod_template("leader", args)["spec"]["containers"][0]
-        text = " ".join(leader["command"])
-        assert int(leader["resources"]["limits"]["nvidia.com/gpu"]) * plan.group_size == tensor * pipeline
-        assert f"--tensor-parallel-size {tensor} --pipeline-parallel-size {pipeline}" in text
-        assert ("--enforce-eager" in text) is enforce_eager
+        spec = group_spec(args)
+        group = spec["leaderWorkerTemplate"]
+        assert spec["replicas"] == given["replicas"]
+        assert group["size"] == plan.group_size
+        for template in (group["leaderTemplate"]["spec"], group["workerTemplate"]["spec"]):
+            (container,) = template["containers"]
+            limits = container["resources"]["limits"]
+            assert limits == container["resources"]["requests"]
+            assert int(limits["nvidia.com/gpu"]) * group["size"] == layout.tensor * layout.pipeline
+            assert int(limits["cpu"]) == plan.cpu
+            assert mebibytes(limits["memory"]) == plan.memory_gib * 1024
+            shm = next(volume["emptyDir"] for volume in template["volumes"] if volume["name"] == "shm")
+            assert mebibytes(shm["sizeLimit"]) == plan.shared_memory_gib * 1024
+        text = " ".join(group["leaderTemplate"]["spec"]["containers"][0]["command"])
+        assert f"--max-model-len {plan.max_model_len} " in text
+        assert f"--tensor-parallel-size {layout.tensor} --pipeline-parallel-size {layout.pipeline}" in text
+        assert ("--enforce-eager" in text) is given["enforce_eager"]
         assert ("$(LWS_GROUP_SIZE)" in text) is (plan.group_size > 1)
+
+    def test_length_that_nobody_knows_is_left_to_the_engine(self, up: Run) -> None:
+        unknown = {"model": {"name": "me/mine", "weightsGiB": 600}, "inference": {"engine": {"maxModelLen": None}}}
+        leader, _ = containers(up(unknown))
+        assert "--max-model-len" not in leader["command"][2]
+
+    def test_startup_time_of_the_user(self, up: Run) -> None:
+        leader, _ = containers(up({"inference": {"engine": {"startupSeconds": 7200}}}))
+        assert leader["startupProbe"]["failureThreshold"] == 720
+
+
+class TestPlan:
+    def test_summary_is_shown_and_exported(self, up: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+        shown: list[str] = []
+        monkeypatch.setattr("pulumi.log.info", shown.append)
+        recorder = up(preview=True, again=True)
+        (text,) = shown
+        assert "layout    2 pods × 8 GU8TF (H20, 95.0 GiB), tensor 8 × pipeline 2" in text
+        assert "maxModelLen 2,048 is a choice: 163,840 (all of its context) fits too" in text
+        assert max(map(len, text.splitlines())) <= TERMINAL_WIDTH
+        (outputs,) = (found for urn, found in recorder.component_outputs.items() if "pulumi:pulumi:Stack" in urn)
+        assert outputs["plan"]["verdict"] == "fits"
+        assert all(line in text for line in outputs["plan"].values())
 
 
 class TestInferenceService:

@@ -172,7 +172,7 @@ class TestSidecar:
             (container,) = template["spec"]["containers"]
             limits = container["resources"]["limits"]
             assert int(limits["cpu"]) + int(fuse["cpu"]) == 64
-            gib = int(limits["memory"].removesuffix("Mi")) / 1024 + int(fuse["memory"].removesuffix("Gi"))
+            gib = int(limits["memory"].removesuffix("Gi")) + int(fuse["memory"].removesuffix("Gi"))
             assert gib == 512
 
 

@@ -1,17 +1,24 @@
 """The stack's configuration: every mistake is named with its place and its fix, all at once, and no value is shown."""
 
-from typing import Any
+import dataclasses
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, get_args
 
 import pulumi
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from components import stack_config
-from components.settings import PROGRAM_FLAGS, SECRET_FLAGS, Deployment, mebibytes
-from components.stack_config import findings
+from components.settings import BINARY_QUANTITY, PROGRAM_FLAGS, SECRET_FLAGS, Deployment, mebibytes, quantity
+from components.stack_config import choices, findings
 from planner.findings import TERMINAL_WIDTH, Finding, report
+from planner.plan import PlanError, make_plan
+from planner.rules import RULES
 from tests.unit.conftest import merged, stack_settings
 
 DEV = stack_settings("dev")
@@ -116,12 +123,6 @@ def test_stack_files_are_valid() -> None:
             "set maxUnavailable to 1, or maxSurge to 1",
         ),
         (
-            {"inference": {"resources": {"memory": "32Gi", "sharedMemory": "32768Mi"}}},
-            "inference.resources",
-            "sharedMemory 32768Mi leaves nothing of memory 32Gi, of which it is a part",
-            "write a sharedMemory below memory",
-        ),
-        (
             {"inference": {"engine": {"extraArgs": ["--tensor-parallel-size=4"]}}},
             "inference.engine",
             "extraArgs has --tensor-parallel-size, which the program writes itself",
@@ -169,12 +170,6 @@ def test_stack_files_are_valid() -> None:
             "",
             "storage of kind fluid reads the bucket with an AccessKey, and weights.identity is rrsa",
             "write weights.identity.kind: ramUser or accessKey, or storage.kind: csi",
-        ),
-        (
-            {"storage": {"kind": "fluid", "sidecarMemory": "480Gi"}},
-            "",
-            "the client of the cache takes 4 vCPU and 480Gi of a pod with 64 vCPU and 512Gi, 32Gi of it shared memory",
-            "write smaller storage.sidecarCpu and storage.sidecarMemory",
         ),
         (
             {"operators": {"lws": {"kind": "install", "version": "0.7.0"}}},
@@ -240,6 +235,12 @@ def test_mebibytes(count: int, suffix: str) -> None:
     assert mebibytes(f"{count}{suffix}") == count * 1024 ** ["Mi", "Gi", "Ti"].index(suffix)
 
 
+@given(st.integers(1, 4096 * 1024))
+def test_a_quantity_is_the_same_size(size: int) -> None:
+    assert mebibytes(quantity(size / 1024)) == size
+    assert re.fullmatch(BINARY_QUANTITY, quantity(size / 1024))
+
+
 def test_flags_point_at_settings() -> None:
     for flag, path in PROGRAM_FLAGS.items():
         model: Any = Deployment
@@ -274,27 +275,149 @@ def test_a_settings_error_stops_before_any_resource(up: Any) -> None:
 
 def test_a_planning_error_names_the_file(up: Any) -> None:
     with pytest.raises(pulumi.RunError, match=r"Pulumi\.dev\.yaml: 1 problem(?s:.)*deployment\.inference\.parallelism"):
-        up({"inference": {"parallelism": {"pipeline": 1, "tensor": 12}}})
+        up({"inference": {"parallelism": {"tensor": 4, "pipeline": 3}}})
+
+
+def test_a_plan_that_fails_says_all_of_why_and_what_works(up: Any) -> None:
+    changes = {
+        "gpu": {"series": "GN8IS", "available": 16},
+        "resources": {"memory": "32Gi", "sharedMemory": "32Gi"},
+        "engine": {"startupSeconds": 600},
+    }
+    with pytest.raises(pulumi.RunError) as caught:
+        up({"inference": changes})
+    text = " ".join(str(caught.value).split())
+    assert "Pulumi.dev.yaml: 3 problems" in text
+    assert "deployment.inference problem: deepseek-ai/DeepSeek-R1 does not fit: of 42.1 GiB on the tightest GPU" in text
+    assert "fix: choose series GU8TEF: tensor 8 × pipeline 1 on 1 pod of 8 cards, or series" in text
+    assert "deployment.inference.resources.sharedMemory problem: 32 GiB of shared memory leave nothing" in text
+    assert "deployment.inference.engine.startupSeconds problem: the startup probe would end the pod after 600 s" in text
+
+
+def test_a_model_by_its_config_json(tmp_path: Path) -> None:
+    """The path is relative to the project, whatever the working directory is."""
+    own = {"model": {"name": "me/Llama", "configFile": "nowhere/config.json"}}
+    with pytest.raises(PlanError, match=r"deployment\.model\.configFile: .*/nowhere/config\.json cannot be read"):
+        make_plan(choices(Deployment.model_validate(merged(DEV, own))))
+    config = {
+        "model_type": "llama",
+        "num_hidden_layers": 16,
+        "hidden_size": 2048,
+        "intermediate_size": 8192,
+        "num_attention_heads": 32,
+        "num_key_value_heads": 8,
+        "vocab_size": 128256,
+        "max_position_embeddings": 8192,
+    }
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(config), encoding="utf-8")
+    open_layout = {"gpu": {"cards": None}, "parallelism": None}
+    settings = merged(DEV, {"model": {"name": "me/Llama", "configFile": str(path)}, "inference": open_layout})
+    plan = make_plan(choices(Deployment.model_validate(settings)))
+    assert (plan.layout.gpus, round(plan.weights_gib, 1)) == (1, 2.8)
+
+
+GIVEN = {
+    "model": {"weightsGiB": 641.0, "configFile": "~/config.json"},
+    "storage": {"throughputMiBps": 200},
+    "inference": {
+        "name": "group",
+        "replicas": 2,
+        "network": "rdma",
+        "gpu": {"series": "H2000", "cards": 4, "gpuMemoryGiB": 200.5, "available": 32},
+        "parallelism": {"tensor": 4, "pipeline": 3},
+        "resources": {"cpu": 40, "memory": "300Gi", "sharedMemory": "512Mi"},
+        "rollout": {"maxSurge": 1},
+        "engine": {
+            "image": "vllm/vllm-openai:v0.33.0",
+            "backend": "mp",
+            "maxModelLen": 4096,
+            "startupSeconds": 7200,
+            "gpuMemoryUtilization": 0.8,
+            "enforceEager": False,
+            "extraArgs": ["--max-num-seqs=64"],
+        },
+    },
+}
+NO_SETTING = {"drain_seconds", "request_seconds"}
+"""Choices for parts that this program does not have."""
+
+
+def test_the_planner_gets_everything_that_it_takes(kubeconfig: Path) -> None:
+    found = dataclasses.asdict(choices(Deployment.model_validate(merged(DEV, GIVEN))))
+    assert {key: value for key, value in found.items() if key not in NO_SETTING} == {
+        "model": "deepseek-ai/DeepSeek-R1",
+        "series": "H2000",
+        "throughput_mib_s": 200,
+        "weights_gib": 641.0,
+        "config_file": str(kubeconfig.parents[1] / "config.json"),
+        "cards": 4,
+        "tensor": 4,
+        "pipeline": 3,
+        "gpu_memory_gib": 200.5,
+        "image": "vllm/vllm-openai:v0.33.0",
+        "backend": "mp",
+        "network": "rdma",
+        "max_model_len": 4096,
+        "gpu_memory_utilization": 0.8,
+        "enforce_eager": False,
+        "extra_args": ("--max-num-seqs=64",),
+        "name": "group",
+        "replicas": 2,
+        "max_surge": 1,
+        "available_gpus": 32,
+        "cpu": 40,
+        "memory_gib": 300,
+        "shared_memory_gib": 0.5,
+        "startup_seconds": 7200,
+    }
+
+
+def settings_paths(model: type[BaseModel] = Deployment, prefix: str = "deployment") -> Iterator[str]:
+    yield prefix
+    for field in model.model_fields.values():
+        path = f"{prefix}.{field.alias}"
+        nested = [t for t in (field.annotation, *get_args(field.annotation)) if isinstance(t, type)]
+        models = [t for t in nested if issubclass(t, BaseModel)]
+        yield from [path] if not models else (p for found in models for p in settings_paths(found, path))
+
+
+def test_findings_point_at_settings() -> None:
+    assert {rule.path for rule in RULES} <= set(settings_paths())
+
+
+def test_rdma_on_a_capacity_reservation_is_for_any_number_of_cards() -> None:
+    own = {
+        "network": "rdma",
+        "gpu": {"cards": 4, "computeClass": "gpu-hpn"},
+        "parallelism": {"tensor": 4, "pipeline": 4},
+    }
+    stack_config.plan_of(Deployment.model_validate(merged(DEV, {"inference": own})))
+    own["gpu"] = {"cards": 4}
+    with pytest.raises(PlanError, match=r"ACS has RDMA for pods of series GU8TF only with 8 cards"):
+        stack_config.plan_of(Deployment.model_validate(merged(DEV, {"inference": own})))
 
 
 def test_layout_acs_and_cache_are_checked_together(up: Any) -> None:
     changes = {
-        "storage": {"kind": "fluid", "workers": 2},
+        "storage": {"kind": "fluid", "workers": 2, "sidecarMemory": "240Gi"},
         "inference": {"network": "rdma", "gpu": {"cards": 4}, "parallelism": {"tensor": 4}, "engine": {"port": 111}},
     }
     with pytest.raises(pulumi.RunError) as caught:
         up(changes)
     text = str(caught.value)
-    assert "3 problems" in text
-    for path in ("storage.workers", "inference.network", "inference.engine.port"):
+    assert "4 problems" in text
+    assert "a pod with 32 vCPU and 256Gi, 16Gi of it shared memory" in " ".join(text.split())
+    for path in ("storage", "storage.workers", "inference.network", "inference.engine.port"):
         assert f"deployment.{path}\n" in text
 
 
 def test_layout_error_does_not_hide_what_acs_refuses(up: Any) -> None:
+    changes = {"gpu": {"cards": 3}, "parallelism": {"tensor": 4, "pipeline": 3}, "engine": {"port": 111}}
     with pytest.raises(pulumi.RunError, match="2 problems") as caught:
-        up({"inference": {"gpu": {"cards": 3}, "network": "rdma", "parallelism": {"tensor": 3}}})
+        up({"inference": changes})
     assert "deployment.inference.gpu.cards" in str(caught.value)
-    assert "deployment.inference.network" in str(caught.value)
+    assert "deployment.inference.engine.port" in str(caught.value)
 
 
 def test_warnings_of_all_checks_are_in_the_plan() -> None:
