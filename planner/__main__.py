@@ -79,7 +79,7 @@ def choices(arguments: argparse.Namespace, series: str) -> Choices:
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    """Run one command; 0 if the plan works, 1 if it cannot, 2 for wrong arguments."""
+    """Run one command; 0 if the plan works, 1 if it cannot, 2 for wrong arguments or a missing package."""
     arguments = parser().parse_args(words)
     try:
         return run(arguments)
@@ -87,6 +87,12 @@ def main(words: Sequence[str] | None = None) -> int:
         where = f"{arguments.model} on {arguments.series}"
         print(report(error.findings, where=where, outcome="it cannot work"), file=sys.stderr)
         return 1
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package not in ("rich", "matplotlib"):
+            raise
+        print(f"{package} is not installed: python -m pip install -r planner/requirements.txt", file=sys.stderr)
+        return 2
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -43,7 +43,7 @@ def test_layers_of_each_stage(engine: Engine, layers: int, pipeline: int, sizes:
     assert [len(stage) for stage in engine.stages(layers, pipeline)] == sizes
 
 
-@settings(max_examples=50)
+@settings(max_examples=25)
 @given(layers=st.integers(1, 130), pipeline=st.integers(1, 130), old=st.booleans())
 def test_stages_hold_every_layer_once(layers: int, pipeline: int, old: bool) -> None:
     stages = (OLD if old else NEW).stages(layers, pipeline)

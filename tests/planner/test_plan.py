@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import planner
 from planner import catalogue
 from planner.__main__ import main
 from planner.case import Choices
@@ -22,6 +23,7 @@ from planner.roofline import decode_floor_ms
 from planner.search import candidates, nearest, other_series, works
 from tests.planner.test_rules import GUIDE
 
+ROOT = Path(__file__).parents[2]
 SUMMARY = Path(__file__).with_name("guide_summary.txt")
 
 
@@ -90,7 +92,7 @@ def test_a_shorter_request_where_a_long_one_does_not_fit() -> None:
     assert make_plan(dataclasses.replace(longer, max_model_len=length)).warnings == ()
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(
     model=st.sampled_from(["deepseek-ai/DeepSeek-R1", "Qwen/Qwen3-235B-A22B-FP8", "Qwen/Qwen3-32B"]),
     series=st.sampled_from(["GU8TF", "GU8TEF", "GN8IS", "P16EN"]),
@@ -117,7 +119,7 @@ def test_suggested_layouts_pass(model: str, series: str, tensor: int, pipeline: 
 
 
 @given(tensor=st.integers(1, 64), pipeline=st.integers(1, 16), series=st.sampled_from(sorted(catalogue.gpu_series())))
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=8, deadline=None)
 def test_a_plan_uses_every_card(tensor: int, pipeline: int, series: str) -> None:
     for cards in catalogue.gpu_series()[series].cards:
         small = changed(model="Qwen/Qwen3-0.6B", tensor=tensor, pipeline=pipeline, series=series, cards=cards)
@@ -161,6 +163,7 @@ def test_load_budget_of_the_example_in_the_docstring() -> None:
     assert budget.ray_init_seconds == POD_START_SECONDS
 
 
+@settings(max_examples=30)
 @given(weights=st.floats(0.1, 5000), throughput=st.integers(10, 100_000))
 def test_probes_wait_longer_than_the_read(weights: float, throughput: int) -> None:
     budget = load_budget(weights_gib=weights, throughput_mib_s=throughput)
@@ -219,10 +222,28 @@ def test_catalogues_are_printed(command: str, words: str, capsys: pytest.Capture
     assert words in capsys.readouterr().out
 
 
+@pytest.mark.integration
 def test_chart(tmp_path: Path) -> None:
-    assert main(["chart", *GUIDE_WORDS, f"--output={tmp_path}/memory.svg"]) == 0
+    command = [sys.executable, "-m", "planner", "chart", *GUIDE_WORDS, f"--output={tmp_path}/memory.svg"]
+    subprocess.run(command, check=True, cwd=ROOT)
     text = (tmp_path / "memory.svg").read_text(encoding="utf-8")
     assert text.count("<svg") == 1
+
+
+@pytest.mark.parametrize(
+    ("package", "user", "words"),
+    [("rich", "report", ["models"]), ("matplotlib", "chart", ["chart", *GUIDE_WORDS])],
+)
+def test_missing_package_is_named(
+    package: str, user: str, words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delitem(sys.modules, f"planner.{user}", raising=False)
+    monkeypatch.delattr(planner, user, raising=False)
+    for name in [package, *(name for name in sys.modules if name.startswith(f"{package}."))]:
+        monkeypatch.setitem(sys.modules, name, None)
+    assert main(words) == 2
+    expected = f"{package} is not installed: python -m pip install -r planner/requirements.txt\n"
+    assert capsys.readouterr().err == expected
 
 
 def test_the_program_does_not_import_what_only_the_command_needs() -> None:

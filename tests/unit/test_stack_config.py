@@ -9,7 +9,7 @@ from typing import Any, get_args
 
 import pulumi
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 
@@ -235,6 +235,7 @@ def test_mebibytes(count: int, suffix: str) -> None:
     assert mebibytes(f"{count}{suffix}") == count * 1024 ** ["Mi", "Gi", "Ti"].index(suffix)
 
 
+@settings(max_examples=30)
 @given(st.integers(1, 4096 * 1024))
 def test_a_quantity_is_the_same_size(size: int) -> None:
     assert mebibytes(quantity(size / 1024)) == size
@@ -312,8 +313,8 @@ def test_a_model_by_its_config_json(tmp_path: Path) -> None:
     path = tmp_path / "config.json"
     path.write_text(json.dumps(config), encoding="utf-8")
     open_layout = {"gpu": {"cards": None}, "parallelism": None}
-    settings = merged(DEV, {"model": {"name": "me/Llama", "configFile": str(path)}, "inference": open_layout})
-    plan = make_plan(choices(Deployment.model_validate(settings)))
+    own = merged(DEV, {"model": {"name": "me/Llama", "configFile": str(path)}, "inference": open_layout})
+    plan = make_plan(choices(Deployment.model_validate(own)))
     assert (plan.layout.gpus, round(plan.weights_gib, 1)) == (1, 2.8)
 
 
