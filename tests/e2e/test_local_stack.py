@@ -8,6 +8,7 @@ import json
 import subprocess
 import time
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import yaml
@@ -41,7 +42,7 @@ def all_ready(project: Project, count: int) -> bool:
     return len(ready) == len(pods) == count
 
 
-def outputs(project: Project) -> dict[str, object]:
+def outputs(project: Project) -> dict[str, Any]:
     """By plain pulumi, in the shell that ``make env`` makes."""
     script = project.run("env").replace("\r", "")
     lines = "\n".join(line for line in script.splitlines() if line.startswith("export "))
@@ -53,7 +54,7 @@ def outputs(project: Project) -> dict[str, object]:
         text=True,
         check=True,
     )
-    found: dict[str, object] = json.loads(done.stdout)
+    found: dict[str, Any] = json.loads(done.stdout)
     return found
 
 
@@ -181,6 +182,7 @@ def test_outputs_say_how_to_reach_it(project: Project) -> None:
     assert found["servicePort"] == 8000
     assert "port-forward svc/ds-leader 8000:8000" in str(found["portForwardCommand"])
     assert '"model": "ds"' in str(found["curlCommand"])
+    assert found["plan"]["layout"] == "2 pods × 8 GU8TF (H20, 95.0 GiB), tensor 8 × pipeline 2"
     assert str(found["bucket"]).startswith("deepseek-local-models-")
     assert found["claim"] == project.core.list_namespaced_persistent_volume_claim("deepseek").items[0].metadata.name
 

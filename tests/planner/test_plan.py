@@ -16,6 +16,7 @@ import planner
 from planner import catalogue
 from planner.__main__ import main
 from planner.case import Choices
+from planner.findings import report
 from planner.loading import ENGINE_SETUP_SECONDS, POD_START_SECONDS, PROBE_PERIOD_SECONDS, load_budget
 from planner.memory import Verdict
 from planner.plan import PlanError, check, make_plan, resolve
@@ -40,7 +41,16 @@ def test_the_guides_layout_passes() -> None:
 
 
 def test_the_guides_summary() -> None:
-    assert make_plan(GUIDE).summary() == SUMMARY.read_text(encoding="utf-8").rstrip("\n")
+    summary = make_plan(GUIDE).summary()
+    assert summary == SUMMARY.read_text(encoding="utf-8").rstrip("\n")
+    assert summary in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_readmes_finding() -> None:
+    with pytest.raises(PlanError) as caught:
+        make_plan(changed(series="GN8IS"))
+    text = report(caught.value.findings, where="").split("\n\n", 1)[1]
+    assert text in (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("name", catalogue.model_names())
