@@ -80,6 +80,6 @@ $(INSTALLED): requirements.txt local/requirements.txt constraints.txt | $(RUN)
 	@$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements.txt -r local/requirements.txt
 	@touch $@
 
-$(INSTALLED_DEV): requirements-dev.txt $(INSTALLED)
+$(INSTALLED_DEV): requirements-dev.txt planner/requirements.txt $(INSTALLED)
 	@$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
 	@touch $@
