@@ -26,7 +26,7 @@ def memory_table(memory: Memory) -> Table:
     """Memory of one GPU per pipeline stage, in GiB."""
     table = _table(f"One GPU of each stage, GiB of {memory.usable_gib:.1f} usable")
     table.add_column("stage")
-    for name in ("layers", "weights", "activation", "NCCL, CUDA", "graphs", "cache", "tokens"):
+    for name in ("layers", "weights", "activation", "NCCL, CUDA", "graphs", "cache", "1,000 tokens"):
         table.add_column(name, justify="right")
     for number, stage in enumerate(memory.stages):
         tokens = stage.tokens()
@@ -35,7 +35,7 @@ def memory_table(memory: Memory) -> Table:
             str(len(stage.layers)),
             f"{stage.weights_gib:.1f}",
             *(_band(part) for part in (stage.activation, stage.non_torch, stage.graphs, stage.cache)),
-            f"{tokens[0]:,}–{tokens[2]:,}",
+            f"{tokens[0] / 1000:,.0f}–{tokens[2] / 1000:,.0f}",
         )
     return table
 
@@ -49,7 +49,7 @@ def comparison_table(rows: Sequence[Row]) -> Table:
     table = _table("Layouts of one replica, fewest GPUs first")
     for name in (
         "series",
-        "pods × cards",
+        "pods",
         "tensor",
         "pipeline",
         "GPUs",
@@ -60,7 +60,7 @@ def comparison_table(rows: Sequence[Row]) -> Table:
     ):
         left = name in ("series", "verdict")
         table.add_column(
-            name, justify="left" if left else "right", no_wrap=not left, min_width=16 if name == "verdict" else None
+            name, justify="left" if left else "right", no_wrap=not left, min_width=17 if name == "verdict" else None
         )
     for row in rows:
         layout, memory = row.layout, row.memory
