@@ -47,7 +47,7 @@ unit: $(INSTALLED_DEV) ## unit tests: no network, no processes
 	$(RUN) -m pytest -q -n auto -m "not integration and not e2e" --ignore tests/integration --ignore tests/e2e
 
 integration: $(INSTALLED_DEV) ## tests with servers and processes of this machine, no cluster
-	$(RUN) -m pytest -q -n auto -m integration tests/integration
+	$(RUN) -m pytest -q -n auto -m integration
 
 e2e: $(INSTALLED_DEV) ## end-to-end tests: real engine, real API server
 	$(RUN) -m pytest -q -m e2e

@@ -104,6 +104,7 @@ class TestCertificates:
         assert certificates.service_account_key.read_bytes() == account, "tokens that were given out must stay valid"
 
 
+@pytest.mark.integration
 class TestProcess:
     def process(self, folder: Path, script: str) -> Process:
         return Process(name="thing", command=[sys.executable, "-c", script], folder=folder)

@@ -270,6 +270,7 @@ class Run:
         return {key: value for key, value in container["state"].items() if value is not None}
 
 
+@pytest.mark.integration
 class TestWorker:
     def test_success(self, tmp_path: Path) -> None:
         run = Run(pod("sh", "-c", "echo done > /dev/termination-log; env; pwd"), tmp_path)
