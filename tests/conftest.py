@@ -3,6 +3,7 @@
 import gc
 
 import pytest
+from hypothesis import settings
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -10,6 +11,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure() -> None:
-    """The generated SDKs are hundreds of thousands of objects that live as long as the process: a full collection takes
-    half a second and finds nothing."""
+    """Keeps the suite quick: full collections of the generated SDKs, hundreds of thousands of objects that live as long
+    as the process, find nothing; and what needs more examples than these asks for them itself."""
     gc.set_threshold(100_000, 50, 1_000)
+    settings.register_profile("suite", max_examples=40, deadline=None)
+    settings.load_profile("suite")
