@@ -8,6 +8,7 @@ import argparse
 import json
 import os
 import platform
+import signal
 import statistics
 import sys
 import tempfile
@@ -70,6 +71,8 @@ def main() -> None:
     parsed = parser.parse_args()
     machine = _machine()
     rclone()
+    # As Ctrl-C does: the model is in memory, and would stay there.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("terminated"))
     with tempfile.TemporaryDirectory(dir=_memory_folder()) as name:
         folder, program = Path(name), Path(name) / "modelmover.pyz"
         entrants = contenders(program)
