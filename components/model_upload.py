@@ -18,7 +18,7 @@ import pulumi
 import pulumi_kubernetes as k8s
 
 from components.acs_pods import COMPUTE_CLASS, COMPUTE_QOS
-from components.model_bucket import MOVER_SERVICE_ACCOUNT, ModelBucket
+from components.model_bucket import MOVER_SERVICE_ACCOUNT, AssumableRole, ModelBucket
 from components.settings import BucketSource, HuggingFaceSource, ModelScopeSource, WeightsSettings
 from components.stack_config import AccessKey
 from modelmover.archive import archive, archive_digest
@@ -29,6 +29,7 @@ CONTAINER = "modelmover"
 MOUNT_PATH = "/opt/modelmover"
 ARCHIVE = "modelmover.pyz"
 
+OIDC_VOLUME = "rrsa-oidc-token"
 OIDC_FOLDER = "/var/run/secrets/ack.alibabacloud.com/rrsa-tokens"
 OIDC_AUDIENCE = "sts.aliyuncs.com"
 """https://www.alibabacloud.com/help/en/ack/serverless-kubernetes/user-guide/use-rrsa-to-authorize-pods-to-access-different-cloud-services"""
@@ -152,20 +153,22 @@ class ModelUpload(pulumi.ComponentResource):
         upload = args.weights.upload
         size = {"cpu": str(upload.cpu), "memory": upload.memory}
         volumes: list[k8s.core.v1.VolumeArgsDict] = [
-            {"name": "program", "config_map": {"name": program.metadata["name"]}},
-            *_oidc_volumes(args.bucket),
+            {"name": "program", "config_map": {"name": program.metadata["name"]}}
         ]
         mounts: list[k8s.core.v1.VolumeMountArgsDict] = [
             {"name": "program", "mount_path": MOUNT_PATH, "read_only": True}
         ]
-        if account is not None:
-            mounts.append({"name": "rrsa-oidc-token", "mount_path": OIDC_FOLDER, "read_only": True})
+        environment: list[k8s.core.v1.EnvVarArgsDict] = []
+        if isinstance(args.bucket.mover, AssumableRole):
+            volumes.append(_oidc_volume())
+            mounts.append({"name": OIDC_VOLUME, "mount_path": OIDC_FOLDER, "read_only": True})
+            environment = _oidc_environment(args.bucket.mover)
         container: k8s.core.v1.ContainerArgsDict = {
             "name": CONTAINER,
             "image": upload.image,
             "command": ["python3", f"{MOUNT_PATH}/{ARCHIVE}"],
             "args": command_line(args),
-            "env": _oidc_environment(args.bucket),
+            "env": environment,
             "env_from": [{"secret_ref": {"name": secret.metadata["name"]}}] if secret is not None else [],
             "volume_mounts": mounts,
             "resources": {"limits": size, "requests": size},
@@ -255,22 +258,18 @@ def command_line(args: ModelUploadArgs) -> list[pulumi.Input[str]]:
     return ["copy", f"{scheme}://{source.repository or args.model}@{source.revision}", *place, *options]
 
 
-def _oidc_environment(bucket: ModelBucket) -> list[k8s.core.v1.EnvVarArgsDict]:
-    if isinstance(bucket.mover, AccessKey):
-        return []
+def _oidc_environment(role: AssumableRole) -> list[k8s.core.v1.EnvVarArgsDict]:
     return [
-        {"name": "ALIBABA_CLOUD_ROLE_ARN", "value": bucket.mover.role_arn},
-        {"name": "ALIBABA_CLOUD_OIDC_PROVIDER_ARN", "value": bucket.mover.oidc_provider_arn},
+        {"name": "ALIBABA_CLOUD_ROLE_ARN", "value": role.role_arn},
+        {"name": "ALIBABA_CLOUD_OIDC_PROVIDER_ARN", "value": role.oidc_provider_arn},
         {"name": "ALIBABA_CLOUD_OIDC_TOKEN_FILE", "value": f"{OIDC_FOLDER}/token"},
     ]
 
 
-def _oidc_volumes(bucket: ModelBucket) -> list[k8s.core.v1.VolumeArgsDict]:
-    if isinstance(bucket.mover, AccessKey):
-        return []
+def _oidc_volume() -> k8s.core.v1.VolumeArgsDict:
     token = {"path": "token", "audience": OIDC_AUDIENCE, "expiration_seconds": OIDC_TOKEN_SECONDS}
     projected: Mapping[str, Any] = {"sources": [{"service_account_token": token}]}
-    return [{"name": "rrsa-oidc-token", "projected": projected}]  # type: ignore[typeddict-item]
+    return {"name": OIDC_VOLUME, "projected": projected}  # type: ignore[typeddict-item]
 
 
 def _eip_annotations(bandwidth: int | None) -> dict[str, str]:

@@ -66,6 +66,12 @@ class SourceFile:
         """``sha256``, or ``git-sha1``: what git calls the file, for small files of which a hub has no other hash."""
         return self.digest.partition(":")[0]
 
+    @property
+    def metadata(self) -> dict[str, str]:
+        """The hash as it is attached to the file's object."""
+        algorithm, _, value = self.digest.partition(":")
+        return {algorithm: value}
+
     def __post_init__(self) -> None:
         # A path becomes a key beside those of others, and a hub is not to be trusted with where that is.
         parts = PurePosixPath(self.path).parts

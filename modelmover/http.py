@@ -1,4 +1,4 @@
-"""HTTP over connections that are kept open: one for each host and thread.
+"""HTTP over connections that are kept open, for all threads.
 
 Bodies go from and into buffers of the caller, so nothing is copied that need not be.
 """

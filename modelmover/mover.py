@@ -136,11 +136,8 @@ def verify(bucket: Bucket, prefix: str, *, full: bool, backoff: Backoff) -> Mani
     manifest = Manifest.from_json(content)
 
     def difference(path: str, entry: Entry) -> str | None:
-        head = bucket.head(model_key(prefix, path))
-        if head is None:
-            return f"{path} is missing"
-        if (head.size, head.crc64) != (entry.size, entry.crc64):
-            return f"{path} has {head.size} bytes and CRC-64 {head.crc64}, moved were {entry.size} and {entry.crc64}"
+        if found := _difference(bucket, prefix, path, entry):
+            return found
         if full and (found := _object_digest(bucket, prefix, path, entry, backoff)) != entry.digest:
             return f"{path} has the hash {found}, moved was {entry.digest}"
         return None
@@ -226,8 +223,7 @@ def _present(
 
 def _was_proven(head: ObjectInfo, file: SourceFile) -> bool:
     """The hash is attached to an upload when it begins, and an upload ends only with that hash."""
-    algorithm, _, value = file.digest.partition(":")
-    return head.metadata.get(algorithm) == value
+    return head.metadata.items() >= file.metadata.items()
 
 
 def _object_digest(bucket: Bucket, prefix: str, path: str, entry: Entry, backoff: Backoff) -> str:
@@ -273,14 +269,20 @@ def _for_each(items: Iterable[Item], check: Callable[[Item], Outcome]) -> list[O
         return list(pool.map(check, items))
 
 
+def _difference(bucket: Bucket, prefix: str, path: str, entry: Entry) -> str | None:
+    """What is wrong with the object of ``path``, as far as it can be seen without reading it."""
+    head = bucket.head(model_key(prefix, path))
+    if head is None:
+        return f"{path} is missing"
+    if (head.size, head.crc64) != (entry.size, entry.crc64):
+        return f"{path} has {head.size} bytes and CRC-64 {head.crc64}, moved were {entry.size} and {entry.crc64}"
+    return None
+
+
 def _require_there(bucket: Bucket, prefix: str, moved: Mapping[str, Entry]) -> None:
     """Once more before the manifest: another mover of another revision may have been at work."""
-
-    def is_there(item: tuple[str, Entry]) -> bool:
-        head = bucket.head(model_key(prefix, item[0]))
-        return head is not None and (head.size, head.crc64) == (item[1].size, item[1].crc64)
-
-    others = [path for path, there in zip(moved, _for_each(moved.items(), is_there), strict=True) if not there]
+    differences = _for_each(moved.items(), lambda item: _difference(bucket, prefix, *item))
+    others = [path for path, different in zip(moved, differences, strict=True) if different]
     if others:
         raise UnfinishedError(f"{others[0]} was replaced by somebody else; two movers must not work on one prefix")
 

@@ -103,8 +103,6 @@ class _Move:
         self._senders = senders
         self._key = model_key(transfer.prefix, file.path)
         self._state_key = state_key(transfer.prefix, file.path)
-        algorithm, _, value = file.digest.partition(":")
-        self._metadata = {algorithm: value}
 
     def run(self) -> Entry:
         for attempt in range(1, HASH_ATTEMPTS + 1):
@@ -129,7 +127,7 @@ class _Move:
             with self._reader(0, hashed) as reader:
                 reader.fill(content)
             self._require_hash(hashed)
-            crc = self._bucket.put(self._key, content, metadata=self._metadata)
+            crc = self._bucket.put(self._key, content, metadata=self._file.metadata)
             self._transfer.progress.fetched(len(content))
             self._transfer.progress.sent(len(content))
             return crc
@@ -163,7 +161,7 @@ class _Move:
             parts = self._bucket.list_parts(Upload(key=self._key, id=saved.upload_id))
             if parts is not None:
                 return saved, plan_resume(saved, parts)
-        upload_id = self._bucket.initiate(self._key, metadata=self._metadata)
+        upload_id = self._bucket.initiate(self._key, metadata=self._file.metadata)
         state = UploadState(
             upload_id=upload_id, digest=self._file.digest, size=self._file.size, part_size=self._buffers.size
         )

@@ -41,7 +41,8 @@ class GpuSeries:
     pods: Mapping[int, Mapping[int, tuple[int, ...]]]
 
 
-def _rows(file_name: str) -> Mapping[str, Any]:
+def rows(file_name: str) -> Mapping[str, Any]:
+    """A data file of this package."""
     # Loading the parser and the files costs a few milliseconds, which only those pay who plan.
     import tomllib
 
@@ -50,7 +51,7 @@ def _rows(file_name: str) -> Mapping[str, Any]:
 
 @cache
 def _model_rows() -> Mapping[str, Any]:
-    return _rows("models.toml")
+    return rows("models.toml")
 
 
 @cache
@@ -80,7 +81,7 @@ def models() -> Mapping[str, Model]:
 @cache
 def gpus() -> Mapping[str, Gpu]:
     """All GPUs by name."""
-    return {name: Gpu(name=name, **row) for name, row in _rows("gpus.toml").items()}
+    return {name: Gpu(name=name, **row) for name, row in rows("gpus.toml").items()}
 
 
 @cache
@@ -98,7 +99,7 @@ def gpu_series() -> Mapping[str, GpuSeries]:
                 for cards, shapes in row.get("pods", {}).items()
             },
         )
-        for name, row in _rows("acs.toml").items()
+        for name, row in rows("acs.toml").items()
     }
 
 

@@ -24,13 +24,12 @@ DEFAULT_CARDS = 8
 class Plan:
     """What follows from the choices: everything that was left open, and the estimate.
 
-    ``group_size`` is pods per replica; sizes per pod in GiB; ``memory`` is None where it cannot be predicted;
+    Sizes per pod in GiB; ``memory`` is None where it cannot be predicted;
     ``warnings`` do not stop a deployment.
     """
 
     weights_gib: float
     layout: Layout
-    group_size: int
     max_model_len: int | None
     cpu: int
     memory_gib: float
@@ -39,6 +38,11 @@ class Plan:
     memory: Memory | None
     warnings: tuple[str, ...]
     case: Case
+
+    @property
+    def group_size(self) -> int:
+        """Pods of one replica."""
+        return self.layout.pods
 
     def summary(self) -> str:
         """One screen of text: the layout, memory of the tightest GPU, tokens, requests and times."""
@@ -76,7 +80,6 @@ def plan_case(case: Case) -> Plan:
     return Plan(
         weights_gib=weights_gib,
         layout=case.layout,
-        group_size=case.layout.pods,
         max_model_len=case.max_model_len,
         cpu=case.cpu,
         memory_gib=case.memory_gib,

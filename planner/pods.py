@@ -1,11 +1,11 @@
 """What ACS gives the pods of a GPU series besides the cards: resource name, drivers, storage, RDMA (``pods.toml``)."""
 
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
-from importlib.resources import files
 from typing import Any
+
+from planner.catalogue import rows
 
 NVIDIA = "nvidia.com/gpu"
 
@@ -31,7 +31,7 @@ class PodSeries:
 
 @cache
 def _document() -> Mapping[str, Any]:
-    return tomllib.loads(files(__package__).joinpath("pods.toml").read_text(encoding="utf-8"))
+    return rows("pods.toml")
 
 
 @cache

@@ -5,6 +5,7 @@ CRC-64 with what OSS says it has received.
 """
 
 import base64
+import contextlib
 import hashlib
 import ipaddress
 import xml.etree.ElementTree as ElementTree
@@ -144,8 +145,7 @@ class Bucket:
         expected = crc64(data)
 
         def attempt() -> int:
-            response = self._send("PUT", key, headers=headers, body=data)
-            self._require_success(response, response.read())
+            response, _ = self._ask("PUT", key, headers=headers, body=data)
             _require_crc(key, response, expected)
             return expected
 
@@ -154,11 +154,7 @@ class Bucket:
     def delete(self, key: str) -> None:
         """Deletes an object; one that does not exist is no error."""
 
-        def attempt() -> None:
-            response = self._send("DELETE", key)
-            self._require_success(response, response.read())
-
-        self._retried("delete", key, attempt)
+        self._retried("delete", key, lambda: self._ask("DELETE", key))
 
     def list_sizes(self, prefix: str) -> dict[str, int]:
         """Sizes of the objects whose keys begin with ``prefix``, by key."""
@@ -189,9 +185,7 @@ class Bucket:
         headers = {f"{METADATA}{name}": value for name, value in metadata.items()}
 
         def attempt() -> str:
-            response = self._send("POST", key, {"uploads": ""}, headers=headers)
-            body = response.read()
-            self._require_success(response, body)
+            _, body = self._ask("POST", key, {"uploads": ""}, headers=headers)
             return _text(_parse(body), "UploadId")
 
         return self._retried("begin the upload of", key, attempt)
@@ -224,8 +218,7 @@ class Bucket:
         expected = crc64(data)
 
         def attempt() -> Part:
-            response = self._send("PUT", upload.key, {"partNumber": str(number), "uploadId": upload.id}, body=data)
-            self._require_success(response, response.read())
+            response, _ = self._ask("PUT", upload.key, {"partNumber": str(number), "uploadId": upload.id}, body=data)
             _require_crc(f"part {number} of {upload.key}", response, expected)
             return Part(number=number, size=len(data), crc64=expected, etag=response.headers["etag"])
 
@@ -241,36 +234,43 @@ class Bucket:
         document = ElementTree.tostring(root)
 
         def attempt() -> int | None:
-            response = self._send("POST", upload.key, {"uploadId": upload.id}, body=document)
-            body = response.read()
-            self._require_success(response, body)
+            response, _ = self._ask("POST", upload.key, {"uploadId": upload.id}, body=document)
             return _crc(response.headers)
 
         return self._retried("complete", upload.key, attempt)
 
     def abort(self, upload: Upload) -> None:
         """Deletes an unfinished upload and its parts; one that does not exist is no error."""
-
-        def attempt() -> None:
-            response = self._send("DELETE", upload.key, {"uploadId": upload.id})
-            self._require_success(response, response.read())
-
-        try:
-            self._retried("abort the upload of", upload.key, attempt)
-        except NoSuchUploadError:
-            return
+        with contextlib.suppress(NoSuchUploadError):
+            self._retried(
+                "abort the upload of",
+                upload.key,
+                lambda: self._ask("DELETE", upload.key, {"uploadId": upload.id}),
+            )
 
     def _get_xml(self, what: str, name: str, key: str, query: Mapping[str, str]) -> ElementTree.Element:
         def attempt() -> ElementTree.Element:
-            response = self._send("GET", key, query)
-            body = response.read()
-            self._require_success(response, body)
-            return _parse(body)
+            return _parse(self._ask("GET", key, query)[1])
 
         return self._retried(what, name, attempt)
 
     def _retried(self, what: str, key: str, attempt: Callable[[], Result]) -> Result:
         return self._backoff.call(f"{what} oss://{self.name}/{key}", attempt)
+
+    def _ask(
+        self,
+        method: str,
+        key: str,
+        query: Mapping[str, str] | None = None,
+        *,
+        headers: Mapping[str, str] | None = None,
+        body: Data = b"",
+    ) -> tuple[Response, bytes]:
+        """A good answer and its body. Raises MoveError or TransientError."""
+        response = self._send(method, key, query, headers=headers, body=body)
+        answer = response.read()
+        self._require_success(response, answer)
+        return response, answer
 
     def _send(
         self,

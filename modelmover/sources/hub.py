@@ -35,19 +35,8 @@ class Hub:
 
     def get_json(self, path: str) -> tuple[Any, Mapping[str, str]]:
         """The answer of the API and its headers. Raises MoveError or TransientError."""
-        url = f"{self.endpoint}{path}"
-        response = self._get(url, 0, {})
-        for _ in range(MAX_REDIRECTS):
-            # A repository that was renamed.
-            if response.status not in REDIRECTS:
-                break
-            response.close()
-            url = urljoin(url, response.headers.get("location", ""))
-            if not self._is_own(url):
-                raise DataError(
-                    f"{self.endpoint} sends its clients on to {without_query(url)}; use that as the endpoint"
-                )
-            response = self._get(url, 0, {})
+        # A repository that was renamed is a redirect, too.
+        response = self._follow(f"{self.endpoint}{path}", 0, {}, leaves=False)
         body = self._checked(response).read()
         try:
             return json.loads(body), response.headers
@@ -58,14 +47,8 @@ class Hub:
         """The bytes of ``file`` from ``offset`` on, by way of ``path`` of the API; ``headers`` are for the API."""
         with self._lock:
             known = self._addresses.get(file.path)
-        url = known or f"{self.endpoint}{path}"
-        response = self._get(url, offset, headers)
-        for _ in range(MAX_REDIRECTS):
-            if response.status not in REDIRECTS:
-                break
-            response.close()
-            url = urljoin(url, response.headers.get("location", ""))
-            response = self._get(url, offset, headers)
+        response = self._follow(known or f"{self.endpoint}{path}", offset, headers, leaves=True)
+        url = response.url
         if self._is_own(url):
             self._checked(response)
         elif response.status not in (200, 206):
@@ -82,6 +65,21 @@ class Hub:
         """Asks the API anew at the next ``open``."""
         with self._lock:
             self._addresses.pop(file.path, None)
+
+    def _follow(self, url: str, offset: int, headers: Mapping[str, str], *, leaves: bool) -> Response:
+        """The answer at the end of all redirects; only with ``leaves`` may they lead away from the API."""
+        response = self._get(url, offset, headers)
+        for _ in range(MAX_REDIRECTS):
+            if response.status not in REDIRECTS:
+                break
+            response.close()
+            url = urljoin(url, response.headers.get("location", ""))
+            if not leaves and not self._is_own(url):
+                raise DataError(
+                    f"{self.endpoint} sends its clients on to {without_query(url)}; use that as the endpoint"
+                )
+            response = self._get(url, offset, headers)
+        return response
 
     def _get(self, url: str, offset: int, headers: Mapping[str, str]) -> Response:
         own = {**self._headers, **headers} if self._is_own(url) else {}
