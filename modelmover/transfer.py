@@ -123,7 +123,7 @@ class _Move:
         """A file that fits into one buffer."""
         hashed = hasher(self._file.algorithm, size=self._file.size)
         with self._buffers.lent() as buffer:
-            content = memoryview(buffer)[: self._file.size]
+            content = buffer[: self._file.size]
             with self._reader(0, hashed) as reader:
                 reader.fill(content)
             self._require_hash(hashed)
@@ -179,7 +179,7 @@ class _Move:
                 for number in range(resume.first, len(sizes) + 1):
                     buffer = self._buffers.take()
                     try:
-                        content = memoryview(buffer)[: sizes[number - 1]]
+                        content = buffer[: sizes[number - 1]]
                         reader.fill(content)
                     except BaseException:
                         self._buffers.give_back(buffer)
@@ -197,7 +197,7 @@ class _Move:
         self,
         upload: Upload,
         number: int,
-        buffer: bytearray,
+        buffer: memoryview,
         content: memoryview,
         checkpoint: "_Checkpoint",
         known: Part | None,
