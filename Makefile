@@ -61,7 +61,7 @@ format: $(INSTALLED_DEV) ## ruff format and safe fixes
 	$(RUN) -m ruff format .
 	$(RUN) -m ruff check --fix .
 
-schema: $(INSTALLED_DEV) ## write stack.schema.json and docs/configuration.md from components/settings.py
+schema: $(INSTALLED_DEV) ## write stack.schema.json and docs/configuration.md from components/settings/
 	$(RUN) -m docs.generate
 
 golden: $(INSTALLED_DEV) ## write the golden manifests of the tests anew; read the diff

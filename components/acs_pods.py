@@ -7,7 +7,7 @@ None of these labels may be used in a selector of a Service or a workload: the p
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from components.settings import InferenceSettings
+from components.settings.inference import InferenceSettings
 from planner.acs_rules import GPU
 from planner.pods import rdma_environment
 

@@ -9,7 +9,7 @@ import pulumi
 import pulumi_kubernetes as k8s
 
 from components.operators import Operators, OperatorsArgs
-from components.settings import ClusterSettings
+from components.settings.cloud import ClusterSettings
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,7 @@ import pulumi
 
 from components.inference_service import InferenceService
 from components.model_bucket import ModelBucket
-from components.settings import Deployment
+from components.settings.deployment import Deployment
 from components.storage import ModelMount
 from planner.plan import Plan
 

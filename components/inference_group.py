@@ -14,7 +14,9 @@ import pulumi
 
 from components.acs_pods import gpu_placement, network_environment
 from components.crds import LeaderWorkerSet
-from components.settings import InferenceSettings, ModelSettings, quantity
+from components.settings.base import quantity
+from components.settings.inference import InferenceSettings
+from components.settings.model import ModelSettings
 from components.storage import ModelMount
 from planner.loading import PROBE_PERIOD_SECONDS, LoadBudget
 from planner.plan import Plan

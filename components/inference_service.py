@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import pulumi
 import pulumi_kubernetes as k8s
 
-from components.settings import ServiceSettings
+from components.settings.service import ServiceSettings
 
 ADDRESS_TYPE = "service.beta.kubernetes.io/alibaba-cloud-loadbalancer-address-type"
 """``intranet`` must be said: Alibaba Cloud's default is a public address

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 import pulumi
 import pulumi_alicloud as alicloud
 
-from components.settings import (
+from components.settings.cloud import CloudSettings
+from components.settings.weights import (
     AccessKeyIdentity,
     BucketSource,
-    CloudSettings,
     CreateBucket,
     ExistingBucket,
     RrsaIdentity,

@@ -19,7 +19,7 @@ import pulumi_kubernetes as k8s
 
 from components.acs_pods import COMPUTE_CLASS, COMPUTE_QOS
 from components.model_bucket import MOVER_SERVICE_ACCOUNT, AssumableRole, ModelBucket
-from components.settings import BucketSource, HuggingFaceSource, ModelScopeSource, WeightsSettings
+from components.settings.weights import BucketSource, HuggingFaceSource, ModelScopeSource, WeightsSettings
 from components.stack_config import AccessKey
 from modelmover.archive import archive, archive_digest
 from modelmover.errors import CONTINUE_EXIT_CODES

@@ -12,7 +12,8 @@ import pulumi
 import pulumi_kubernetes as k8s
 
 from components.crds import JindoRuntime, LeaderWorkerSet
-from components.settings import FluidCacheSettings, InstallFluid, InstallLws, OperatorsSettings, OssVolumeSettings
+from components.settings.operators import InstallFluid, InstallLws, OperatorsSettings
+from components.settings.storage import FluidCacheSettings, OssVolumeSettings
 
 LWS_CRD = "leaderworkersets.leaderworkerset.x-k8s.io"
 FLUID_CRD = "jindoruntimes.data.fluid.io"

@@ -6,7 +6,7 @@ import pulumi
 import pulumi_alicloud as alicloud
 import pulumi_kubernetes as k8s
 
-from components.settings import CloudSettings, ClusterSettings
+from components.settings.cloud import CloudSettings, ClusterSettings
 from components.stack_config import Secrets, project_path
 from planner.findings import Finding, report
 

@@ -11,15 +11,10 @@ import pulumi
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from components.settings import (
-    AccessKeyIdentity,
-    Deployment,
-    FluidCacheSettings,
-    Settings,
-    gibibytes,
-    mebibytes,
-    quantity,
-)
+from components.settings.base import Settings, gibibytes, mebibytes, quantity
+from components.settings.deployment import Deployment
+from components.settings.storage import FluidCacheSettings
+from components.settings.weights import AccessKeyIdentity
 from planner.acs_rules import GPU, PodChoices, pod_findings, pod_warnings, ticket_warnings
 from planner.cache import CacheChoices, CachePlan, plan_cache
 from planner.case import Case

@@ -5,7 +5,8 @@ import pulumi
 from components.fluid_cache import FluidCache, FluidCacheArgs
 from components.model_bucket import ModelBucket
 from components.oss_volume import OssVolume, OssVolumeArgs
-from components.settings import Deployment, FluidCacheSettings
+from components.settings.deployment import Deployment
+from components.settings.storage import FluidCacheSettings
 from components.stack_config import cache_plan
 from components.storage import ModelMount
 from planner.plan import Plan

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from components.settings import Deployment
+from components.settings.deployment import Deployment
 
 ROOT = Path(__file__).resolve().parent.parent
 SCHEMA = ROOT / "stack.schema.json"
@@ -13,7 +13,7 @@ CONFIGURATION = ROOT / "docs" / "configuration.md"
 
 INTRODUCTION = """# Configuration
 
-Everything under `deepseek:deployment` in `Pulumi.<stack>.yaml`. Made from `components/settings.py` by `make schema`;
+Everything under `deepseek:deployment` in `Pulumi.<stack>.yaml`. Made from `components/settings/` by `make schema`;
 editors that know YAML schemas complete and check the same from `stack.schema.json`.
 
 Secrets are keys of their own, set with `pulumi config set --secret`:

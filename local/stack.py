@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import yaml
 from pydantic import ValidationError
 
-from components.settings import Deployment
+from components.settings.deployment import Deployment
 from components.stack_config import choices
 from local.nodes import GpuNodes
 from local.services import Service

@@ -11,7 +11,8 @@ from components.inference_group import InferenceGroupArgs, group_spec, probes, r
 from components.inference_service import ADDRESS_TYPE
 from components.model_bucket import read_policy, tls_only_policy
 from components.oss_volume import capacity
-from components.settings import Deployment, mebibytes
+from components.settings.base import mebibytes
+from components.settings.deployment import Deployment
 from components.stack_config import choices
 from components.storage import ModelMount, model_path
 from planner.findings import TERMINAL_WIDTH

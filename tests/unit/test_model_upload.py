@@ -13,7 +13,8 @@ import pytest
 
 from components.model_bucket import mover_policy
 from components.model_upload import deadline_seconds
-from components.settings import Deployment, WeightsSettings
+from components.settings.deployment import Deployment
+from components.settings.weights import WeightsSettings
 from modelmover.archive import archive
 from modelmover.errors import CONTINUE_EXIT_CODES
 from tests.unit.conftest import Recorder, Run, is_secret, merged, stack_settings

@@ -14,7 +14,9 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 
 from components import stack_config
-from components.settings import BINARY_QUANTITY, PROGRAM_FLAGS, SECRET_FLAGS, Deployment, mebibytes, quantity
+from components.settings.base import BINARY_QUANTITY, mebibytes, quantity
+from components.settings.deployment import Deployment
+from components.settings.inference import PROGRAM_FLAGS, SECRET_FLAGS
 from components.stack_config import choices, findings
 from planner.findings import TERMINAL_WIDTH, Finding, report
 from planner.plan import PlanError, make_plan

@@ -1,0 +1,66 @@
+"""What all settings are made of: the base class, kinds of text, and quantities."""
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.alias_generators import to_camel
+from pydantic_core import PydanticCustomError
+
+DNS_LABEL = r"^[a-z]([-a-z0-9]*[a-z0-9])?$"
+"""DNS-1035 label: names of Services and LeaderWorkerSets
+(https://kubernetes.io/docs/concepts/overview/working-with-objects/names/#rfc-1035-label-names)."""
+
+BUCKET_NAME = r"^[a-z0-9][a-z0-9-]{1,61}[a-z0-9]$"
+"""https://www.alibabacloud.com/help/en/oss/user-guide/bucket-naming-conventions"""
+
+KEY_PREFIX = r"^[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*$"
+"""A folder in a bucket without leading or trailing slash and without ``.`` or ``..`` as a part."""
+
+BINARY_QUANTITY = r"^[1-9][0-9]*(Mi|Gi|Ti)$"
+"""A Kubernetes quantity with a binary suffix. Decimal ones (``512G``) are refused: ACS rounds them up to the next
+legal size and bills that (https://www.alibabacloud.com/help/en/cs/user-guide/acs-pod-instance-overview)."""
+
+MOUNT_OPTION = r"^[a-z0-9_]+(=[^\s,]+)?$"
+
+IMAGE = r"^\S+[:@]\S+$"
+"""An image with a tag or a digest."""
+
+DnsLabel = Annotated[str, Field(pattern=DNS_LABEL, max_length=63)]
+Quantity = Annotated[str, Field(pattern=BINARY_QUANTITY, examples=["512Gi"])]
+Port = Annotated[int, Field(ge=1, le=65535)]
+
+_MEBIBYTES = {"Mi": 1, "Gi": 1024, "Ti": 1024**2}
+
+
+def mebibytes(quantity: str) -> int:
+    """A quantity of ``BINARY_QUANTITY``'s form in MiB."""
+    return int(quantity[:-2]) * _MEBIBYTES[quantity[-2:]]
+
+
+def gibibytes(quantity: str) -> int:
+    """A quantity in Gi or Ti as a number of GiB."""
+    return mebibytes(quantity) // 1024
+
+
+def quantity(gib: float) -> str:
+    """So many GiB, a multiple of 1 MiB, as a quantity of ``BINARY_QUANTITY``'s form."""
+    return f"{gib:.0f}Gi" if gib == int(gib) else f"{gib * 1024:.0f}Mi"
+
+
+class Settings(BaseModel):
+    """Base of all settings: camelCase in the stack file, frozen, unknown keys refused, values never in errors."""
+
+    model_config = ConfigDict(
+        alias_generator=to_camel,
+        validate_by_name=True,
+        validate_by_alias=True,
+        extra="forbid",
+        frozen=True,
+        hide_input_in_errors=True,
+        use_attribute_docstrings=True,
+    )
+
+
+def problem(problem: str, *, fix: str) -> PydanticCustomError:
+    """An error of a check of ours; ``components/stack_config.py`` prints its two parts apart."""
+    return PydanticCustomError("check", "{problem}", {"problem": problem, "fix": fix})
