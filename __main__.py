@@ -10,8 +10,9 @@ from components.inference_group import InferenceGroup, InferenceGroupArgs
 from components.inference_service import InferenceService, InferenceServiceArgs
 from components.model_bucket import ModelBucket, ModelBucketArgs
 from components.model_upload import ModelUpload, ModelUploadArgs
-from components.operators import OperatorsArgs
-from components.providers import alicloud_provider, kubeconfig_is_missing, kubernetes_provider
+from components.operations import operate
+from components.operators import operators_args
+from components.providers import alicloud_provider, kubernetes_provider
 from components.storage_layers import mount_model
 
 settings, plan, secrets = stack_config.load()
@@ -22,13 +23,7 @@ for warning in plan.warnings:
 in_cloud = ResourceOptions(provider=alicloud_provider(settings.cloud))
 kubernetes = ResourceOptions(provider=kubernetes_provider(settings.cluster, secrets))
 
-operators_args = OperatorsArgs(
-    operators=settings.operators,
-    storage=settings.storage,
-    region=settings.cloud.region,
-    check_apis=not kubeconfig_is_missing(settings.cluster),
-)
-cluster = Cluster("cluster", ClusterArgs(cluster=settings.cluster, operators=operators_args), kubernetes)
+cluster = Cluster("cluster", ClusterArgs(cluster=settings.cluster, operators=operators_args(settings)), kubernetes)
 in_cluster = ResourceOptions.merge(kubernetes, ResourceOptions(depends_on=[cluster]))
 
 namespace, weights, weights_gib = cluster.namespace, settings.weights, plan.weights_gib
@@ -45,16 +40,17 @@ with_weights = ResourceOptions.merge(in_cluster, ResourceOptions(depends_on=[upl
 
 mount = mount_model(settings, plan, bucket, namespace, with_weights)
 
+inference, observability = settings.inference, settings.observability
 group_args = InferenceGroupArgs(
-    namespace=namespace, model=settings.model, inference=settings.inference, plan=plan, mount=mount
+    namespace=namespace, model=settings.model, inference=inference, plan=plan, mount=mount, observability=observability
 )
 group = InferenceGroup("inference-group", group_args, in_cluster)
 
-port = settings.inference.engine.port
 service_args = InferenceServiceArgs(
-    namespace=namespace, selector=group.leader_labels, target_port=port, service=settings.service
+    namespace=namespace, selector=group.leader_labels, target_port=inference.engine.port, service=settings.service
 )
 service = InferenceService("inference-service", service_args, in_cluster)
+operate(settings, plan, group, in_cluster)
 
 for name, value in outputs(settings, plan, bucket=bucket, mount=mount, service=service).items():
     pulumi.export(name, value)

@@ -76,3 +76,17 @@ class DataLoad(_CustomResource):
 
     group_version = "data.fluid.io/v1alpha1"
     resource_kind = "DataLoad"
+
+
+class PodMonitor(_CustomResource):
+    """https://prometheus-operator.dev/docs/api-reference/api/#monitoring.coreos.com/v1.PodMonitor"""
+
+    group_version = "monitoring.coreos.com/v1"
+    resource_kind = "PodMonitor"
+
+
+class PrometheusRule(_CustomResource):
+    """https://prometheus-operator.dev/docs/api-reference/api/#monitoring.coreos.com/v1.PrometheusRule"""
+
+    group_version = "monitoring.coreos.com/v1"
+    resource_kind = "PrometheusRule"

@@ -14,9 +14,12 @@ import pulumi
 
 from components.acs_pods import gpu_placement, network_environment
 from components.crds import LeaderWorkerSet
+from components.monitoring.logs import labels as common_labels
+from components.monitoring.logs import log_arguments, log_environment
 from components.settings.base import quantity
 from components.settings.inference import InferenceSettings
 from components.settings.model import ModelSettings
+from components.settings.observability import ObservabilitySettings
 from components.storage import ModelMount
 from planner.loading import PROBE_PERIOD_SECONDS, LoadBudget
 from planner.plan import Plan
@@ -43,6 +46,7 @@ class InferenceGroupArgs:
     inference: InferenceSettings
     plan: Plan
     mount: ModelMount
+    observability: ObservabilitySettings | None
 
 
 class InferenceGroup(pulumi.ComponentResource):
@@ -139,6 +143,8 @@ def pod_template(role: Role, args: InferenceGroupArgs) -> dict[str, Any]:
         labels = {"role": "leader", **labels}
         container["ports"] = [{"name": "http", "containerPort": inference.engine.port}]
         container |= probes(args.plan.budget)
+    if args.observability:
+        labels = {**common_labels(inference.name, component=role), **labels}
     metadata: dict[str, Any] = {"labels": labels}
     if placement.annotations:
         metadata["annotations"] = placement.annotations
@@ -197,6 +203,10 @@ def _environment(args: InferenceGroupArgs) -> list[dict[str, Any]]:
     if args.inference.engine.backend == "mp":
         index = {"fieldRef": {"fieldPath": f"metadata.labels['{WORKER_INDEX_LABEL}']"}}
         environment.append({"name": "NODE_RANK", "valueFrom": index})
+    if args.observability:
+        given = {variable["name"] for variable in environment}
+        logs = log_environment(args.observability.logs)
+        environment += [{"name": name, "value": value} for name, value in logs.items() if name not in given]
     return environment
 
 
@@ -232,12 +242,20 @@ def _serve(args: InferenceGroupArgs) -> list[str]:
         "--pipeline-parallel-size",
         str(plan.layout.pipeline),
         *(["--enforce-eager"] if engine.enforce_eager else []),
+        *_log_arguments(args),
         *engine.extra_args,
     ]
     if plan.group_size > 1:
         # Explicit, because vLLM's own guess depends on its version and on what the image contains.
         arguments += ["--distributed-executor-backend", engine.backend]
     return arguments
+
+
+def _log_arguments(args: InferenceGroupArgs) -> list[str]:
+    engine = args.inference.engine
+    if args.observability is None:
+        return []
+    return log_arguments(args.observability.logs, image=engine.image, extra_args=engine.extra_args)
 
 
 def _mp_arguments(role: Role) -> Sequence[str]:

@@ -11,15 +11,21 @@ from typing import Any
 import pulumi
 import pulumi_kubernetes as k8s
 
-from components.crds import JindoRuntime, LeaderWorkerSet
+from components.crds import JindoRuntime, LeaderWorkerSet, PodMonitor, PrometheusRule
+from components.providers import kubeconfig_is_missing
+from components.settings.deployment import Deployment
+from components.settings.observability import ObservabilitySettings
 from components.settings.operators import InstallFluid, InstallLws, OperatorsSettings
 from components.settings.storage import FluidCacheSettings, OssVolumeSettings
 
 LWS_CRD = "leaderworkersets.leaderworkerset.x-k8s.io"
 FLUID_CRD = "jindoruntimes.data.fluid.io"
+POD_MONITOR_CRD = "podmonitors.monitoring.coreos.com"
+PROMETHEUS_RULE_CRD = "prometheusrules.monitoring.coreos.com"
 
 INSTALL_LWS = "install-the-component-lws-if-this-does-not-exist"
 INSTALL_FLUID = "install-the-component-ack-fluid-if-this-does-not-exist"
+INSTALL_PROMETHEUS = "install-prometheus-operator-or-remove-observability-if-this-does-not-exist"
 """Names of the resources that read a definition. If it is absent, the engine stops the program at once and prints this
 name and "does not exist"; a name is all that the program can add."""
 
@@ -32,6 +38,16 @@ FLUID_API_MISSING = (
     f"The cluster has no Fluid API (custom resource definition {FLUID_CRD} with version v1alpha1). "
     "Install the component ack-fluid from the ACS App Marketplace, or set deployment.operators.fluid.kind: install, "
     "and run pulumi up again."
+)
+POD_MONITOR_API_MISSING = (
+    f"The cluster has no API for monitors (custom resource definition {POD_MONITOR_CRD} with version v1). Install "
+    "prometheus-operator (the chart kube-prometheus-stack) or switch Managed Service for Prometheus on for the "
+    "cluster, or remove deployment.observability, and run pulumi up again."
+)
+PROMETHEUS_RULE_API_MISSING = (
+    f"The cluster has no API for alerts (custom resource definition {PROMETHEUS_RULE_CRD} with version v1). Install "
+    "prometheus-operator (the chart kube-prometheus-stack), or set deployment.observability.alerts: null, and run "
+    "pulumi up again."
 )
 
 RELEASE_SECONDS = 600
@@ -46,11 +62,24 @@ class OperatorsArgs:
     operators: OperatorsSettings
     storage: OssVolumeSettings | FluidCacheSettings
     region: str
+    observability: ObservabilitySettings | None
     check_apis: bool
 
 
+def operators_args(settings: Deployment) -> OperatorsArgs:
+    """What the settings of a stack need of the controllers."""
+    return OperatorsArgs(
+        operators=settings.operators,
+        storage=settings.storage,
+        region=settings.cloud.region,
+        observability=settings.observability,
+        check_apis=not kubeconfig_is_missing(settings.cluster),
+    )
+
+
 class Operators(pulumi.ComponentResource):
-    """LeaderWorkerSet's controller, and ack-fluid where the storage needs it or the settings install it."""
+    """LeaderWorkerSet's controller, ack-fluid where the storage needs it or the settings install it, and the APIs of
+    prometheus-operator where there is something for it."""
 
     def __init__(self, name: str, args: OperatorsArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("deepseek:cluster:Operators", name, None, opts)
@@ -63,6 +92,8 @@ class Operators(pulumi.ComponentResource):
             self._install_fluid(fluid, args)
         elif args.check_apis and isinstance(args.storage, FluidCacheSettings):
             self._check(INSTALL_FLUID, FLUID_CRD, JindoRuntime.group_version, FLUID_API_MISSING)
+        if args.check_apis and args.observability:
+            self._check_monitoring(args.observability)
         self.register_outputs({})
 
     def _install_lws(self, settings: InstallLws) -> None:
@@ -91,6 +122,14 @@ class Operators(pulumi.ComponentResource):
             atomic=True,
             opts=pulumi.ResourceOptions(parent=self),
         )
+
+    def _check_monitoring(self, observability: ObservabilitySettings) -> None:
+        # prometheus-operator brings both definitions, a managed agent perhaps only that of monitors.
+        if observability.alerts:
+            definition, version = PROMETHEUS_RULE_CRD, PrometheusRule.group_version
+            self._check(INSTALL_PROMETHEUS, definition, version, PROMETHEUS_RULE_API_MISSING)
+        else:
+            self._check(INSTALL_PROMETHEUS, POD_MONITOR_CRD, PodMonitor.group_version, POD_MONITOR_API_MISSING)
 
     def _check(self, name: str, definition: str, group_version: str, missing: str) -> None:
         found = k8s.apiextensions.v1.CustomResourceDefinition.get(

@@ -36,6 +36,7 @@ class Tool:
     :param module: the folder under ``local/tools``; its go.mod pins ``requirement``.
     :param package: the Go package to build.
     :param version_variable: the linker variable that holds the version, if it is not known without.
+    :param tags: build tags, which leave out what is not needed.
     :param assets: folders of the required Go module that are kept beside the binary.
     :param minutes: a first build's length on 2 cores, for the progress line.
     """
@@ -45,6 +46,7 @@ class Tool:
     requirement: str
     package: str
     version_variable: str | None = None
+    tags: tuple[str, ...] = ()
     assets: tuple[str, ...] = ()
     minutes: float
 
@@ -65,6 +67,18 @@ def _kubernetes(name: str, minutes: float) -> Tool:
         requirement="k8s.io/kubernetes",
         package=f"k8s.io/kubernetes/cmd/{name}",
         version_variable="k8s.io/component-base/version.gitVersion",
+        minutes=minutes,
+    )
+
+
+def _prometheus(name: str, minutes: float) -> Tool:
+    return Tool(
+        name=name,
+        module="prometheus",
+        requirement="github.com/prometheus/prometheus",
+        package=f"github.com/prometheus/prometheus/cmd/{name}",
+        # Discovery in a score of clouds is most of the code.
+        tags=("remove_all_sd",),
         minutes=minutes,
     )
 
@@ -106,6 +120,8 @@ TOOLS: Mapping[str, Tool] = {
             assets=("config/crd/bases", "config/webhook"),
             minutes=1.2,
         ),
+        _prometheus("promtool", 2),
+        _prometheus("prometheus", 0.5),
     )
 }
 
@@ -164,7 +180,8 @@ def _numbers(version: str) -> tuple[int, ...]:
 
 def _flags(wanted: Tool) -> list[str]:
     stamp = f" -X {wanted.version_variable}={wanted.version}" if wanted.version_variable else ""
-    return ["-trimpath", "-buildvcs=false", "-ldflags", f"-s -w{stamp}"]
+    tags = ["-tags", ",".join(wanted.tags)] if wanted.tags else []
+    return [*tags, "-trimpath", "-buildvcs=false", "-ldflags", f"-s -w{stamp}"]
 
 
 def _cached(wanted: Tool) -> Path:

@@ -8,6 +8,7 @@ from components.settings.base import Settings, problem
 from components.settings.cloud import CloudSettings, ClusterSettings
 from components.settings.inference import InferenceSettings
 from components.settings.model import ModelSettings
+from components.settings.observability import ObservabilitySettings
 from components.settings.operators import OperatorsSettings
 from components.settings.service import ServiceSettings
 from components.settings.storage import FluidCacheSettings, OssVolumeSettings
@@ -41,11 +42,25 @@ class Deployment(Settings):
     operators: OperatorsSettings = OperatorsSettings()
     """The controllers in the cluster: expected, or installed by the stack."""
 
+    observability: ObservabilitySettings | None = None
+    """Metrics, alerts, dashboard and logs; off where left out."""
+
     @model_validator(mode="after")
     def _fluid_can_work(self) -> Self:
         if isinstance(self.storage, FluidCacheSettings) and isinstance(self.weights.identity, RrsaIdentity):
             raise problem(
                 "storage of kind fluid reads the bucket with an AccessKey, and weights.identity is rrsa",
                 fix="write weights.identity.kind: ramUser or accessKey, or storage.kind: csi",
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _logs_can_be_collected(self) -> Self:
+        logs = self.observability.logs if self.observability else None
+        if logs and logs.sls_logstore and self.inference.gpu.compute_class == "gpu-hpn":
+            raise problem(
+                "observability.logs.slsLogstore works by environment variables, which ACS does not read on pods of "
+                "compute class gpu-hpn (https://www.alibabacloud.com/help/doc-detail/2878633.html)",
+                fix="remove slsLogstore, and collect the logs with a sidecar: docs/observability.md",
             )
         return self

@@ -374,6 +374,7 @@ class TestInferenceGroup:
             plan=plan,
             # A real Output would stay pending, because this test runs outside the engine's event loop.
             mount=ModelMount(claim_name=cast(Any, "c"), model_path="/models/m", ready=cast(Any, None)),
+            observability=deployment.observability,
         )
         spec = group_spec(args)
         group = spec["leaderWorkerTemplate"]

@@ -1,0 +1,252 @@
+"""The alerts, as the rules of a Prometheus: one table, from which docs/observability.md is made as well.
+
+Three sources: the leaders' own metrics (PodMonitor), kube-state-metrics about the pods, and the GPU exporter where
+there is one; an alert whose source is absent never fires. Logs are not metrics, so an error of NCCL or CUDA
+shows as what it does: the engine ends (GroupCrashed), or hangs with requests in it (VllmEngineStalled).
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from components.inference_group import CONTAINER
+from components.monitoring.metrics import GROUP_LABEL, LWS_LABEL, Target
+from components.settings.observability import AlertSettings
+from planner.loading import POD_START_SECONDS, LoadBudget
+
+Severity = Literal["critical", "warning"]
+
+LOAD_SHARE = 0.9
+"""Share of the startup budget after which a load counts as stuck. At the whole of it the startup probe ends the pod,
+and the alert's clock would begin anew with the next one."""
+
+OUTAGE_MEMORY_HOURS = 4
+"""A leader that was ready within so many hours, or twice the time that a new group takes, is down and not just new."""
+
+RECREATIONS = 3
+"""Times that a leader may be made anew within twice the time that a group takes; more is flapping."""
+
+KV_CACHE_FULL = 0.95
+FAILED_SHARE = 0.05
+ABORTED_SHARE = 0.2
+OBJECTIVE_QUANTILE = 0.95
+
+PREEMPTIONS = 10
+"""Requests in ten minutes that lost their cache to others and were computed anew."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Alert:
+    """One alert; it fires when ``expr`` has had a result for ``seconds``."""
+
+    name: str
+    severity: Severity
+    expr: str
+    seconds: int
+    summary: str
+    description: str
+
+    def rule(self, settings: AlertSettings, target: Target) -> dict[str, Any]:
+        """The rule for Prometheus. Labels name the group's LeaderWorkerSet, whatever the expression has kept."""
+        return {
+            "alert": self.name,
+            "expr": self.expr,
+            "for": f"{self.seconds}s",
+            "labels": {"severity": self.severity, "namespace": target.namespace, LWS_LABEL: target.name},
+            "annotations": {
+                "summary": self.summary,
+                "description": self.description,
+                "runbook_url": f"{settings.runbook}#{self.name.lower()}",
+            },
+        }
+
+
+def rule_groups(settings: AlertSettings, target: Target, budget: LoadBudget) -> list[dict[str, Any]]:
+    """The groups of rules of a PrometheusRule."""
+    rules = [alert.rule(settings, target) for alert in alerts(settings, target, budget)]
+    return [{"name": f"{target.namespace}-{target.name}", "rules": rules}]
+
+
+def alerts(settings: AlertSettings, target: Target, budget: LoadBudget) -> Iterator[Alert]:
+    """All alerts that the settings ask for. Times in the texts follow from ``budget``."""
+    yield from _availability(target, budget)
+    yield from _pods(target, budget)
+    yield from _engine(settings, target)
+    yield from _objectives(settings, target)
+
+
+def _availability(target: Target, budget: LoadBudget) -> Iterator[Alert]:
+    hours = max(OUTAGE_MEMORY_HOURS, math.ceil(2 * budget.create_seconds / 3600))
+    ready = f'kube_pod_status_ready{{{target.leaders},condition="true"}}'
+    up = f"up{{{target.engine}}}"
+    yield Alert(
+        name="VllmNoLeaderReady",
+        severity="critical",
+        expr=f"sum by (namespace) ({ready}) == 0 and sum by (namespace) (max_over_time({ready}[{hours}h])) > 0",
+        seconds=120,
+        summary=f"No group of {target.name} answers",
+        description="There are leaders, none of them is ready, and one was before: the endpoint is down. The first "
+        "load after a creation does not count.",
+    )
+    yield Alert(
+        name="VllmEngineDown",
+        severity="warning",
+        expr=f"max by (namespace, pod) ({up}) == 0 and max by (namespace, pod) (max_over_time({up}[{hours}h])) == 1",
+        seconds=300,
+        summary="The engine of {{ $labels.pod }} is down",
+        description="Its metrics were there and are not any more: the engine has ended or is being loaded again. "
+        "During a rolling update this is meant.",
+    )
+    yield Alert(
+        name="GroupNotScraped",
+        severity="warning",
+        expr=f"max by (namespace, pod) ({ready}) == 1 unless max by (namespace, pod) ({up})",
+        seconds=900,
+        summary="{{ $labels.pod }} is ready, and Prometheus does not read its metrics",
+        description="The PodMonitor is not selected (deployment.observability.labels), a NetworkPolicy keeps "
+        "Prometheus out, or the relabelling is not applied. All alerts about the engine are blind until then.",
+    )
+
+
+def _pods(target: Target, budget: LoadBudget) -> Iterator[Alert]:
+    container = f'container="{CONTAINER}"'
+    running = f"kube_pod_container_status_running{{{target.leaders},{container}}}"
+    ready = f'kube_pod_status_ready{{{target.leaders},condition="true"}}'
+    window = math.ceil(2 * budget.create_seconds / 60)
+    yield Alert(
+        name="GroupPodPending",
+        severity="warning",
+        expr=f'max by (namespace, pod) (kube_pod_status_phase{{{target.pods},phase="Pending"}}) == 1',
+        seconds=POD_START_SECONDS,
+        summary="{{ $labels.pod }} has not started",
+        description=f"It has been pending for {POD_START_SECONDS // 60} min: no GPU in stock, a quota, a volume that "
+        "cannot be mounted, or an image that cannot be pulled. The pod's events say which.",
+    )
+    yield Alert(
+        name="GroupLoadStuck",
+        severity="critical",
+        expr=f"max by (namespace, pod) ({running}) == 1 and max by (namespace, pod) ({ready}) == 0",
+        seconds=math.floor(LOAD_SHARE * budget.startup_seconds),
+        summary="{{ $labels.pod }} runs and does not become ready",
+        description=f"Loading was planned to take {math.ceil(budget.read_seconds / 60)} min for reading, "
+        f"{math.ceil(budget.startup_seconds / 60)} min at most. Then the startup probe ends the container, and the "
+        "group begins anew.",
+    )
+    yield Alert(
+        name="GroupCrashed",
+        severity="critical",
+        expr="max by (namespace, pod, reason) (max_over_time(kube_pod_container_status_last_terminated_reason"
+        f'{{{target.pods},{container},reason!="Completed"}}[10m])) == 1',
+        seconds=0,
+        summary="The engine in {{ $labels.pod }} ended: {{ $labels.reason }}",
+        description="NCCL, CUDA, out of memory or a lost pod; the log of the container before says which. The whole "
+        "group is made anew. A pod that is replaced between two scrapes is missed; GroupFlapping still counts it.",
+    )
+    yield Alert(
+        name="GroupFlapping",
+        severity="critical",
+        expr=f"count by (namespace, pod) (count_over_time(kube_pod_created{{{target.leaders}}}[{window}m])) "
+        f"> {RECREATIONS}",
+        seconds=0,
+        summary="The group of {{ $labels.pod }} is made anew again and again",
+        description=f"Its leader was created more than {RECREATIONS} times in {window} min, so the model is loaded "
+        "without ever serving for long.",
+    )
+    yield Alert(
+        name="GpuXidError",
+        severity="warning",
+        expr=f"max by (namespace, pod, gpu) (changes(DCGM_FI_DEV_XID_ERRORS{{{target.pods}}}[10m])) > 0",
+        seconds=0,
+        summary="GPU {{ $labels.gpu }} of {{ $labels.pod }} reports a new XID error",
+        description="The driver's log names it (https://docs.nvidia.com/deploy/xid-errors/). Needs the DCGM exporter's "
+        "DCGM_FI_DEV_XID_ERRORS.",
+    )
+
+
+def _engine(settings: AlertSettings, target: Target) -> Iterator[Alert]:
+    metrics, engine = target.metrics, target.engine
+    by_group = f"by (namespace, {LWS_LABEL}, {GROUP_LABEL})"
+    by_all = f"by (namespace, {LWS_LABEL})"
+    failed_http = f'sum {by_all} (rate({metrics.http_requests}{{{engine},status="5xx"}}[5m]))'
+    all_http = f"sum {by_all} (rate({metrics.http_requests}{{{engine}}}[5m]))"
+    finished = f"sum {by_all} (rate({metrics.finished}{{{engine}}}[5m]))"
+    tokens = " + ".join(
+        f"sum {by_group} (rate({name}{{{engine}}}[5m]))" for name in (metrics.prompt_tokens, metrics.generation_tokens)
+    )
+
+    def finished_as(reason: str) -> str:
+        return f'sum {by_all} (rate({metrics.finished}{{{engine},finished_reason="{reason}"}}[5m])) / {finished}'
+
+    yield Alert(
+        name="VllmEngineStalled",
+        severity="critical",
+        expr=f"sum {by_group} ({metrics.running}{{{engine}}}) > 0 and {tokens} == 0",
+        seconds=300,
+        summary="Group {{ $labels.group }} has requests and computes no token",
+        description="The engine hangs, which /health does not see: a collective operation of NCCL that waits for a pod "
+        "or a GPU that is gone.",
+    )
+    yield Alert(
+        name="VllmQueueGrowing",
+        severity="warning",
+        expr=f"sum {by_group} (avg_over_time({metrics.waiting}{{{engine}}}[5m])) > {settings.waiting_requests}",
+        seconds=600,
+        summary="{{ $value | humanize }} requests wait for group {{ $labels.group }}",
+        description="Requests come faster than the group serves them. Add groups, or lower what a request may ask for.",
+    )
+    yield Alert(
+        name="VllmKvCacheFull",
+        severity="warning",
+        expr=f"max {by_group} (avg_over_time({metrics.kv_cache_usage}{{{engine}}}[5m])) > {KV_CACHE_FULL}",
+        seconds=600,
+        summary="The KV cache of group {{ $labels.group }} is {{ $value | humanizePercentage }} full",
+        description="Further requests wait, or take the cache from others (preemption). Add groups, or lower "
+        "maxModelLen or --max-num-seqs.",
+    )
+    yield Alert(
+        name="VllmPreemptions",
+        severity="warning",
+        expr=f"sum {by_group} (increase({metrics.preemptions}{{{engine}}}[10m])) > {PREEMPTIONS}",
+        seconds=600,
+        summary="Group {{ $labels.group }} takes requests back",
+        description="Requests lose their cache to others and are computed anew, which costs throughput: lower "
+        "--max-num-seqs, or add groups.",
+    )
+    yield Alert(
+        name="VllmRequestsFailing",
+        severity="critical",
+        expr=f"{failed_http} / {all_http} > {FAILED_SHARE} or {finished_as('error')} > {FAILED_SHARE}",
+        seconds=300,
+        summary="{{ $value | humanizePercentage }} of the requests fail",
+        description="Answers of status 5xx, or requests that the engine ended with an error in the middle of a stream.",
+    )
+    yield Alert(
+        name="VllmRequestsAborted",
+        severity="warning",
+        expr=f"{finished_as('abort')} > {ABORTED_SHARE}",
+        seconds=900,
+        summary="{{ $value | humanizePercentage }} of the requests are given up by their clients",
+        description="Clients go away before the end: their timeout, or one of a load balancer or gateway between, is "
+        "shorter than the answers take.",
+    )
+
+
+def _objectives(settings: AlertSettings, target: Target) -> Iterator[Alert]:
+    metrics = target.metrics
+    objectives = (
+        ("VllmFirstTokenSlow", metrics.first_token_latency, settings.time_to_first_token_seconds, "first token"),
+        ("VllmTokensSlow", metrics.inter_token_latency, settings.inter_token_seconds, "next token"),
+    )
+    for name, histogram, seconds, what in objectives:
+        if seconds is None:
+            continue
+        buckets = f"sum by (namespace, {LWS_LABEL}, le) (rate({histogram}_bucket{{{target.engine}}}[10m]))"
+        yield Alert(
+            name=name,
+            severity="warning",
+            expr=f"histogram_quantile({OBJECTIVE_QUANTILE}, {buckets}) > {seconds:g}",
+            seconds=600,
+            summary=f"The {what} takes {{{{ $value | humanizeDuration }}}}",
+            description=f"{1 - OBJECTIVE_QUANTILE:.0%} of them take longer than that; the objective is {seconds:g} s.",
+        )

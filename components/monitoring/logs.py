@@ -1,0 +1,67 @@
+"""What the engine logs: arguments, environment variables and labels of the group's pods."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from components.settings.observability import LogSettings
+from planner.engine import CURRENT, Version, split_arguments, version_of
+
+PART_OF = "deepseek"
+
+SLS_PREFIX = "aliyun_logs_"
+"""``aliyun_logs_LOGSTORE=stdout`` sends standard output and error of the container to a logstore: the way of ACS pods
+(https://www.alibabacloud.com/help/en/cs/user-guide/acs-pod-instance-overview), not verified on GPU pods."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class QuietArgument:
+    """An argument of ``vllm serve`` that silences the log, and the versions that have it (``until`` not included)."""
+
+    flag: str
+    value: str
+    since: Version
+    until: Version | None = None
+
+    def is_known(self, version: Version) -> bool:
+        """Whether ``version`` has it."""
+        return self.since <= version and (self.until is None or version < self.until)
+
+
+QUIET_ARGUMENTS = (
+    # Each request with its whole prompt is logged unless told otherwise; the default was turned round in 0.10.1
+    # (https://github.com/vllm-project/vllm/pull/21739).
+    QuietArgument(flag="--disable-log-requests", value="", since=(0, 0, 0), until=(0, 10, 1)),
+    # https://docs.vllm.ai/en/stable/cli/serve/
+    QuietArgument(flag="--disable-access-log-for-endpoints", value="/health,/metrics,/ping", since=(0, 16, 0)),
+)
+
+
+def log_arguments(logs: LogSettings, *, image: str, extra_args: Sequence[str]) -> list[str]:
+    """Arguments that silence the engine of ``image``, without those that ``extra_args`` has in either sense."""
+    if not logs.quiet:
+        return []
+    version, given = version_of(image) or CURRENT, split_arguments(extra_args)
+    return [
+        f"{quiet.flag}={quiet.value}" if quiet.value else quiet.flag
+        for quiet in QUIET_ARGUMENTS
+        if quiet.is_known(version) and quiet.flag not in given
+    ]
+
+
+def log_environment(logs: LogSettings) -> dict[str, str]:
+    """Environment variables of the containers."""
+    environment: dict[str, str] = {"NCCL_DEBUG": logs.nccl_debug} if logs.nccl_debug else {}
+    if logs.sls_logstore:
+        environment[f"{SLS_PREFIX}{logs.sls_logstore}"] = "stdout"
+    return environment
+
+
+def labels(name: str, *, component: str) -> Mapping[str, str]:
+    """Labels by which objects, logs and metrics of the inference group ``name`` are found, whatever collects them
+    (https://kubernetes.io/docs/concepts/overview/working-with-objects/common-labels/)."""
+    return {
+        "app.kubernetes.io/name": "vllm",
+        "app.kubernetes.io/instance": name,
+        "app.kubernetes.io/component": component,
+        "app.kubernetes.io/part-of": PART_OF,
+    }

@@ -1,0 +1,91 @@
+"""Names of the metrics: those of vLLM by its version, and the labels that select one inference group's.
+
+vLLM renames a metric, shows both names for a few versions, then hides the old one. Each row names the first version
+from which the new name is sure to be there and before which the old one is:
+https://github.com/vllm-project/vllm/blob/v0.7.2/vllm/engine/metrics.py (before 0.8),
+https://github.com/vllm-project/vllm/blob/v0.33.0/vllm/v1/metrics/loggers.py (since), and
+https://docs.vllm.ai/en/stable/usage/metrics/.
+"""
+
+from dataclasses import dataclass
+
+from planner.engine import V1_SINCE, Version
+
+KV_CACHE_RENAMED: Version = (0, 10, 0)
+"""``gpu_cache_usage_perc`` and ``gpu_prefix_cache_*`` lost their ``gpu_`` (https://github.com/vllm-project/vllm/pull/18354)."""
+
+INTER_TOKEN_RENAMED: Version = (0, 11, 0)
+"""https://github.com/vllm-project/vllm/pull/24245"""
+
+LWS_LABEL, GROUP_LABEL = "leaderworkerset", "group"
+"""Labels that the PodMonitor adds to everything it scrapes: the name of the LeaderWorkerSet, and the group's index."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineMetrics:
+    """Names of one version of vLLM. Counters and histograms have none of Prometheus' endings but ``_total``."""
+
+    version: Version
+
+    running = "vllm:num_requests_running"
+    waiting = "vllm:num_requests_waiting"
+    preemptions = "vllm:num_preemptions_total"
+    prompt_tokens = "vllm:prompt_tokens_total"
+    generation_tokens = "vllm:generation_tokens_total"
+
+    finished = "vllm:request_success_total"
+    """By ``finished_reason``: stop, length, abort (the client went away), and error since the current generation."""
+
+    first_token_latency = "vllm:time_to_first_token_seconds"  # noqa: S105 - no secret
+    request_latency = "vllm:e2e_request_latency_seconds"
+
+    http_requests = "http_requests_total"
+    """By ``handler``, ``method`` and ``status`` (2xx, 4xx, 5xx); the probes' and the scraper's are not counted."""
+
+    @property
+    def kv_cache_usage(self) -> str:
+        """Share of the cache that is in use, 0 to 1."""
+        return "vllm:kv_cache_usage_perc" if self.version >= KV_CACHE_RENAMED else "vllm:gpu_cache_usage_perc"
+
+    @property
+    def inter_token_latency(self) -> str:
+        """Time between two tokens of a request."""
+        if self.version >= INTER_TOKEN_RENAMED:
+            return "vllm:inter_token_latency_seconds"
+        return "vllm:time_per_output_token_seconds"
+
+    def prefix_hit_rate(self, selector: str, window: str) -> str:
+        """Share of the prompt tokens that were in the cache, as an expression by group: a gauge before 0.8, which is
+        -1 while prefix caching is off, and the ratio of two counters since."""
+        if self.version < V1_SINCE:
+            return f"max by ({GROUP_LABEL}) (vllm:gpu_prefix_cache_hit_rate{{{selector}}} >= 0)"
+        prefix = "vllm:prefix_cache" if self.version >= KV_CACHE_RENAMED else "vllm:gpu_prefix_cache"
+        hits, queries = (
+            f"sum by ({GROUP_LABEL}) (rate({prefix}_{what}_total{{{selector}}}[{window}]))"
+            for what in ("hits", "queries")
+        )
+        return f"{hits} / {queries}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    """One LeaderWorkerSet, as the queries select it."""
+
+    namespace: str
+    name: str
+    metrics: EngineMetrics
+
+    @property
+    def engine(self) -> str:
+        """What the leaders themselves say; the labels are those of the PodMonitor."""
+        return f'namespace="{self.namespace}",{LWS_LABEL}="{self.name}"'
+
+    @property
+    def leaders(self) -> str:
+        """What kube-state-metrics says of the leaders: they are called NAME-GROUP."""
+        return f'namespace="{self.namespace}",pod=~"{self.name}-[0-9]+"'
+
+    @property
+    def pods(self) -> str:
+        """The same of all pods; workers are called NAME-GROUP-WORKER."""
+        return f'namespace="{self.namespace}",pod=~"{self.name}-[0-9]+(-[0-9]+)?"'
