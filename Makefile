@@ -10,7 +10,7 @@ INSTALLED := $(VENV)/installed
 INSTALLED_DEV := $(VENV)/installed-dev
 
 .DEFAULT_GOAL := help
-.PHONY: help up preview destroy status down reset env plugins test unit integration e2e lint format schema golden constraints
+.PHONY: help up preview destroy status down reset env plugins test unit integration e2e lint format schema golden picture constraints
 
 help: ## this list
 	@grep -E '^[a-z0-9]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9]+):.*## /make \1|/' | column -t -s '|'
@@ -66,6 +66,9 @@ schema: $(INSTALLED_DEV) ## write stack.schema.json and docs/configuration.md fr
 
 golden: $(INSTALLED_DEV) ## write the golden manifests of the tests anew; read the diff
 	$(RUN) -m pytest -q tests/unit/test_manifests.py --update-golden
+
+picture: $(INSTALLED_DEV) ## draw docs/dashboard.png anew, from the dashboard's JSON and a real Prometheus
+	$(RUN) -m docs.dashboard
 
 constraints: $(INSTALLED_DEV) ## pin all versions anew, from the direct ones
 	$(RUN) -m pip freeze --exclude-editable > constraints.txt

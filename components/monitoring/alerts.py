@@ -1,4 +1,4 @@
-"""The alerts, as the rules of a Prometheus: one table, from which docs/observability.md is made as well.
+"""The alerts, as the rules of a Prometheus: listed for people in docs/observability.md.
 
 Three sources: the leaders' own metrics (PodMonitor), kube-state-metrics about the pods, and the GPU exporter where
 there is one; an alert whose source is absent never fires. Logs are not metrics, so an error of NCCL or CUDA

@@ -4,7 +4,7 @@ What is shown is the table of ``figures`` and ``charts``; the rest turns it into
 """
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from grafana_foundation_sdk.builders import common, dashboard, prometheus, stat, timeseries
@@ -21,6 +21,7 @@ from grafana_foundation_sdk.models.common import (
 )
 from grafana_foundation_sdk.models.dashboard import (
     DashboardCursorSync,
+    DynamicConfigValue,
     GridPos,
     Threshold,
     ThresholdsMode,
@@ -36,7 +37,6 @@ COLUMNS = 24
 """Width of Grafana's grid."""
 
 FIGURE_HEIGHT, CHART_HEIGHT = 4, 7
-CHARTS_PER_ROW = 3
 
 WINDOW = "$__rate_interval"
 """Grafana's own choice for ``rate``: at least four scrapes."""
@@ -55,7 +55,7 @@ class Query:
 @dataclass(frozen=True, kw_only=True)
 class Panel:
     """A panel. ``unit`` is Grafana's name of it; from ``warn`` and ``alarm`` on the values are yellow and red, below
-    them where ``low_is_bad``."""
+    them where ``low_is_bad``; series of the names ``in_red`` are trouble by themselves."""
 
     title: str
     description: str
@@ -65,6 +65,7 @@ class Panel:
     alarm: float | None = None
     low_is_bad: bool = False
     maximum: float | None = None
+    in_red: tuple[str, ...] = ()
 
 
 def figures(target: Target, settings: AlertSettings) -> Iterator[Panel]:
@@ -84,10 +85,10 @@ def figures(target: Target, settings: AlertSettings) -> Iterator[Panel]:
     )
     yield _figure("Running", "Requests that are computed now.", "short", f"sum({metrics.running}{{{_model(engine)}}})")
     yield _figure(
-        "Waiting",
-        "Requests that wait for a place in the batch or in the cache.",
+        "Longest queue",
+        "Requests that wait for a place in the batch or in the cache, of the group with the most.",
         "short",
-        f"sum({metrics.waiting}{{{_model(engine)}}})",
+        f"max(sum by ({GROUP_LABEL}) ({metrics.waiting}{{{_model(engine)}}}))",
         warn=1,
         alarm=settings.waiting_requests,
     )
@@ -131,57 +132,59 @@ def figures(target: Target, settings: AlertSettings) -> Iterator[Panel]:
     )
 
 
-def charts(target: Target, settings: AlertSettings) -> Iterator[Panel]:
-    """Traffic, latency, tokens and cache, pods and GPUs, in rows of three."""
-    yield from _traffic(target, settings)
-    yield from _latency(target, settings)
-    yield from _tokens(target)
-    yield from _pods(target)
+def charts(target: Target, settings: AlertSettings) -> Iterator[Sequence[Panel]]:
+    """The rows below: traffic, latency, tokens and cache, pods and GPUs."""
+    yield _traffic(target)
+    yield _latency(target, settings)
+    yield _tokens(target)
+    yield _pods(target)
 
 
-def _traffic(target: Target, settings: AlertSettings) -> Iterator[Panel]:
+def _traffic(target: Target) -> Sequence[Panel]:
     metrics, engine = target.metrics, target.engine
-    yield Panel(
-        title="Requests",
-        description="In the engine, by state. Waiting requests are the sign that more groups are needed.",
-        unit="short",
-        queries=(
-            _by_group(metrics.running, engine, "running, group {{group}}"),
-            _by_group(metrics.waiting, engine, "waiting, group {{group}}"),
-        ),
-        alarm=settings.waiting_requests,
-    )
-    yield Panel(
-        title="Requests finished",
-        description="Per second, by reason: stop (the model's own end), length (the token limit), abort (the client "
-        "went away), error.",
-        unit="reqps",
-        queries=(
-            Query(
-                expr=f"sum by (finished_reason) (rate({metrics.finished}{{{_model(engine)}}}[{WINDOW}]))",
-                legend="{{finished_reason}}",
+    return (
+        Panel(
+            title="Requests",
+            description="In the engines, by state. Waiting requests are the sign that more groups are needed.",
+            unit="short",
+            queries=(
+                Query(expr=f"sum({metrics.running}{{{_model(engine)}}})", legend="running"),
+                Query(expr=f"sum({metrics.waiting}{{{_model(engine)}}})", legend="waiting"),
             ),
         ),
-    )
-    yield Panel(
-        title="Answers by status",
-        description="Per second, as clients see them; 5xx are failures of the engine.",
-        unit="reqps",
-        queries=(
-            Query(
-                expr=f"sum by (status) (rate({metrics.http_requests}{{{engine}}}[{WINDOW}]))",
-                legend="{{status}}",
+        Panel(
+            title="Requests finished",
+            description="Per second, by reason: stop (the model's own end), length (the token limit), abort (the "
+            "client went away), error.",
+            unit="reqps",
+            queries=(
+                Query(
+                    expr=f"sum by (finished_reason) (rate({metrics.finished}{{{_model(engine)}}}[{WINDOW}]))",
+                    legend="{{finished_reason}}",
+                ),
             ),
+            in_red=("error",),
+        ),
+        Panel(
+            title="Answers by status",
+            description="Per second, as clients see them; 5xx are failures of the engine.",
+            unit="reqps",
+            queries=(
+                Query(
+                    expr=f"sum by (status) (rate({metrics.http_requests}{{{engine}}}[{WINDOW}]))", legend="{{status}}"
+                ),
+            ),
+            in_red=("5xx",),
         ),
     )
 
 
-def _latency(target: Target, settings: AlertSettings) -> Iterator[Panel]:
-    metrics, engine = target.metrics, target.engine
+def _latency(target: Target, settings: AlertSettings) -> Sequence[Panel]:
+    metrics = target.metrics
     rows = (
         (
             "Time to first token",
-            "Queue and prefill. Long prompts and a full queue make it grow.",
+            "Queue and prefill. Long prompts and a full queue make it grow. Dashed: the objective, if there is one.",
             metrics.first_token_latency,
             settings.time_to_first_token_seconds,
         ),
@@ -193,86 +196,95 @@ def _latency(target: Target, settings: AlertSettings) -> Iterator[Panel]:
         ),
         ("Whole request", "From arrival to the last token.", metrics.request_latency, None),
     )
-    for title, description, histogram, objective in rows:
-        yield Panel(
+    return [
+        Panel(
             title=title,
             description=description,
             unit="s",
             queries=tuple(
-                Query(expr=_quantile(share, histogram, engine), legend=f"{share * 100:.0f} %")
+                Query(expr=_quantile(share, histogram, target.engine), legend=f"{share * 100:.0f} %")
                 for share in (0.5, 0.95, 0.99)
             ),
             alarm=objective,
         )
+        for title, description, histogram, objective in rows
+    ]
 
 
-def _tokens(target: Target) -> Iterator[Panel]:
-    metrics, engine = target.metrics, target.engine
-    yield Panel(
-        title="Tokens per second",
-        description="Read (prompt) and written (answer), over all groups.",
-        unit="short",
-        queries=(
-            Query(expr=f"sum(rate({metrics.prompt_tokens}{{{_model(engine)}}}[{WINDOW}]))", legend="prompt"),
-            Query(expr=f"sum(rate({metrics.generation_tokens}{{{_model(engine)}}}[{WINDOW}]))", legend="answer"),
-        ),
-    )
-    yield Panel(
-        title="KV cache in use",
-        description="By group. Full, requests wait or are preempted.",
-        unit="percentunit",
-        queries=(
-            Query(
-                expr=f"max by ({GROUP_LABEL}) ({metrics.kv_cache_usage}{{{_model(engine)}}})",
-                legend="group {{group}}",
+def _tokens(target: Target) -> Sequence[Panel]:
+    metrics, selector = target.metrics, _model(target.engine)
+    return (
+        Panel(
+            title="Tokens per second",
+            description="Read (prompt) and written (answer), over all groups.",
+            unit="short",
+            queries=(
+                Query(expr=f"sum(rate({metrics.prompt_tokens}{{{selector}}}[{WINDOW}]))", legend="prompt"),
+                Query(expr=f"sum(rate({metrics.generation_tokens}{{{selector}}}[{WINDOW}]))", legend="answer"),
             ),
         ),
-        alarm=KV_CACHE_FULL,
-        maximum=1,
-    )
-    yield Panel(
-        title="Prefix cache hits, preemptions",
-        description="Share of prompt tokens that were in the cache already; and requests per second that lost their "
-        "cache to others and are computed anew.",
-        unit="short",
-        queries=(
-            Query(expr=metrics.prefix_hit_rate(_model(engine), WINDOW), legend="hits, group {{group}}"),
-            Query(
-                expr=f"sum by ({GROUP_LABEL}) (rate({metrics.preemptions}{{{_model(engine)}}}[{WINDOW}]))",
-                legend="preempted per s, group {{group}}",
+        Panel(
+            title="KV cache in use",
+            description="By group. Once it is full, requests wait or are preempted.",
+            unit="percentunit",
+            queries=(
+                Query(
+                    expr=f"max by ({GROUP_LABEL}) ({metrics.kv_cache_usage}{{{selector}}})", legend="group {{group}}"
+                ),
             ),
+            alarm=KV_CACHE_FULL,
+            maximum=1,
         ),
-    )
-
-
-def _pods(target: Target) -> Iterator[Panel]:
-    yield Panel(
-        title="Pods",
-        description="Of all groups: those that exist, those that run, and leaders that answer. Between running and "
-        "answering the model is loaded.",
-        unit="short",
-        queries=(
-            Query(expr=f"count(max by (pod) (kube_pod_created{{{target.pods}}}))", legend="exist"),
-            Query(expr=f'sum(max by (pod) (kube_pod_status_phase{{{target.pods},phase="Running"}}))', legend="running"),
-            Query(
-                expr=f'sum(max by (pod) (kube_pod_status_ready{{{target.leaders},condition="true"}}))',
-                legend="leaders that answer",
+        Panel(
+            title="Prefix cache hits",
+            description="Share of the prompt tokens that were in the cache already, by group.",
+            unit="percentunit",
+            queries=(Query(expr=metrics.prefix_hit_rate(selector, WINDOW), legend="group {{group}}"),),
+            maximum=1,
+        ),
+        Panel(
+            title="Preemptions",
+            description="Requests per second that lost their cache to others and are computed anew, by group.",
+            unit="reqps",
+            queries=(
+                Query(
+                    expr=f"sum by ({GROUP_LABEL}) (rate({metrics.preemptions}{{{selector}}}[{WINDOW}]))",
+                    legend="group {{group}}",
+                ),
             ),
         ),
     )
-    yield Panel(
-        title="GPU busy",
-        description="Average of a pod's GPUs; empty without a GPU exporter (DCGM_FI_DEV_GPU_UTIL).",
-        unit="percent",
-        queries=(Query(expr=f"avg by (pod) (DCGM_FI_DEV_GPU_UTIL{{{target.pods}}})", legend="{{pod}}"),),
-        maximum=100,
-    )
-    yield Panel(
-        title="GPU memory",
-        description="Fullest GPU of a pod; empty without a GPU exporter (DCGM_FI_DEV_FB_USED). It rises while the "
-        "model is loaded, and then stays.",
-        unit="mbytes",
-        queries=(Query(expr=f"max by (pod) (DCGM_FI_DEV_FB_USED{{{target.pods}}})", legend="{{pod}}"),),
+
+
+def _pods(target: Target) -> Sequence[Panel]:
+    answering = f'kube_pod_status_ready{{{target.leaders},condition="true"}}'
+    running = f'kube_pod_status_phase{{{target.pods},phase="Running"}}'
+    return (
+        Panel(
+            title="Pods",
+            description="Of all groups: those that exist, those that run, and leaders that answer. Between running and "
+            "answering the model is loaded.",
+            unit="short",
+            queries=(
+                Query(expr=f"count(max by (pod) (kube_pod_created{{{target.pods}}}))", legend="exist"),
+                Query(expr=f"sum(max by (pod) ({running}))", legend="running"),
+                Query(expr=f"sum(max by (pod) ({answering}))", legend="leaders that answer"),
+            ),
+        ),
+        Panel(
+            title="GPU busy",
+            description="Average of a pod's GPUs; empty without a GPU exporter (DCGM_FI_DEV_GPU_UTIL).",
+            unit="percent",
+            queries=(Query(expr=f"avg by (pod) (DCGM_FI_DEV_GPU_UTIL{{{target.pods}}})", legend="{{pod}}"),),
+            maximum=100,
+        ),
+        Panel(
+            title="GPU memory",
+            description="Fullest GPU of a pod; empty without a GPU exporter (DCGM_FI_DEV_FB_USED). It rises while the "
+            "model is loaded, and then stays.",
+            unit="mbytes",
+            queries=(Query(expr=f"max by (pod) (DCGM_FI_DEV_FB_USED{{{target.pods}}})", legend="{{pod}}"),),
+        ),
     )
 
 
@@ -303,17 +315,22 @@ def dashboard_json(target: Target, settings: AlertSettings) -> str:
             .current(VariableOption(selected=True, text="All", value="$__all"))
         )
     )
-    shown = list(figures(chosen, settings))
-    width = COLUMNS // len(shown)
-    for index, panel in enumerate(shown):
-        position = GridPos(h=FIGURE_HEIGHT, w=width, x=index * width, y=0)
-        built = built.with_panel(_figure_panel(panel).id(index + 1).grid_pos(position))
-    width = COLUMNS // CHARTS_PER_ROW
-    for index, panel in enumerate(charts(chosen, settings)):
-        row, column = divmod(index, CHARTS_PER_ROW)
-        position = GridPos(h=CHART_HEIGHT, w=width, x=column * width, y=FIGURE_HEIGHT + row * CHART_HEIGHT)
-        built = built.with_panel(_chart_panel(panel).id(len(shown) + index + 1).grid_pos(position))
+    shown, height = list(figures(chosen, settings)), FIGURE_HEIGHT
+    panels = [_figure_panel(panel).grid_pos(place) for panel, place in _row(shown, 0, height)]
+    below: list[timeseries.Panel] = []
+    for row in charts(chosen, settings):
+        below += [_chart_panel(panel).grid_pos(place) for panel, place in _row(row, height, CHART_HEIGHT)]
+        height += CHART_HEIGHT
+    for number, panel in enumerate([*panels, *below], start=1):
+        built = built.with_panel(panel.id(number))
     return JSONEncoder(sort_keys=True, indent=2).encode(built.build()) + "\n"
+
+
+def _row(panels: Sequence[Panel], top: int, height: int) -> Iterator[tuple[Panel, GridPos]]:
+    """The panels side by side."""
+    width = COLUMNS // len(panels)
+    for index, panel in enumerate(panels):
+        yield panel, GridPos(h=height, w=width, x=index * width, y=top)
 
 
 def _figure(
@@ -340,10 +357,6 @@ def _figure(
 def _model(selector: str) -> str:
     """The engine's own metrics have the model's name, those of its HTTP server do not."""
     return f'{selector},model_name=~"$model"'
-
-
-def _by_group(metric: str, selector: str, legend: str) -> Query:
-    return Query(expr=f"sum by ({GROUP_LABEL}) ({metric}{{{_model(selector)}}})", legend=legend)
 
 
 def _quantile(share: float, histogram: str, selector: str) -> str:
@@ -422,6 +435,10 @@ def _chart_panel(panel: Panel) -> timeseries.Panel:
     )
     if panel.maximum is not None:
         built = built.max(panel.maximum)
+    for series in panel.in_red:
+        built = built.override_by_name(
+            series, [DynamicConfigValue(id_val="color", value={"mode": "fixed", "fixedColor": RED})]
+        )
     if panel.alarm is not None:
         style = common.GraphThresholdsStyleConfig().mode(GraphThresholdsStyleMode.DASHED)
         built = built.thresholds(_thresholds(panel)).thresholds_style(style)

@@ -54,15 +54,23 @@ class EngineMetrics:
             return "vllm:inter_token_latency_seconds"
         return "vllm:time_per_output_token_seconds"
 
-    def prefix_hit_rate(self, selector: str, window: str) -> str:
-        """Share of the prompt tokens that were in the cache, as an expression by group: a gauge before 0.8, which is
-        -1 while prefix caching is off, and the ratio of two counters since."""
+    prefix_hit_gauge = "vllm:gpu_prefix_cache_hit_rate"
+    """Before 0.8, in place of the counters; -1 while prefix caching is off."""
+
+    @property
+    def prefix_counters(self) -> tuple[str, str] | None:
+        """Prompt tokens that were in the cache already, and all that were looked up."""
         if self.version < V1_SINCE:
-            return f"max by ({GROUP_LABEL}) (vllm:gpu_prefix_cache_hit_rate{{{selector}}} >= 0)"
+            return None
         prefix = "vllm:prefix_cache" if self.version >= KV_CACHE_RENAMED else "vllm:gpu_prefix_cache"
+        return f"{prefix}_hits_total", f"{prefix}_queries_total"
+
+    def prefix_hit_rate(self, selector: str, window: str) -> str:
+        """The share of hits as an expression, by group."""
+        if self.prefix_counters is None:
+            return f"max by ({GROUP_LABEL}) ({self.prefix_hit_gauge}{{{selector}}} >= 0)"
         hits, queries = (
-            f"sum by ({GROUP_LABEL}) (rate({prefix}_{what}_total{{{selector}}}[{window}]))"
-            for what in ("hits", "queries")
+            f"sum by ({GROUP_LABEL}) (rate({counter}{{{selector}}}[{window}]))" for counter in self.prefix_counters
         )
         return f"{hits} / {queries}"
 

@@ -2,10 +2,13 @@
 
 import itertools
 import json
+import re
 from typing import Any
 
 import pulumi
 import pytest
+from grafana_foundation_sdk.cog.encoder import JSONEncoder
+from grafana_foundation_sdk.models.dashboard import Dashboard
 from pydantic import ValidationError
 
 from components.monitoring.alerts import LOAD_SHARE, alerts
@@ -23,7 +26,7 @@ from components.settings.observability import AlertSettings, LogSettings
 from components.stack_config import findings
 from planner.engine import Version
 from planner.loading import load_budget
-from tests.unit.conftest import Recorder, Run, merged, stack_settings
+from tests.unit.conftest import ROOT, Recorder, Run, merged, stack_settings
 
 ON = {"observability": {"labels": {"release": "kube-prometheus-stack"}, "logs": {"slsLogstore": "deepseek"}}}
 MONITORING = {"Observability", "PodMonitor", "PrometheusRule"}
@@ -161,6 +164,11 @@ class TestDashboard:
         ids = [panel["id"] for panel in dashboard["panels"]]
         assert len(set(ids)) == len(ids)
 
+    def test_is_what_grafanas_own_model_reads(self) -> None:
+        text = dashboard_json(target(), AlertSettings())
+        again = JSONEncoder().encode(Dashboard.from_json(json.loads(text)))
+        assert json.loads(again) == json.loads(text)
+
     def test_starts_with_the_deployment_and_is_no_other_ones(self) -> None:
         first, second = (json.loads(dashboard_json(target(namespace=n), AlertSettings())) for n in ("a", "b"))
         assert first["uid"] != second["uid"]
@@ -172,7 +180,7 @@ class TestDashboard:
     def test_thresholds_are_those_of_the_alerts(self) -> None:
         settings = AlertSettings(waiting_requests=7, time_to_first_token_seconds=3)
         panels = {panel["title"]: panel for panel in json.loads(dashboard_json(target(), settings))["panels"]}
-        for title, red in (("Waiting", 7), ("Requests", 7), ("First token, 95 %", 3), ("Time to first token", 3)):
+        for title, red in (("Longest queue", 7), ("First token, 95 %", 3), ("Time to first token", 3)):
             steps = panels[title]["fieldConfig"]["defaults"]["thresholds"]["steps"]
             assert {"color": "red", "value": red} in steps, title
 
@@ -280,3 +288,18 @@ class TestApis:
         assert read.id == PROMETHEUS_RULE_CRD
         group = recorder.request("InferenceGroup")
         assert any("prometheus-operator" in urn for urn in group.dependencies)
+
+
+def test_documentation_lists_every_alert() -> None:
+    """Name, severity and time, as they are; the time of a load depends on the plan."""
+    text = (ROOT / "docs" / "observability.md").read_text(encoding="utf-8")
+    rows = dict(re.findall(r"^\| `(\w+)` \| (\w+ \| [^|]+) \|", text, re.MULTILINE))
+    settings = AlertSettings(time_to_first_token_seconds=10, inter_token_seconds=0.1)
+    expected = {}
+    for alert in alerts(settings, target(), load_budget(weights_gib=641.3, throughput_mib_s=300)):
+        after = f"{alert.seconds // 60} min" if alert.seconds else "at once"
+        if alert.name == "GroupLoadStuck":
+            assert f"after {alert.seconds // 60} of " in text
+            after = f"{LOAD_SHARE * 100:.0f} % of the startup budget"
+        expected[alert.name] = f"{alert.severity} | {after}"
+    assert {name: row for name, row in rows.items() if name in expected} == expected
