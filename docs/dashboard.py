@@ -5,6 +5,7 @@ metrics (docs/sample_metrics.py), and matplotlib draws the panels where the JSON
 shows, and whether the screen is of use.
 """
 
+import io
 import json
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -14,7 +15,6 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -212,11 +212,9 @@ def main() -> None:
     metrics = sample_metrics(TARGET.metrics, namespace=TARGET.namespace, name=TARGET.name)
     with tempfile.TemporaryDirectory() as folder, prometheus(metrics, Path(folder)) as server:
         figure = draw(dashboard, server)
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()
-    Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB").quantize(COLOURS_OF_PNG).save(
-        PICTURE, optimize=True
-    )
+    drawn = io.BytesIO()
+    figure.savefig(drawn, format="png", facecolor=PAGE)
+    Image.open(drawn).convert("RGB").quantize(COLOURS_OF_PNG).save(PICTURE, optimize=True)
 
 
 if __name__ == "__main__":

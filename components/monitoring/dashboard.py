@@ -316,12 +316,12 @@ def dashboard_json(target: Target, settings: AlertSettings) -> str:
         )
     )
     shown, height = list(figures(chosen, settings)), FIGURE_HEIGHT
-    panels = [_figure_panel(panel).grid_pos(place) for panel, place in _row(shown, 0, height)]
-    below: list[timeseries.Panel] = []
+    panels: list[stat.Panel | timeseries.Panel] = []
+    panels += [_figure_panel(panel).grid_pos(place) for panel, place in _row(shown, 0, height)]
     for row in charts(chosen, settings):
-        below += [_chart_panel(panel).grid_pos(place) for panel, place in _row(row, height, CHART_HEIGHT)]
+        panels += [_chart_panel(panel).grid_pos(place) for panel, place in _row(row, height, CHART_HEIGHT)]
         height += CHART_HEIGHT
-    for number, panel in enumerate([*panels, *below], start=1):
+    for number, panel in enumerate(panels, start=1):
         built = built.with_panel(panel.id(number))
     return JSONEncoder(sort_keys=True, indent=2).encode(built.build()) + "\n"
 

@@ -15,6 +15,7 @@ from components.monitoring.alerts import LOAD_SHARE, alerts
 from components.monitoring.dashboard import COLUMNS, dashboard_json
 from components.monitoring.logs import log_arguments, log_environment
 from components.monitoring.metrics import EngineMetrics, Target
+from components.observability import pod_monitor_spec
 from components.operators import (
     POD_MONITOR_API_MISSING,
     POD_MONITOR_CRD,
@@ -65,12 +66,14 @@ class TestPodMonitor:
         assert monitor["metadata"]["namespace"] == "deepseek"
 
     @pytest.mark.parametrize("seconds", [5, 60])
-    def test_no_scrape_lasts_longer_than_the_time_between_two(self, up: Run, seconds: int) -> None:
-        changes = {"observability": {"scrapeSeconds": seconds, "alerts": None, "dashboard": None}}
-        recorder = up(changes)
-        (endpoint,) = recorder.manifest("PodMonitor")["spec"]["podMetricsEndpoints"]
+    def test_no_scrape_lasts_longer_than_the_time_between_two(self, seconds: int) -> None:
+        (endpoint,) = pod_monitor_spec({}, scrape_seconds=seconds)["podMetricsEndpoints"]
         assert endpoint["interval"] == f"{seconds}s"
         assert int(endpoint["scrapeTimeout"].removesuffix("s")) <= seconds
+
+    def test_comes_alone_where_nothing_else_is_wanted(self, up: Run) -> None:
+        recorder = up({"observability": {"alerts": None, "dashboard": None}})
+        assert recorder.manifest("PodMonitor")["metadata"]["name"] == "deepseek-r1-metrics"
         assert "PrometheusRule" not in recorder.kinds()
         assert not [key for key in recorder.requests if key.endswith("ConfigMap::dashboard")]
 
