@@ -27,6 +27,7 @@ GUIDE = PodChoices(
     driver_version=None,
     extra_ephemeral_gib=0,
     port=8000,
+    request_seconds=None,
 )
 
 
