@@ -20,7 +20,7 @@ from components.settings.lifecycle import HealthCheckSettings
 from planner.engine import version_of
 from planner.loading import POD_START_SECONDS, PROBE_PERIOD_SECONDS
 from planner.plan import Plan
-from planner.shutdown import ANNOUNCE_SECONDS, grace_seconds, refuses_while_ending
+from planner.shutdown import ANNOUNCE_SECONDS, STOP_SECONDS, grace_seconds, refuses_while_ending
 
 Role = Literal["leader", "worker"]
 
@@ -42,6 +42,10 @@ CHECK_SECONDS = 30
 LEADER_FAILURES = 6
 WORKER_FAILURES = 10
 """Checks in a row that must fail, three and five minutes: a restart rebuilds the group and loads the model again."""
+
+DEAD_GRACE_SECONDS = ANNOUNCE_SECONDS + STOP_SECONDS
+"""Time to end for a pod that failed its liveness check
+(https://kubernetes.io/docs/tasks/configure-pod-container/configure-liveness-readiness-startup-probes/)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,7 +148,7 @@ def _leader_checks(inference: InferenceSettings, check: HealthCheckSettings, ser
         f"--stall-seconds={check.stall_seconds}",
         *([f"--canary={served_name}"] if check.canary else []),
     )
-    return {"livenessProbe": _check(command, CHECK_SECONDS, LEADER_FAILURES)}
+    return {"livenessProbe": _liveness(command, LEADER_FAILURES)}
 
 
 def _worker_checks(inference: InferenceSettings, plan: Plan) -> dict[str, Any]:
@@ -155,8 +159,13 @@ def _worker_checks(inference: InferenceSettings, plan: Plan) -> dict[str, Any]:
     patience = POD_START_SECONDS // PROBE_PERIOD_SECONDS + plan.budget.startup_failure_threshold
     return {
         "startupProbe": _check(command, PROBE_PERIOD_SECONDS, patience),
-        "livenessProbe": _check(command, CHECK_SECONDS, WORKER_FAILURES),
+        "livenessProbe": _liveness(command, WORKER_FAILURES),
     }
+
+
+def _liveness(command: Sequence[str], failures: int) -> dict[str, Any]:
+    # The requests of an engine that was found dead are not waited for (Kubernetes 1.25 or newer).
+    return _check(command, CHECK_SECONDS, failures) | {"terminationGracePeriodSeconds": DEAD_GRACE_SECONDS}
 
 
 def _check(command: Sequence[str], period: int, failures: int) -> dict[str, Any]:

@@ -55,6 +55,9 @@ GAP_SECONDS = 180
 STATE_FILE = "/dev/shm/engineprobe.json"  # noqa: S108 - in the pod, the one place that can always be written
 """What the last check saw."""
 
+LOG_FILE = "/proc/1/fd/1"
+"""The container's log: Kubernetes shows the output of a hook nowhere."""
+
 
 class Load(NamedTuple):
     """Requests that the engine has, and the sum of the counters that its steps move."""
@@ -252,13 +255,13 @@ def leader() -> str:
     return os.environ["LWS_LEADER_ADDRESS"]
 
 
-def say(text: str) -> None:
-    """Into the container's log: Kubernetes shows a hook's own output nowhere."""
+def say(text: str, log_file: str) -> None:
+    """Tells why a hook ended; a log that cannot be written must not keep it from ending."""
     try:
-        with open("/proc/1/fd/1", "w", encoding="utf-8") as log:
+        with open(log_file, "w", encoding="utf-8") as log:
             log.write(f"engineprobe: {text}\n")
-    except OSError:
-        print(text)
+    except OSError as error:
+        print(error)
 
 
 def arguments() -> argparse.ArgumentParser:
@@ -278,6 +281,8 @@ def arguments() -> argparse.ArgumentParser:
         command = commands.add_parser(name)
         command.add_argument("--port", type=int, required=True, help="where the pods of the group meet")
     commands.choices["outlast"].add_argument("--seconds", type=float, required=True)
+    for name in ("drain", "outlast"):
+        commands.choices[name].add_argument("--log-file", default=LOG_FILE)
     return parser
 
 
@@ -287,10 +292,11 @@ def main() -> int:
     if options.command == "drain":
         engine = Engine(options.port)
         limits = {"announce_seconds": options.announce_seconds, "request_seconds": options.request_seconds}
-        say(f"stopping: {drain(engine, clock=clock, **limits)}")
+        say(drain(engine, clock=clock, **limits), options.log_file)
         return 0
     if options.command == "outlast":
-        say(f"stopping: {outlast(lambda: can_connect(leader(), options.port), seconds=options.seconds, clock=clock)}")
+        ending = outlast(lambda: can_connect(leader(), options.port), seconds=options.seconds, clock=clock)
+        say(ending, options.log_file)
         return 0
     if options.command == "check-leader":
         wrong = None if can_connect(leader(), options.port) else f"{leader()}:{options.port} cannot be reached"
