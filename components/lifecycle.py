@@ -146,7 +146,8 @@ def _leader_checks(inference: InferenceSettings, check: HealthCheckSettings, ser
         "check-engine",
         f"--port={inference.engine.port}",
         f"--stall-seconds={check.stall_seconds}",
-        *([f"--canary={served_name}"] if check.canary else []),
+        f"--model={served_name}",
+        *(["--canary"] if check.canary else []),
     )
     return {"livenessProbe": _liveness(command, LEADER_FAILURES)}
 

@@ -98,13 +98,13 @@ class Engine:
         except (OSError, http.client.HTTPException, ValueError):
             return None
 
-    def completes(self, model: str) -> bool:
-        """Whether a request for one token is answered. Any answer will do: a refusal is one, too."""
+    def complete(self, model: str) -> int | None:
+        """The status of a request for one token; None without an answer in time."""
         body = json.dumps({"model": model, "prompt": "1", "max_tokens": 1}).encode()
         headers = {"Content-Type": "application/json"}
         if key := os.environ.get("VLLM_API_KEY"):
             headers["Authorization"] = f"Bearer {key}"
-        return self._ask("/v1/completions", body, headers) is not None
+        return self._ask("/v1/completions", body, headers)
 
     def _ask(self, path: str, body: bytes | None = None, headers: dict[str, str] | None = None) -> int | None:
         """The status of the answer; None if there is none in time."""
@@ -208,10 +208,11 @@ def observe(before: Watch | None, load: Load, now: float) -> Watch:
 
 
 def check_engine(
-    engine: Engine, before: Watch | None, *, stall_seconds: float, canary: str | None, now: float
+    engine: Engine, before: Watch | None, *, stall_seconds: float, model: str, canary: bool, now: float
 ) -> tuple[Watch | None, str | None]:
-    """What to remember, and what is wrong: the engine says so itself, has requests and does nothing for
-    ``stall_seconds``, or as long does not answer requests of the check's own for the model ``canary``."""
+    """What to remember, and what is wrong: the engine says so itself; or it has requests, does nothing for
+    ``stall_seconds``, and completes no request of the check's own, because the number of requests can be stale after
+    clients have left; or, with ``canary``, it leaves such requests without an answer for as long while it is idle."""
     if not engine.is_healthy():
         return before, "/health does not answer 200"
     load = engine.load()
@@ -219,9 +220,12 @@ def check_engine(
         return before, None
     watch = observe(before, load, now)
     if now - watch.moved >= stall_seconds:
+        if engine.complete(model) == 200:
+            return watch._replace(moved=now), None
         return watch, f"{load.requests:.0f} requests and no progress for {now - watch.moved:.0f} s"
     if canary and not load.requests and (watch.unanswered is not None or now - watch.asked >= CANARY_SECONDS):
-        answered = engine.completes(canary)
+        # A refusal is an answer, too: nothing is known of the engine then, and nothing held against it.
+        answered = engine.complete(model) is not None
         since = None if answered else now if watch.unanswered is None else watch.unanswered
         watch = watch._replace(asked=now, unanswered=since)
     if watch.unanswered is not None and now - watch.unanswered >= stall_seconds:
@@ -274,7 +278,8 @@ def arguments() -> argparse.ArgumentParser:
     drained.add_argument("--announce-seconds", type=float, required=True)
     drained.add_argument("--request-seconds", type=float, required=True)
     checked.add_argument("--stall-seconds", type=float, required=True)
-    checked.add_argument("--canary", metavar="MODEL", help="ask for a token of this model when idle")
+    checked.add_argument("--model", required=True, help="name under which the engine serves it")
+    checked.add_argument("--canary", action="store_true", help="ask for a token now and then when idle")
     checked.add_argument("--state-file", default=STATE_FILE)
     for name in ("outlast", "check-leader"):
         # The leader's name is read from the environment: Kubernetes puts no variables into the commands of hooks.
@@ -305,6 +310,7 @@ def main() -> int:
             Engine(options.port),
             recall(options.state_file),
             stall_seconds=options.stall_seconds,
+            model=options.model,
             canary=options.canary,
             now=clock.now(),
         )

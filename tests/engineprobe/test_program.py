@@ -45,7 +45,8 @@ class FakeEngine(Engine):
 
     def __init__(self, clock: FakeClock, loads: Callable[[float], Load | None], ends: float = 1e9) -> None:
         self.clock, self.loads, self.ends, self.start = clock, loads, ends, clock.time
-        self.healthy, self.answers = True, True
+        self.healthy = True
+        self.status: int | None = 200
         self.asked: list[str] = []
 
     def listens(self) -> bool:
@@ -57,9 +58,9 @@ class FakeEngine(Engine):
     def load(self) -> Load | None:
         return self.loads(self.clock.time - self.start) if self.listens() else None
 
-    def completes(self, model: str) -> bool:
+    def complete(self, model: str) -> int | None:
         self.asked.append(model)
-        return self.answers
+        return self.status
 
 
 def drained(loads: Callable[[float], Load | None], *, ends: float = 1e9, limit: float = 600) -> tuple[str, float]:
@@ -128,15 +129,15 @@ class TestOutlast:
 
 
 def checked(
-    loads: Callable[[float], Load | None], *, seconds: int, canary: str | None = None, answers: bool = True
+    loads: Callable[[float], Load | None], *, seconds: int, canary: bool = False, status: int | None = None
 ) -> tuple[list[str | None], FakeEngine]:
     """The verdicts of all checks over so many seconds."""
     clock = FakeClock()
     engine = FakeEngine(clock, loads)
-    engine.answers = answers
+    engine.status = status
     watch, verdicts = None, []
     for _ in range(0, seconds + 1, PERIOD):
-        watch, wrong = check_engine(engine, watch, stall_seconds=STALL, canary=canary, now=clock.now())
+        watch, wrong = check_engine(engine, watch, stall_seconds=STALL, model="ds", canary=canary, now=clock.now())
         verdicts.append(wrong)
         clock.sleep(PERIOD)
     return verdicts, engine
@@ -158,8 +159,9 @@ class TestCheckEngine:
         verdicts, _ = checked(loads, seconds=3600)
         assert set(verdicts) == {None}
 
-    def test_requests_without_progress(self) -> None:
-        verdicts, _ = checked(lambda s: Load(2, min(s, 600)), seconds=1200)
+    @pytest.mark.parametrize("status", [None, 401, 500], ids=["silent", "no key", "failing"])
+    def test_requests_without_progress(self, status: int | None) -> None:
+        verdicts, _ = checked(lambda s: Load(2, min(s, 600)), seconds=1200, status=status)
         first = verdicts.index("2 requests and no progress for 300 s")
         assert first * PERIOD == 600 + STALL
         assert verdicts[:first] == [None] * first
@@ -175,23 +177,34 @@ class TestCheckEngine:
         assert verdicts[11] is not None
         assert verdicts[-1] is None
 
+    def test_a_number_of_requests_that_is_stale_is_no_proof(self) -> None:
+        verdicts, engine = checked(lambda s: Load(1, 42), seconds=1200, status=200)
+        assert set(verdicts) == {None}
+        assert len(engine.asked) == 1200 // STALL
+
+    @pytest.mark.parametrize("status", [401, 500])
+    def test_an_idle_engine_that_refuses_is_left_alone(self, status: int) -> None:
+        verdicts, _ = checked(lambda s: Load(0, 42), seconds=3600, canary=True, status=status)
+        assert set(verdicts) == {None}
+
     def test_its_own_health(self) -> None:
         engine = FakeEngine(FakeClock(), lambda s: Load(0, 0))
         engine.healthy = False
-        assert check_engine(engine, None, stall_seconds=STALL, canary=None, now=0)[1] == "/health does not answer 200"
+        _, wrong = check_engine(engine, None, stall_seconds=STALL, model="ds", canary=False, now=0)
+        assert wrong == "/health does not answer 200"
 
     def test_idle_engine_is_asked_now_and_then_and_only_on_request(self) -> None:
-        _, engine = checked(lambda s: Load(0, 42), seconds=3600, canary="ds")
+        _, engine = checked(lambda s: Load(0, 42), seconds=3600, canary=True, status=200)
         assert engine.asked == ["ds"] * (3600 // CANARY_SECONDS)
         _, engine = checked(lambda s: Load(0, 42), seconds=3600)
         assert engine.asked == []
 
     def test_busy_engine_is_not_asked(self) -> None:
-        _, engine = checked(lambda s: Load(1, s), seconds=3600, canary="ds")
+        _, engine = checked(lambda s: Load(1, s), seconds=3600, canary=True)
         assert engine.asked == []
 
     def test_idle_engine_that_answers_nothing(self) -> None:
-        verdicts, engine = checked(lambda s: Load(0, 42), seconds=700, canary="ds", answers=False)
+        verdicts, engine = checked(lambda s: Load(0, 42), seconds=700, canary=True)
         first = verdicts.index("no answer to a request for one token for 300 s")
         assert first * PERIOD == CANARY_SECONDS + STALL
         assert verdicts[:first] == [None] * first

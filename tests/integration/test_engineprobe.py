@@ -84,7 +84,13 @@ def run(*arguments: str, **environment: str) -> tuple[int, str]:
 
 @pytest.fixture
 def check(vllm: Vllm, tmp_path: Path) -> list[str]:
-    return ["check-engine", f"--port={vllm.port}", "--stall-seconds=300", f"--state-file={tmp_path / 'state'}"]
+    return [
+        "check-engine",
+        f"--port={vllm.port}",
+        "--stall-seconds=300",
+        "--model=ds",
+        f"--state-file={tmp_path / 'state'}",
+    ]
 
 
 def test_a_healthy_engine(vllm: Vllm, check: list[str], tmp_path: Path) -> None:
@@ -94,7 +100,7 @@ def test_a_healthy_engine(vllm: Vllm, check: list[str], tmp_path: Path) -> None:
 
 
 def test_a_stuck_engine(vllm: Vllm, check: list[str], tmp_path: Path) -> None:
-    vllm.requests = 2
+    vllm.requests, vllm.completions = 2, 500
     assert run(*check) == (0, "ok")
     state = json.loads((tmp_path / "state").read_text())
     (tmp_path / "state").write_text(json.dumps({**state, "moved": state["moved"] - 300}))
@@ -116,7 +122,7 @@ def test_its_own_request_takes_the_key_from_the_environment(
     run(*check)
     state = json.loads((tmp_path / "state").read_text())
     (tmp_path / "state").write_text(json.dumps({**state, "asked": state["asked"] - 300}))
-    assert run(*check, "--canary=ds", VLLM_API_KEY="hunter2") == (0, "ok")
+    assert run(*check, "--canary", VLLM_API_KEY="hunter2") == (0, "ok")
     assert vllm.keys == ["Bearer hunter2"]
     assert "hunter2" not in (tmp_path / "state").read_text()
 

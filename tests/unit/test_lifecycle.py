@@ -113,7 +113,13 @@ class TestHealthCheck:
     def test_a_leader_must_make_progress(self) -> None:
         leader, _ = pods(LIFECYCLE)
         probe = leader["livenessProbe"]
-        assert probe["exec"]["command"] == [*PROGRAM, "check-engine", "--port=8000", "--stall-seconds=300"]
+        assert probe["exec"]["command"] == [
+            *PROGRAM,
+            "check-engine",
+            "--port=8000",
+            "--stall-seconds=300",
+            "--model=ds",
+        ]
         assert probe["periodSeconds"] * probe["failureThreshold"] == 180
         assert "httpGet" not in probe
         assert leader["readinessProbe"]["httpGet"] == leader["startupProbe"]["httpGet"]
@@ -131,7 +137,7 @@ class TestHealthCheck:
 
     def test_idle_engines_are_asked_on_request(self) -> None:
         leader, _ = pods({"lifecycle": {"healthCheck": {"canary": True, "stallSeconds": 600}}})
-        assert leader["livenessProbe"]["exec"]["command"][-2:] == ["--stall-seconds=600", "--canary=ds"]
+        assert leader["livenessProbe"]["exec"]["command"][-3:] == ["--stall-seconds=600", "--model=ds", "--canary"]
 
     def test_a_worker_must_reach_its_leader_once_it_has_started(self) -> None:
         leader, worker = pods(LIFECYCLE)
