@@ -10,6 +10,7 @@ from components.inference_group import InferenceGroup, InferenceGroupArgs
 from components.inference_service import InferenceService, InferenceServiceArgs
 from components.model_bucket import ModelBucket, ModelBucketArgs
 from components.model_upload import ModelUpload, ModelUploadArgs
+from components.operations import operate
 from components.operators import OperatorsArgs
 from components.providers import alicloud_provider, kubeconfig_is_missing, kubernetes_provider
 from components.storage_layers import mount_model
@@ -55,6 +56,7 @@ service_args = InferenceServiceArgs(
     namespace=namespace, selector=group.leader_labels, target_port=port, service=settings.service
 )
 service = InferenceService("inference-service", service_args, in_cluster)
+operate(settings, group=group, opts=in_cluster)
 
 for name, value in outputs(settings, plan, bucket=bucket, mount=mount, service=service).items():
     pulumi.export(name, value)
