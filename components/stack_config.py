@@ -11,8 +11,10 @@ import pulumi
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from components.access_rules import access_warnings
 from components.settings.base import Settings, gibibytes, mebibytes, quantity
 from components.settings.deployment import Deployment
+from components.settings.route import IngressRoute, StackCertificate
 from components.settings.storage import FluidCacheSettings
 from components.settings.weights import AccessKeyIdentity
 from planner.acs_rules import GPU, PodChoices, pod_findings, pod_warnings, ticket_warnings
@@ -26,6 +28,9 @@ KUBECONFIG = "kubeconfig"
 ACCESS_KEY_ID = "ossAccessKeyId"
 ACCESS_KEY_SECRET = "ossAccessKeySecret"  # noqa: S105 - the name of a configuration key
 HUB_TOKEN = "hubToken"  # noqa: S105 - as above
+API_KEY = "apiKey"
+TLS_CERTIFICATE = "tlsCertificate"
+TLS_KEY = "tlsKey"
 
 MISSING_DEPLOYMENT = Finding(
     path=DEPLOYMENT,
@@ -43,12 +48,22 @@ class AccessKey:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Certificate:
+    """A certificate with its chain, and its private key, both PEM; both are secret outputs."""
+
+    chain: pulumi.Output[str]
+    key: pulumi.Output[str]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Secrets:
     """The secrets that the settings call for; None where they do not."""
 
     kubeconfig: pulumi.Output[str] | None
     access_key: AccessKey | None
     hub_token: pulumi.Output[str] | None
+    api_key: pulumi.Output[str] | None
+    certificate: Certificate | None
 
 
 def load() -> tuple[Deployment, Plan, Secrets]:
@@ -90,7 +105,8 @@ def plan_of(settings: Deployment) -> Plan:
     upload = settings.weights.upload
     memory_gib = mebibytes(upload.memory) / 1024
     upload_warnings = ticket_warnings("deployment.weights.upload", cpu=upload.cpu, memory_gib=memory_gib)
-    return dataclasses.replace(plan, warnings=(*plan.warnings, *pod_warnings(pods), *upload_warnings, *cache_warnings))
+    warnings = (*pod_warnings(pods), *upload_warnings, *cache_warnings, *access_warnings(settings))
+    return dataclasses.replace(plan, warnings=(*plan.warnings, *warnings))
 
 
 def _sidecar(storage: FluidCacheSettings, case: Case) -> list[Finding]:
@@ -187,6 +203,11 @@ def _secret_keys(settings: Deployment) -> list[str]:
     keys = [] if settings.cluster.kubeconfig_file else [KUBECONFIG]
     if isinstance(settings.weights.identity, AccessKeyIdentity):
         keys += [ACCESS_KEY_ID, ACCESS_KEY_SECRET]
+    if settings.service.api_key:
+        keys.append(API_KEY)
+    route = settings.service.route
+    if isinstance(route, IngressRoute) and isinstance(route.tls, StackCertificate):
+        keys += [TLS_CERTIFICATE, TLS_KEY]
     return keys
 
 
@@ -198,6 +219,10 @@ def _missing_secrets(config: pulumi.Config, settings: Deployment) -> list[Findin
             fix = f"pulumi config set --secret {config.name}:{key}"
             if key == KUBECONFIG:
                 fix += " < KUBECONFIG-FILE, or set deployment.cluster.kubeconfigFile"
+            elif key == API_KEY:
+                fix = f"openssl rand -hex 32 | {fix}"
+            elif key in (TLS_CERTIFICATE, TLS_KEY):
+                fix += " < PEM-FILE"
             found.append(Finding(path=f"{config.name}:{key}", problem="this secret is not set", fix=fix))
     return found
 
@@ -213,6 +238,10 @@ def _secrets(config: pulumi.Config, settings: Deployment) -> Secrets:
         else None,
         # For private repositories only, so it is used where it is set.
         hub_token=config.get_secret(HUB_TOKEN),
+        api_key=config.require_secret(API_KEY) if API_KEY in keys else None,
+        certificate=Certificate(chain=config.require_secret(TLS_CERTIFICATE), key=config.require_secret(TLS_KEY))
+        if TLS_KEY in keys
+        else None,
     )
 
 
