@@ -2,7 +2,6 @@
 policies, and the load balancer's access control list. Each is there only where the settings ask for it.
 """
 
-import re
 from dataclasses import dataclass
 
 import pulumi
@@ -17,14 +16,6 @@ from components.settings.inference import InferenceSettings
 from components.settings.security import NetworkPolicySettings, PodSecuritySettings, SecuritySettings
 from components.settings.service import ServiceSettings
 from components.stack_config import Secrets
-
-API_KEY_MIN = 32
-"""Characters; ``openssl rand -hex 32`` gives 64."""
-
-API_KEY_FORM = re.compile(r"[A-Za-z0-9._~+/-]+=*")
-"""What an HTTP client can send as a bearer token (https://www.rfc-editor.org/rfc/rfc6750#section-2.1)."""
-
-MAKE_API_KEY = "openssl rand -hex 32 | pulumi config set --secret deepseek:apiKey"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +65,7 @@ class Access(pulumi.ComponentResource):
         secret = k8s.core.v1.Secret(
             "api-key",
             metadata={"namespace": namespace},
-            string_data={API_KEY_VARIABLE: key.apply(checked_key)},
+            string_data={API_KEY_VARIABLE: key},
             # Another key so makes another Secret, with another name: the group rolls over to it, and then the old one
             # is deleted. In one that changed in place the pods would not see the change.
             immutable=True,
@@ -117,14 +108,3 @@ class Access(pulumi.ComponentResource):
         # Known only with its entries: a listener with an empty list admits everybody
         # (https://alibabacloud.com/help/doc-detail/85979.htm).
         return pulumi.Output.all(acl.id, *(entry.id for entry in entries)).apply(lambda ids: str(ids[0]))
-
-
-def checked_key(key: str) -> str:
-    """The key, if an HTTP client can send it and nobody can guess it; raises ``pulumi.RunError``, without the key."""
-    if not API_KEY_FORM.fullmatch(key):
-        problem = "it has characters that an HTTP client cannot send, white space or the end of a line for example"
-    elif len(key) < API_KEY_MIN:
-        problem = f"it has fewer than {API_KEY_MIN} characters"
-    else:
-        return key
-    raise pulumi.RunError(f"deepseek:apiKey: {problem}; make another one: {MAKE_API_KEY}")

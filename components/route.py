@@ -80,10 +80,7 @@ class Route(pulumi.ComponentResource):
             "certificate",
             metadata={"namespace": args.namespace},
             type="kubernetes.io/tls",
-            string_data={
-                "tls.crt": args.certificate.chain.apply(checked_certificate),
-                "tls.key": args.certificate.key.apply(checked_private_key),
-            },
+            string_data={"tls.crt": args.certificate.chain, "tls.key": args.certificate.key},
             opts=pulumi.ResourceOptions(parent=self),
         )
         return secret.metadata["name"]
@@ -128,23 +125,3 @@ def ingress_annotations(route: IngressRoute) -> dict[str, str]:
         **{f"nginx.ingress.kubernetes.io/{name}": value for name, value in nginx.items()},
         **route.annotations,
     }
-
-
-def checked_certificate(pem: str) -> str:
-    """The certificate, if it is PEM; raises ``pulumi.RunError``, without it."""
-    return _checked_pem(pem, "CERTIFICATE-----", key="tlsCertificate", file="CERTIFICATE-FILE")
-
-
-def checked_private_key(pem: str) -> str:
-    """The private key, if it is PEM and not encrypted; raises ``pulumi.RunError``, without it."""
-    return _checked_pem(pem, "PRIVATE KEY-----", key="tlsKey", file="KEY-FILE")
-
-
-def _checked_pem(pem: str, title: str, *, key: str, file: str) -> str:
-    first = pem.strip().partition("\n")[0].strip()
-    if first.startswith("-----BEGIN ") and first.endswith(title) and "ENCRYPTED" not in first:
-        return pem
-    raise pulumi.RunError(
-        f"deepseek:{key}: it does not begin as a PEM file with -----BEGIN {title} and without a passphrase; set it "
-        f"from the file: pulumi config set --secret deepseek:{key} < {file}"
-    )

@@ -2,7 +2,7 @@
 
 import dataclasses
 import difflib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
@@ -12,6 +12,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from components.access_rules import access_warnings
+from components.secret_forms import api_key_problem, certificate_problem, private_key_problem
 from components.settings.base import Settings, gibibytes, mebibytes, quantity
 from components.settings.deployment import Deployment
 from components.settings.route import IngressRoute, StackCertificate
@@ -31,6 +32,21 @@ HUB_TOKEN = "hubToken"  # noqa: S105 - as above
 API_KEY = "apiKey"
 TLS_CERTIFICATE = "tlsCertificate"
 TLS_KEY = "tlsKey"
+
+SECRET_FORMS: Mapping[str, Callable[[str], str | None]] = {
+    API_KEY: api_key_problem,
+    TLS_CERTIFICATE: certificate_problem,
+    TLS_KEY: private_key_problem,
+}
+"""What is wrong with a secret, for those whose form is known."""
+
+SECRET_FIXES = {
+    KUBECONFIG: "{set} < KUBECONFIG-FILE, or set deployment.cluster.kubeconfigFile",
+    API_KEY: "openssl rand -hex 32 | {set}",
+    TLS_CERTIFICATE: "{set} < CERTIFICATE-FILE",
+    TLS_KEY: "{set} < KEY-FILE",
+}
+"""How a secret is set, for those that are not just typed; ``{set}`` is the command that does it."""
 
 MISSING_DEPLOYMENT = Finding(
     path=DEPLOYMENT,
@@ -81,8 +97,8 @@ def load() -> tuple[Deployment, Plan, Secrets]:
         raise pulumi.RunError(report(findings(error), where=where)) from None
     except PlanError as error:
         raise pulumi.RunError(report(error.findings, where=where)) from None
-    if missing := _missing_secrets(config, settings):
-        raise pulumi.RunError(report(missing, where=where))
+    if wrong := _secret_findings(config, settings):
+        raise pulumi.RunError(report(wrong, where=where))
     return settings, plan, _secrets(config, settings)
 
 
@@ -211,20 +227,22 @@ def _secret_keys(settings: Deployment) -> list[str]:
     return keys
 
 
-def _missing_secrets(config: pulumi.Config, settings: Deployment) -> list[Finding]:
+def _secret_findings(config: pulumi.Config, settings: Deployment) -> list[Finding]:
+    """Secrets that are missing, or that cannot be what they are for."""
     found = []
     for key in _secret_keys(settings):
-        # get_secret wraps the value, get would warn about a secret read in the open; only presence matters here.
-        if config.get_secret(key) is None:
-            fix = f"pulumi config set --secret {config.name}:{key}"
-            if key == KUBECONFIG:
-                fix += " < KUBECONFIG-FILE, or set deployment.cluster.kubeconfigFile"
-            elif key == API_KEY:
-                fix = f"openssl rand -hex 32 | {fix}"
-            elif key in (TLS_CERTIFICATE, TLS_KEY):
-                fix += " < PEM-FILE"
-            found.append(Finding(path=f"{config.name}:{key}", problem="this secret is not set", fix=fix))
+        name = f"{config.name}:{key}"
+        # get_secret would wrap the value, and get warn about a secret read in the open. It goes nowhere from here.
+        value = pulumi.runtime.get_config(name)
+        problem = "this secret is not set" if value is None else SECRET_FORMS.get(key, _any_form)(value)
+        if problem:
+            fix = SECRET_FIXES.get(key, "{set}").format(set=f"pulumi config set --secret {name}")
+            found.append(Finding(path=name, problem=problem, fix=fix))
     return found
+
+
+def _any_form(_secret: str) -> None:
+    return None
 
 
 def _secrets(config: pulumi.Config, settings: Deployment) -> Secrets:

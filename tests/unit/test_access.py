@@ -12,14 +12,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from components.access import API_KEY_MIN, checked_key
 from components.access_rules import access_warnings
 from components.exports import curl_command, route_url
 from components.group_access import API_KEY_VARIABLE, HOME, GroupAccess, secured
 from components.inference_service import ACL, ADDRESS_TYPE
 from components.operators import GATEWAY_API_MISSING, GATEWAY_CRD
 from components.pod_security import enforced_level, namespace_labels
-from components.route import checked_certificate, checked_private_key
+from components.secret_forms import API_KEY_MIN, api_key_problem, certificate_problem, private_key_problem
 from components.settings.deployment import Deployment
 from components.settings.route import GatewayRoute, IngressRoute, NoTls
 from components.settings.security import SecuritySettings
@@ -132,32 +131,6 @@ class TestApiKey:
 
     def test_is_nowhere_in_the_outputs(self, on: Recorder) -> None:
         assert KEY not in json.dumps(outputs(on))
-
-    @given(st.text("abcXYZ012-._~+/", min_size=API_KEY_MIN, max_size=80))
-    def test_good_keys(self, key: str) -> None:
-        assert checked_key(key) == key
-
-    @pytest.mark.parametrize(
-        ("key", "problem"),
-        [
-            ("s3cret" * 5, "it has fewer than 32 characters"),
-            ("", "it has characters that an HTTP client cannot send"),
-            (f"{KEY}\n", "white space or the end of a line"),
-            (f"{KEY} {KEY}", "white space"),
-            (f"schlüssel{KEY}", "it has characters that an HTTP client cannot send"),
-        ],
-    )
-    def test_bad_keys_are_explained_and_not_shown(self, key: str, problem: str) -> None:
-        with pytest.raises(pulumi.RunError) as caught:
-            checked_key(key)
-        text = str(caught.value)
-        assert text.startswith(f"deepseek:apiKey: {problem}") or problem in text
-        assert text.endswith("openssl rand -hex 32 | pulumi config set --secret deepseek:apiKey")
-        assert not key.strip() or key.strip() not in text
-
-    def test_a_bad_key_stops_the_preview(self, up: Run) -> None:
-        with pytest.raises(pulumi.RunError, match="fewer than 32"):
-            up({"service": {"kind": "clusterIP", "apiKey": True}}, secrets={"apiKey": "short"}, preview=True)
 
 
 class TestLoadBalancer:
@@ -356,24 +329,47 @@ class TestIngress:
         assert recorder.manifest("Ingress")["spec"].get("tls") == expected
         assert outputs(recorder)["serviceUrl"].startswith("https:" if expected else "http:")
 
+
+class TestForms:
+    """Of secrets: known before anything is created."""
+
+    @given(st.text("abcXYZ012-._~+/", min_size=API_KEY_MIN, max_size=80))
+    def test_good_keys(self, key: str) -> None:
+        assert api_key_problem(key) is None
+
     @pytest.mark.parametrize(
-        ("check", "text", "key"),
+        ("key", "problem"),
         [
-            (checked_certificate, "AAAA-SECRET", "tlsCertificate"),
-            (checked_certificate, SECRETS["tlsKey"], "tlsCertificate"),
-            (checked_private_key, SECRETS["tlsCertificate"], "tlsKey"),
-            (checked_private_key, PEM.format("ENCRYPTED PRIVATE KEY", "ENCRYPTED PRIVATE KEY"), "tlsKey"),
+            ("s3cret" * 5, "it has fewer than 32 characters"),
+            ("", "it has characters that an HTTP client cannot send"),
+            (f"{KEY}\n", "white space or the end of a line"),
+            (f"{KEY} {KEY}", "white space"),
+            (f"schlüssel{KEY}", "it has characters that an HTTP client cannot send"),
         ],
     )
-    def test_what_is_no_certificate_is_explained_and_not_shown(self, check: Any, text: str, key: str) -> None:
-        with pytest.raises(pulumi.RunError, match=f"deepseek:{key}: it does not begin as a PEM file") as caught:
-            check(text)
-        assert f"pulumi config set --secret deepseek:{key} < " in str(caught.value)
-        assert "AAAA" not in str(caught.value)
+    def test_bad_keys(self, key: str, problem: str) -> None:
+        assert problem in (api_key_problem(key) or "")
 
-    def test_other_forms_of_private_keys(self) -> None:
-        for title in ("PRIVATE KEY", "RSA PRIVATE KEY", "EC PRIVATE KEY"):
-            assert checked_private_key(PEM.format(title, title))
+    @pytest.mark.parametrize("title", ["PRIVATE KEY", "RSA PRIVATE KEY", "EC PRIVATE KEY"])
+    def test_private_keys(self, title: str) -> None:
+        pem = PEM.format(title, title)
+        assert private_key_problem(pem) is None
+        assert certificate_problem(pem)
+
+    @pytest.mark.parametrize("pem", ["", "AAAA", SECRETS["tlsCertificate"], PEM.format("ENCRYPTED PRIVATE KEY", "")])
+    def test_no_private_keys(self, pem: str) -> None:
+        assert private_key_problem(pem) == "it is no PEM file with a private key that needs no passphrase"
+
+    def test_all_problems_are_explained_and_nothing_is_shown(self, up: Run) -> None:
+        wrong = {"apiKey": "s3cret", "tlsCertificate": "AAAA-SECRET", "tlsKey": SECRETS["tlsCertificate"]}
+        with pytest.raises(pulumi.RunError) as caught:
+            up(ON, secrets=wrong)
+        text = " ".join(str(caught.value).split())
+        assert "3 problems, nothing was created or changed" in text
+        assert "deepseek:apiKey problem: it has fewer than 32 characters" in text
+        assert "deepseek:tlsCertificate problem: it is no PEM file that begins with a certificate" in text
+        assert "fix: pulumi config set --secret deepseek:tlsKey < KEY-FILE" in text
+        assert not any(part in text for part in ("s3cret", "AAAA"))
 
 
 class TestGateway:
@@ -574,8 +570,8 @@ def test_missing_secrets_come_with_their_commands(up: Run) -> None:
     text = " ".join(str(caught.value).split())
     assert "3 problems" in text
     assert "openssl rand -hex 32 | pulumi config set --secret deepseek:apiKey" in text
-    for key in ("tlsCertificate", "tlsKey"):
-        assert f"pulumi config set --secret deepseek:{key} < PEM-FILE" in text
+    assert "pulumi config set --secret deepseek:tlsCertificate < CERTIFICATE-FILE" in text
+    assert "pulumi config set --secret deepseek:tlsKey < KEY-FILE" in text
 
 
 def test_warnings() -> None:
