@@ -234,15 +234,13 @@ def _secret_findings(config: pulumi.Config, settings: Deployment) -> list[Findin
         name = f"{config.name}:{key}"
         # get_secret would wrap the value, and get warn about a secret read in the open. It goes nowhere from here.
         value = pulumi.runtime.get_config(name)
-        problem = "this secret is not set" if value is None else SECRET_FORMS.get(key, _any_form)(value)
+        problem = "this secret is not set" if value is None else None
+        if value is not None and (form := SECRET_FORMS.get(key)) is not None:
+            problem = form(value)
         if problem:
             fix = SECRET_FIXES.get(key, "{set}").format(set=f"pulumi config set --secret {name}")
             found.append(Finding(path=name, problem=problem, fix=fix))
     return found
-
-
-def _any_form(_secret: str) -> None:
-    return None
 
 
 def _secrets(config: pulumi.Config, settings: Deployment) -> Secrets:

@@ -22,6 +22,7 @@ from components.secret_forms import API_KEY_MIN, api_key_problem, certificate_pr
 from components.settings.deployment import Deployment
 from components.settings.route import GatewayRoute, IngressRoute, NoTls
 from components.settings.security import SecuritySettings
+from local.plugins.kubernetes import wait_for
 from tests.unit.conftest import Recorder, Run, is_secret, merged, stack_settings
 from tests.unit.test_stack_config import problems
 
@@ -387,7 +388,11 @@ class TestGateway:
         ]
         assert rule["backendRefs"] == [{"name": "ds-leader", "port": 8000}]
         assert rule["timeouts"] == {"request": "1800s"}
-        assert route["metadata"]["annotations"]["pulumi.com/waitFor"].startswith("jsonpath={.status.parents[0]")
+
+    def test_is_awaited_until_a_controller_has_answered(self, second_road: Recorder) -> None:
+        awaited = wait_for.parse(second_road.manifest("HTTPRoute")["metadata"]["annotations"]["pulumi.com/waitFor"])
+        assert wait_for.unmet(awaited, {"status": {}})
+        assert not wait_for.unmet(awaited, {"status": {"parents": [{"conditions": [{"type": "Accepted"}]}]}})
 
     def test_api_is_checked(self, second_road: Recorder, up: Run) -> None:
         checked = [r.id for key, r in second_road.reads.items() if ":CustomResourceDefinition::" in key]
