@@ -98,16 +98,19 @@ class Route(pulumi.ComponentResource):
             "rules": [{"host": route.host, "http": {"paths": paths}}],
         }
         if not isinstance(route.tls, NoTls):
-            tls: k8s.networking.v1.IngressTLSArgsDict = {"hosts": [route.host]}
-            if tls_secret is not None:
-                tls["secret_name"] = tls_secret
-            spec["tls"] = [tls]
+            spec["tls"] = [ingress_tls(route.host, tls_secret)]
         k8s.networking.v1.Ingress(
             "route",
             metadata={"namespace": args.namespace, "annotations": ingress_annotations(route)},
             spec=spec,
             opts=pulumi.ResourceOptions(parent=self),
         )
+
+
+def ingress_tls(host: str, secret: pulumi.Input[str] | None) -> k8s.networking.v1.IngressTLSArgsDict:
+    """TLS for the host; without a Secret, with a certificate that the controller finds
+    (https://kubernetes.io/docs/reference/kubernetes-api/service-resources/ingress-v1/)."""
+    return {"hosts": [host]} if secret is None else {"hosts": [host], "secret_name": secret}
 
 
 def ingress_annotations(route: IngressRoute) -> dict[str, str]:

@@ -18,6 +18,7 @@ from components.group_access import API_KEY_VARIABLE, HOME, GroupAccess, secured
 from components.inference_service import ACL, ADDRESS_TYPE
 from components.operators import GATEWAY_API_MISSING, GATEWAY_CRD
 from components.pod_security import enforced_level, namespace_labels
+from components.route import ingress_tls
 from components.secret_forms import API_KEY_MIN, api_key_problem, certificate_problem, private_key_problem
 from components.settings.deployment import Deployment
 from components.settings.route import GatewayRoute, IngressRoute, NoTls
@@ -316,19 +317,21 @@ class TestIngress:
             "nginx.ingress.kubernetes.io/proxy-body-size": "1g",
         }
 
-    @pytest.mark.parametrize(
-        ("tls", "expected"),
-        [
-            ({"kind": "secret", "name": "mine"}, [{"hosts": ["llm.example.com"], "secretName": "mine"}]),
-            ({"kind": "controller"}, [{"hosts": ["llm.example.com"]}]),
-            ({"kind": "none"}, None),
-        ],
-    )
-    def test_other_certificates(self, up: Run, tls: dict[str, str], expected: object) -> None:
-        route = {**INGRESS, "tls": tls}
+    def test_certificate_that_is_in_the_cluster(self, up: Run) -> None:
+        route = {**INGRESS, "tls": {"kind": "secret", "name": "mine"}}
         recorder = up({"service": {"kind": "clusterIP", "apiKey": True, "route": route}}, secrets={"apiKey": KEY})
-        assert recorder.manifest("Ingress")["spec"].get("tls") == expected
-        assert outputs(recorder)["serviceUrl"].startswith("https:" if expected else "http:")
+        (tls,) = recorder.manifest("Ingress")["spec"]["tls"]
+        assert tls == {"hosts": ["llm.example.com"], "secretName": "mine"}
+        assert recorder.manifest("Service")["spec"]["type"] == "ClusterIP"
+
+    def test_certificate_of_the_controller(self) -> None:
+        assert ingress_tls("llm.example.com", None) == {"hosts": ["llm.example.com"]}
+
+    def test_plain_http(self, up: Run) -> None:
+        route = {**INGRESS, "tls": {"kind": "none"}}
+        recorder = up({"service": {"kind": "clusterIP", "apiKey": True, "route": route}}, secrets={"apiKey": KEY})
+        assert "tls" not in recorder.manifest("Ingress")["spec"]
+        assert outputs(recorder)["serviceUrl"] == "http://llm.example.com/v1"
 
 
 class TestForms:
