@@ -7,13 +7,14 @@ import json
 import math
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pulumi
 
 from components.acs_pods import gpu_placement, network_environment
 from components.crds import LeaderWorkerSet
+from components.group_access import GroupAccess, secured
 from components.lifecycle import Role, grace, interruptible, pod_lifecycle, program, serve_arguments
 from components.settings.base import quantity
 from components.settings.inference import InferenceSettings
@@ -43,6 +44,7 @@ class InferenceGroupArgs:
     inference: InferenceSettings
     plan: Plan
     mount: ModelMount
+    access: GroupAccess = field(default_factory=GroupAccess)
 
 
 class InferenceGroup(pulumi.ComponentResource):
@@ -156,7 +158,7 @@ def pod_template(role: Role, args: InferenceGroupArgs) -> dict[str, Any]:
     metadata: dict[str, Any] = {"labels": labels}
     if placement.annotations:
         metadata["annotations"] = placement.annotations
-    return {
+    template = {
         "metadata": metadata,
         "spec": {
             **({"nodeSelector": placement.node_selector} if placement.node_selector else {}),
@@ -175,6 +177,7 @@ def pod_template(role: Role, args: InferenceGroupArgs) -> dict[str, Any]:
             "containers": [container],
         },
     }
+    return secured(template, args.access, inference, serves=role == "leader")
 
 
 def container_resources(args: InferenceGroupArgs) -> dict[str, str]:

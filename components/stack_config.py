@@ -2,7 +2,7 @@
 
 import dataclasses
 import difflib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
@@ -11,9 +11,12 @@ import pulumi
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from components.access_rules import access_warnings
+from components.secret_forms import api_key_problem, certificate_problem, private_key_problem
 from components.settings.base import Settings, gibibytes, mebibytes, quantity
 from components.settings.deployment import Deployment
 from components.settings.operators import InstallLws
+from components.settings.route import IngressRoute, StackCertificate
 from components.settings.storage import FluidCacheSettings
 from components.settings.weights import AccessKeyIdentity
 from planner.acs_rules import GPU, PodChoices, pod_findings, pod_warnings, ticket_warnings
@@ -30,6 +33,24 @@ KUBECONFIG = "kubeconfig"
 ACCESS_KEY_ID = "ossAccessKeyId"
 ACCESS_KEY_SECRET = "ossAccessKeySecret"  # noqa: S105 - the name of a configuration key
 HUB_TOKEN = "hubToken"  # noqa: S105 - as above
+API_KEY = "apiKey"
+TLS_CERTIFICATE = "tlsCertificate"
+TLS_KEY = "tlsKey"
+
+SECRET_FORMS: Mapping[str, Callable[[str], str | None]] = {
+    API_KEY: api_key_problem,
+    TLS_CERTIFICATE: certificate_problem,
+    TLS_KEY: private_key_problem,
+}
+"""What is wrong with a secret, for those whose form is known."""
+
+SECRET_FIXES = {
+    KUBECONFIG: "{set} < KUBECONFIG-FILE, or set deployment.cluster.kubeconfigFile",
+    API_KEY: "openssl rand -hex 32 | {set}",
+    TLS_CERTIFICATE: "{set} < CERTIFICATE-FILE",
+    TLS_KEY: "{set} < KEY-FILE",
+}
+"""How a secret is set, for those that are not just typed; ``{set}`` is the command that does it."""
 
 MISSING_DEPLOYMENT = Finding(
     path=DEPLOYMENT,
@@ -47,12 +68,22 @@ class AccessKey:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Certificate:
+    """A certificate with its chain, and its private key, both PEM; both are secret outputs."""
+
+    chain: pulumi.Output[str]
+    key: pulumi.Output[str]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Secrets:
     """The secrets that the settings call for; None where they do not."""
 
     kubeconfig: pulumi.Output[str] | None
     access_key: AccessKey | None
     hub_token: pulumi.Output[str] | None
+    api_key: pulumi.Output[str] | None
+    certificate: Certificate | None
 
 
 def load() -> tuple[Deployment, Plan, Secrets]:
@@ -70,8 +101,8 @@ def load() -> tuple[Deployment, Plan, Secrets]:
         raise pulumi.RunError(report(findings(error), where=where)) from None
     except PlanError as error:
         raise pulumi.RunError(report(error.findings, where=where)) from None
-    if missing := _missing_secrets(config, settings):
-        raise pulumi.RunError(report(missing, where=where))
+    if wrong := _secret_findings(config, settings):
+        raise pulumi.RunError(report(wrong, where=where))
     return settings, plan, _secrets(config, settings)
 
 
@@ -105,6 +136,7 @@ def plan_of(settings: Deployment) -> Plan:
         *controller_warnings(features, installs=installs),
         *upload_warnings,
         *cache_warnings,
+        *access_warnings(settings),
     ]
     return dataclasses.replace(plan, warnings=tuple(warnings))
 
@@ -228,18 +260,27 @@ def _secret_keys(settings: Deployment) -> list[str]:
     keys = [] if settings.cluster.kubeconfig_file else [KUBECONFIG]
     if isinstance(settings.weights.identity, AccessKeyIdentity):
         keys += [ACCESS_KEY_ID, ACCESS_KEY_SECRET]
+    if settings.service.api_key:
+        keys.append(API_KEY)
+    route = settings.service.route
+    if isinstance(route, IngressRoute) and isinstance(route.tls, StackCertificate):
+        keys += [TLS_CERTIFICATE, TLS_KEY]
     return keys
 
 
-def _missing_secrets(config: pulumi.Config, settings: Deployment) -> list[Finding]:
+def _secret_findings(config: pulumi.Config, settings: Deployment) -> list[Finding]:
+    """Secrets that are missing, or that cannot be what they are for."""
     found = []
     for key in _secret_keys(settings):
-        # get_secret wraps the value, get would warn about a secret read in the open; only presence matters here.
-        if config.get_secret(key) is None:
-            fix = f"pulumi config set --secret {config.name}:{key}"
-            if key == KUBECONFIG:
-                fix += " < KUBECONFIG-FILE, or set deployment.cluster.kubeconfigFile"
-            found.append(Finding(path=f"{config.name}:{key}", problem="this secret is not set", fix=fix))
+        name = f"{config.name}:{key}"
+        # get_secret would wrap the value, and get warn about a secret read in the open. It goes nowhere from here.
+        value = pulumi.runtime.get_config(name)
+        problem = "this secret is not set" if value is None else None
+        if value is not None and (form := SECRET_FORMS.get(key)) is not None:
+            problem = form(value)
+        if problem:
+            fix = SECRET_FIXES.get(key, "{set}").format(set=f"pulumi config set --secret {name}")
+            found.append(Finding(path=name, problem=problem, fix=fix))
     return found
 
 
@@ -254,6 +295,10 @@ def _secrets(config: pulumi.Config, settings: Deployment) -> Secrets:
         else None,
         # For private repositories only, so it is used where it is set.
         hub_token=config.get_secret(HUB_TOKEN),
+        api_key=config.require_secret(API_KEY) if API_KEY in keys else None,
+        certificate=Certificate(chain=config.require_secret(TLS_CERTIFICATE), key=config.require_secret(TLS_KEY))
+        if TLS_KEY in keys
+        else None,
     )
 
 

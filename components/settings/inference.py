@@ -39,7 +39,9 @@ PROGRAM_FLAGS = {
 }
 """Arguments of ``vllm serve`` that the program writes itself, and the setting behind each."""
 
-SECRET_FLAGS = frozenset({"--api-key", "--hf-token"})
+API_KEY_FLAG = "--api-key"
+
+SECRET_FLAGS = frozenset({API_KEY_FLAG, "--hf-token"})
 """Arguments that carry a secret, which everybody who may read pods would see."""
 
 SECRET_WORDS = frozenset({"TOKEN", "SECRET", "PASSWORD", "KEY"})
@@ -167,7 +169,7 @@ class EngineSettings(Settings):
             if flag in SECRET_FLAGS:
                 raise problem(
                     f"extraArgs has {flag}, whose value would be readable in the pod and in the state",
-                    fix=f"remove {flag}",
+                    fix="remove it and set deployment.service.apiKey" if flag == API_KEY_FLAG else f"remove {flag}",
                 )
             if flag in PROGRAM_FLAGS:
                 raise problem(

@@ -158,7 +158,7 @@ def test_stack_files_are_valid() -> None:
             {"inference": {"engine": {"extraArgs": ["--api-key=hunter2"]}}},
             "inference.engine",
             "extraArgs has --api-key, whose value would be readable in the pod and in the state",
-            "remove --api-key",
+            "remove it and set deployment.service.apiKey",
         ),
         (
             {"inference": {"engine": {"env": {"1ST": "x"}}}},
