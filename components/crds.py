@@ -90,3 +90,10 @@ class PrometheusRule(_CustomResource):
 
     group_version = "monitoring.coreos.com/v1"
     resource_kind = "PrometheusRule"
+
+
+class HTTPRoute(_CustomResource):
+    """https://gateway-api.sigs.k8s.io/reference/spec/#httproute"""
+
+    group_version = "gateway.networking.k8s.io/v1"
+    resource_kind = "HTTPRoute"

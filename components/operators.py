@@ -11,20 +11,20 @@ from typing import Any
 import pulumi
 import pulumi_kubernetes as k8s
 
-from components.crds import JindoRuntime, LeaderWorkerSet, PodMonitor, PrometheusRule
-from components.providers import kubeconfig_is_missing
-from components.settings.deployment import Deployment
+from components.crds import HTTPRoute, JindoRuntime, LeaderWorkerSet, PodMonitor, PrometheusRule
 from components.settings.observability import ObservabilitySettings
 from components.settings.operators import InstallFluid, InstallLws, OperatorsSettings
 from components.settings.storage import FluidCacheSettings, OssVolumeSettings
 
 LWS_CRD = "leaderworkersets.leaderworkerset.x-k8s.io"
 FLUID_CRD = "jindoruntimes.data.fluid.io"
+GATEWAY_CRD = "httproutes.gateway.networking.k8s.io"
 POD_MONITOR_CRD = "podmonitors.monitoring.coreos.com"
 PROMETHEUS_RULE_CRD = "prometheusrules.monitoring.coreos.com"
 
 INSTALL_LWS = "install-the-component-lws-if-this-does-not-exist"
 INSTALL_FLUID = "install-the-component-ack-fluid-if-this-does-not-exist"
+INSTALL_GATEWAY = "install-the-gateway-api-if-this-does-not-exist"
 INSTALL_PROMETHEUS = "install-prometheus-operator-or-remove-observability-if-this-does-not-exist"
 """Names of the resources that read a definition. If it is absent, the engine stops the program at once and prints this
 name and "does not exist"; a name is all that the program can add."""
@@ -38,6 +38,11 @@ FLUID_API_MISSING = (
     f"The cluster has no Fluid API (custom resource definition {FLUID_CRD} with version v1alpha1). "
     "Install the component ack-fluid from the ACS App Marketplace, or set deployment.operators.fluid.kind: install, "
     "and run pulumi up again."
+)
+GATEWAY_API_MISSING = (
+    f"The cluster has no Gateway API (custom resource definition {GATEWAY_CRD} with version v1), which "
+    "deployment.service.route of kind gateway needs. Install it with a gateway controller, for example the component "
+    "Gateway API of ACS, or write a route of kind ingress, and run pulumi up again."
 )
 POD_MONITOR_API_MISSING = (
     f"The cluster has no API for monitors (custom resource definition {POD_MONITOR_CRD} with version v1). Install "
@@ -57,29 +62,19 @@ RELEASE_SECONDS = 600
 @dataclass(frozen=True, kw_only=True)
 class OperatorsArgs:
     """``check_apis`` is off only in a preview that has no cluster to ask; ``region`` is where ack-fluid's images are
-    pulled from."""
+    pulled from; ``uses_gateway`` says whether there is a route of the Gateway API."""
 
     operators: OperatorsSettings
     storage: OssVolumeSettings | FluidCacheSettings
     region: str
-    observability: ObservabilitySettings | None
     check_apis: bool
-
-
-def operators_args(settings: Deployment) -> OperatorsArgs:
-    """What the settings of a stack need of the controllers."""
-    return OperatorsArgs(
-        operators=settings.operators,
-        storage=settings.storage,
-        region=settings.cloud.region,
-        observability=settings.observability,
-        check_apis=not kubeconfig_is_missing(settings.cluster),
-    )
+    uses_gateway: bool = False
+    observability: ObservabilitySettings | None = None
 
 
 class Operators(pulumi.ComponentResource):
-    """LeaderWorkerSet's controller, ack-fluid where the storage needs it or the settings install it, and the APIs of
-    prometheus-operator where there is something for it."""
+    """LeaderWorkerSet's controller, ack-fluid where the storage needs it or the settings install it, and the APIs that
+    optional parts need."""
 
     def __init__(self, name: str, args: OperatorsArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("deepseek:cluster:Operators", name, None, opts)
@@ -92,6 +87,8 @@ class Operators(pulumi.ComponentResource):
             self._install_fluid(fluid, args)
         elif args.check_apis and isinstance(args.storage, FluidCacheSettings):
             self._check(INSTALL_FLUID, FLUID_CRD, JindoRuntime.group_version, FLUID_API_MISSING)
+        if args.check_apis and args.uses_gateway:
+            self._check(INSTALL_GATEWAY, GATEWAY_CRD, HTTPRoute.group_version, GATEWAY_API_MISSING)
         if args.check_apis and args.observability:
             self._check_monitoring(args.observability)
         self.register_outputs({})

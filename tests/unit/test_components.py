@@ -374,7 +374,6 @@ class TestInferenceGroup:
             plan=plan,
             # A real Output would stay pending, because this test runs outside the engine's event loop.
             mount=ModelMount(claim_name=cast(Any, "c"), model_path="/models/m", ready=cast(Any, None)),
-            observability=deployment.observability,
         )
         spec = group_spec(args)
         group = spec["leaderWorkerTemplate"]
@@ -467,7 +466,7 @@ class TestProviders:
     def test_local_stack_never_calls_the_cloud(self, up: Run, monkeypatch: pytest.MonkeyPatch) -> None:
         recorder = up({"cluster": {"kubeconfigFile": "~/.kube/config"}}, stack="local")
         (endpoints,) = json.loads(recorder.inputs("alicloud")["endpoints"])
-        assert endpoints == dict.fromkeys(("oss", "ram", "sts"), "http://127.0.0.1:19000")
+        assert endpoints == dict.fromkeys(("oss", "ram", "sts", "slb"), "http://127.0.0.1:19000")
         assert "endpoints" not in up().inputs("alicloud")
 
 
