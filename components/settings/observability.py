@@ -79,8 +79,8 @@ class LogSettings(Settings):
     lines. A value that the series' RDMA settings or engine.env have wins."""
 
     sls_logstore: Annotated[str | None, Field(pattern=LOGSTORE, examples=["deepseek"])] = None
-    """Logstore of Simple Log Service to which ACS sends the containers' output. Needs the component for logs in the
-    cluster, and is not for pods of compute class gpu-hpn, which need a sidecar."""
+    """Logstore of Simple Log Service to which ACS sends the containers' output: 3 to 63 small letters, digits, - and _.
+    Needs the component for logs in the cluster, and is not for pods of compute class gpu-hpn, which need a sidecar."""
 
 
 class ObservabilitySettings(Settings):
