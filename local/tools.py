@@ -126,7 +126,7 @@ TOOLS: Mapping[str, Tool] = {
             minutes=1.2,
         ),
         _prometheus("promtool", 2),
-        _prometheus("prometheus", 0.5),
+        _prometheus("prometheus", 0.8),
         _files("gateway-api", "sigs.k8s.io/gateway-api", "config/crd/standard"),
         _files("keda", "github.com/kedacore/keda/v2", "config/crd/bases"),
         _files(
