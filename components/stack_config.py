@@ -72,16 +72,15 @@ def load() -> tuple[Deployment, Plan, Secrets]:
 
 
 def plan_of(settings: Deployment) -> Plan:
-    """The plan with all its warnings; raises PlanError with all findings about layout, ACS and cache."""
+    """The plan with the cache's and all warnings; raises PlanError with all findings about layout, ACS and cache."""
     case, storage = resolve(choices(settings)), settings.storage
     pods = pod_choices(settings, cards=case.layout.cards)
     findings = [*check(case, severity="error"), *pod_findings(pods)]
-    cache_warnings: tuple[str, ...] = ()
+    cache: CachePlan | None = None
     if isinstance(storage, FluidCacheSettings) and case.weights_gib is not None:
         findings += _sidecar(storage, case)
         try:
-            cache = cache_plan(storage, settings, weights_gib=case.weights_gib, group_size=case.layout.pods)
-            cache_warnings = cache.warnings
+            cache = _cache_plan(storage, settings, weights_gib=case.weights_gib, group_size=case.layout.pods)
         except PlanError as error:
             findings += error.findings
     if findings:
@@ -90,7 +89,8 @@ def plan_of(settings: Deployment) -> Plan:
     upload = settings.weights.upload
     memory_gib = mebibytes(upload.memory) / 1024
     upload_warnings = ticket_warnings("deployment.weights.upload", cpu=upload.cpu, memory_gib=memory_gib)
-    return dataclasses.replace(plan, warnings=(*plan.warnings, *pod_warnings(pods), *upload_warnings, *cache_warnings))
+    warnings = (*plan.warnings, *pod_warnings(pods), *upload_warnings, *(cache.warnings if cache else ()))
+    return dataclasses.replace(plan, cache=cache, warnings=warnings)
 
 
 def _sidecar(storage: FluidCacheSettings, case: Case) -> list[Finding]:
@@ -125,9 +125,7 @@ def pod_choices(settings: Deployment, *, cards: int) -> PodChoices:
     )
 
 
-def cache_plan(storage: FluidCacheSettings, settings: Deployment, *, weights_gib: float, group_size: int) -> CachePlan:
-    """The plan of the cache ``storage`` for a model of ``weights_gib`` GiB and groups of ``group_size`` pods; raises
-    PlanError if it cannot hold the model."""
+def _cache_plan(storage: FluidCacheSettings, settings: Deployment, *, weights_gib: float, group_size: int) -> CachePlan:
     return plan_cache(
         CacheChoices(
             weights_gib=weights_gib,

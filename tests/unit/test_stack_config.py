@@ -434,6 +434,13 @@ def test_warnings_of_all_checks_are_in_the_plan() -> None:
     assert all(warning.startswith("deployment.") for warning in plan.warnings)
 
 
+def test_plan_has_the_cache_where_there_is_one() -> None:
+    assert stack_config.plan_of(Deployment.model_validate(DEV)).cache is None
+    cache = stack_config.plan_of(Deployment.model_validate(merged(DEV, {"storage": {"kind": "fluid"}}))).cache
+    assert cache is not None
+    assert (cache.workers, cache.quota_gib) == (7, 115)
+
+
 def test_missing_kubeconfig_file_stops_an_update_and_not_a_preview(up: Any, capsys: Any) -> None:
     changes = {"cluster": {"kubeconfigFile": "~/none"}}
     with pytest.raises(pulumi.RunError, match=r"there is no file\s(?s:.)*/none"):
