@@ -14,8 +14,8 @@ from pydantic_core import ErrorDetails
 from components.settings.base import Settings, gibibytes, mebibytes, quantity
 from components.settings.deployment import Deployment
 from components.settings.storage import FluidCacheSettings
-from components.settings.weights import AccessKeyIdentity
-from planner.acs_rules import GPU, PodChoices, pod_findings, pod_warnings, ticket_warnings
+from components.settings.weights import AccessKeyIdentity, UploadSettings
+from planner.acs_rules import GPU, PodChoices, oss_warnings, pod_findings, pod_warnings, ticket_warnings
 from planner.cache import CacheChoices, CachePlan, plan_cache
 from planner.case import Case
 from planner.findings import Finding, report
@@ -86,11 +86,30 @@ def plan_of(settings: Deployment) -> Plan:
     if findings:
         raise PlanError(findings)
     plan = plan_case(case)
-    upload = settings.weights.upload
-    memory_gib = mebibytes(upload.memory) / 1024
-    upload_warnings = ticket_warnings("deployment.weights.upload", cpu=upload.cpu, memory_gib=memory_gib)
-    warnings = (*plan.warnings, *pod_warnings(pods), *upload_warnings, *(cache.warnings if cache else ()))
+    warnings = (
+        *plan.warnings,
+        *pod_warnings(pods),
+        *_upload_warnings(settings.weights.upload),
+        *(cache.warnings if cache else ()),
+        *_bucket_warnings(settings, group_size=plan.group_size),
+    )
     return dataclasses.replace(plan, cache=cache, warnings=warnings)
+
+
+def _upload_warnings(upload: UploadSettings) -> list[str]:
+    memory_gib = mebibytes(upload.memory) / 1024
+    return ticket_warnings("deployment.weights.upload", cpu=upload.cpu, memory_gib=memory_gib)
+
+
+def _bucket_warnings(settings: Deployment, *, group_size: int) -> list[str]:
+    """Pods read the bucket all at once, the workers of a cache together what they are given."""
+    storage, region = settings.storage, settings.cloud.region
+    if isinstance(storage, FluidCacheSettings):
+        return oss_warnings("deployment.storage.preloadMiBps", region=region, mib_s=storage.preload_mi_bps)
+    pods = settings.inference.replicas * group_size
+    return oss_warnings(
+        "deployment.storage.throughputMiBps", region=region, mib_s=storage.throughput_mi_bps, clients=pods
+    )
 
 
 def _sidecar(storage: FluidCacheSettings, case: Case) -> list[Finding]:

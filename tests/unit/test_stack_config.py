@@ -143,6 +143,18 @@ def test_stack_files_are_valid() -> None:
             "no digit at the beginning",
         ),
         (
+            {"inference": {"engine": {"env": {f"V{n}": "" for n in range(1901)}}}},
+            "inference.engine.env",
+            "dictionary should have at most 1900 items after validation, not more",
+            "more environment variables of the containers",
+        ),
+        (
+            {"service": {"kind": "nodePort"}},
+            "service.kind",
+            "there is no such choice",
+            "write 'clusterIP' or 'internalLoadBalancer'",
+        ),
+        (
             {"inference": {"engine": {"env": {"LWS_GROUP_SIZE": "3"}}}},
             "inference.engine",
             "env has LWS_GROUP_SIZE, which the program sets itself",
