@@ -48,8 +48,6 @@ OSS_GBITS = {
 OSS_GBITS_MAINLAND, OSS_GBITS_ELSEWHERE = 10, 5
 """The same in regions of mainland China that are not listed, and in all others."""
 
-HONG_KONG = "cn-hongkong"
-
 
 @dataclass(frozen=True, kw_only=True)
 class PodChoices:
@@ -86,7 +84,7 @@ def ticket_warnings(path: str, *, cpu: int, memory_gib: float) -> list[str]:
 
 def oss_gbits(region: str) -> int:
     """What an account reads from OSS within ``region``, in Gbit/s."""
-    mainland = region.startswith("cn-") and region != HONG_KONG
+    mainland = region.startswith("cn-") and region != "cn-hongkong"
     return OSS_GBITS.get(region, OSS_GBITS_MAINLAND if mainland else OSS_GBITS_ELSEWHERE)
 
 

@@ -1,7 +1,6 @@
-"""Every row of the catalogues of ACS, kept and broken; and what no manifest may ask of ACS."""
+"""Every row of the catalogues of ACS, kept and broken."""
 
 import dataclasses
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -14,7 +13,7 @@ from planner.catalogue import gpu_series
 from planner.plan import resolve
 from planner.pods import pod_series
 from planner.rules import RULES
-from tests.unit.conftest import Recorder, Run, merged, stack_settings
+from tests.unit.conftest import merged, stack_settings
 
 R1 = Choices(model="deepseek-ai/DeepSeek-R1", series="GU8TF", throughput_mib_s=300)
 POD = PodChoices(
@@ -140,69 +139,3 @@ class TestBandwidthOfOss:
 
 def planned(changes: dict[str, Any]) -> tuple[str, ...]:
     return stack_config.plan_of(Deployment.model_validate(merged(stack_settings("dev"), changes))).warnings
-
-
-NEVER: dict[str, set[Any]] = {
-    "kind": {"DaemonSet"},
-    "type": {"NodePort"},
-    "hostNetwork": {True},
-    "hostIPC": {True},
-    "hostPID": {True},
-    "privileged": {True},
-    "allocateLoadBalancerNodePorts": {True},
-    "dnsPolicy": {"ClusterFirstWithHostNet"},
-    "networkmode": {"HostNetwork"},
-    "volumeType": {"hostPath"},
-    "hostPort": set(range(65536)),
-    "enableServiceLinks": {True},
-}
-"""Fields that ACS refuses, rewrites or ignores, by values
-(https://www.alibabacloud.com/help/en/cs/user-guide/acs-pod-instance-overview)."""
-
-
-def refused(value: Any) -> Iterator[str]:
-    """What ACS would not run of a manifest."""
-    if isinstance(value, list):
-        for item in value:
-            yield from refused(item)
-    elif isinstance(value, dict):
-        for key, item in value.items():
-            if key == "hostPath" or (key in NEVER and not isinstance(item, dict | list) and item in NEVER[key]):
-                yield f"{key}: {item}"
-            yield from refused(item)
-        if "containers" in value and value.get("enableServiceLinks") is not False:
-            yield "enableServiceLinks is not false"
-        if value.get("type") == "LoadBalancer" and "allocateLoadBalancerNodePorts" not in value:
-            yield "node ports"
-
-
-class TestLimitsOfPods:
-    @pytest.mark.parametrize(
-        ("stack", "changes"),
-        [
-            ("dev", {}),
-            ("prod", {}),
-            ("dev", {"service": {"kind": "internalLoadBalancer", "port": 80}}),
-            ("dev", {"weights": {"source": {"kind": "bucket"}}}),
-        ],
-    )
-    def test_no_manifest_asks_for_what_acs_does_not_run(self, up: Run, stack: str, changes: dict[str, Any]) -> None:
-        recorder: Recorder = up(changes, stack=stack)
-        assert [text for manifest in recorder.manifests() for text in refused(manifest)] == []
-
-    @pytest.mark.parametrize(
-        "manifest",
-        [
-            {"kind": "DaemonSet"},
-            {"kind": "Service", "spec": {"type": "NodePort"}},
-            {"kind": "Service", "spec": {"type": "LoadBalancer"}},
-            {"spec": {"volumes": [{"hostPath": {"path": "/"}}]}},
-            {"spec": {"containers": [{"securityContext": {"privileged": True}}], "enableServiceLinks": False}},
-            {"spec": {"hostNetwork": True}},
-            {"spec": {"dnsPolicy": "ClusterFirstWithHostNet"}},
-            {"spec": {"containers": []}},
-            {"spec": {"tieredstore": {"levels": [{"volumeType": "hostPath"}]}}},
-        ],
-    )
-    def test_one_that_did_would_be_found(self, manifest: dict[str, Any]) -> None:
-        assert list(refused(manifest))
