@@ -6,6 +6,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from components.settings.base import DNS_LABEL, IMAGE, Port, Quantity, Settings, problem
+from planner.rules import LWS_NAME_MAX
 
 ENV_NAME = r"^[A-Za-z_.-][A-Za-z0-9_.-]*$"
 """Names of environment variables; with any other a GPU pod does not start
@@ -16,11 +17,6 @@ ENV_MAX = 1900
 (https://www.alibabacloud.com/help/en/cs/user-guide/acs-pod-instance-overview)."""
 
 ZONE = r"^[a-z]+(-[a-z0-9]+)+$"
-
-LWS_NAME_MAX = 51
-"""Longest name of a LeaderWorkerSet: pods and the revision label append to it
-(https://github.com/kubernetes-sigs/lws/blob/main/pkg/webhooks/leaderworkerset_webhook.go)."""
-
 
 PROGRAM_FLAGS = {
     "--port": "inference.engine.port",
