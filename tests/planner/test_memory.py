@@ -116,7 +116,7 @@ def test_windows_leave_more_room_for_requests() -> None:
     """gpt-oss: half of the layers keep 128 tokens, so tokens come to nearly twice the plain division."""
     oss = model("openai/gpt-oss-20b")
     serving = Serving(max_model_len=131_072)
-    blocks = pool(oss, NEW, serving, tensor=1, layers=range(24), batched_tokens=8192)
+    blocks = pool(oss, NEW, serving, tensor=1, layers=range(24), in_flight=8192)
     plain = GIB / (24 * 2048)
     assert 1.8 * plain < blocks.tokens(GIB) < 2 * plain
     assert blocks.request_blocks == 131_072 // 16 + (127 + 8192 + 15) // 16 + 1
