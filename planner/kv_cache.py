@@ -81,9 +81,7 @@ class Pool:
         """Tokens as the engine prints them
         (https://github.com/vllm-project/vllm/blob/v0.33.0/vllm/v1/core/kv_cache_utils.py). For DeepSeek-V4, versions
         before 0.27 print more than fit: they weigh each block by the bytes that its group fills."""
-        return self._tokens(
-            available_bytes, self.log_bytes or self.block_bytes, self.log_blocks or self.request_blocks
-        )
+        return self._tokens(available_bytes, self.log_bytes or self.block_bytes, self.log_blocks or self.request_blocks)
 
     def _tokens(self, available_bytes: float, block_bytes: int, request_blocks: int) -> int:
         blocks = max(0, math.floor(available_bytes / block_bytes))
@@ -100,7 +98,9 @@ class Pool:
 def pool(model: Model, engine: Engine, serving: Serving, *, tensor: int, layers: range, in_flight: int) -> Pool:
     """The blocks of one GPU of a stage with these ``layers``, if ``in_flight`` tokens are under way at once."""
     if isinstance(model.attention, CompressedAttention):
-        return _compressed_pool(model.attention, engine, serving, block_tokens(model, engine, serving), layers, in_flight)
+        return _compressed_pool(
+            model.attention, engine, serving, block_tokens(model, engine, serving), layers, in_flight
+        )
     per_layer = layer_token_bytes(model, engine, serving, tensor)
     size = block_tokens(model, engine, serving)
     longest = math.ceil(serving.max_model_len / serving.context_parallel)

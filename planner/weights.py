@@ -157,9 +157,7 @@ def _single_precision(model: Model, layer: int) -> list[int]:
         return []
     streams, ratio = attention.streams, attention.ratios[layer]
     mixing = (2 + streams) * streams * streams * model.hidden
-    positions = ratio * overlap(ratio) * (
-        attention.head_dim + (attention.indexer_dim if ratio == INDEXED_RATIO else 0)
-    )
+    positions = ratio * overlap(ratio) * (attention.head_dim + (attention.indexer_dim if ratio == INDEXED_RATIO else 0))
     per_token = model.experts.per_token if model.experts and layer < attention.hashed else 0
     return [mixing, mixing, positions, model.vocabulary * per_token]
 
