@@ -1,7 +1,6 @@
 """Bytes of key-value cache per token, exact for each kind of attention, and how many tokens a memory holds."""
 
 import math
-from collections import Counter
 from dataclasses import dataclass
 
 from planner import compressed_cache
@@ -106,7 +105,7 @@ def pool(model: Model, engine: Engine, serving: Serving, *, tensor: int, layers:
     longest = math.ceil(serving.max_model_len / serving.context_parallel)
     full = math.ceil(longest / size)
     # The groups are made for the whole model; a stage holds its share of each.
-    kinds = Counter(model.windows)
+    kinds = model.window_kinds
     if engine.is_v0 or len(kinds) < 2:
         # One kind of layer: the window saves nothing that the printed number would show.
         blocks = full

@@ -13,6 +13,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
+from functools import cached_property
 from typing import Self
 
 from planner.catalogue import Gpu
@@ -149,7 +150,7 @@ class Memory:
         """The stage that decides; of two alike the later, which holds the sampler."""
         return min(reversed(self.stages), key=lambda stage: stage.tokens()[1] or stage.cache.nominal)
 
-    @property
+    @cached_property
     def tokens(self) -> tuple[int, int, int]:
         """Tokens of cache of the replica: low, nominal, high."""
         every = [stage.tokens() for stage in self.stages]

@@ -1,6 +1,7 @@
 """A model as far as memory depends on it: plain shapes, independent of engine, GPU and layout."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import cached_property
@@ -143,6 +144,11 @@ class Model:
     def is_hybrid(self) -> bool:
         """Whether some layers look back only a window and others at everything."""
         return isinstance(self.attention, CompressedAttention) or len(set(self.windows)) > 1
+
+    @cached_property
+    def window_kinds(self) -> Mapping[int | None, int]:
+        """How many layers look back how far."""
+        return Counter(self.windows)
 
     @cached_property
     def representatives(self) -> Sequence[int]:

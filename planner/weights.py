@@ -5,7 +5,8 @@ PyTorch counts too: it hands out large blocks in steps of 2 MiB.
 """
 
 import math
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -284,7 +285,8 @@ def stage_bytes(
 ) -> int:
     """Bytes of weights on one GPU of a pipeline stage with these ``layers``."""
     # One layer stands for all of its kind: only ignored modules could differ, and they do not within a kind.
-    total = sum(layer_bytes(model, _representative(model, layer), engine, split, capability) for layer in layers)
+    kinds = Counter(_representatives(model)[layers.start : layers.stop])
+    total = sum(count * layer_bytes(model, layer, engine, split, capability) for layer, count in kinds.items())
     vocabulary = vocabulary_bytes(model, split.tensor)
     head_everywhere = engine.is_v0 and isinstance(model.attention, MultiHeadLatentAttention)
     if first or (last and model.tied_embeddings):
@@ -312,17 +314,21 @@ def buffer_bytes(model: Model, engine: Engine, *, batched_tokens: int, last: boo
     return allocated(batched_tokens * attention.streams * model.hidden * DTYPE_BYTES)
 
 
-def _representative(model: Model, layer: int) -> int:
+@cache
+def _representatives(model: Model) -> Sequence[int]:
     if model.quantisation is not None and any(".layers." in pattern for pattern in model.quantisation.ignore):
-        return layer
-    return model.representatives[layer]
+        return range(model.layers)
+    return model.representatives
+
+
+def checkpoint_gib(model: Model) -> float:
+    """Size of the safetensors files in GiB: as published, or from the shapes without multi-token prediction."""
+    return shapes_gib(model) if model.weights_gib is None else model.weights_gib
 
 
 @cache
-def checkpoint_gib(model: Model) -> float:
-    """Size of the safetensors files in GiB: as published, or from the shapes without multi-token prediction."""
-    if model.weights_gib is not None:
-        return model.weights_gib
+def shapes_gib(model: Model) -> float:
+    """GiB of what all GPUs of a replica hold together at least: everything once, without multi-token prediction."""
     total = float((1 if model.tied_embeddings else 2) * model.vocabulary * model.hidden * DTYPE_BYTES)
     for layer in range(model.layers):
         for tensor in layer_tensors(model, layer):
