@@ -17,8 +17,9 @@ from functools import cached_property
 from typing import Self
 
 from planner.catalogue import Gpu
+from planner.compressed_cache import INDEXER_SCALE_BYTES
 from planner.engine import Engine, Serving
-from planner.kv_cache import INDEXER_SCALE_BYTES, Pool, pool
+from planner.kv_cache import Pool, pool
 from planner.model import DTYPE_BYTES, CompressedAttention, Model, MultiHeadLatentAttention
 from planner.weights import FLOAT_BYTES, INDEXED_RATIO, Split, buffer_bytes, stage_bytes
 

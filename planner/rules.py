@@ -292,7 +292,7 @@ def _cache_format(case: Case) -> Values | None:
     given = serving.kv_cache_dtype
     if given.startswith("fp8") or (given == "auto" and case.engine.version >= COMPRESSED_AUTO_SINCE):
         return None
-    return {"given": given}
+    return {"engine": case.engine.name, "given": given}
 
 
 def _model_version(case: Case) -> Values | None:
@@ -650,7 +650,7 @@ RULES = (
         statement="DeepSeek-V4 keeps its cache in FP8, which versions before 0.30 want to be told.",
         source=f"{VLLM}/models/deepseek_v4/attention.py",
         path="deployment.inference.engine.extraArgs",
-        problem="vLLM: DeepseekV4 fp8_ds_mla layout only supports fp8 kv-cache, got {given}",
+        problem="{engine} keeps DeepSeek-V4's cache in FP8 only and refuses {given}",
         fix="write --kv-cache-dtype=fp8",
         check=_cache_format,
     ),
@@ -668,7 +668,7 @@ RULES = (
         statement="A replica is one engine: its GPUs are those of tensor and pipeline parallelism.",
         source="https://docs.vllm.ai/en/latest/serving/data_parallel_deployment/",
         path="deployment.inference.engine.extraArgs",
-        problem="--data-parallel-size {size} starts {size} engines, which need {needed} GPUs, and a replica has {gpus}; "
+        problem="--data-parallel-size {size} starts {size} engines, which need {needed} GPUs; a replica has {gpus}; "
         "what fits on them is not modelled",
         fix="remove it and set deployment.inference.replicas to {size}, or split the model over all GPUs of the pods",
         check=_data_parallel,

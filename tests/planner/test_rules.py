@@ -25,7 +25,7 @@ GUIDE = Choices(
     enforce_eager=True,
     name="deepseek-r1",
 )
-NEW = {"image": "vllm-openai:v0.33.0"}
+NEW: dict[str, Any] = {"image": "vllm-openai:v0.33.0"}
 QWEN_FP8: dict[str, Any] = {"model": "Qwen/Qwen3-235B-A22B-FP8", "pipeline": 1, **NEW}
 
 BROKEN: dict[str, tuple[dict[str, Any], str, str]] = {
@@ -205,7 +205,7 @@ BROKEN: dict[str, tuple[dict[str, Any], str, str]] = {
         "write the size that is billed",
     ),
 }
-V4_PRO = {"model": "deepseek-ai/DeepSeek-V4-Pro", "series": "GU8TEF", **NEW}
+V4_PRO: dict[str, Any] = {"model": "deepseek-ai/DeepSeek-V4-Pro", "series": "GU8TEF", **NEW}
 BROKEN |= {
     "output-groups": (
         {**V4_PRO, "tensor": 32, "pipeline": 1},
@@ -214,7 +214,7 @@ BROKEN |= {
     ),
     "cache-format": (
         {**V4_PRO, "image": "vllm/vllm-openai:v0.29.0"},
-        "vLLM: DeepseekV4 fp8_ds_mla layout only supports fp8 kv-cache, got auto",
+        "vLLM 0.29.0 keeps DeepSeek-V4's cache in FP8 only and refuses auto",
         "write --kv-cache-dtype=fp8",
     ),
     "model-version": (
@@ -224,7 +224,7 @@ BROKEN |= {
     ),
     "data-parallel": (
         {"extra_args": ("--data-parallel-size=8",), **NEW},
-        "--data-parallel-size 8 starts 8 engines, which need 128 GPUs, and a replica has 16; what fits on them is not",
+        "--data-parallel-size 8 starts 8 engines, which need 128 GPUs; a replica has 16; what fits on them is not",
         "remove it and set deployment.inference.replicas to 8",
     ),
 }
