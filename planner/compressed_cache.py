@@ -1,4 +1,4 @@
-"""DeepSeek-V4's cache: five or more groups of layers with pages of several sizes, which share the blocks of one pool.
+"""DeepSeek-V4's cache: groups of layers with pages of several sizes, which share the blocks of one pool.
 
 A layer keeps a window of entries; a compressed one also an entry for every 4 or 128 tokens, and the sums that are not
 yet compressed; with a ratio of 4 all of that again, smaller, for the indexer. Each group takes whole blocks from the
@@ -16,7 +16,8 @@ from planner.model import CompressedAttention
 from planner.weights import FLOAT_BYTES, INDEXED_RATIO, overlap
 
 BLOCK_TOKENS = 256
-"""That vLLM chooses for its attention kernel, if nothing else is given."""
+"""The only size that the kernels take
+(https://github.com/vllm-project/vllm/blob/v0.33.0/vllm/models/deepseek_v4/sparse_mla.py)."""
 
 WINDOW_BLOCK_TOKENS = 64
 """https://github.com/vllm-project/vllm/blob/v0.33.0/vllm/v1/attention/backends/mla/sparse_swa.py"""
@@ -68,17 +69,15 @@ class Blocks:
     printed: int
 
 
-def blocks(
-    attention: CompressedAttention, engine: Engine, *, layers: range, block_tokens: int, length: int, in_flight: int
-) -> Blocks:
+def blocks(attention: CompressedAttention, engine: Engine, *, layers: range, length: int, in_flight: int) -> Blocks:
     """The blocks of a stage with these ``layers``, and what a request of ``length`` tokens takes of them."""
-    groups = stage_groups(attention, layers, block_tokens)
+    groups = stage_groups(attention, layers)
     counts = [group.blocks(length, in_flight) for group in groups]
     if engine.version >= DENSE_SINCE:
         size = max(sum(group.pages) for group in groups)
         return Blocks(size, size, sum(counts), sum(counts))
     # Pages are padded to the sizes of the whole model's first group.
-    sizes = sorted(set(stage_groups(attention, range(len(attention.ratios)), block_tokens)[0].pages))
+    sizes = sorted(set(stage_groups(attention, range(len(attention.ratios)))[0].pages))
     padded = [Counter(min(size for size in sizes if size >= page) for page in group.pages) for group in groups]
     depth = max(max(pages.values()) for pages in padded)
     slots = depth * sum(sizes)
@@ -90,7 +89,7 @@ def blocks(
 
 
 @cache
-def stage_groups(attention: CompressedAttention, layers: range, block_tokens: int) -> Sequence[Group]:
+def stage_groups(attention: CompressedAttention, layers: range) -> Sequence[Group]:
     """The groups on one GPU of a stage, the one that grows with the request first; a group without layers is left out.
 
     Groups are made for the whole model, of which a stage holds its share.
@@ -103,9 +102,9 @@ def stage_groups(attention: CompressedAttention, layers: range, block_tokens: in
     def pages(of: Sequence[int]) -> Iterator[int]:
         for layer in of:
             ratio = attention.ratios[layer]
-            yield _aligned(block_tokens // ratio * _entry_bytes(attention))
+            yield _aligned(BLOCK_TOKENS // ratio * _entry_bytes(attention))
             if ratio == INDEXED_RATIO:
-                yield _aligned(block_tokens // ratio * (attention.indexer_dim + INDEXER_SCALE_BYTES))
+                yield _aligned(BLOCK_TOKENS // ratio * (attention.indexer_dim + INDEXER_SCALE_BYTES))
 
     def state_pages(of: Sequence[int]) -> Iterator[int]:
         for layer in of:
@@ -122,7 +121,7 @@ def stage_groups(attention: CompressedAttention, layers: range, block_tokens: in
     deepest = max(map(len, states.values()))
     parts = math.ceil(len(every) / _depth([deepest, len(every), *filter(None, map(len, states.values()))]))
     found = [
-        Group(block_tokens, None, tuple(pages(here(compressed)))),
+        Group(BLOCK_TOKENS, None, tuple(pages(here(compressed)))),
         *(
             Group(WINDOW_BLOCK_TOKENS, attention.window, (window_page,) * len(here(every[part::parts])))
             for part in range(parts)

@@ -67,7 +67,7 @@ def parse(config: Config, *, name: str, source: str, weights_gib: float | None =
         return _model({"quantization_config": config.get("quantization_config"), **text}, name, source, weights_gib)
     except KeyError as error:
         raise ConfigError(f"{source} has no {error.args[0]}") from None
-    except (TypeError, ValueError, AttributeError, ZeroDivisionError):
+    except (TypeError, ValueError, AttributeError, IndexError, ZeroDivisionError):
         raise ConfigError(f"{source} has values of unexpected types") from None
 
 
@@ -102,9 +102,8 @@ def _model(c: Config, name: str, source: str, weights_gib: float | None) -> Mode
 def _attention(
     c: Config, hidden: int, heads: int
 ) -> MultiHeadLatentAttention | GroupedQueryAttention | CompressedAttention:
-    # The list also has the layers for multi-token prediction. DeepSeek-V4.1 has other ratios, and shares entries.
-    ratios = tuple((c.get("compress_ratios") or ())[: int(c["num_hidden_layers"])])
-    if c.get("model_type") == "deepseek_v4" and set(ratios) <= COMPRESSION_RATIOS:
+    # Some layers compress, and none in a way that is not known.
+    if c.get("model_type") == "deepseek_v4" and {0} < {0, *c["compress_ratios"]} <= COMPRESSION_RATIOS:
         return CompressedAttention(
             query_rank=int(c["q_lora_rank"]),
             head_dim=int(c["head_dim"]),
@@ -112,7 +111,8 @@ def _attention(
             groups=int(c["o_groups"]),
             output_rank=int(c["o_lora_rank"]),
             window=int(c["sliding_window"]),
-            ratios=ratios,
+            # The list also has the layers for multi-token prediction.
+            ratios=tuple(c["compress_ratios"][layer] for layer in range(int(c["num_hidden_layers"]))),
             indexer_heads=int(c["index_n_heads"]),
             indexer_dim=int(c["index_head_dim"]),
             streams=int(c["hc_mult"]),

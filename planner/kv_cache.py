@@ -24,7 +24,7 @@ MIN_RATIO = 1.5
 def block_tokens(model: Model, engine: Engine, serving: Serving) -> int:
     """Tokens per block: 16, and more for the kernels of MLA on the current generation and of DeepSeek-V4."""
     if isinstance(model.attention, CompressedAttention):
-        return serving.block_size or compressed_cache.BLOCK_TOKENS
+        return compressed_cache.BLOCK_TOKENS
     return serving.block_size or (64 if engine.uses_mla(model) and not engine.is_v0 else 16)
 
 
@@ -33,9 +33,8 @@ def layer_token_bytes(model: Model, engine: Engine, serving: Serving, tensor: in
     element = 1 if serving.kv_cache_dtype.startswith("fp8") else DTYPE_BYTES
     attention = model.attention
     if isinstance(attention, CompressedAttention):
-        size = block_tokens(model, engine, serving)
-        growing = compressed_cache.stage_groups(attention, range(model.layers), size)[0]
-        return math.ceil(sum(growing.pages) / size / model.layers)
+        growing = compressed_cache.stage_groups(attention, range(model.layers))[0]
+        return math.ceil(sum(growing.pages) / growing.block_tokens / model.layers)
     if isinstance(attention, GroupedQueryAttention):
         # With more GPUs than KV heads each GPU still holds one.
         return 2 * max(1, attention.kv_heads // tensor) * attention.head_dim * element
@@ -97,9 +96,7 @@ class Pool:
 def pool(model: Model, engine: Engine, serving: Serving, *, tensor: int, layers: range, in_flight: int) -> Pool:
     """The blocks of one GPU of a stage with these ``layers``, if ``in_flight`` tokens are under way at once."""
     if isinstance(model.attention, CompressedAttention):
-        return _compressed_pool(
-            model.attention, engine, serving, block_tokens(model, engine, serving), layers, in_flight
-        )
+        return _compressed_pool(model.attention, engine, serving.max_model_len, layers, in_flight)
     per_layer = layer_token_bytes(model, engine, serving, tensor)
     size = block_tokens(model, engine, serving)
     longest = math.ceil(serving.max_model_len / serving.context_parallel)
@@ -131,15 +128,12 @@ def pool(model: Model, engine: Engine, serving: Serving, *, tensor: int, layers:
 
 
 def _compressed_pool(
-    attention: CompressedAttention, engine: Engine, serving: Serving, block_tokens: int, layers: range, in_flight: int
+    attention: CompressedAttention, engine: Engine, length: int, layers: range, in_flight: int
 ) -> Pool:
-    length = serving.max_model_len
-    found = compressed_cache.blocks(
-        attention, engine, layers=layers, block_tokens=block_tokens, length=length, in_flight=in_flight
-    )
+    found = compressed_cache.blocks(attention, engine, layers=layers, length=length, in_flight=in_flight)
     return Pool(
         block_bytes=found.checked_bytes,
-        block_tokens=block_tokens,
+        block_tokens=compressed_cache.BLOCK_TOKENS,
         request_blocks=found.needed,
         max_model_len=length,
         context_parallel=1,

@@ -10,6 +10,7 @@ from typing import Literal
 
 from planner import catalogue
 from planner.case import Case
+from planner.compressed_cache import BLOCK_TOKENS
 from planner.engine import (
     COMPRESSED_AUTO_SINCE,
     COMPRESSED_PADDED_SINCE,
@@ -289,10 +290,14 @@ def _cache_format(case: Case) -> Values | None:
     serving, model = case.serving, case.model
     if serving is None or model is None or not isinstance(model.attention, CompressedAttention):
         return None
+    if serving.block_size not in (None, BLOCK_TOKENS):
+        why = f"the kernels of DeepSeek-V4 take blocks of {BLOCK_TOKENS} tokens, not of {serving.block_size}"
+        return {"why": why, "argument": f"--block-size={BLOCK_TOKENS}"}
     given = serving.kv_cache_dtype
     if given.startswith("fp8") or (given == "auto" and case.engine.version >= COMPRESSED_AUTO_SINCE):
         return None
-    return {"engine": case.engine.name, "given": given}
+    why = f"{case.engine.name} keeps DeepSeek-V4's cache in FP8 only and refuses {given}"
+    return {"why": why, "argument": "--kv-cache-dtype=fp8"}
 
 
 def _model_version(case: Case) -> Values | None:
@@ -647,11 +652,11 @@ RULES = (
     ),
     Rule(
         id="cache-format",
-        statement="DeepSeek-V4 keeps its cache in FP8, which versions before 0.30 want to be told.",
+        statement="DeepSeek-V4's cache has blocks of 256 tokens in FP8, which versions before 0.30 must be told.",
         source=f"{VLLM}/models/deepseek_v4/attention.py",
         path="deployment.inference.engine.extraArgs",
-        problem="{engine} keeps DeepSeek-V4's cache in FP8 only and refuses {given}",
-        fix="write --kv-cache-dtype=fp8",
+        problem="{why}",
+        fix="write {argument}",
         check=_cache_format,
     ),
     Rule(

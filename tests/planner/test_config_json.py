@@ -209,6 +209,12 @@ def test_deepseek_v4_is_read_but_not_its_successor() -> None:
     assert (model.quantisation.bits, model.quantisation.experts and model.quantisation.experts.bits) == (8, 4)
     for change in ({"model_type": "deepseek_v41"}, {"compress_ratios": [2, 2, 1, 1]}):
         assert parsed({**v4, **change}).unpredicted == "compressed attention, which is not modelled"
+    for ratios in ([4], None):
+        with pytest.raises(config_json.ConfigError, match="unexpected types"):
+            parsed({**v4, "compress_ratios": ratios})
+    with pytest.raises(config_json.ConfigError, match="has no compress_ratios"):
+        parsed({key: value for key, value in v4.items() if key != "compress_ratios"})
+    assert parsed({**v4, "compress_ratios": [0, 0, 0, 0]}).unpredicted is not None
     whole = parsed({**v4, "expert_dtype": "fp8"})
     assert whole.quantisation is not None
     assert whole.quantisation.experts is None

@@ -163,15 +163,15 @@ def test_groups_of_deepseek_v4() -> None:
     """Sizes as in https://github.com/vllm-project/vllm/issues/54703, block sizes as in issue 51163."""
     attention = V4_FLASH.attention
     assert isinstance(attention, CompressedAttention)
-    groups = stage_groups(attention, range(43), 256)
+    groups = stage_groups(attention, range(43))
     assert [sum(group.pages) for group in groups] == [1_002_240, 823_680, 786_240, 870_912, 656_640]
     assert [(group.block_tokens, group.window) for group in groups] == [
         (256, None), (64, 128), (64, 128), (4, 8), (8, 128)
     ]  # fmt: skip
     # A stage holds its share of each group.
-    shares = [stage_groups(attention, stage, 256) for stage in (range(22), range(22, 43))]
+    shares = [stage_groups(attention, stage) for stage in (range(22), range(22, 43))]
     assert sum(len(group.pages) for share in shares for group in share) == sum(len(group.pages) for group in groups)
-    assert len(stage_groups(attention, range(1), 256)) == 1
+    assert len(stage_groups(attention, range(1))) == 1
 
 
 def test_what_is_under_way_takes_most_of_a_short_requests_cache() -> None:

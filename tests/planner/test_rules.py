@@ -317,6 +317,7 @@ def test_whole_experts_per_gpu_need_no_whole_blocks_of_experts() -> None:
         ("vllm:v0.22.0", ("--kv-cache-dtype=fp8",), set()),
         ("vllm:v0.33.0", (), set()),
         ("vllm:v0.33.0", ("--kv-cache-dtype=bfloat16",), {"cache-format"}),
+        ("vllm:v0.33.0", ("--block-size=64",), {"cache-format"}),
         ("vllm:v0.19.0", (), {"cache-format", "model-version"}),
     ],
 )
