@@ -229,19 +229,18 @@ def activation_peak(
     """
     forward = batched * _token_activation(model, tensor, serving)
     attention = model.attention
-    least = forward / 2
-    margin = V0_MLA_MARGIN_GIB if engine.is_v0 and engine.uses_mla(model) else MARGIN_GIB
+    least, margin = 0.5, V0_MLA_MARGIN_GIB if engine.is_v0 and engine.uses_mla(model) else MARGIN_GIB
     if isinstance(attention, CompressedAttention):
+        forward = max(forward, _compressed_attention(attention, model, serving, tensor=tensor, batched=batched))
         # All of this is held at the same time, so that it is also the least.
-        forward = least = max(forward, _compressed_attention(attention, model, serving, tensor=tensor, batched=batched))
-        margin = COMPRESSED_MARGIN_GIB
+        least, margin = 1, COMPRESSED_MARGIN_GIB
     if engine.uses_mla(model) and isinstance(attention, MultiHeadLatentAttention) and not engine.is_v0:
         width = math.ceil(model.heads / tensor) * (attention.nope_dim + attention.value_dim)
         context = min(8 * serving.max_model_len, MLA_CONTEXT_TOKENS)
         forward += context * (width + attention.cached) * DTYPE_BYTES
     logits = sequences * model.vocabulary
     nominal = max(forward, logits * SAMPLER_BYTES) / GIB
-    low = max(least, 0 if engine.is_v0 else logits * SAMPLER_BYTES_UNSORTED) / GIB
+    low = max(forward * least, 0 if engine.is_v0 else logits * SAMPLER_BYTES_UNSORTED) / GIB
     return Band(low, nominal, nominal * 1.1 + margin)
 
 

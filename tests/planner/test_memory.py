@@ -12,7 +12,7 @@ from planner.catalogue import Gpu
 from planner.compressed_cache import stage_groups
 from planner.engine import Engine, Serving, serving_changes, version_of
 from planner.kv_cache import layer_token_bytes, pool
-from planner.memory import GIB, Verdict, estimate
+from planner.memory import GIB, Verdict, activation_peak, estimate
 from planner.model import CompressedAttention, Model
 from planner.weights import MIB, Split, allocated, checkpoint_gib, layer_bytes, stage_bytes
 
@@ -275,3 +275,13 @@ def test_arguments_in_all_spellings() -> None:
         "expert_parallel": True,
     }
     assert serving_changes(["--max-num-seqs=many", "--block-size=0"]) == {}
+
+
+def test_the_least_of_a_step() -> None:
+    """Half of what is likely; of DeepSeek-V4 all of it, because that much is held at the same time."""
+    peaks = [
+        activation_peak(sized, NEW, Serving(max_model_len=8192), tensor=8, batched=8192, sequences=0)
+        for sized in (R1, V4_PRO)
+    ]
+    assert [peak.low / peak.nominal for peak in peaks] == [0.5, 1]
+    assert [peak.high - 1.1 * peak.nominal for peak in peaks] == pytest.approx([0.5, 4.0])
