@@ -32,7 +32,8 @@ CONTAINER = "vllm"
 
 WORKER_INDEX_LABEL = "leaderworkerset.sigs.k8s.io/worker-index"
 """Set on every pod by all versions of the controller. The variable LWS_WORKER_INDEX is not: the version in the ACS
-App Marketplace (0.5) does not know it, and Kubernetes leaves an unknown $(VARIABLE) as it stands."""
+App Marketplace (0.5) does not know it, and Kubernetes leaves an unknown $(VARIABLE) as it stands
+(https://github.com/kubernetes-sigs/lws/blob/main/api/leaderworkerset/v1/leaderworkerset_types.go)."""
 
 DELETE_SECONDS = 900
 """Time until a deleted group and its pods are gone, beyond the time that they are given to end; large processes on ACS

@@ -18,8 +18,8 @@ from components.settings.deployment import Deployment
 from components.settings.operators import InstallLws
 from components.settings.route import IngressRoute, StackCertificate
 from components.settings.storage import FluidCacheSettings
-from components.settings.weights import AccessKeyIdentity
-from planner.acs_rules import GPU, PodChoices, pod_findings, pod_warnings, ticket_warnings
+from components.settings.weights import AccessKeyIdentity, UploadSettings
+from planner.acs_rules import GPU, PodChoices, oss_warnings, pod_findings, pod_warnings, ticket_warnings
 from planner.cache import CacheChoices, CachePlan, plan_cache
 from planner.case import Case
 from planner.engine import Version
@@ -107,7 +107,7 @@ def load() -> tuple[Deployment, Plan, Secrets]:
 
 
 def plan_of(settings: Deployment) -> Plan:
-    """The plan with all its warnings; raises PlanError with all findings about layout, ACS and cache."""
+    """The plan with the cache's and all warnings; raises PlanError with all findings about layout, ACS and cache."""
     case, storage = resolve(choices(settings)), settings.storage
     pods = pod_choices(settings, cards=case.layout.cards)
     features, installs = _features(settings), _installed_lws(settings)
@@ -116,29 +116,42 @@ def plan_of(settings: Deployment) -> Plan:
         *pod_findings(pods),
         *controller_findings(features, installs=installs),
     ]
-    cache_warnings: tuple[str, ...] = ()
+    cache: CachePlan | None = None
     if isinstance(storage, FluidCacheSettings) and case.weights_gib is not None:
         findings += _sidecar(storage, case)
         try:
-            cache = cache_plan(storage, settings, weights_gib=case.weights_gib, group_size=case.layout.pods)
-            cache_warnings = cache.warnings
+            cache = _cache_plan(storage, settings, weights_gib=case.weights_gib, group_size=case.layout.pods)
         except PlanError as error:
             findings += error.findings
     if findings:
         raise PlanError(findings)
     plan = plan_case(case)
-    upload = settings.weights.upload
-    memory_gib = mebibytes(upload.memory) / 1024
-    upload_warnings = ticket_warnings("deployment.weights.upload", cpu=upload.cpu, memory_gib=memory_gib)
-    warnings = [
+    warnings = (
         *plan.warnings,
         *pod_warnings(pods),
         *controller_warnings(features, installs=installs),
-        *upload_warnings,
-        *cache_warnings,
+        *_upload_warnings(settings.weights.upload),
+        *(cache.warnings if cache else ()),
+        *_bucket_warnings(settings, group_size=plan.group_size),
         *access_warnings(settings),
-    ]
-    return dataclasses.replace(plan, warnings=tuple(warnings))
+    )
+    return dataclasses.replace(plan, cache=cache, warnings=warnings)
+
+
+def _upload_warnings(upload: UploadSettings) -> list[str]:
+    memory_gib = mebibytes(upload.memory) / 1024
+    return ticket_warnings("deployment.weights.upload", cpu=upload.cpu, memory_gib=memory_gib)
+
+
+def _bucket_warnings(settings: Deployment, *, group_size: int) -> list[str]:
+    """Pods read the bucket all at once, the workers of a cache together what they are given."""
+    storage, region = settings.storage, settings.cloud.region
+    if isinstance(storage, FluidCacheSettings):
+        return oss_warnings("deployment.storage.preloadMiBps", region=region, mib_s=storage.preload_mi_bps)
+    pods = settings.inference.replicas * group_size
+    return oss_warnings(
+        "deployment.storage.throughputMiBps", region=region, mib_s=storage.throughput_mi_bps, clients=pods
+    )
 
 
 def _features(settings: Deployment) -> list[Feature]:
@@ -192,9 +205,7 @@ def pod_choices(settings: Deployment, *, cards: int) -> PodChoices:
     )
 
 
-def cache_plan(storage: FluidCacheSettings, settings: Deployment, *, weights_gib: float, group_size: int) -> CachePlan:
-    """The plan of the cache ``storage`` for a model of ``weights_gib`` GiB and groups of ``group_size`` pods; raises
-    PlanError if it cannot hold the model."""
+def _cache_plan(storage: FluidCacheSettings, settings: Deployment, *, weights_gib: float, group_size: int) -> CachePlan:
     return plan_cache(
         CacheChoices(
             weights_gib=weights_gib,

@@ -7,17 +7,17 @@ from pydantic import Field, model_validator
 
 from components.settings.base import DNS_LABEL, IMAGE, Port, Quantity, Settings, problem
 from components.settings.lifecycle import LifecycleSettings
+from planner.rules import LWS_NAME_MAX
 
 ENV_NAME = r"^[A-Za-z_.-][A-Za-z0-9_.-]*$"
 """Names of environment variables; with any other a GPU pod does not start
 (https://www.alibabacloud.com/help/en/cs/user-guide/acs-pod-instance-overview)."""
 
+ENV_MAX = 1900
+"""Variables in ``env``. With about 2,000 in all, a pod does not start
+(https://www.alibabacloud.com/help/en/cs/user-guide/acs-pod-instance-overview)."""
+
 ZONE = r"^[a-z]+(-[a-z0-9]+)+$"
-
-LWS_NAME_MAX = 51
-"""Longest name of a LeaderWorkerSet: pods and the revision label append to it
-(https://github.com/kubernetes-sigs/lws/blob/main/pkg/webhooks/leaderworkerset_webhook.go)."""
-
 
 PROGRAM_FLAGS = {
     "--port": "inference.engine.port",
@@ -140,7 +140,7 @@ class EngineSettings(Settings):
     trust_remote_code: bool = True
     """Run Python code that comes with the model's files."""
 
-    env: dict[str, str] = {}  # noqa: RUF012 - pydantic copies it
+    env: Annotated[dict[str, str], Field(max_length=ENV_MAX)] = {}  # noqa: RUF012 - pydantic copies it
     """More environment variables of the containers; they win over those that the network asks for."""
 
     extra_args: tuple[Annotated[str, Field(min_length=1)], ...] = ()

@@ -25,7 +25,7 @@ GUIDE = Choices(
     enforce_eager=True,
     name="deepseek-r1",
 )
-NEW = {"image": "vllm-openai:v0.33.0"}
+NEW: dict[str, Any] = {"image": "vllm-openai:v0.33.0"}
 QWEN_FP8: dict[str, Any] = {"model": "Qwen/Qwen3-235B-A22B-FP8", "pipeline": 1, **NEW}
 
 BROKEN: dict[str, tuple[dict[str, Any], str, str]] = {
@@ -230,6 +230,29 @@ BROKEN: dict[str, tuple[dict[str, Any], str, str]] = {
         "run more replicas than maxUnavailable, or write 0",
     ),
 }
+V4_PRO: dict[str, Any] = {"model": "deepseek-ai/DeepSeek-V4-Pro", "series": "GU8TEF", **NEW}
+BROKEN |= {
+    "output-groups": (
+        {**V4_PRO, "tensor": 32, "pipeline": 1},
+        "the 16 groups of the output projection cannot be split over 32 GPUs",
+        "choose tensor ",
+    ),
+    "cache-format": (
+        {**V4_PRO, "image": "vllm/vllm-openai:v0.29.0"},
+        "vLLM 0.29.0 keeps DeepSeek-V4's cache in FP8 only and refuses auto",
+        "write --kv-cache-dtype=fp8",
+    ),
+    "model-version": (
+        {**V4_PRO, "image": "vllm/vllm-openai:v0.19.1"},
+        "vLLM 0.19.1 does not know deepseek-ai/DeepSeek-V4-Pro",
+        "use an image with vLLM 0.20.0 or newer",
+    ),
+    "data-parallel": (
+        {"extra_args": ("--data-parallel-size=8",), **NEW},
+        "--data-parallel-size 8 starts 8 engines, which need 128 GPUs; a replica has 16; what fits on them is not",
+        "remove it and set deployment.inference.replicas to 8",
+    ),
+}
 BROKEN["widths"] = (
     {"model": "meta-llama/Llama-3.1-8B", "tensor": 32, "pipeline": 1, "config_file": "{config}", **NEW},
     "the feed-forward width 14344 is not divisible by tensor parallel size 32",
@@ -317,6 +340,55 @@ def test_whole_experts_per_gpu_need_no_whole_blocks_of_experts() -> None:
     assert rule.check(resolve(dataclasses.replace(GUIDE, **changes))) is None
 
 
+@pytest.mark.parametrize(
+    ("image", "arguments", "broken"),
+    [
+        ("vllm:v0.22.0", ("--kv-cache-dtype=fp8",), set()),
+        ("vllm:v0.33.0", (), set()),
+        ("vllm:v0.33.0", ("--kv-cache-dtype=bfloat16",), {"cache-format"}),
+        ("vllm:v0.33.0", ("--block-size=64",), {"cache-format"}),
+        ("vllm:v0.19.0", (), {"cache-format", "model-version"}),
+    ],
+)
+def test_what_versions_know_of_deepseek_v4(image: str, arguments: tuple[str, ...], broken: set[str]) -> None:
+    case = resolve(dataclasses.replace(GUIDE, **{**V4_PRO, "image": image, "extra_args": arguments}))
+    assert {rule.id for rule in RULES if rule.severity == "error" and rule.check(case)} == broken
+
+
+@pytest.mark.parametrize(("version", "fails"), [("0.23.0", True), ("0.24.0", False)])
+def test_shared_experts_of_deepseek_v4_are_padded_later(version: str, fails: bool) -> None:
+    """https://github.com/vllm-project/vllm/issues/40955: 3072 over 16 GPUs is 192, not whole blocks of 128."""
+    rule = next(rule for rule in RULES if rule.id == "quantised-shards")
+    arguments = ("--kv-cache-dtype=fp8",)
+    changes = {**V4_PRO, "tensor": 16, "pipeline": 1, "image": f"vllm:v{version}", "extra_args": arguments}
+    values = rule.check(resolve(dataclasses.replace(GUIDE, **changes)))
+    assert (values is not None) == fails
+    assert values is None or "192 is not divisible by weight quantization block_" in str(values["said"])
+
+
+def test_deepseek_v4_needs_hopper() -> None:
+    rule = next(rule for rule in RULES if rule.id == "capability")
+    values = rule.check(resolve(dataclasses.replace(GUIDE, **{**V4_PRO, "series": "GN8IS"})))
+    assert values is not None
+    assert "needs a capability of 9.0, it has 8.9" in str(values["why"])
+
+
+def test_a_recipe_with_data_parallelism_is_never_said_to_fit() -> None:
+    """https://github.com/vllm-project/recipes/issues/381: this did not start with one image of April 2026, and did
+    later. Eight engines of one GPU each are none of this program's layouts, whether or not the model fits on them."""
+    arguments = ("--data-parallel-size=8", "--enable-expert-parallel", "--kv-cache-dtype=fp8")
+    changes = {**V4_PRO, "max_model_len": 800_000, "cards": 8, "extra_args": arguments}
+    for tensor in (1, 8):
+        layout = {"tensor": tensor, "pipeline": 1}
+        findings = check(resolve(dataclasses.replace(GUIDE, **changes, **layout)), severity="error")  # type: ignore[arg-type]
+        assert any(
+            f.problem.startswith(f"--data-parallel-size 8 starts 8 engines, which need {8 * tensor} GPUs")
+            for f in findings
+        )
+    unparallel = dataclasses.replace(GUIDE, extra_args=("--data-parallel-size=1",), **NEW)
+    assert next(rule for rule in RULES if rule.id == "data-parallel").check(resolve(unparallel)) is None
+
+
 def test_old_cards_need_another_type_on_the_old_engine() -> None:
     rule = next(rule for rule in RULES if rule.id == "capability")
     old = dataclasses.replace(GUIDE, model="Qwen/Qwen3-0.6B", series="T4", cards=1, tensor=1, pipeline=1)
@@ -362,5 +434,5 @@ def test_cards_that_are_left_out_have_rdma() -> None:
 
 
 def test_layout_rules_stop_deployments() -> None:
-    assert len(LAYOUT_RULES) == 12
+    assert len(LAYOUT_RULES) == 13
     assert all(rule.severity == "error" for rule in LAYOUT_RULES)

@@ -167,6 +167,18 @@ def test_stack_files_are_valid() -> None:
             "no digit at the beginning",
         ),
         (
+            {"inference": {"engine": {"env": {f"V{n}": "" for n in range(1901)}}}},
+            "inference.engine.env",
+            "dictionary should have at most 1900 items after validation, not more",
+            "more environment variables of the containers",
+        ),
+        (
+            {"service": {"kind": "nodePort"}},
+            "service.kind",
+            "there is no such choice",
+            "write 'clusterIP' or 'internalLoadBalancer'",
+        ),
+        (
             {"inference": {"engine": {"env": {"LWS_GROUP_SIZE": "3"}}}},
             "inference.engine",
             "env has LWS_GROUP_SIZE, which the program sets itself",
@@ -462,6 +474,13 @@ def test_warnings_of_all_checks_are_in_the_plan() -> None:
     plan = stack_config.plan_of(Deployment.model_validate(merged(DEV, changes)))
     assert len(plan.warnings) == 4
     assert all(warning.startswith("deployment.") for warning in plan.warnings)
+
+
+def test_plan_has_the_cache_where_there_is_one() -> None:
+    assert stack_config.plan_of(Deployment.model_validate(DEV)).cache is None
+    cache = stack_config.plan_of(Deployment.model_validate(merged(DEV, {"storage": {"kind": "fluid"}}))).cache
+    assert cache is not None
+    assert (cache.workers, cache.quota_gib) == (7, 115)
 
 
 def test_missing_kubeconfig_file_stops_an_update_and_not_a_preview(up: Any, capsys: Any) -> None:
