@@ -10,8 +10,8 @@ from components.inference_group import InferenceGroup, InferenceGroupArgs
 from components.inference_service import InferenceService, InferenceServiceArgs
 from components.model_bucket import ModelBucket, ModelBucketArgs
 from components.model_upload import ModelUpload, ModelUploadArgs
-from components.operators import OperatorsArgs
-from components.providers import alicloud_provider, kubeconfig_is_missing, kubernetes_provider
+from components.operations import operate, required_operators
+from components.providers import alicloud_provider, kubernetes_provider
 from components.storage_layers import mount_model
 
 settings, plan, secrets = stack_config.load()
@@ -22,13 +22,8 @@ for warning in plan.warnings:
 in_cloud = ResourceOptions(provider=alicloud_provider(settings.cloud))
 kubernetes = ResourceOptions(provider=kubernetes_provider(settings.cluster, secrets))
 
-operators_args = OperatorsArgs(
-    operators=settings.operators,
-    storage=settings.storage,
-    region=settings.cloud.region,
-    check_apis=not kubeconfig_is_missing(settings.cluster),
-)
-cluster = Cluster("cluster", ClusterArgs(cluster=settings.cluster, operators=operators_args), kubernetes)
+cluster_args = ClusterArgs(cluster=settings.cluster, operators=required_operators(settings))
+cluster = Cluster("cluster", cluster_args, kubernetes)
 in_cluster = ResourceOptions.merge(kubernetes, ResourceOptions(depends_on=[cluster]))
 
 namespace, weights, weights_gib = cluster.namespace, settings.weights, plan.weights_gib
@@ -55,6 +50,8 @@ service_args = InferenceServiceArgs(
     namespace=namespace, selector=group.leader_labels, target_port=port, service=settings.service
 )
 service = InferenceService("inference-service", service_args, in_cluster)
+
+operate(settings, plan, secrets, group, in_cluster)
 
 for name, value in outputs(settings, plan, bucket=bucket, mount=mount, service=service).items():
     pulumi.export(name, value)

@@ -76,3 +76,17 @@ class DataLoad(_CustomResource):
 
     group_version = "data.fluid.io/v1alpha1"
     resource_kind = "DataLoad"
+
+
+class ScaledObject(_CustomResource):
+    """https://keda.sh/docs/latest/reference/scaledobject-spec/"""
+
+    group_version = "keda.sh/v1alpha1"
+    resource_kind = "ScaledObject"
+
+
+class TriggerAuthentication(_CustomResource):
+    """https://keda.sh/docs/latest/concepts/authentication/"""
+
+    group_version = "keda.sh/v1alpha1"
+    resource_kind = "TriggerAuthentication"

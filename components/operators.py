@@ -39,14 +39,26 @@ RELEASE_SECONDS = 600
 
 
 @dataclass(frozen=True, kw_only=True)
+class ExpectedApi:
+    """An API that something else installs: the name of the resource that reads its ``definition``, the group and
+    version that must be served, and what is said where it is not."""
+
+    name: str
+    definition: str
+    group_version: str
+    missing: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class OperatorsArgs:
     """``check_apis`` is off only in a preview that has no cluster to ask; ``region`` is where ack-fluid's images are
-    pulled from."""
+    pulled from; ``further`` are the APIs of optional parts."""
 
     operators: OperatorsSettings
     storage: OssVolumeSettings | FluidCacheSettings
     region: str
     check_apis: bool
+    further: Sequence[ExpectedApi] = ()
 
 
 class Operators(pulumi.ComponentResource):
@@ -63,6 +75,8 @@ class Operators(pulumi.ComponentResource):
             self._install_fluid(fluid, args)
         elif args.check_apis and isinstance(args.storage, FluidCacheSettings):
             self._check(INSTALL_FLUID, FLUID_CRD, JindoRuntime.group_version, FLUID_API_MISSING)
+        for api in args.further if args.check_apis else ():
+            self._check(api.name, api.definition, api.group_version, api.missing)
         self.register_outputs({})
 
     def _install_lws(self, settings: InstallLws) -> None:

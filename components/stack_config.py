@@ -13,6 +13,7 @@ from pydantic_core import ErrorDetails
 
 from components.settings.base import Settings, gibibytes, mebibytes, quantity
 from components.settings.deployment import Deployment
+from components.settings.scaling import Autoscaler, ManualScaling, QueueScaling
 from components.settings.storage import FluidCacheSettings
 from components.settings.weights import AccessKeyIdentity
 from planner.acs_rules import GPU, PodChoices, pod_findings, pod_warnings, ticket_warnings
@@ -26,6 +27,7 @@ KUBECONFIG = "kubeconfig"
 ACCESS_KEY_ID = "ossAccessKeyId"
 ACCESS_KEY_SECRET = "ossAccessKeySecret"  # noqa: S105 - the name of a configuration key
 HUB_TOKEN = "hubToken"  # noqa: S105 - as above
+PROMETHEUS_TOKEN = "prometheusToken"  # noqa: S105 - as above
 
 MISSING_DEPLOYMENT = Finding(
     path=DEPLOYMENT,
@@ -49,6 +51,7 @@ class Secrets:
     kubeconfig: pulumi.Output[str] | None
     access_key: AccessKey | None
     hub_token: pulumi.Output[str] | None
+    prometheus_token: pulumi.Output[str] | None
 
 
 def load() -> tuple[Deployment, Plan, Secrets]:
@@ -134,7 +137,7 @@ def cache_plan(storage: FluidCacheSettings, settings: Deployment, *, weights_gib
             workers=storage.workers,
             cpu=storage.cpu,
             memory_gib=gibibytes(storage.memory),
-            pods=settings.inference.replicas * group_size,
+            pods=settings.inference.most_replicas * group_size,
             throughput_mib_s=storage.throughput_mi_bps,
             preload_mib_s=storage.preload_mi_bps,
         )
@@ -173,10 +176,19 @@ def choices(settings: Deployment) -> Choices:
         # Pods on a capacity reservation of one's own have RDMA with any number of cards.
         network=inference.network if gpu.compute_class == GPU else "standard",
         name=inference.name,
-        replicas=inference.replicas,
+        replicas=inference.most_replicas,
+        least_replicas=None if isinstance(inference.scaling, ManualScaling) else inference.scaling.min_replicas,
+        scaling=_scaling(inference.scaling),
         max_surge=inference.rollout.max_surge,
         throughput_mib_s=settings.storage.throughput_mi_bps,
     )
+
+
+def _scaling(scaling: ManualScaling | Autoscaler) -> str | None:
+    """For the summary: a hold that is forgotten may cost a lot."""
+    if isinstance(scaling, ManualScaling):
+        return None
+    return scaling.kind if scaling.hold is None else f"{scaling.kind}, held at {scaling.hold}"
 
 
 def _gib(size: str | None) -> float | None:
@@ -187,6 +199,9 @@ def _secret_keys(settings: Deployment) -> list[str]:
     keys = [] if settings.cluster.kubeconfig_file else [KUBECONFIG]
     if isinstance(settings.weights.identity, AccessKeyIdentity):
         keys += [ACCESS_KEY_ID, ACCESS_KEY_SECRET]
+    scaling = settings.inference.scaling
+    if isinstance(scaling, QueueScaling) and scaling.prometheus.authorization:
+        keys.append(PROMETHEUS_TOKEN)
     return keys
 
 
@@ -213,6 +228,7 @@ def _secrets(config: pulumi.Config, settings: Deployment) -> Secrets:
         else None,
         # For private repositories only, so it is used where it is set.
         hub_token=config.get_secret(HUB_TOKEN),
+        prometheus_token=config.require_secret(PROMETHEUS_TOKEN) if PROMETHEUS_TOKEN in keys else None,
     )
 
 

@@ -22,6 +22,7 @@ Secrets are keys of their own, set with `pulumi config set --secret`:
 |---|---|
 | `deepseek:kubeconfig` | `cluster.kubeconfigFile` is not set |
 | `deepseek:ossAccessKeyId`, `deepseek:ossAccessKeySecret` | `weights.identity.kind` is `accessKey` |
+| `deepseek:prometheusToken` | `inference.scaling.prometheus.authorization` is true |
 | `deepseek:hubToken` | the repository on the model hub is private or gated |
 """
 
@@ -56,9 +57,10 @@ def configuration() -> str:
 def _sections(path: str, model: dict[str, Any], definitions: dict[str, Any]) -> Iterator[str]:
     rows, nested = [], []
     for name, field in model.get("properties", {}).items():
-        inner = [_resolved(option, definitions) for option in _options(field)]
+        is_list = "$ref" in field.get("items", {})
+        inner = [_resolved(option, definitions) for option in ([field["items"]] if is_list else _options(field))]
         models = [option for option in inner if "properties" in option]
-        where = f"{path}{name}"
+        where = f"{path}{name}[]" if is_list else f"{path}{name}"
         if models:
             nested += [(where, option, len(models) > 1) for option in models]
             continue

@@ -50,6 +50,14 @@ class Choices:
 
     name: str = "vllm"
     replicas: int = 1
+    """With an autoscaler, the most."""
+
+    least_replicas: int | None = None
+    """With an autoscaler, the fewest."""
+
+    scaling: str | None = None
+    """What an autoscaler goes by."""
+
     max_surge: int = 0
     available_gpus: int | None = None
     network: str = "standard"

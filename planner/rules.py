@@ -4,6 +4,7 @@ Errors stop a deployment, warnings do not. A text may use ``{layouts}``, the nea
 """
 
 import difflib
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -434,7 +435,15 @@ def _available(case: Case) -> Values | None:
         "needed": needed,
         "available": available,
         "per": per_replica,
+        "what": "replicas" if case.choices.scaling is None else "the most groups of scaling",
     }
+
+
+def _scale_to_zero(case: Case) -> Values | None:
+    if case.choices.scaling is None or case.choices.least_replicas != 0 or case.budget is None:
+        return None
+    minutes = [math.ceil(seconds / 60) for seconds in (case.budget.read_seconds, case.budget.create_seconds)]
+    return {"least": minutes[0], "most": minutes[1]}
 
 
 PARALLELISM = "deployment.inference.parallelism"
@@ -675,8 +684,18 @@ RULES = (
         source="https://lws.sigs.k8s.io/docs/concepts/rollout-strategy/",
         path="deployment.inference.rollout.maxSurge",
         problem="{replicas} replicas and {surge} more during an update need {needed} GPUs, of {available}",
-        fix="lower replicas or maxSurge; each needs {per} GPUs",
+        fix="lower {what} or maxSurge; each group needs {per} GPUs",
         check=_available,
+    ),
+    Rule(
+        id="scale-to-zero",
+        statement="Somebody answers at all times.",
+        source="docs/scaling.md",
+        path="deployment.inference.scaling.minReplicas",
+        problem="with no group left, the first answer takes {least} to {most} minutes, and requests fail until then",
+        fix="write 1 where that is too long",
+        check=_scale_to_zero,
+        severity="warning",
     ),
     Rule(
         id="model-modelled",
