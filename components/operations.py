@@ -39,10 +39,11 @@ def _scale(
         return
     args = AutoscalingArgs(
         namespace=settings.cluster.namespace,
-        group_name=group.name,
+        group=settings.inference.name,
         scaling=wanted,
         version=plan.case.engine.version,
         budget=plan.budget,
         prometheus_token=secrets.prometheus_token,
     )
-    Autoscaling("autoscaling", args, opts)
+    after_group = pulumi.ResourceOptions.merge(opts, pulumi.ResourceOptions(depends_on=[group]))
+    Autoscaling("autoscaling", args, after_group)

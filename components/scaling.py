@@ -52,11 +52,11 @@ GROUP_LABEL = "leaderworkerset"
 
 @dataclass(frozen=True, kw_only=True)
 class AutoscalingArgs:
-    """``group_name`` is the LeaderWorkerSet's, ``version`` the engine's, ``budget`` the time that loading takes;
+    """``group`` is the LeaderWorkerSet's name, ``version`` the engine's, ``budget`` the time that loading takes;
     ``prometheus_token`` is the value of the header Authorization for Prometheus, if it asks for one."""
 
     namespace: str
-    group_name: pulumi.Output[str]
+    group: str
     scaling: Autoscaler
     version: Version
     budget: LoadBudget
@@ -78,8 +78,8 @@ class Autoscaling(pulumi.ComponentResource):
     def _horizontal_pod_autoscaler(self, args: AutoscalingArgs, scaling: HpaScaling) -> None:
         k8s.autoscaling.v2.HorizontalPodAutoscaler(
             "autoscaler",
-            metadata={"name": args.group_name, "namespace": args.namespace},
-            spec=hpa_spec(scaling, target=_target(args.group_name), version=args.version, budget=args.budget),
+            metadata={"name": args.group, "namespace": args.namespace},
+            spec=hpa_spec(scaling, target=_target(args.group), version=args.version, budget=args.budget),
             opts=pulumi.ResourceOptions(parent=self),
         )
 
@@ -118,17 +118,15 @@ class Autoscaling(pulumi.ComponentResource):
         else:
             spec = queue_spec(
                 scaling,
-                selector=pulumi.Output.format(
-                    'namespace="{0}",{1}="{2}"', args.namespace, GROUP_LABEL, args.group_name
-                ),
+                selector=f'namespace="{args.namespace}",{GROUP_LABEL}="{args.group}"',
                 authentication=authentication,
                 version=args.version,
                 budget=args.budget,
             )
         ScaledObject(
             "autoscaler",
-            metadata={"name": args.group_name, "namespace": args.namespace, **paused},
-            spec={"scaleTargetRef": _target(args.group_name), **spec},
+            metadata={"name": args.group, "namespace": args.namespace, **paused},
+            spec={"scaleTargetRef": _target(args.group), **spec},
             opts=pulumi.ResourceOptions(parent=self),
         )
 
@@ -139,11 +137,11 @@ def expected_apis(settings: Deployment) -> Sequence[ExpectedApi]:
     return () if isinstance(settings.inference.scaling, ManualScaling | HpaScaling) else (KEDA_API,)
 
 
-def _target(group_name: pulumi.Input[str]) -> dict[str, pulumi.Input[str]]:
+def _target(group: str) -> dict[str, str]:
     return {
         "apiVersion": LeaderWorkerSet.group_version,
         "kind": LeaderWorkerSet.resource_kind,
-        "name": group_name,
+        "name": group,
     }
 
 
@@ -200,7 +198,7 @@ def schedule_spec(scaling: ScheduleScaling) -> dict[str, Any]:
 def queue_spec(
     scaling: QueueScaling,
     *,
-    selector: pulumi.Input[str],
+    selector: str,
     authentication: pulumi.Input[str] | None,
     version: Version,
     budget: LoadBudget,
@@ -212,15 +210,9 @@ def queue_spec(
     look like a night without requests. Only at zero groups is it the rule, and the metrics read as 0.
     """
     missing = " or vector(0)" if scaling.min_replicas == 0 else ""
-    queries: dict[str, tuple[pulumi.Input[str], float]] = {
-        "waiting": (
-            pulumi.Output.format("sum({0}{{{1}}}){2}", WAITING_METRIC, selector, missing),
-            scaling.waiting_requests,
-        ),
-        "cache": (
-            pulumi.Output.format("sum({0}{{{1}}}){2}", cache_metric(version), selector, missing),
-            scaling.cache_usage,
-        ),
+    queries: dict[str, tuple[str, float]] = {
+        "waiting": (f"sum({WAITING_METRIC}{{{selector}}}){missing}", scaling.waiting_requests),
+        "cache": (f"sum({cache_metric(version)}{{{selector}}}){missing}", scaling.cache_usage),
     }
     if scaling.activation_query is not None:
         # It wakes up the first group and never asks for a second one.
@@ -248,9 +240,7 @@ def queue_spec(
     }
 
 
-def hpa_spec(
-    scaling: HpaScaling, *, target: Mapping[str, pulumi.Input[str]], version: Version, budget: LoadBudget
-) -> Any:
+def hpa_spec(scaling: HpaScaling, *, target: Mapping[str, str], version: Version, budget: LoadBudget) -> Any:
     """The HorizontalPodAutoscaler's spec. The metrics are those of the leaders: the LeaderWorkerSet's scale subresource
     selects no other pods (``status.hpaPodSelector``). A leader without metrics, which is still loading, counts as idle
     when more groups are wanted, and as busy when fewer are."""

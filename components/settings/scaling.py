@@ -66,7 +66,7 @@ class ScheduleScaling(Settings):
     min_replicas: Replicas
     """Groups outside of all windows. 0 frees all GPUs then."""
 
-    windows: Annotated[tuple[Window, ...], Field(min_length=1)]
+    windows: tuple[Window, ...]
     """Times with more groups."""
 
     hold: Replicas | None = None
@@ -79,6 +79,8 @@ class ScheduleScaling(Settings):
 
     @model_validator(mode="after")
     def _windows_add_groups(self) -> Self:
+        if not self.windows:
+            raise problem("there are no windows", fix="write one, or scaling.kind: manual")
         if self.timezone not in zoneinfo.available_timezones():
             raise problem("timezone is no IANA time zone", fix="write a name such as Asia/Shanghai")
         for window in self.windows:
