@@ -92,16 +92,10 @@ class Autoscaling(pulumi.ComponentResource):
             string_data={"header": "Authorization", "value": args.prometheus_token},
             opts=pulumi.ResourceOptions(parent=self),
         )
-        keys = {"customAuthHeader": "header", "customAuthValue": "value"}
         authentication = TriggerAuthentication(
             "prometheus-authentication",
             metadata={"namespace": args.namespace},
-            spec={
-                "secretTargetRef": [
-                    {"parameter": parameter, "name": secret.metadata["name"], "key": key}
-                    for parameter, key in keys.items()
-                ]
-            },
+            spec=authentication_spec(secret.metadata["name"]),
             opts=pulumi.ResourceOptions(parent=self),
         )
         return authentication.metadata["name"]
@@ -148,6 +142,12 @@ def _target(group: str) -> dict[str, str]:
 def cache_metric(version: Version) -> str:
     """vLLM's name for the share of the KV cache in use."""
     return "vllm:kv_cache_usage_perc" if version >= KV_CACHE_RENAMED else "vllm:gpu_cache_usage_perc"
+
+
+def authentication_spec(secret: pulumi.Input[str]) -> dict[str, Any]:
+    """The TriggerAuthentication's spec: a header of the name and value that the Secret has."""
+    keys = {"customAuthHeader": "header", "customAuthValue": "value"}
+    return {"secretTargetRef": [{"parameter": p, "name": secret, "key": key} for p, key in keys.items()]}
 
 
 def load_behavior(budget: LoadBudget) -> dict[str, Any]:

@@ -9,12 +9,20 @@ from typing import Any
 import pytest
 from kubernetes import client
 
+from components.scaling import authentication_spec, hpa_spec, queue_spec, schedule_spec
+from components.settings.scaling import HpaScaling, QueueScaling, ScheduleScaling
+from planner.loading import load_budget
 from tests.e2e.conftest import Project
 from tests.e2e.test_local_stack import all_ready, eventually
 
 pytestmark = pytest.mark.e2e
 
 QUEUE = {"kind": "queue", "maxReplicas": 3, "prometheus": {"url": "http://prometheus.monitoring:9090"}}
+SCHEDULE = {
+    "kind": "schedule",
+    "minReplicas": 0,
+    "windows": [{"start": "0 7 * * 1-5", "end": "0 20 * * 1-5", "replicas": 2}],
+}
 LWS = ("leaderworkerset.x-k8s.io", "v1")
 
 
@@ -111,3 +119,32 @@ def test_a_live_group_is_handed_over_as_it_is(project: Project) -> None:
     autoscale(project, 2)
     project.run("up", "--expect-no-changes")
     assert replicas(project) == 2
+
+
+def test_objects_of_every_kind_are_accepted(project: Project) -> None:
+    """By the real API server, unknown fields refused; nothing is stored."""
+    target = {"apiVersion": "leaderworkerset.x-k8s.io/v1", "kind": "LeaderWorkerSet", "name": "deepseek-r1"}
+    zero = {**QUEUE, "minReplicas": 0, "activationQuery": "up"}
+    engine: dict[str, Any] = {"version": (0, 33, 0), "budget": load_budget(weights_gib=641.3, throughput_mib_s=300)}
+    queue = queue_spec(QueueScaling.model_validate(zero), selector="", authentication="prometheus", **engine)
+    schedule = schedule_spec(ScheduleScaling.model_validate(SCHEDULE))
+    strictly: dict[str, Any] = {"dry_run": "All", "field_validation": "Strict"}
+    for plural, kind, spec in (
+        ("scaledobjects", "ScaledObject", {"scaleTargetRef": target, **queue}),
+        ("scaledobjects", "ScaledObject", {"scaleTargetRef": target, **schedule}),
+        ("triggerauthentications", "TriggerAuthentication", authentication_spec("prometheus")),
+    ):
+        body = {"apiVersion": "keda.sh/v1alpha1", "kind": kind, "metadata": {"name": "try"}, "spec": spec}
+        made = project.custom.create_namespaced_custom_object(
+            "keda.sh", "v1alpha1", project.namespace, plural, body, **strictly
+        )
+        assert made["spec"] == spec
+    hpa = {
+        "apiVersion": "autoscaling/v2",
+        "kind": "HorizontalPodAutoscaler",
+        "metadata": {"name": "try"},
+        "spec": hpa_spec(HpaScaling(kind="hpa", max_replicas=3), target=target, **engine),
+    }
+    autoscaling = client.AutoscalingV2Api(project.core.api_client)
+    accepted = autoscaling.create_namespaced_horizontal_pod_autoscaler(project.namespace, hpa, **strictly)
+    assert [metric.pods.target.average_value for metric in accepted.spec.metrics] == ["10", "800m"]
