@@ -50,8 +50,7 @@ service_args = InferenceServiceArgs(
     namespace=namespace, selector=group.leader_labels, target_port=port, service=settings.service
 )
 service = InferenceService("inference-service", service_args, in_cluster)
-
-operate(settings, plan, secrets, group, in_cluster)
+operate(settings, plan, secrets, group=group, opts=in_cluster)
 
 for name, value in outputs(settings, plan, bucket=bucket, mount=mount, service=service).items():
     pulumi.export(name, value)

@@ -13,14 +13,18 @@ from pydantic_core import ErrorDetails
 
 from components.settings.base import Settings, gibibytes, mebibytes, quantity
 from components.settings.deployment import Deployment
+from components.settings.operators import InstallLws
 from components.settings.scaling import Autoscaler, ManualScaling, QueueScaling
 from components.settings.storage import FluidCacheSettings
 from components.settings.weights import AccessKeyIdentity
 from planner.acs_rules import GPU, PodChoices, pod_findings, pod_warnings, ticket_warnings
 from planner.cache import CacheChoices, CachePlan, plan_cache
 from planner.case import Case
+from planner.engine import Version
 from planner.findings import Finding, report
+from planner.lws_rules import Feature, asked_features, controller_findings, controller_warnings
 from planner.plan import Choices, Plan, PlanError, check, plan_case, resolve
+from planner.shutdown import drain_seconds
 
 DEPLOYMENT = "deployment"
 KUBECONFIG = "kubeconfig"
@@ -78,7 +82,12 @@ def plan_of(settings: Deployment) -> Plan:
     """The plan with all its warnings; raises PlanError with all findings about layout, ACS and cache."""
     case, storage = resolve(choices(settings)), settings.storage
     pods = pod_choices(settings, cards=case.layout.cards)
-    findings = [*check(case, severity="error"), *pod_findings(pods)]
+    features, installs = _features(settings), _installed_lws(settings)
+    findings = [
+        *check(case, severity="error"),
+        *pod_findings(pods),
+        *controller_findings(features, installs=installs),
+    ]
     cache_warnings: tuple[str, ...] = ()
     if isinstance(storage, FluidCacheSettings) and case.weights_gib is not None:
         findings += _sidecar(storage, case)
@@ -93,7 +102,32 @@ def plan_of(settings: Deployment) -> Plan:
     upload = settings.weights.upload
     memory_gib = mebibytes(upload.memory) / 1024
     upload_warnings = ticket_warnings("deployment.weights.upload", cpu=upload.cpu, memory_gib=memory_gib)
-    return dataclasses.replace(plan, warnings=(*plan.warnings, *pod_warnings(pods), *upload_warnings, *cache_warnings))
+    warnings = [
+        *plan.warnings,
+        *pod_warnings(pods),
+        *controller_warnings(features, installs=installs),
+        *upload_warnings,
+        *cache_warnings,
+    ]
+    return dataclasses.replace(plan, warnings=tuple(warnings))
+
+
+def _features(settings: Deployment) -> list[Feature]:
+    rollout, lifecycle = settings.inference.rollout, settings.inference.lifecycle
+    return asked_features(
+        partition=rollout.partition,
+        max_unavailable=rollout.max_unavailable,
+        restart_after_start=lifecycle is not None and lifecycle.group_restart == "afterStart",
+    )
+
+
+def _installed_lws(settings: Deployment) -> Version | None:
+    """Version of the LeaderWorkerSet controller, where the stack installs it."""
+    lws = settings.operators.lws
+    if not isinstance(lws, InstallLws):
+        return None
+    major, minor, patch = map(int, lws.version.split("."))
+    return major, minor, patch
 
 
 def _sidecar(storage: FluidCacheSettings, case: Case) -> list[Finding]:
@@ -125,6 +159,7 @@ def pod_choices(settings: Deployment, *, cards: int) -> PodChoices:
         driver_version=inference.gpu.driver_version,
         extra_ephemeral_gib=gibibytes(inference.resources.extra_ephemeral_storage or "0Gi"),
         port=inference.engine.port,
+        request_seconds=inference.lifecycle.request_seconds if inference.lifecycle else None,
     )
 
 
@@ -152,7 +187,8 @@ def project_path(text: str) -> Path:
 def choices(settings: Deployment) -> Choices:
     """What the planner needs of the settings."""
     model, inference = settings.model, settings.inference
-    gpu, resources, engine = inference.gpu, inference.resources, inference.engine
+    gpu, resources, engine, lifecycle = inference.gpu, inference.resources, inference.engine, inference.lifecycle
+    budget = lifecycle.disruption_budget if lifecycle else None
     return Choices(
         model=model.name,
         weights_gib=model.weights_gib,
@@ -180,6 +216,11 @@ def choices(settings: Deployment) -> Choices:
         least_replicas=None if isinstance(inference.scaling, ManualScaling) else inference.scaling.min_replicas,
         scaling=_scaling(inference.scaling),
         max_surge=inference.rollout.max_surge,
+        max_unavailable=inference.rollout.max_unavailable,
+        partition=inference.rollout.partition,
+        request_seconds=lifecycle.request_seconds if lifecycle else None,
+        drain_seconds=drain_seconds(lifecycle.grace_seconds) if lifecycle and lifecycle.grace_seconds else None,
+        evictable_groups=budget.max_unavailable if budget else None,
         throughput_mib_s=settings.storage.throughput_mi_bps,
     )
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from planner.findings import Finding
 from planner.pods import pod_series, resource_name
+from planner.shutdown import drain_seconds
 
 GPU, GPU_HPN = "gpu", "gpu-hpn"
 """Compute classes with GPUs: on demand, and on a GPU-HPN capacity reservation bound to the cluster
@@ -29,6 +30,10 @@ FREE_EPHEMERAL_GIB = 30
 RESERVED_PORTS = (111, 10250, 10255)
 """Ports that no container may listen on (https://www.alibabacloud.com/help/en/cs/user-guide/acs-pod-instance-overview)."""
 
+BEST_EFFORT = "best-effort"
+EVICTION_NOTICE_SECONDS = 300
+"""Notice before a best-effort pod is evicted by force
+(https://www.alibabacloud.com/help/en/cs/user-guide/acs-pod-instance-overview)."""
 
 PLAIN_CPU, PLAIN_MEMORY_GIB = 16, 128
 """Largest pod without GPUs that needs no ticket
@@ -38,7 +43,8 @@ PLAIN_CPU, PLAIN_MEMORY_GIB = 16, 128
 @dataclass(frozen=True, kw_only=True)
 class PodChoices:
     """What the user chose for the GPU pods, as far as ACS has rules for it. ``resource`` and ``driver_version`` are
-    None for the series' own; ``extra_ephemeral_gib`` is in GiB, on top of the free storage."""
+    None for the series' own; ``extra_ephemeral_gib`` is in GiB, on top of the free storage; ``request_seconds`` is the
+    longest request that a pod is to finish before it ends, None if there is no such promise."""
 
     series: str
     cards: int
@@ -49,6 +55,7 @@ class PodChoices:
     driver_version: str | None
     extra_ephemeral_gib: int
     port: int
+    request_seconds: int | None
 
 
 def pod_findings(choices: PodChoices) -> list[Finding]:
@@ -58,7 +65,12 @@ def pod_findings(choices: PodChoices) -> list[Finding]:
 
 def pod_warnings(choices: PodChoices) -> list[str]:
     """What could not be checked, or is unusual."""
-    return [*_unchecked_rdma(choices), *_unlisted_driver(choices), *_unusual_resource(choices)]
+    return [
+        *_unchecked_rdma(choices),
+        *_unlisted_driver(choices),
+        *_unusual_resource(choices),
+        *_short_notice(choices),
+    ]
 
 
 def ticket_warnings(path: str, *, cpu: int, memory_gib: float) -> list[str]:
@@ -132,6 +144,16 @@ def _unusual_resource(choices: PodChoices) -> Iterator[str]:
         yield (
             f"deployment.inference.gpu.resource: cards of series {choices.series} are counted as {usual}, so a pod "
             f"that asks for {choices.resource} may find none"
+        )
+
+
+def _short_notice(choices: PodChoices) -> Iterator[str]:
+    left = drain_seconds(EVICTION_NOTICE_SECONDS)
+    if choices.qos == BEST_EFFORT and choices.request_seconds is not None and choices.request_seconds > left:
+        yield (
+            f"deployment.inference.lifecycle.requestSeconds: ACS evicts {BEST_EFFORT} pods with "
+            f"{EVICTION_NOTICE_SECONDS} s notice, so requests are cut off after {left} of {choices.request_seconds} s "
+            "then; qos: default is not evicted"
         )
 
 

@@ -59,6 +59,8 @@ class Choices:
     """What an autoscaler goes by."""
 
     max_surge: int = 0
+    max_unavailable: int = 1
+    partition: int = 0
     available_gpus: int | None = None
     network: str = "standard"
     cpu: int | None = None
@@ -68,7 +70,15 @@ class Choices:
     startup_seconds: int | None = None
     drain_seconds: int | None = None
     request_seconds: int | None = None
-    """Longest request, for the comparison with ``drain_seconds``."""
+    """Longest request, for the comparison with ``drain_seconds``. None: nothing is said about the life of a group."""
+
+    evictable_groups: int | None = None
+    """Groups that evictions may take at once; None without a limit."""
+
+    @property
+    def fewest_replicas(self) -> int:
+        """The fewest groups, as long as there are any."""
+        return self.replicas if self.least_replicas is None else max(1, self.least_replicas)
 
 
 @dataclass(frozen=True, order=True)

@@ -6,6 +6,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from components.settings.base import DNS_LABEL, IMAGE, Port, Quantity, Settings, problem
+from components.settings.lifecycle import LifecycleSettings
 from components.settings.scaling import HpaScaling, ManualScaling, QueueScaling, ScheduleScaling
 
 ENV_NAME = r"^[A-Za-z_.-][A-Za-z0-9_.-]*$"
@@ -33,6 +34,7 @@ PROGRAM_FLAGS = {
     "--node-rank": "inference.parallelism",
     "--master-addr": "inference.parallelism",
     "--headless": "inference.parallelism",
+    "--shutdown-timeout": "inference.lifecycle.requestSeconds",
     "-tp": "inference.parallelism.tensor",
     "-pp": "inference.parallelism.pipeline",
 }
@@ -185,12 +187,22 @@ class RolloutSettings(Settings):
     max_surge: Annotated[int, Field(ge=0)] = 0
     """Groups that may be started in addition; each needs the GPUs of a whole group."""
 
+    partition: Annotated[int, Field(ge=0)] = 0
+    """Only groups from this number on, counted from 0, are updated: with 3 replicas, 2 tries a change on one group. Set
+    it back to 0 to update the others. A group that fails meanwhile comes back as it was."""
+
     @model_validator(mode="after")
     def _can_progress(self) -> Self:
         if self.max_unavailable == 0 and self.max_surge == 0:
             raise problem(
                 "maxUnavailable and maxSurge are both 0, so no update could ever proceed",
                 fix="set maxUnavailable to 1, or maxSurge to 1 if a whole group of GPUs is spare",
+            )
+        if self.partition and self.max_surge:
+            # https://github.com/kubernetes-sigs/lws/blob/main/api/leaderworkerset/v1/leaderworkerset_types.go
+            raise problem(
+                "with partition and maxSurge both set, the additional groups stay and are billed until partition is 0",
+                fix="write maxSurge: 0 and maxUnavailable: 1 while partition is set",
             )
         return self
 
@@ -237,6 +249,10 @@ class InferenceSettings(Settings):
     rollout: RolloutSettings = RolloutSettings()
     """Rolling update."""
 
+    lifecycle: LifecycleSettings | None = None
+    """How pods end, are watched, and come back. By default Kubernetes gives them 30 s to end, and running requests are
+    lost."""
+
     @property
     def first_replicas(self) -> int:
         """Groups that the LeaderWorkerSet is created with; later ones are an autoscaler's, if there is one."""
@@ -256,5 +272,14 @@ class InferenceSettings(Settings):
             raise problem(
                 f"replicas is set, and with scaling.kind {self.scaling.kind} the autoscaler sets it",
                 fix="remove replicas; scaling.hold keeps a number of groups for a while",
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _requests_are_known(self) -> Self:
+        if self.lifecycle is not None and "--disable-log-stats" in self.engine.extra_args:
+            raise problem(
+                "engine.extraArgs has --disable-log-stats, and lifecycle reads from these metrics whether requests run",
+                fix="remove --disable-log-stats, or lifecycle",
             )
         return self

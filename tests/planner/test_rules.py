@@ -145,8 +145,8 @@ BROKEN: dict[str, tuple[dict[str, Any], str, str]] = {
     ),
     "drain": (
         {"drain_seconds": 30, "request_seconds": 600},
-        "pods are given 30 s to end, requests may take 600 s",
-        "grant 600 s or more",
+        "pods are given 30 s to end their requests, which may take 600 s",
+        "leave it out, or write 645 or more",
     ),
     "available-gpus": (
         {"available_gpus": 32, "replicas": 2, "max_surge": 1},
@@ -209,6 +209,31 @@ BROKEN: dict[str, tuple[dict[str, Any], str, str]] = {
         "64 vCPUs and 300 GiB are no legal size; ACS rounds up to 64 vCPUs and 512 GiB and bills that",
         "write the size that is billed",
     ),
+    "update-downtime": (
+        {"request_seconds": 600},
+        "a change of the pods takes the only group down until the model is loaded again, 37 to 65 min",
+        "set maxSurge: 1 and maxUnavailable: 0 if 16 more GPUs can be had",
+    ),
+    "update-reaches": (
+        {"replicas": 2, "partition": 2},
+        "only groups from number 2 on are updated, and there are 2, counted from 0",
+        "write a lower number",
+    ),
+    "ending": (
+        {"request_seconds": 600},
+        "vLLM 0.7.2 takes new requests on open connections while it ends, until all are done or 600 s are over",
+        "use an image whose tag tells vLLM 0.18.0 or newer",
+    ),
+    "budget-refuses": (
+        {"evictable_groups": 0},
+        "0 refuses every eviction, so the drain of a node waits until somebody deletes the group by hand",
+        "tell those who maintain the nodes, or write 1",
+    ),
+    "budget-spares": (
+        {"evictable_groups": 2, "replicas": 2},
+        "evictions may take all 2 groups, so the budget protects nothing",
+        "run more replicas than maxUnavailable, or write 0",
+    ),
 }
 BROKEN["widths"] = (
     {"model": "meta-llama/Llama-3.1-8B", "tensor": 32, "pipeline": 1, "config_file": "{config}", **NEW},
@@ -264,8 +289,12 @@ def test_a_rule_is_kept(rule: Any) -> None:
         startup_seconds=4000,
         drain_seconds=600,
         request_seconds=600,
-        available_gpus=32,
+        replicas=2,
+        available_gpus=48,
         max_surge=1,
+        partition=1,
+        evictable_groups=1,
+        image=NEW["image"],
     )
     assert rule.check(resolve(everything_given)) is None
 

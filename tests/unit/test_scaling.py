@@ -277,6 +277,12 @@ class TestPlan:
             "deployment.inference.scaling.minReplicas: with no group left, the first answer takes"
         )
 
+    def test_an_update_may_meet_the_fewest_groups(self) -> None:
+        found = choices(deployment(QUEUE, lifecycle={}))
+        (warning,) = (w for w in make_plan(found).warnings if "the only group" in w)
+        assert warning.startswith("deployment.inference.rollout: a change of the pods takes the only group down")
+        assert found.fewest_replicas == 1
+
     def test_all_groups_must_be_available(self) -> None:
         few = {"gpu": {"series": "GU8TF", "cards": 8, "available": 32}}
         with pytest.raises(PlanError, match="3 replicas and 0 more during an update need 48 GPUs, of 32") as caught:

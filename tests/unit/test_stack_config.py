@@ -132,6 +132,30 @@ def test_stack_files_are_valid() -> None:
             "set maxUnavailable to 1, or maxSurge to 1",
         ),
         (
+            {"inference": {"rollout": {"maxSurge": 1, "partition": 1}}},
+            "inference.rollout",
+            "with partition and maxSurge both set, the additional groups stay and are billed until partition is 0",
+            "write maxSurge: 0 and maxUnavailable: 1 while partition is set",
+        ),
+        (
+            {"inference": {"lifecycle": {}, "engine": {"extraArgs": ["--disable-log-stats"]}}},
+            "inference",
+            "engine.extraArgs has --disable-log-stats, and lifecycle reads from these metrics whether requests run",
+            "remove --disable-log-stats, or lifecycle",
+        ),
+        (
+            {"inference": {"lifecycle": {"healthCheck": {"stallSeconds": 10}}}},
+            "inference.lifecycle.healthCheck.stallSeconds",
+            "input should be greater than or equal to 60",
+            "how long an engine with requests may make no progress",
+        ),
+        (
+            {"inference": {"engine": {"extraArgs": ["--shutdown-timeout=60"]}}},
+            "inference.engine",
+            "extraArgs has --shutdown-timeout, which the program writes itself",
+            "remove it and set deployment.inference.lifecycle.requestSeconds",
+        ),
+        (
             {"inference": {"engine": {"extraArgs": ["--tensor-parallel-size=4"]}}},
             "inference.engine",
             "extraArgs has --tensor-parallel-size, which the program writes itself",
@@ -328,6 +352,8 @@ def test_flags_point_at_settings() -> None:
     for flag, path in PROGRAM_FLAGS.items():
         model: Any = Deployment
         for part in path.split("."):
+            optional = [option for option in get_args(model) if option is not type(None)]
+            model = optional[0] if optional else model
             field = next(f for f in model.model_fields.values() if f.alias == part)
             model = field.annotation
         assert flag.startswith("-")
@@ -411,7 +437,8 @@ GIVEN = {
         "gpu": {"series": "H2000", "cards": 4, "gpuMemoryGiB": 200.5, "available": 32},
         "parallelism": {"tensor": 4, "pipeline": 3},
         "resources": {"cpu": 40, "memory": "300Gi", "sharedMemory": "512Mi"},
-        "rollout": {"maxSurge": 1},
+        "rollout": {"maxSurge": 1, "maxUnavailable": 2},
+        "lifecycle": {"requestSeconds": 900, "graceSeconds": 1000, "disruptionBudget": {"maxUnavailable": 3}},
         "engine": {
             "image": "vllm/vllm-openai:v0.33.0",
             "backend": "mp",
@@ -423,13 +450,11 @@ GIVEN = {
         },
     },
 }
-NO_SETTING = {"drain_seconds", "request_seconds"}
-"""Choices for parts that this program does not have."""
 
 
 def test_the_planner_gets_everything_that_it_takes(kubeconfig: Path) -> None:
     found = dataclasses.asdict(choices(Deployment.model_validate(merged(DEV, GIVEN))))
-    assert {key: value for key, value in found.items() if key not in NO_SETTING} == {
+    assert found == {
         "model": "deepseek-ai/DeepSeek-R1",
         "series": "H2000",
         "throughput_mib_s": 200,
@@ -451,11 +476,16 @@ def test_the_planner_gets_everything_that_it_takes(kubeconfig: Path) -> None:
         "least_replicas": 1,
         "scaling": "hpa",
         "max_surge": 1,
+        "max_unavailable": 2,
+        "partition": 0,
         "available_gpus": 32,
         "cpu": 40,
         "memory_gib": 300,
         "shared_memory_gib": 0.5,
         "startup_seconds": 7200,
+        "drain_seconds": 955,
+        "request_seconds": 900,
+        "evictable_groups": 3,
     }
 
 
