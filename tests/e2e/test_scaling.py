@@ -60,14 +60,24 @@ def uids(project: Project) -> set[str]:
     return {pod.metadata.uid for pod in project.pods().values()}
 
 
-def test_an_autoscaler_from_the_beginning(project: Project) -> None:
-    project.change(inference={"scaling": QUEUE, "replicas": None})
+def test_an_autoscaler_from_the_beginning_and_no_group(project: Project) -> None:
+    project.change(inference={"scaling": SCHEDULE, "replicas": None})
     output = project.run("up")
-    assert "scaling   queue, 1 to 3 groups, at most 48 GPUs" in output
-    assert replicas(project) == 1
-    spec = scaled_object(project)["spec"]
-    assert spec["scaleTargetRef"]["kind"] == "LeaderWorkerSet"
-    assert (spec["minReplicaCount"], spec["maxReplicaCount"]) == (1, 3)
+    assert "scaling   schedule, 0 to 2 groups, at most 32 GPUs" in output
+    assert "with no group left, the first answer takes" in output
+    assert (replicas(project), project.pods()) == (0, {})
+    assert scaled_object(project)["spec"]["scaleTargetRef"]["kind"] == "LeaderWorkerSet"
+
+
+def test_another_kind_takes_its_place(project: Project) -> None:
+    autoscale(project, 1)
+    before, uid = uids(project), scaled_object(project)["metadata"]["uid"]
+    project.change(inference={"scaling": QUEUE})
+    project.run("up")
+    assert (replicas(project), uids(project)) == (1, before)
+    found = scaled_object(project)
+    assert (found["metadata"]["uid"], found["spec"]["minReplicaCount"]) == (uid, 1)
+    assert [trigger["type"] for trigger in found["spec"]["triggers"]] == ["prometheus", "prometheus"]
 
 
 def test_what_the_autoscaler_has_set_stays(project: Project) -> None:
