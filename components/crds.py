@@ -78,6 +78,13 @@ class DataLoad(_CustomResource):
     resource_kind = "DataLoad"
 
 
+class HTTPRoute(_CustomResource):
+    """https://gateway-api.sigs.k8s.io/reference/spec/#httproute"""
+
+    group_version = "gateway.networking.k8s.io/v1"
+    resource_kind = "HTTPRoute"
+
+
 class ScaledObject(_CustomResource):
     """https://keda.sh/docs/latest/reference/scaledobject-spec/"""
 

@@ -7,13 +7,14 @@ import json
 import math
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pulumi
 
 from components.acs_pods import gpu_placement, network_environment
 from components.crds import LeaderWorkerSet
+from components.group_access import GroupAccess, secured
 from components.lifecycle import Role, grace, interruptible, pod_lifecycle, program, serve_arguments
 from components.settings.base import quantity
 from components.settings.inference import InferenceSettings
@@ -28,7 +29,8 @@ CONTAINER = "vllm"
 
 WORKER_INDEX_LABEL = "leaderworkerset.sigs.k8s.io/worker-index"
 """Set on every pod by all versions of the controller. The variable LWS_WORKER_INDEX is not: the version in the ACS
-App Marketplace (0.5) does not know it, and Kubernetes leaves an unknown $(VARIABLE) as it stands."""
+App Marketplace (0.5) does not know it, and Kubernetes leaves an unknown $(VARIABLE) as it stands
+(https://github.com/kubernetes-sigs/lws/blob/main/api/leaderworkerset/v1/leaderworkerset_types.go)."""
 
 DELETE_SECONDS = 900
 """Time until a deleted group and its pods are gone, beyond the time that they are given to end; large processes on ACS
@@ -44,6 +46,7 @@ class InferenceGroupArgs:
     inference: InferenceSettings
     plan: Plan
     mount: ModelMount
+    access: GroupAccess = field(default_factory=GroupAccess)
 
 
 class InferenceGroup(pulumi.ComponentResource):
@@ -173,7 +176,7 @@ def pod_template(role: Role, args: InferenceGroupArgs) -> dict[str, Any]:
     metadata: dict[str, Any] = {"labels": labels}
     if placement.annotations:
         metadata["annotations"] = placement.annotations
-    return {
+    template = {
         "metadata": metadata,
         "spec": {
             **({"nodeSelector": placement.node_selector} if placement.node_selector else {}),
@@ -192,6 +195,7 @@ def pod_template(role: Role, args: InferenceGroupArgs) -> dict[str, Any]:
             "containers": [container],
         },
     }
+    return secured(template, args.access, inference, serves=role == "leader")
 
 
 def container_resources(args: InferenceGroupArgs) -> dict[str, str]:

@@ -1,12 +1,11 @@
-"""The optional parts that come after the group and its Service, and what the cluster must have for them."""
+"""The optional parts that come after the group and its Service, one call for each."""
 
 import pulumi
 
-from components import scaling
 from components.disruption_budget import DisruptionBudget, DisruptionBudgetArgs
 from components.inference_group import InferenceGroup
-from components.operators import OperatorsArgs
-from components.providers import kubeconfig_is_missing
+from components.inference_service import InferenceService
+from components.route import Route, RouteArgs
 from components.scaling import Autoscaling, AutoscalingArgs
 from components.settings.deployment import Deployment
 from components.settings.scaling import ManualScaling
@@ -14,32 +13,37 @@ from components.stack_config import Secrets
 from planner.plan import Plan
 
 
-def required_operators(settings: Deployment) -> OperatorsArgs:
-    """What the cluster is asked for before anything else is made in it."""
-    return OperatorsArgs(
-        operators=settings.operators,
-        storage=settings.storage,
-        region=settings.cloud.region,
-        check_apis=not kubeconfig_is_missing(settings.cluster),
-        further=[*scaling.expected_apis(settings)],
-    )
-
-
 def operate(
-    settings: Deployment, plan: Plan, secrets: Secrets, *, group: InferenceGroup, opts: pulumi.ResourceOptions
+    settings: Deployment,
+    plan: Plan,
+    secrets: Secrets,
+    *,
+    group: InferenceGroup,
+    service: InferenceService,
+    opts: pulumi.ResourceOptions,
 ) -> None:
-    """One part after the other, each where the settings have it."""
-    namespace, inference = settings.cluster.namespace, settings.inference
-    if inference.lifecycle and inference.lifecycle.disruption_budget:
+    """Creates the parts that the settings switch on."""
+    namespace, lifecycle, route = settings.cluster.namespace, settings.inference.lifecycle, settings.service.route
+    if lifecycle is not None and lifecycle.disruption_budget is not None:
         budget_args = DisruptionBudgetArgs(
-            namespace=namespace, group_name=group.name, budget=inference.lifecycle.disruption_budget
+            namespace=namespace, group_name=group.name, budget=lifecycle.disruption_budget
         )
         DisruptionBudget("disruption-budget", budget_args, opts)
-    if not isinstance(inference.scaling, ManualScaling):
+    if route is not None:
+        route_args = RouteArgs(
+            namespace=namespace,
+            route=route,
+            service=service.name,
+            port=settings.service.port,
+            certificate=secrets.certificate,
+        )
+        Route("route", route_args, opts)
+    scaling = settings.inference.scaling
+    if not isinstance(scaling, ManualScaling):
         scaling_args = AutoscalingArgs(
             namespace=namespace,
-            group=inference.name,
-            scaling=inference.scaling,
+            group=settings.inference.name,
+            scaling=scaling,
             version=plan.case.engine.version,
             budget=plan.budget,
             prometheus_token=secrets.prometheus_token,

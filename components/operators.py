@@ -11,15 +11,19 @@ from typing import Any
 import pulumi
 import pulumi_kubernetes as k8s
 
-from components.crds import JindoRuntime, LeaderWorkerSet
+from components.crds import HTTPRoute, JindoRuntime, LeaderWorkerSet, ScaledObject
 from components.settings.operators import InstallFluid, InstallLws, OperatorsSettings
 from components.settings.storage import FluidCacheSettings, OssVolumeSettings
 
 LWS_CRD = "leaderworkersets.leaderworkerset.x-k8s.io"
 FLUID_CRD = "jindoruntimes.data.fluid.io"
+KEDA_CRD = "scaledobjects.keda.sh"
+GATEWAY_CRD = "httproutes.gateway.networking.k8s.io"
 
 INSTALL_LWS = "install-the-component-lws-if-this-does-not-exist"
 INSTALL_FLUID = "install-the-component-ack-fluid-if-this-does-not-exist"
+INSTALL_KEDA = "install-the-component-ack-keda-if-this-does-not-exist"
+INSTALL_GATEWAY = "install-the-gateway-api-if-this-does-not-exist"
 """Names of the resources that read a definition. If it is absent, the engine stops the program at once and prints this
 name and "does not exist"; a name is all that the program can add."""
 
@@ -33,32 +37,34 @@ FLUID_API_MISSING = (
     "Install the component ack-fluid from the ACS App Marketplace, or set deployment.operators.fluid.kind: install, "
     "and run pulumi up again."
 )
+GATEWAY_API_MISSING = (
+    f"The cluster has no Gateway API (custom resource definition {GATEWAY_CRD} with version v1), which "
+    "deployment.service.route of kind gateway needs. Install it with a gateway controller, for example the component "
+    "Gateway API of ACS, or write a route of kind ingress, and run pulumi up again."
+)
+KEDA_API_MISSING = (
+    f"The cluster has no KEDA (custom resource definition {KEDA_CRD} with version v1alpha1), which "
+    "deployment.inference.scaling of kind schedule or queue needs. Install the component ack-keda from the ACS App "
+    "Marketplace, or KEDA by its own chart, or write kind: manual, and run pulumi up again."
+)
+"""https://www.alibabacloud.com/help/en/cs/user-guide/keda/"""
 
 RELEASE_SECONDS = 600
 """Time until a controller's pods are ready: capacity, and the pull of a small image."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExpectedApi:
-    """An API that something else installs: the name of the resource that reads its ``definition``, the group and
-    version that must be served, and what is said where it is not."""
-
-    name: str
-    definition: str
-    group_version: str
-    missing: str
-
-
-@dataclass(frozen=True, kw_only=True)
 class OperatorsArgs:
     """``check_apis`` is off only in a preview that has no cluster to ask; ``region`` is where ack-fluid's images are
-    pulled from; ``further`` are the APIs of optional parts."""
+    pulled from; ``uses_gateway`` says whether there is a route of the Gateway API, ``uses_keda`` whether there
+    is an autoscaler of KEDA's."""
 
     operators: OperatorsSettings
     storage: OssVolumeSettings | FluidCacheSettings
     region: str
     check_apis: bool
-    further: Sequence[ExpectedApi] = ()
+    uses_gateway: bool = False
+    uses_keda: bool = False
 
 
 class Operators(pulumi.ComponentResource):
@@ -75,8 +81,10 @@ class Operators(pulumi.ComponentResource):
             self._install_fluid(fluid, args)
         elif args.check_apis and isinstance(args.storage, FluidCacheSettings):
             self._check(INSTALL_FLUID, FLUID_CRD, JindoRuntime.group_version, FLUID_API_MISSING)
-        for api in args.further if args.check_apis else ():
-            self._check(api.name, api.definition, api.group_version, api.missing)
+        if args.check_apis and args.uses_gateway:
+            self._check(INSTALL_GATEWAY, GATEWAY_CRD, HTTPRoute.group_version, GATEWAY_API_MISSING)
+        if args.check_apis and args.uses_keda:
+            self._check(INSTALL_KEDA, KEDA_CRD, ScaledObject.group_version, KEDA_API_MISSING)
         self.register_outputs({})
 
     def _install_lws(self, settings: InstallLws) -> None:

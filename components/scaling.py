@@ -4,7 +4,7 @@ Both ask for an absolute number of groups, the load divided by what one group be
 which takes an hour and gives no relief meanwhile, are not multiplied, as they would be with ratios to the present load.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,22 +12,9 @@ import pulumi
 import pulumi_kubernetes as k8s
 
 from components.crds import LeaderWorkerSet, ScaledObject, TriggerAuthentication
-from components.operators import ExpectedApi
-from components.settings.deployment import Deployment
-from components.settings.scaling import Autoscaler, HpaScaling, ManualScaling, QueueScaling, ScheduleScaling
+from components.settings.scaling import Autoscaler, HpaScaling, QueueScaling, ScheduleScaling
 from planner.engine import Version
 from planner.loading import LoadBudget
-
-KEDA_CRD = "scaledobjects.keda.sh"
-KEDA_API = ExpectedApi(
-    name="install-the-component-ack-keda-if-this-does-not-exist",
-    definition=KEDA_CRD,
-    group_version=ScaledObject.group_version,
-    missing=f"The cluster has no KEDA (custom resource definition {KEDA_CRD} with version v1alpha1), and "
-    "deployment.inference.scaling needs it. Install the component ack-keda from the ACS App Marketplace "
-    "(https://www.alibabacloud.com/help/en/cs/user-guide/keda/) or KEDA's own chart, or write "
-    "deployment.inference.scaling.kind: manual, and run pulumi up again.",
-)
 
 STABILIZATION_MAX_SECONDS = 3600
 PERIOD_MAX_SECONDS = 1800
@@ -123,12 +110,6 @@ class Autoscaling(pulumi.ComponentResource):
             spec={"scaleTargetRef": _target(args.group), **spec},
             opts=pulumi.ResourceOptions(parent=self),
         )
-
-
-def expected_apis(settings: Deployment) -> Sequence[ExpectedApi]:
-    """What the cluster must have for the settings' autoscaler. An HPA's metrics come by no definition, so their adapter
-    is not checked."""
-    return () if isinstance(settings.inference.scaling, ManualScaling | HpaScaling) else (KEDA_API,)
 
 
 def _target(group: str) -> dict[str, str]:

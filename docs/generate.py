@@ -24,6 +24,8 @@ Secrets are keys of their own, set with `pulumi config set --secret`:
 | `deepseek:ossAccessKeyId`, `deepseek:ossAccessKeySecret` | `weights.identity.kind` is `accessKey` |
 | `deepseek:prometheusToken` | `inference.scaling.prometheus.authorization` is true |
 | `deepseek:hubToken` | the repository on the model hub is private or gated |
+| `deepseek:apiKey` | `service.apiKey` is `true`: [access.md](access.md) |
+| `deepseek:tlsCertificate`, `deepseek:tlsKey` | `service.route.tls.kind` is `config` |
 """
 
 
@@ -57,10 +59,9 @@ def configuration() -> str:
 def _sections(path: str, model: dict[str, Any], definitions: dict[str, Any]) -> Iterator[str]:
     rows, nested = [], []
     for name, field in model.get("properties", {}).items():
-        is_list = "$ref" in field.get("items", {})
-        inner = [_resolved(option, definitions) for option in ([field["items"]] if is_list else _options(field))]
+        where = f"{path}{name}" + ("[]" if _is_list_of_sections(field) else "")
+        inner = [_resolved(option, definitions) for option in _options(field)]
         models = [option for option in inner if "properties" in option]
-        where = f"{path}{name}[]" if is_list else f"{path}{name}"
         if models:
             nested += [(where, option, len(models) > 1) for option in models]
             continue
@@ -76,7 +77,15 @@ def _sections(path: str, model: dict[str, Any], definitions: dict[str, Any]) -> 
 
 
 def _options(field: dict[str, Any]) -> list[dict[str, Any]]:
-    return field.get("oneOf") or field.get("anyOf") or [field]
+    """What a value can be; of a list, what an item can be if that is a section of its own."""
+    if _is_list_of_sections(field):
+        return _options(field["items"])
+    alternatives = field.get("oneOf") or field.get("anyOf")
+    return [option for inner in alternatives for option in _options(inner)] if alternatives else [field]
+
+
+def _is_list_of_sections(field: dict[str, Any]) -> bool:
+    return "$ref" in field.get("items", {})
 
 
 def _resolved(option: dict[str, Any], definitions: dict[str, Any]) -> dict[str, Any]:

@@ -30,7 +30,8 @@ VLLM_07 = "https://github.com/vllm-project/vllm/blob/v0.7.2/vllm"
 ACS_PODS = "https://www.alibabacloud.com/help/en/cs/user-guide/acs-pod-instance-overview"
 
 LWS_NAME_MAX = 51
-"""Pods and the revision label append to the name."""
+"""Longest name of a LeaderWorkerSet: pods and the revision label append to it
+(https://github.com/kubernetes-sigs/lws/blob/main/pkg/webhooks/leaderworkerset_webhook.go)."""
 
 GRAPHS_GIB = 1.5
 """Least memory outside the budget for CUDA graphs on versions that do not count them."""

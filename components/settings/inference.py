@@ -8,17 +8,17 @@ from pydantic import Field, model_validator
 from components.settings.base import DNS_LABEL, IMAGE, Port, Quantity, Settings, problem
 from components.settings.lifecycle import LifecycleSettings
 from components.settings.scaling import HpaScaling, ManualScaling, QueueScaling, ScheduleScaling
+from planner.rules import LWS_NAME_MAX
 
 ENV_NAME = r"^[A-Za-z_.-][A-Za-z0-9_.-]*$"
 """Names of environment variables; with any other a GPU pod does not start
 (https://www.alibabacloud.com/help/en/cs/user-guide/acs-pod-instance-overview)."""
 
+ENV_MAX = 1900
+"""Variables in ``env``. With about 2,000 in all, a pod does not start
+(https://www.alibabacloud.com/help/en/cs/user-guide/acs-pod-instance-overview)."""
+
 ZONE = r"^[a-z]+(-[a-z0-9]+)+$"
-
-LWS_NAME_MAX = 51
-"""Longest name of a LeaderWorkerSet: pods and the revision label append to it
-(https://github.com/kubernetes-sigs/lws/blob/main/pkg/webhooks/leaderworkerset_webhook.go)."""
-
 
 PROGRAM_FLAGS = {
     "--port": "inference.engine.port",
@@ -40,7 +40,9 @@ PROGRAM_FLAGS = {
 }
 """Arguments of ``vllm serve`` that the program writes itself, and the setting behind each."""
 
-SECRET_FLAGS = frozenset({"--api-key", "--hf-token"})
+API_KEY_FLAG = "--api-key"
+
+SECRET_FLAGS = frozenset({API_KEY_FLAG, "--hf-token"})
 """Arguments that carry a secret, which everybody who may read pods would see."""
 
 SECRET_WORDS = frozenset({"TOKEN", "SECRET", "PASSWORD", "KEY"})
@@ -139,7 +141,7 @@ class EngineSettings(Settings):
     trust_remote_code: bool = True
     """Run Python code that comes with the model's files."""
 
-    env: dict[str, str] = {}  # noqa: RUF012 - pydantic copies it
+    env: Annotated[dict[str, str], Field(max_length=ENV_MAX)] = {}  # noqa: RUF012 - pydantic copies it
     """More environment variables of the containers; they win over those that the network asks for."""
 
     extra_args: tuple[Annotated[str, Field(min_length=1)], ...] = ()
@@ -168,7 +170,7 @@ class EngineSettings(Settings):
             if flag in SECRET_FLAGS:
                 raise problem(
                     f"extraArgs has {flag}, whose value would be readable in the pod and in the state",
-                    fix=f"remove {flag}",
+                    fix="remove it and set deployment.service.apiKey" if flag == API_KEY_FLAG else f"remove {flag}",
                 )
             if flag in PROGRAM_FLAGS:
                 raise problem(

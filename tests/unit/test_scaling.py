@@ -7,8 +7,8 @@ import pulumi
 import pytest
 
 from components.inference_group import autoscaled_fields, ready_conditions
+from components.operators import KEDA_CRD
 from components.scaling import (
-    KEDA_CRD,
     KV_CACHE_RENAMED,
     cache_metric,
     hpa_spec,

@@ -165,13 +165,25 @@ def test_stack_files_are_valid() -> None:
             {"inference": {"engine": {"extraArgs": ["--api-key=hunter2"]}}},
             "inference.engine",
             "extraArgs has --api-key, whose value would be readable in the pod and in the state",
-            "remove --api-key",
+            "remove it and set deployment.service.apiKey",
         ),
         (
             {"inference": {"engine": {"env": {"1ST": "x"}}}},
             "inference.engine",
             "env has '1ST', and ACS does not start a GPU pod with such a name of a variable",
             "no digit at the beginning",
+        ),
+        (
+            {"inference": {"engine": {"env": {f"V{n}": "" for n in range(1901)}}}},
+            "inference.engine.env",
+            "dictionary should have at most 1900 items after validation, not more",
+            "more environment variables of the containers",
+        ),
+        (
+            {"service": {"kind": "nodePort"}},
+            "service.kind",
+            "there is no such choice",
+            "write 'clusterIP' or 'internalLoadBalancer'",
         ),
         (
             {"inference": {"engine": {"env": {"LWS_GROUP_SIZE": "3"}}}},
@@ -545,6 +557,13 @@ def test_warnings_of_all_checks_are_in_the_plan() -> None:
     plan = stack_config.plan_of(Deployment.model_validate(merged(DEV, changes)))
     assert len(plan.warnings) == 4
     assert all(warning.startswith("deployment.") for warning in plan.warnings)
+
+
+def test_plan_has_the_cache_where_there_is_one() -> None:
+    assert stack_config.plan_of(Deployment.model_validate(DEV)).cache is None
+    cache = stack_config.plan_of(Deployment.model_validate(merged(DEV, {"storage": {"kind": "fluid"}}))).cache
+    assert cache is not None
+    assert (cache.workers, cache.quota_gib) == (7, 115)
 
 
 def test_missing_kubeconfig_file_stops_an_update_and_not_a_preview(up: Any, capsys: Any) -> None:
