@@ -15,6 +15,7 @@ from components.providers import kubeconfig_is_missing
 from components.settings.cloud import ClusterSettings
 from components.settings.deployment import Deployment
 from components.settings.route import GatewayRoute
+from components.settings.scaling import QueueScaling, ScheduleScaling
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +36,7 @@ def cluster_args(settings: Deployment) -> ClusterArgs:
         check_apis=not kubeconfig_is_missing(settings.cluster),
         uses_gateway=isinstance(settings.service.route, GatewayRoute),
         observability=settings.observability,
+        uses_keda=isinstance(settings.inference.scaling, ScheduleScaling | QueueScaling),
     )
     return ClusterArgs(cluster=settings.cluster, operators=operators, labels=namespace_labels(settings))
 

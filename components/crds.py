@@ -97,3 +97,17 @@ class HTTPRoute(_CustomResource):
 
     group_version = "gateway.networking.k8s.io/v1"
     resource_kind = "HTTPRoute"
+
+
+class ScaledObject(_CustomResource):
+    """https://keda.sh/docs/latest/reference/scaledobject-spec/"""
+
+    group_version = "keda.sh/v1alpha1"
+    resource_kind = "ScaledObject"
+
+
+class TriggerAuthentication(_CustomResource):
+    """https://keda.sh/docs/latest/concepts/authentication/"""
+
+    group_version = "keda.sh/v1alpha1"
+    resource_kind = "TriggerAuthentication"

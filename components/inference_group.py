@@ -23,6 +23,7 @@ from components.settings.deployment import Deployment
 from components.settings.inference import InferenceSettings
 from components.settings.model import ModelSettings
 from components.settings.observability import ObservabilitySettings
+from components.settings.scaling import Autoscaler, ManualScaling
 from components.storage import ModelMount
 from planner.loading import PROBE_PERIOD_SECONDS, LoadBudget
 from planner.plan import Plan
@@ -87,13 +88,14 @@ class InferenceGroup(pulumi.ComponentResource):
             metadata={
                 "name": inference.name,
                 "namespace": args.namespace,
-                "annotations": {"pulumi.com/waitFor": json.dumps(ready_conditions(inference.replicas))},
+                "annotations": _annotations(inference),
             },
             spec=group_spec(args),
             opts=pulumi.ResourceOptions(
                 parent=self,
                 depends_on=[args.mount.ready, *self._program(args)],
                 custom_timeouts=_timeouts(inference, budget),
+                ignore_changes=autoscaled_fields(inference.scaling),
             ),
         )
 
@@ -111,7 +113,7 @@ def group_spec(args: InferenceGroupArgs) -> dict[str, Any]:
     if rollout.partition:
         rolling_update["partition"] = rollout.partition
     return {
-        "replicas": args.inference.replicas,
+        "replicas": args.inference.first_replicas,
         # LeaderReady would deadlock: a leader becomes ready only together with its workers.
         "startupPolicy": "LeaderCreated",
         "rolloutStrategy": {
@@ -128,9 +130,24 @@ def group_spec(args: InferenceGroupArgs) -> dict[str, Any]:
     }
 
 
-def ready_conditions(replicas: int) -> list[str]:
+def autoscaled_fields(scaling: ManualScaling | Autoscaler) -> list[str]:
+    """What the program sets at the creation and never again, because an autoscaler does. Leaving it out instead would
+    take the field from a live group, which would fall back to one replica: docs/scaling.md."""
+    return [] if isinstance(scaling, ManualScaling) else ["spec.replicas"]
+
+
+def _annotations(inference: InferenceSettings) -> dict[str, str]:
+    scaling = inference.scaling
+    manual = isinstance(scaling, ManualScaling)
+    conditions = ready_conditions(inference.replicas if manual else None)
+    take_over = {"pulumi.com/patchForce": "true"} if isinstance(scaling, ManualScaling) and scaling.take_over else {}
+    return {"pulumi.com/waitFor": json.dumps(conditions), **take_over}
+
+
+def ready_conditions(replicas: int | None) -> list[str]:
     """What ``pulumi.com/waitFor`` waits for. Controllers before 0.9 report no observed generation, so a condition can
-    be stale right after an update; the count of ready groups then at least tells a scaling that is still under way."""
+    be stale right after an update; the count of ready groups then at least tells a scaling that is still under way.
+    ``replicas`` is None where an autoscaler may change it in the meantime."""
     conditions = ["condition=Available"]
     if replicas:
         # The field is absent at 0.
@@ -142,8 +159,8 @@ def _timeouts(inference: InferenceSettings, budget: LoadBudget) -> pulumi.Custom
     """Far above Pulumi's 10 minutes: see ``planner/loading.py`` for the arithmetic."""
     groups_at_once = inference.rollout.max_unavailable + inference.rollout.max_surge
     end_seconds = grace(inference)
-    rounds = max(1, math.ceil(inference.replicas / groups_at_once))
-    update_seconds = budget.update_seconds(replicas=inference.replicas, groups_at_once=groups_at_once)
+    rounds = max(1, math.ceil(inference.most_replicas / groups_at_once))
+    update_seconds = budget.update_seconds(replicas=inference.most_replicas, groups_at_once=groups_at_once)
     return pulumi.CustomTimeouts(
         create=f"{math.ceil(budget.create_seconds / 60)}m",
         update=f"{math.ceil((update_seconds + end_seconds * rounds) / 60)}m",

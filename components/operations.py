@@ -7,7 +7,9 @@ from components.inference_group import InferenceGroup
 from components.inference_service import InferenceService
 from components.observability import Observability, ObservabilityArgs
 from components.route import Route, RouteArgs
+from components.scaling import Autoscaling, AutoscalingArgs
 from components.settings.deployment import Deployment
+from components.settings.scaling import ManualScaling
 from components.stack_config import Secrets
 from planner.plan import Plan
 
@@ -46,3 +48,15 @@ def operate(
             selector=group.leader_labels,
         )
         Observability("observability", observability_args, opts)
+    scaling = settings.inference.scaling
+    if not isinstance(scaling, ManualScaling):
+        scaling_args = AutoscalingArgs(
+            namespace=namespace,
+            group=settings.inference.name,
+            scaling=scaling,
+            version=plan.case.engine.version,
+            budget=plan.budget,
+            prometheus_token=secrets.prometheus_token,
+        )
+        after_group = pulumi.ResourceOptions.merge(opts, pulumi.ResourceOptions(depends_on=[group]))
+        Autoscaling("autoscaling", scaling_args, after_group)

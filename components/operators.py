@@ -11,19 +11,21 @@ from typing import Any
 import pulumi
 import pulumi_kubernetes as k8s
 
-from components.crds import HTTPRoute, JindoRuntime, LeaderWorkerSet, PodMonitor, PrometheusRule
+from components.crds import HTTPRoute, JindoRuntime, LeaderWorkerSet, PodMonitor, PrometheusRule, ScaledObject
 from components.settings.observability import ObservabilitySettings
 from components.settings.operators import InstallFluid, InstallLws, OperatorsSettings
 from components.settings.storage import FluidCacheSettings, OssVolumeSettings
 
 LWS_CRD = "leaderworkersets.leaderworkerset.x-k8s.io"
 FLUID_CRD = "jindoruntimes.data.fluid.io"
+KEDA_CRD = "scaledobjects.keda.sh"
 GATEWAY_CRD = "httproutes.gateway.networking.k8s.io"
 POD_MONITOR_CRD = "podmonitors.monitoring.coreos.com"
 PROMETHEUS_RULE_CRD = "prometheusrules.monitoring.coreos.com"
 
 INSTALL_LWS = "install-the-component-lws-if-this-does-not-exist"
 INSTALL_FLUID = "install-the-component-ack-fluid-if-this-does-not-exist"
+INSTALL_KEDA = "install-the-component-ack-keda-if-this-does-not-exist"
 INSTALL_GATEWAY = "install-the-gateway-api-if-this-does-not-exist"
 INSTALL_PROMETHEUS = "install-prometheus-operator-or-remove-observability-if-this-does-not-exist"
 """Names of the resources that read a definition. If it is absent, the engine stops the program at once and prints this
@@ -54,6 +56,12 @@ PROMETHEUS_RULE_API_MISSING = (
     "prometheus-operator (the chart kube-prometheus-stack), or set deployment.observability.alerts: null, and run "
     "pulumi up again."
 )
+KEDA_API_MISSING = (
+    f"The cluster has no KEDA (custom resource definition {KEDA_CRD} with version v1alpha1), which "
+    "deployment.inference.scaling of kind schedule or queue needs. Install the component ack-keda from the ACS App "
+    "Marketplace, or KEDA by its own chart, or write kind: manual, and run pulumi up again."
+)
+"""https://www.alibabacloud.com/help/en/cs/user-guide/keda/"""
 
 RELEASE_SECONDS = 600
 """Time until a controller's pods are ready: capacity, and the pull of a small image."""
@@ -62,7 +70,8 @@ RELEASE_SECONDS = 600
 @dataclass(frozen=True, kw_only=True)
 class OperatorsArgs:
     """``check_apis`` is off only in a preview that has no cluster to ask; ``region`` is where ack-fluid's images are
-    pulled from; ``uses_gateway`` says whether there is a route of the Gateway API."""
+    pulled from; ``uses_gateway`` says whether there is a route of the Gateway API, ``uses_keda`` whether there
+    is an autoscaler of KEDA's."""
 
     operators: OperatorsSettings
     storage: OssVolumeSettings | FluidCacheSettings
@@ -70,6 +79,7 @@ class OperatorsArgs:
     check_apis: bool
     uses_gateway: bool = False
     observability: ObservabilitySettings | None = None
+    uses_keda: bool = False
 
 
 class Operators(pulumi.ComponentResource):
@@ -91,6 +101,8 @@ class Operators(pulumi.ComponentResource):
             self._check(INSTALL_GATEWAY, GATEWAY_CRD, HTTPRoute.group_version, GATEWAY_API_MISSING)
         if args.check_apis and args.observability:
             self._check_monitoring(args.observability)
+        if args.check_apis and args.uses_keda:
+            self._check(INSTALL_KEDA, KEDA_CRD, ScaledObject.group_version, KEDA_API_MISSING)
         self.register_outputs({})
 
     def _install_lws(self, settings: InstallLws) -> None:

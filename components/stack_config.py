@@ -17,6 +17,7 @@ from components.settings.base import Settings, gibibytes, mebibytes, quantity
 from components.settings.deployment import Deployment
 from components.settings.operators import InstallLws
 from components.settings.route import IngressRoute, StackCertificate
+from components.settings.scaling import Autoscaler, ManualScaling, QueueScaling
 from components.settings.storage import FluidCacheSettings
 from components.settings.weights import AccessKeyIdentity, UploadSettings
 from planner.acs_rules import GPU, PodChoices, oss_warnings, pod_findings, pod_warnings, ticket_warnings
@@ -33,6 +34,7 @@ KUBECONFIG = "kubeconfig"
 ACCESS_KEY_ID = "ossAccessKeyId"
 ACCESS_KEY_SECRET = "ossAccessKeySecret"  # noqa: S105 - the name of a configuration key
 HUB_TOKEN = "hubToken"  # noqa: S105 - as above
+PROMETHEUS_TOKEN = "prometheusToken"  # noqa: S105 - as above
 API_KEY = "apiKey"
 TLS_CERTIFICATE = "tlsCertificate"
 TLS_KEY = "tlsKey"
@@ -84,6 +86,7 @@ class Secrets:
     hub_token: pulumi.Output[str] | None
     api_key: pulumi.Output[str] | None
     certificate: Certificate | None
+    prometheus_token: pulumi.Output[str] | None
 
 
 def load() -> tuple[Deployment, Plan, Secrets]:
@@ -148,7 +151,7 @@ def _bucket_warnings(settings: Deployment, *, group_size: int) -> list[str]:
     storage, region = settings.storage, settings.cloud.region
     if isinstance(storage, FluidCacheSettings):
         return oss_warnings("deployment.storage.preloadMiBps", region=region, mib_s=storage.preload_mi_bps)
-    pods = settings.inference.replicas * group_size
+    pods = settings.inference.most_replicas * group_size
     return oss_warnings(
         "deployment.storage.throughputMiBps", region=region, mib_s=storage.throughput_mi_bps, clients=pods
     )
@@ -212,7 +215,7 @@ def _cache_plan(storage: FluidCacheSettings, settings: Deployment, *, weights_gi
             workers=storage.workers,
             cpu=storage.cpu,
             memory_gib=gibibytes(storage.memory),
-            pods=settings.inference.replicas * group_size,
+            pods=settings.inference.most_replicas * group_size,
             throughput_mib_s=storage.throughput_mi_bps,
             preload_mib_s=storage.preload_mi_bps,
         )
@@ -252,7 +255,9 @@ def choices(settings: Deployment) -> Choices:
         # Pods on a capacity reservation of one's own have RDMA with any number of cards.
         network=inference.network if gpu.compute_class == GPU else "standard",
         name=inference.name,
-        replicas=inference.replicas,
+        replicas=inference.most_replicas,
+        least_replicas=None if isinstance(inference.scaling, ManualScaling) else inference.scaling.min_replicas,
+        scaling=_scaling(inference.scaling),
         max_surge=inference.rollout.max_surge,
         max_unavailable=inference.rollout.max_unavailable,
         partition=inference.rollout.partition,
@@ -261,6 +266,13 @@ def choices(settings: Deployment) -> Choices:
         evictable_groups=budget.max_unavailable if budget else None,
         throughput_mib_s=settings.storage.throughput_mi_bps,
     )
+
+
+def _scaling(scaling: ManualScaling | Autoscaler) -> str | None:
+    """For the summary: a hold that is forgotten may cost a lot."""
+    if isinstance(scaling, ManualScaling):
+        return None
+    return scaling.kind if scaling.hold is None else f"{scaling.kind}, held at {scaling.hold}"
 
 
 def _gib(size: str | None) -> float | None:
@@ -276,6 +288,9 @@ def _secret_keys(settings: Deployment) -> list[str]:
     route = settings.service.route
     if isinstance(route, IngressRoute) and isinstance(route.tls, StackCertificate):
         keys += [TLS_CERTIFICATE, TLS_KEY]
+    scaling = settings.inference.scaling
+    if isinstance(scaling, QueueScaling) and scaling.prometheus.authorization:
+        keys.append(PROMETHEUS_TOKEN)
     return keys
 
 
@@ -310,6 +325,7 @@ def _secrets(config: pulumi.Config, settings: Deployment) -> Secrets:
         certificate=Certificate(chain=config.require_secret(TLS_CERTIFICATE), key=config.require_secret(TLS_KEY))
         if TLS_KEY in keys
         else None,
+        prometheus_token=config.require_secret(PROMETHEUS_TOKEN) if PROMETHEUS_TOKEN in keys else None,
     )
 
 

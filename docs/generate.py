@@ -22,6 +22,7 @@ Secrets are keys of their own, set with `pulumi config set --secret`:
 |---|---|
 | `deepseek:kubeconfig` | `cluster.kubeconfigFile` is not set |
 | `deepseek:ossAccessKeyId`, `deepseek:ossAccessKeySecret` | `weights.identity.kind` is `accessKey` |
+| `deepseek:prometheusToken` | `inference.scaling.prometheus.authorization` is true |
 | `deepseek:hubToken` | the repository on the model hub is private or gated |
 | `deepseek:apiKey` | `service.apiKey` is `true`: [access.md](access.md) |
 | `deepseek:tlsCertificate`, `deepseek:tlsKey` | `service.route.tls.kind` is `config` |

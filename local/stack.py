@@ -119,7 +119,7 @@ def _nodes(raw: object) -> GpuNodes | None:
         return None
     inference = settings.inference
     return GpuNodes(
-        count=(inference.replicas + inference.rollout.max_surge) * plan.group_size,
+        count=(inference.most_replicas + inference.rollout.max_surge) * plan.group_size,
         series=inference.gpu.series,
         resource=inference.gpu.resource or resource_name(inference.gpu.series),
         cards=plan.layout.cards,

@@ -50,6 +50,14 @@ class Choices:
 
     name: str = "vllm"
     replicas: int = 1
+    """With an autoscaler, the most."""
+
+    least_replicas: int | None = None
+    """With an autoscaler, the fewest."""
+
+    scaling: str | None = None
+    """What an autoscaler goes by."""
+
     max_surge: int = 0
     max_unavailable: int = 1
     partition: int = 0
@@ -66,6 +74,11 @@ class Choices:
 
     evictable_groups: int | None = None
     """Groups that evictions may take at once; None without a limit."""
+
+    @property
+    def fewest_replicas(self) -> int:
+        """The fewest groups, as long as there are any."""
+        return self.replicas if self.least_replicas is None else max(1, self.least_replicas)
 
 
 @dataclass(frozen=True, order=True)

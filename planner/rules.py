@@ -493,15 +493,24 @@ def _available(case: Case) -> Values | None:
         "needed": needed,
         "available": available,
         "per": per_replica,
+        "what": "replicas" if case.choices.scaling is None else "the most groups of scaling",
     }
+
+
+def _scale_to_zero(case: Case) -> Values | None:
+    if case.choices.scaling is None or case.choices.least_replicas != 0 or case.budget is None:
+        return None
+    minutes = [math.ceil(seconds / 60) for seconds in (case.budget.read_seconds, case.budget.create_seconds)]
+    return {"least": minutes[0], "most": minutes[1]}
 
 
 def _update_downtime(case: Case) -> Values | None:
     choices, budget = case.choices, case.budget
-    if choices.request_seconds is None or budget is None or not 0 < choices.replicas <= choices.max_unavailable:
+    fewest = choices.fewest_replicas
+    if choices.request_seconds is None or budget is None or not 0 < fewest <= choices.max_unavailable:
         return None
     return {
-        "groups": "the only group" if choices.replicas == 1 else f"all {choices.replicas} groups",
+        "groups": "the only group" if fewest == 1 else f"all {fewest} groups",
         "read": math.ceil(budget.read_seconds / 60),
         "startup": math.ceil(budget.startup_seconds / 60),
         "gpus": case.layout.gpus,
@@ -526,7 +535,7 @@ def _budget_refuses(case: Case) -> Values | None:
 
 
 def _budget_spares(case: Case) -> Values | None:
-    evictable, replicas = case.choices.evictable_groups, case.choices.replicas
+    evictable, replicas = case.choices.evictable_groups, case.choices.fewest_replicas
     if not evictable or not 0 < replicas <= evictable:
         return None
     return {"groups": "the only group" if replicas == 1 else f"all {replicas} groups"}
@@ -807,8 +816,18 @@ RULES = (
         source="https://lws.sigs.k8s.io/docs/concepts/rollout-strategy/",
         path="deployment.inference.rollout.maxSurge",
         problem="{replicas} replicas and {surge} more during an update need {needed} GPUs, of {available}",
-        fix="lower replicas or maxSurge; each needs {per} GPUs",
+        fix="lower {what} or maxSurge; each group needs {per} GPUs",
         check=_available,
+    ),
+    Rule(
+        id="scale-to-zero",
+        statement="Somebody answers at all times.",
+        source="docs/scaling.md",
+        path="deployment.inference.scaling.minReplicas",
+        problem="with no group left, the first answer takes {least} to {most} minutes, and requests fail until then",
+        fix="write 1 where that is too long",
+        check=_scale_to_zero,
+        severity="warning",
     ),
     Rule(
         id="model-modelled",

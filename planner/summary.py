@@ -40,7 +40,19 @@ def lines(plan: Plan) -> dict[str, str]:
             f"the startup probe waits {_minutes(budget.startup_seconds)}",
         )
     )
+    if case.choices.scaling is not None:
+        found.append(("scaling", _scaling(plan)))
     return dict(found)
+
+
+def _scaling(plan: Plan) -> str:
+    """What the autoscaler may cost, in GPUs and in time."""
+    choices, budget = plan.case.choices, plan.budget
+    gpus, least_minutes = choices.replicas * plan.layout.gpus, math.ceil(budget.read_seconds / 60)
+    return (
+        f"{choices.scaling}, {choices.least_replicas} to {choices.replicas} groups, at most {gpus} GPUs; a new one "
+        f"answers after {least_minutes} to {_minutes(budget.create_seconds)}"
+    )
 
 
 def _memory_lines(case: Case, memory: Memory) -> list[tuple[str, str]]:

@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 
 from components.settings.base import DNS_LABEL, IMAGE, Port, Quantity, Settings, problem
 from components.settings.lifecycle import LifecycleSettings
+from components.settings.scaling import HpaScaling, ManualScaling, QueueScaling, ScheduleScaling
 from planner.rules import LWS_NAME_MAX
 
 ENV_NAME = r"^[A-Za-z_.-][A-Za-z0-9_.-]*$"
@@ -216,7 +217,13 @@ class InferenceSettings(Settings):
     node leave pods with long names in Terminating."""
 
     replicas: Annotated[int, Field(ge=0, le=1000)] = 1
-    """Groups, each a whole copy of the model. 0 frees all GPUs and keeps everything else."""
+    """Groups, each a whole copy of the model. 0 frees all GPUs and keeps everything else. Not together with an
+    autoscaler, which sets it itself."""
+
+    scaling: Annotated[ManualScaling | ScheduleScaling | QueueScaling | HpaScaling, Field(discriminator="kind")] = (
+        ManualScaling()
+    )
+    """Who decides how many groups there are."""
 
     gpu: GpuSettings
     """GPU series and cards per pod."""
@@ -247,6 +254,28 @@ class InferenceSettings(Settings):
     lifecycle: LifecycleSettings | None = None
     """How pods end, are watched, and come back. By default Kubernetes gives them 30 s to end, and running requests are
     lost."""
+
+    @property
+    def first_replicas(self) -> int:
+        """Groups that the LeaderWorkerSet is created with; later ones are an autoscaler's, if there is one."""
+        scaling = self.scaling
+        if isinstance(scaling, ManualScaling):
+            return self.replicas
+        return scaling.min_replicas if scaling.hold is None else scaling.hold
+
+    @property
+    def most_replicas(self) -> int:
+        """The most groups that there may ever be."""
+        return self.replicas if isinstance(self.scaling, ManualScaling) else self.scaling.most
+
+    @model_validator(mode="after")
+    def _one_owner_of_replicas(self) -> Self:
+        if "replicas" in self.model_fields_set and not isinstance(self.scaling, ManualScaling):
+            raise problem(
+                f"replicas is set, and with scaling.kind {self.scaling.kind} the autoscaler sets it",
+                fix="remove replicas; scaling.hold keeps a number of groups for a while",
+            )
+        return self
 
     @model_validator(mode="after")
     def _requests_are_known(self) -> Self:

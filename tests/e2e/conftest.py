@@ -74,12 +74,13 @@ class Project:
         return deployment
 
     def change(self, **changes: Any) -> None:
-        """Changes the stack's settings: ``inference={"replicas": 2}``; a section with a kind is replaced."""
+        """Changes the stack's settings: ``inference={"replicas": 2}``; a section with a kind is replaced, and None
+        removes a setting."""
         content = yaml.safe_load(self._file.read_text())
         deployment = content["config"]["deepseek:deployment"]
         for section, values in changes.items():
             kept = {} if "kind" in values else deployment.get(section, {})
-            deployment[section] = {**kept, **values}
+            deployment[section] = {k: v for k, v in {**kept, **values}.items() if v is not None}
         self._file.write_text(yaml.safe_dump(content))
 
     @property

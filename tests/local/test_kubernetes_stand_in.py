@@ -13,6 +13,7 @@ from local.plugins.kubernetes import job_pods, readiness, wait_for
 from local.plugins.kubernetes import provider as stand_in
 from local.plugins.kubernetes.api import ApiError, Kind, Reference, UnknownKindError
 from local.plugins.kubernetes.diff import AUTONAMED, changes, delete_first
+from local.plugins.kubernetes.ignored import settle
 from local.plugins.kubernetes.provider import Configuration, InitializationError, KubernetesStandIn, ProviderError
 
 CONDITION = st.from_regex(r"condition=[A-Z][a-z]{1,9}(=(True|False))?", fullmatch=True)
@@ -419,3 +420,41 @@ class TestProvider:
         assert not stand_in.provider_is_replaced(old, new)
         assert stand_in.provider_is_replaced(old, {**old, "clusterIdentifier": "d"})
         assert stand_in.provider_is_replaced({"kubeconfig": "1"}, {"kubeconfig": "2"})
+
+
+def owned(manager: str, **spec: Any) -> dict[str, Any]:
+    """An entry of ``managedFields``."""
+    return {"manager": manager, "operation": "Update", "fieldsV1": {"f:spec": {f"f:{key}": {} for key in spec}}}
+
+
+class TestIgnoredFields:
+    INPUTS = manifest() | {"spec": {"replicas": 1, "size": 2}}
+
+    def settled(self, *managers: str, paths: tuple[str, ...] = ("spec.replicas",)) -> Any:
+        fields = [owned(manager, replicas=3) for manager in managers] + [owned("us", size=2)]
+        live = manifest(managedFields=fields) | {"spec": {"replicas": 3, "size": 2}}
+        return settle(self.INPUTS, live, paths, manager="us")["spec"]
+
+    def test_what_only_others_manage_is_left_out(self) -> None:
+        assert self.settled("hpa") == {"size": 2}
+
+    @pytest.mark.parametrize("managers", [("us",), ("us", "hpa"), ()])
+    def test_what_this_manager_or_nobody_manages_keeps_its_live_value(self, managers: tuple[str, ...]) -> None:
+        """An apply without it would take it away."""
+        assert self.settled(*managers) == {"replicas": 3, "size": 2}
+
+    def test_what_is_not_there_is_as_in_the_program(self) -> None:
+        assert settle(self.INPUTS, manifest(), ["spec.replicas"], manager="us") == self.INPUTS
+
+    def test_inputs_are_not_changed(self) -> None:
+        self.settled("hpa")
+        assert self.INPUTS["spec"] == {"replicas": 1, "size": 2}
+
+    def test_update_and_preview_apply_the_settled_inputs(self) -> None:
+        live = manifest(managedFields=[owned("hpa", replicas=3)]) | {"spec": {"replicas": 3}}
+        for preview in (True, False):
+            api = FakeApi(live)
+            options: dict[str, Any] = {} if preview else {"seconds": 0.01, "status": lambda text: None}
+            change = provider(api).preview if preview else provider(api).update
+            change(self.INPUTS, urn="urn", ignore=["spec.replicas"], **options)
+            assert api.objects[-1]["spec"] == {"size": 2}

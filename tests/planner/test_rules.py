@@ -151,7 +151,12 @@ BROKEN: dict[str, tuple[dict[str, Any], str, str]] = {
     "available-gpus": (
         {"available_gpus": 32, "replicas": 2, "max_surge": 1},
         "2 replicas and 1 more during an update need 48 GPUs, of 32",
-        "lower replicas or maxSurge; each needs 16 GPUs",
+        "lower replicas or maxSurge; each group needs 16 GPUs",
+    ),
+    "scale-to-zero": (
+        {"scaling": "queue", "least_replicas": 0},
+        "with no group left, the first answer takes 37 to 95 minutes, and requests fail until then",
+        "write 1 where that is too long",
     ),
     "model-modelled": (
         {"model": "mine", "weights_gib": 100.0},

@@ -32,6 +32,13 @@ RRSA = {
 }
 
 
+WINDOW = {"start": "0 8 * * *", "end": "0 20 * * *", "replicas": 1}
+
+
+def scaling(**values: Any) -> dict[str, Any]:
+    return {"inference": {"replicas": None, "scaling": values}}
+
+
 def problems(changes: dict[str, Any]) -> list[Finding]:
     try:
         Deployment.model_validate(merged(DEV, changes))
@@ -210,6 +217,79 @@ def test_stack_files_are_valid() -> None:
             "write weights.identity.kind: ramUser or accessKey, or storage.kind: csi",
         ),
         (
+            {"inference": {"scaling": {"kind": "hpa", "maxReplicas": 2}}},
+            "inference",
+            "replicas is set, and with scaling.kind hpa the autoscaler sets it",
+            "remove replicas; scaling.hold keeps",
+        ),
+        (
+            scaling(kind="keda"),
+            "inference.scaling.kind",
+            "there is no such choice",
+            "write 'manual' or 'schedule' or 'queue' or 'hpa'",
+        ),
+        (
+            scaling(kind="hpa", minReplicas=3, maxReplicas=2),
+            "inference.scaling",
+            "minReplicas 3 is more than maxReplicas 2",
+            "write maxReplicas: 3 or a larger number",
+        ),
+        (
+            scaling(kind="hpa", minReplicas=0, maxReplicas=2),
+            "inference.scaling.minReplicas",
+            "input should be greater than or equal to 1",
+            "the fewest groups",
+        ),
+        (
+            scaling(kind="queue", minReplicas=0, maxReplicas=2, prometheus={"url": "http://p"}),
+            "inference.scaling",
+            "minReplicas is 0, and with no group left there is no engine whose metrics could ask for one: it would "
+            "never start again",
+            "set activationQuery to a query on the metrics of a gateway",
+        ),
+        (
+            scaling(kind="queue", maxReplicas=2, prometheus={"url": "http://p"}, activationQuery="up"),
+            "inference.scaling",
+            "activationQuery starts the first group, and minReplicas 1 keeps one at all times",
+            "remove activationQuery, or set minReplicas: 0",
+        ),
+        (
+            scaling(kind="queue", maxReplicas=2, prometheus={"url": "http://user:hunter2@p"}),
+            "inference.scaling.prometheus.url",
+            "the value does not have the expected form",
+            "address of its HTTP API",
+        ),
+        (
+            scaling(kind="schedule", minReplicas=0, windows=[{**WINDOW, "start": "8:00"}]),
+            "inference.scaling.windows[0]",
+            "start has 1 fields, not 5",
+            "write five fields of cron",
+        ),
+        (
+            scaling(kind="schedule", minReplicas=0, windows=[{**WINDOW, "end": WINDOW["start"]}]),
+            "inference.scaling.windows[0]",
+            "start and end are the same time",
+            "write another end",
+        ),
+        (
+            scaling(kind="schedule", minReplicas=0, windows=[]),
+            "inference.scaling",
+            "there are no windows",
+            "write one, or scaling.kind: manual",
+        ),
+        (
+            scaling(kind="schedule", minReplicas=1, windows=[WINDOW]),
+            "inference.scaling",
+            "a window has 1 replicas, no more than the minReplicas 1 that there are without it",
+            "write more replicas, or a smaller minReplicas",
+        ),
+        (
+            scaling(kind="schedule", minReplicas=0, windows=[WINDOW], timezone="Shanghai"),
+            "inference.scaling",
+            "timezone is no IANA time zone",
+            "write a name such as Asia/Shanghai",
+        ),
+        (
             {"operators": {"lws": {"kind": "install", "version": "0.7.0"}}},
             "operators.lws",
             "chart 0.7.0 has the LeaderWorkerSet definition among its templates, so the upgrade to 0.8.0 deletes the "
@@ -363,7 +443,8 @@ GIVEN = {
     "storage": {"throughputMiBps": 200},
     "inference": {
         "name": "group",
-        "replicas": 2,
+        "replicas": None,
+        "scaling": {"kind": "hpa", "maxReplicas": 3},
         "network": "rdma",
         "gpu": {"series": "H2000", "cards": 4, "gpuMemoryGiB": 200.5, "available": 32},
         "parallelism": {"tensor": 4, "pipeline": 3},
@@ -403,7 +484,9 @@ def test_the_planner_gets_everything_that_it_takes(kubeconfig: Path) -> None:
         "enforce_eager": False,
         "extra_args": ("--max-num-seqs=64",),
         "name": "group",
-        "replicas": 2,
+        "replicas": 3,
+        "least_replicas": 1,
+        "scaling": "hpa",
         "max_surge": 1,
         "max_unavailable": 2,
         "partition": 0,

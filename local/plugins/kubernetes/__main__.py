@@ -104,12 +104,15 @@ class Servicer(StandInServicer):
         inputs = _plain(request.news)
         try:
             if request.preview:
-                state = await asyncio.to_thread(self._stand_in.preview, inputs, urn=request.urn)
+                state = await asyncio.to_thread(
+                    self._stand_in.preview, inputs, urn=request.urn, ignore=request.ignoreChanges
+                )
             else:
                 state = await asyncio.to_thread(
                     self._stand_in.update,
                     inputs,
                     urn=request.urn,
+                    ignore=request.ignoreChanges,
                     seconds=request.timeout,
                     status=self._status(request),
                 )

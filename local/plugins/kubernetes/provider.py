@@ -8,13 +8,13 @@ own words.
 import hashlib
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from pulumi.runtime.rpc import UNKNOWN
 
-from local.plugins.kubernetes import job_pods, readiness, wait_for
+from local.plugins.kubernetes import ignored, job_pods, readiness, wait_for
 from local.plugins.kubernetes.api import Api, ApiError, Reference, UnknownKindError
 from local.plugins.kubernetes.diff import AUTONAMED
 
@@ -117,14 +117,15 @@ class KubernetesStandIn:
         except ApiError:
             return False
 
-    def preview(self, inputs: Properties, *, urn: str) -> Properties:
+    def preview(self, inputs: Properties, *, urn: str, ignore: Sequence[str] = ()) -> Properties:
         """The object as the server would store it; the inputs where it cannot be asked yet."""
         api = self.configuration.api
         if api is None or has_unknown(inputs):
             return inputs
         try:
             reference = self._reference(inputs)
-            live = api.apply(reference, inputs, manager=_manager(urn), force=_force(inputs), dry_run=True)
+            settled = self._settle(reference, inputs, ignore, urn=urn)
+            live = api.apply(reference, settled, manager=_manager(urn), force=_force(inputs), dry_run=True)
         except UnknownKindError:
             return inputs
         except ApiError as error:
@@ -148,12 +149,15 @@ class KubernetesStandIn:
             raise _readable(inputs, error) from None
         return reference.id, _state(self._wait(reference, inputs, live, seconds, status))
 
-    def update(self, inputs: Properties, *, urn: str, seconds: float, status: Status) -> Properties:
-        """Applies the changed object and waits for it."""
+    def update(
+        self, inputs: Properties, *, urn: str, seconds: float, status: Status, ignore: Sequence[str] = ()
+    ) -> Properties:
+        """Applies the changed object, but for the fields at the paths ``ignore``, and waits for it."""
         api = self._api()
         try:
             reference = self._reference(inputs)
-            live = api.apply(reference, inputs, manager=_manager(urn), force=_force(inputs), dry_run=False)
+            settled = self._settle(reference, inputs, ignore, urn=urn)
+            live = api.apply(reference, settled, manager=_manager(urn), force=_force(inputs), dry_run=False)
         except ApiError as error:
             raise _readable(inputs, error) from None
         return _state(self._wait(reference, inputs, live, seconds, status))
@@ -201,6 +205,10 @@ class KubernetesStandIn:
         metadata = manifest["metadata"]
         namespace = metadata.get("namespace") or self.configuration.namespace
         return Reference(kind, metadata["name"], namespace if kind.namespaced else None)
+
+    def _settle(self, reference: Reference, inputs: Properties, ignore: Sequence[str], *, urn: str) -> Properties:
+        live = self._api().get(reference) if ignore else None
+        return inputs if live is None else ignored.settle(inputs, live, ignore, manager=_manager(urn))
 
     def _retry_kind(self, inputs: Properties) -> Reference:
         for attempt in range(KIND_ATTEMPTS):

@@ -1,0 +1,302 @@
+"""Autoscaling: what the autoscaler is told, that it alone owns the count, and that nothing loads in vain."""
+
+import json
+from typing import Any
+
+import pulumi
+import pytest
+
+from components.inference_group import autoscaled_fields, ready_conditions
+from components.monitoring.metrics import EngineMetrics, Target
+from components.operators import KEDA_CRD
+from components.scaling import (
+    hpa_spec,
+    load_behavior,
+    queue_spec,
+    schedule_spec,
+)
+from components.settings.deployment import Deployment
+from components.settings.scaling import HpaScaling, ManualScaling, QueueScaling, ScheduleScaling, cron_problem
+from components.stack_config import choices
+from planner.loading import LoadBudget, load_budget
+from planner.plan import PlanError, make_plan
+from tests.unit.conftest import Recorder, Run, is_secret, merged, stack_settings
+
+PROMETHEUS = {"url": "http://prometheus.monitoring:9090"}
+QUEUE = {"kind": "queue", "maxReplicas": 3, "prometheus": {**PROMETHEUS, "authorization": True}}
+SCHEDULE = {
+    "kind": "schedule",
+    "minReplicas": 0,
+    "windows": [
+        {"start": "0 7 * * 1-5", "end": "0 20 * * 1-5", "replicas": 2},
+        {"start": "0 10 * * mon", "end": "30 11 * * mon", "replicas": 3},
+    ],
+}
+HPA = {"kind": "hpa", "maxReplicas": 2}
+
+R1 = load_budget(weights_gib=641.3, throughput_mib_s=300)
+SHORT = LoadBudget(read_seconds=60, startup_seconds=100)
+CURRENT, GUIDE = (0, 33, 0), (0, 7, 2)
+
+
+def inference(scaling: dict[str, Any], **more: Any) -> dict[str, Any]:
+    return {"inference": {"replicas": None, "scaling": scaling, **more}}
+
+
+def deployment(scaling: dict[str, Any], **more: Any) -> Deployment:
+    return Deployment.model_validate(merged(stack_settings("dev"), inference(scaling, **more)))
+
+
+def queue(**more: Any) -> QueueScaling:
+    return QueueScaling.model_validate({**QUEUE, **more})
+
+
+def queue_of(scaling: QueueScaling, **more: Any) -> dict[str, Any]:
+    options = {"engine": engine(CURRENT), "authentication": None, "budget": R1}
+    return queue_spec(scaling, **{**options, **more})
+
+
+def engine(version: Any) -> Target:
+    return Target(namespace="n", name="g", metrics=EngineMetrics(version=version))
+
+
+def with_queue(up: Run, **options: Any) -> Recorder:
+    return up(inference(QUEUE), secrets={"prometheusToken": "hidden"}, **options)
+
+
+class TestQueue:
+    def test_the_leader_worker_set_is_scaled(self, up: Run) -> None:
+        scaled = with_queue(up).manifest("ScaledObject")
+        assert scaled["apiVersion"] == "keda.sh/v1alpha1"
+        assert (scaled["metadata"]["name"], scaled["metadata"]["namespace"]) == ("deepseek-r1", "deepseek")
+        assert scaled["spec"]["scaleTargetRef"] == {
+            "apiVersion": "leaderworkerset.x-k8s.io/v1",
+            "kind": "LeaderWorkerSet",
+            "name": "deepseek-r1",
+        }
+        assert (scaled["spec"]["minReplicaCount"], scaled["spec"]["maxReplicaCount"]) == (1, 3)
+
+    def test_the_metrics_are_those_of_this_group(self, up: Run) -> None:
+        waiting, cache = with_queue(up).manifest("ScaledObject")["spec"]["triggers"]
+        of_group = 'namespace="deepseek",leaderworkerset="deepseek-r1"'
+        assert waiting["metadata"]["query"] == f"sum(vllm:num_requests_waiting{{{of_group}}})"
+        assert cache["metadata"]["query"] == f"sum(vllm:gpu_cache_usage_perc{{{of_group}}})", "the guide's image"
+        assert (waiting["metadata"]["threshold"], cache["metadata"]["threshold"]) == ("10", "0.8")
+        assert waiting["metadata"]["serverAddress"] == PROMETHEUS["url"]
+
+    def test_the_token_is_in_the_secret_alone(self, up: Run) -> None:
+        recorder = with_queue(up)
+        secret = recorder.manifest("Secret", "prometheus")
+        assert secret["stringData"] == {"header": "Authorization", "value": "hidden"}
+        raw = recorder.raw_inputs("Secret", "prometheus")["stringData"]
+        assert is_secret(raw) or is_secret(raw["value"])
+        authentication = recorder.manifest("TriggerAuthentication")
+        assert {ref["parameter"]: ref["key"] for ref in authentication["spec"]["secretTargetRef"]} == {
+            "customAuthHeader": "header",
+            "customAuthValue": "value",
+        }
+        assert {ref["name"] for ref in authentication["spec"]["secretTargetRef"]} == {
+            "prometheus-authorization-1a2b3c4d"
+        }
+        for trigger in recorder.manifest("ScaledObject")["spec"]["triggers"]:
+            assert trigger["authenticationRef"]["name"].startswith("prometheus-authentication")
+            assert trigger["metadata"]["authModes"] == "custom"
+        others = [m for m in recorder.manifests() if m["kind"] != "Secret"]
+        assert "hidden" not in json.dumps(others)
+
+    def test_without_authorization_there_is_no_secret(self) -> None:
+        for trigger in queue_of(queue())["triggers"]:
+            assert "authenticationRef" not in trigger
+            assert "authModes" not in trigger["metadata"]
+
+    def test_missing_token_is_named(self, up: Run) -> None:
+        with pytest.raises(pulumi.RunError, match=r"pulumi config set --secret deepseek:prometheusToken"):
+            up(inference(QUEUE))
+
+    def test_missing_metrics_change_nothing(self) -> None:
+        for trigger in queue_of(queue())["triggers"]:
+            assert trigger["metadata"]["ignoreNullValues"] == "false"
+            assert "vector" not in trigger["metadata"]["query"]
+
+    def test_zero_is_left_by_the_users_query(self) -> None:
+        scaling = queue(minReplicas=0, activationQuery='rate(requests{service="ds"}[5m])')
+        spec = queue_of(scaling)
+        waiting, cache, activation = spec["triggers"]
+        assert spec["minReplicaCount"] == 0
+        assert (
+            waiting["metadata"]["query"]
+            == 'sum(vllm:num_requests_waiting{namespace="n",leaderworkerset="g"}) or vector(0)'
+        )
+        assert cache["metadata"]["query"].endswith(" or vector(0)")
+        query, threshold = activation["metadata"]["query"], activation["metadata"]["threshold"]
+        assert query == 'clamp_max(max(rate(requests{service="ds"}[5m])) or vector(0), 1)', "never more than one group"
+        assert threshold == "1"
+
+    def test_names_of_triggers_are_unique(self) -> None:
+        spec = queue_of(queue(minReplicas=0, activationQuery="up"))
+        names = [trigger["name"] for trigger in spec["triggers"]]
+        assert len(set(names)) == len(names) == 3
+
+    def test_autoscaler_comes_after_the_group(self, up: Run) -> None:
+        dependencies = with_queue(up).request("Autoscaling").dependencies
+        assert any(urn.endswith("LeaderWorkerSet::group") for urn in dependencies)
+
+    def test_hold(self, up: Run) -> None:
+        held = up(inference({**QUEUE, "prometheus": PROMETHEUS, "hold": 0}))
+        assert held.manifest("ScaledObject")["metadata"]["annotations"] == {"autoscaling.keda.sh/paused-replicas": "0"}
+
+
+class TestLoadTime:
+    def test_one_group_at_a_time_and_none_is_given_up_sooner_than_loaded(self) -> None:
+        behavior = load_behavior(SHORT)
+        assert behavior["scaleDown"]["stabilizationWindowSeconds"] == SHORT.create_seconds == 1900
+        for direction in ("scaleUp", "scaleDown"):
+            (policy,) = behavior[direction]["policies"]
+            assert (policy["type"], policy["value"]) == ("Pods", 1)
+
+    def test_what_kubernetes_accepts_is_not_exceeded(self) -> None:
+        assert R1.create_seconds > 3600
+        behavior = load_behavior(R1)
+        assert behavior["scaleDown"]["stabilizationWindowSeconds"] == 3600
+        assert behavior["scaleUp"]["policies"][0]["periodSeconds"] == 1800
+
+    def test_zero_is_reached_later_than_a_group_loads(self) -> None:
+        assert queue_of(queue())["cooldownPeriod"] == R1.create_seconds
+
+
+class TestSchedule:
+    def test_each_window_is_a_cron_trigger(self) -> None:
+        spec = schedule_spec(ScheduleScaling.model_validate(SCHEDULE))
+        assert (spec["minReplicaCount"], spec["maxReplicaCount"]) == (0, 3)
+        assert [trigger["type"] for trigger in spec["triggers"]] == ["cron", "cron"]
+        assert spec["triggers"][0]["metadata"] == {
+            "timezone": "Asia/Shanghai",
+            "start": "0 7 * * 1-5",
+            "end": "0 20 * * 1-5",
+            "desiredReplicas": "2",
+        }
+
+    def test_a_window_begins_and_ends_at_once(self) -> None:
+        behavior = schedule_spec(ScheduleScaling.model_validate(SCHEDULE))["advanced"]["horizontalPodAutoscalerConfig"]
+        for rules in behavior["behavior"].values():
+            assert rules["stabilizationWindowSeconds"] == 0
+            assert rules["policies"][0]["value"] == 3
+
+    @pytest.mark.parametrize("text", ["0 8 * * 1-5", "*/15 0-23/2 1,15 jan-mar mon", "59 23 31 12 6", "* * * * SUN"])
+    def test_cron(self, text: str) -> None:
+        assert cron_problem(text) is None
+
+    @pytest.mark.parametrize(
+        ("text", "wrong"),
+        [
+            ("0 8 * *", "has 4 fields, not 5"),
+            ("@daily", "has 1 fields, not 5"),
+            ("60 8 * * *", "has a minute"),
+            ("0 24 * * *", "has a hour"),
+            ("0 8 0 * *", "has a day of the month"),
+            ("0 8 * 13 *", "has a month"),
+            ("0 8 * * 7", "has a weekday"),
+            ("0 8 * * 5-1", "has a weekday"),
+            ("*/0 8 * * *", "has a minute"),
+            ("0 8 mon * *", "has a day of the month"),
+        ],
+    )
+    def test_what_is_not_cron(self, text: str, wrong: str) -> None:
+        assert str(cron_problem(text)).startswith(wrong)
+
+
+class TestHpa:
+    def test_whole_object(self, up: Run) -> None:
+        found = up(inference(HPA)).manifest("HorizontalPodAutoscaler")
+        assert found["metadata"]["name"] == "deepseek-r1"
+        spec = found["spec"]
+        assert spec["scaleTargetRef"]["kind"] == "LeaderWorkerSet"
+        assert (spec["minReplicas"], spec["maxReplicas"]) == (1, 2)
+        assert {m["pods"]["metric"]["name"]: m["pods"]["target"] for m in spec["metrics"]} == {
+            "vllm:num_requests_waiting": {"type": "AverageValue", "averageValue": "10"},
+            "vllm:gpu_cache_usage_perc": {"type": "AverageValue", "averageValue": "800m"},
+        }
+        assert spec["behavior"]["scaleDown"]["stabilizationWindowSeconds"] == 3600
+
+    def test_names_of_the_adapter(self) -> None:
+        given = {**HPA, "waitingMetric": "waiting", "cacheMetric": "cache"}
+        spec = hpa_spec(HpaScaling.model_validate(given), target={}, version=GUIDE, budget=SHORT)
+        assert [m["pods"]["metric"]["name"] for m in spec["metrics"]] == ["waiting", "cache"]
+
+    def test_hold_is_both_bounds(self) -> None:
+        spec = hpa_spec(HpaScaling.model_validate({**HPA, "hold": 3}), target={}, version=GUIDE, budget=SHORT)
+        assert (spec["minReplicas"], spec["maxReplicas"]) == (3, 3)
+
+    def test_keda_is_not_needed(self, up: Run) -> None:
+        assert not [read for read in up(inference(HPA)).reads.values() if read.id == KEDA_CRD]
+
+
+class TestOwnership:
+    def test_the_program_sets_the_count_once(self, up: Run) -> None:
+        recorder = with_queue(up)
+        request = recorder.request("LeaderWorkerSet")
+        assert list(request.ignoreChanges) == ["spec.replicas"]
+        assert recorder.manifest("LeaderWorkerSet")["spec"]["replicas"] == 1
+        wait = recorder.manifest("LeaderWorkerSet")["metadata"]["annotations"]["pulumi.com/waitFor"]
+        assert json.loads(wait) == ready_conditions(None) == ["condition=Available"]
+
+    def test_by_hand_the_count_is_the_programs(self, up: Run) -> None:
+        assert list(up().request("LeaderWorkerSet").ignoreChanges) == autoscaled_fields(ManualScaling()) == []
+
+    def test_taking_the_count_over_forces_it(self, up: Run) -> None:
+        group = up({"inference": {"scaling": {"kind": "manual", "takeOver": True}}}).manifest("LeaderWorkerSet")
+        assert group["metadata"]["annotations"] == {
+            "pulumi.com/waitFor": json.dumps(["condition=Available", "jsonpath={.status.readyReplicas}=1"]),
+            "pulumi.com/patchForce": "true",
+        }
+
+    @pytest.mark.parametrize(
+        ("scaling", "first", "most"),
+        [
+            (SCHEDULE, 0, 3),
+            ({**SCHEDULE, "hold": 5}, 5, 5),
+            (QUEUE, 1, 3),
+            ({**QUEUE, "hold": 0}, 0, 3),
+            (HPA, 1, 2),
+            ({**HPA, "hold": 4}, 4, 4),
+        ],
+    )
+    def test_first_and_most(self, scaling: dict[str, Any], first: int, most: int) -> None:
+        found = deployment(scaling).inference
+        assert (found.first_replicas, found.most_replicas) == (first, most)
+
+
+class TestPlan:
+    def test_summary_says_what_it_may_cost(self) -> None:
+        lines = make_plan(choices(deployment(QUEUE))).facts()
+        assert lines["scaling"] == "queue, 1 to 3 groups, at most 48 GPUs; a new one answers after 37 to 95 min"
+        assert make_plan(choices(deployment({**QUEUE, "hold": 2}))).facts()["scaling"].startswith("queue, held at 2, ")
+        assert "scaling" not in make_plan(choices(Deployment.model_validate(stack_settings("dev")))).facts()
+
+    def test_zero_is_warned_of(self) -> None:
+        (warning,) = (w for w in make_plan(choices(deployment(SCHEDULE))).warnings if "scaling" in w)
+        assert warning.startswith(
+            "deployment.inference.scaling.minReplicas: with no group left, the first answer takes"
+        )
+
+    def test_an_update_may_meet_the_fewest_groups(self) -> None:
+        found = choices(deployment(QUEUE, lifecycle={}))
+        (warning,) = (w for w in make_plan(found).warnings if "the only group" in w)
+        assert warning.startswith("deployment.inference.rollout: a change of the pods takes the only group down")
+        assert found.fewest_replicas == 1
+
+    def test_all_groups_must_be_available(self) -> None:
+        few = {"gpu": {"series": "GU8TF", "cards": 8, "available": 32}}
+        with pytest.raises(PlanError, match="3 replicas and 0 more during an update need 48 GPUs, of 32") as caught:
+            make_plan(choices(deployment(QUEUE, **few)))
+        assert caught.value.findings[0].fix.startswith("lower the most groups of scaling or maxSurge")
+
+
+class TestOperator:
+    def test_keda_is_expected(self, up: Run) -> None:
+        (read,) = (r for r in with_queue(up).reads.values() if r.id == KEDA_CRD)
+        assert read.name == "install-the-component-ack-keda-if-this-does-not-exist"
+
+    def test_missing_keda_is_explained(self, up: Run) -> None:
+        with pytest.raises(pulumi.RunError, match="Install the component ack-keda from the ACS App Marketplace"):
+            with_queue(up, served_api={"versions": [{"name": "v1", "served": True}]})
