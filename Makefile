@@ -66,7 +66,7 @@ format: $(INSTALLED_DEV) ## ruff format and safe fixes
 	$(RUN) -m ruff format .
 	$(RUN) -m ruff check --fix .
 
-schema: $(INSTALLED_DEV) ## write stack.schema.json and docs/configuration.md from components/settings/
+schema: $(INSTALLED_DEV) ## write stack.schema.json, docs/configuration.md and the table of docs/policy.md anew
 	$(RUN) -m docs.generate
 
 golden: $(INSTALLED_DEV) ## write the golden manifests of the tests anew; read the diff

@@ -23,6 +23,10 @@ from pulumi_policy.deserialize import serialize_properties
 from policy.resources import Resource, plain
 from policy.rules import RULES, ResourceRule, StackRule, message
 
+_managed: set[str] = set()
+"""URNs that the engine asked about one by one. It does not for resources that the program only reads, such as a bucket
+that is there already; at the end it shows those, too, and does not say which they are."""
+
 
 def policy(rule: ResourceRule | StackRule) -> Policy:
     """A rule in the terms of Pulumi."""
@@ -42,6 +46,7 @@ def policy(rule: ResourceRule | StackRule) -> Policy:
 
 def _resource_check(rule: ResourceRule) -> Callable[[ResourceValidationArgs, Callable[..., None]], None]:
     def validate(args: ResourceValidationArgs, report: Callable[..., None]) -> None:
+        _managed.add(args.urn)
         for finding in rule.check(_resource(args), **rule.arguments(args.get_config())):
             report(message(finding))
 
@@ -50,7 +55,9 @@ def _resource_check(rule: ResourceRule) -> Callable[[ResourceValidationArgs, Cal
 
 def _stack_check(rule: StackRule) -> Callable[[StackValidationArgs, Callable[..., None]], None]:
     def validate(args: StackValidationArgs, report: Callable[..., None]) -> None:
-        stack = [_resource(one, one.property_dependencies) for one in args.resources]
+        # Empty where a company has disabled all rules about single resources.
+        judged = [one for one in args.resources if one.urn in _managed or not _managed]
+        stack = [_resource(one, one.property_dependencies) for one in judged]
         for violation in rule.check(stack, **rule.arguments(args.get_config())):
             report(message(violation.finding), violation.resource.urn)
 

@@ -71,6 +71,11 @@ class Resource:
         return mapping(self.properties.get("metadata"))
 
     @property
+    def title(self) -> str:
+        """The object's name where it is known, else the resource's."""
+        return text(self.metadata.get("name")) or self.name
+
+    @property
     def namespace(self) -> Any:
         """Of a Kubernetes object; maybe :data:`UNKNOWN`."""
         return self.metadata.get("namespace")

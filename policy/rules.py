@@ -1,5 +1,6 @@
 """The rules: what each one says, whether it stops a deployment, what can be set, and the check behind it."""
 
+import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -21,8 +22,9 @@ class Option:
 
 @dataclass(frozen=True, kw_only=True)
 class Rule:
-    """One rule. ``statement`` completes the sentence: it must be that …
+    """One rule.
 
+    :param statement: what must be true.
     :param source: where more is written about it.
     """
 
@@ -79,7 +81,7 @@ RULES: tuple[ResourceRule | StackRule, ...] = (
         statement="Whoever comes from outside of the cluster needs an API key.",
         level="mandatory",
         check=exposure.keyless_entry,
-        source="https://docs.vllm.ai/en/stable/usage/security.html",
+        source="https://docs.vllm.ai/en/stable/usage/security/",
     ),
     StackRule(
         name="route-has-tls",
@@ -99,7 +101,7 @@ RULES: tuple[ResourceRule | StackRule, ...] = (
         level="mandatory",
         options={"productionStacks": PRODUCTION_STACKS},
         check=exposure.open_group,
-        source="https://docs.vllm.ai/en/stable/usage/security.html",
+        source="https://docs.vllm.ai/en/stable/usage/security/",
     ),
     StackRule(
         name="bucket-is-private",
@@ -108,12 +110,12 @@ RULES: tuple[ResourceRule | StackRule, ...] = (
         check=storage.public_bucket,
         source="https://www.alibabacloud.com/help/en/oss/user-guide/block-public-access",
     ),
-    ResourceRule(
+    StackRule(
         name="bucket-is-encrypted",
         statement="Buckets encrypt their objects.",
         level="mandatory",
         check=storage.plain_bucket,
-        source="https://www.alibabacloud.com/help/en/oss/user-guide/server-side-encryption-8",
+        source="https://help.aliyun.com/en/oss/user-guide/data-encryption/",
     ),
     StackRule(
         name="bucket-needs-tls",
@@ -127,7 +129,7 @@ RULES: tuple[ResourceRule | StackRule, ...] = (
         statement="Buckets outlive their stack.",
         level="mandatory",
         check=storage.deletable_bucket,
-        source="https://www.pulumi.com/docs/iac/concepts/options/protect/",
+        source="https://www.pulumi.com/docs/iac/concepts/resources/options/protect/",
     ),
     ResourceRule(
         name="rights-are-narrow",
@@ -232,4 +234,7 @@ def _asked(rule: Rule) -> str:
 
 
 def _options(rule: Rule) -> str:
-    return ", ".join(f"`{name}`: {option.schema['description']}" for name, option in rule.options.items())
+    return ", ".join(
+        f"`{name}`, {option.schema['description']} (`{json.dumps(option.schema['default'])}`)"
+        for name, option in rule.options.items()
+    )

@@ -53,8 +53,8 @@ def keyless_entry(stack: Sequence[Resource]) -> Iterator[Violation]:
         for group in of_kind(stack, GROUP):
             if could_be(group.namespace, entry.namespace) and not _has_key(group):
                 finding = Finding(
-                    path="spec",
-                    problem=f"it lets in clients from outside of the cluster, and the engine of {group.name} asks for "
+                    path="",
+                    problem=f"it lets in clients from outside of the cluster, and the engine of {group.title} asks for "
                     f"no API key ({API_KEY_VARIABLE} is not set)",
                     fix="set deployment.service.apiKey: true and the secret deepseek:apiKey, or use a ClusterIP "
                     "Service without a route",
@@ -70,9 +70,9 @@ def _entries(stack: Sequence[Resource]) -> list[Resource]:
 def _has_key(group: Resource) -> bool:
     pod = leader(group)
     return pod is not None and any(
-        mapping(variable).get("name") in (API_KEY_VARIABLE, UNKNOWN)
+        container.get("env") is UNKNOWN
+        or any(could_be(mapping(one).get("name"), API_KEY_VARIABLE) for one in items(container.get("env")))
         for _, container in pod.containers()
-        for variable in items(container.get("env"))
     )
 
 
@@ -120,7 +120,7 @@ def _plain_parent(route: Resource, parent: Any, stack: Sequence[Resource]) -> st
             listeners = map(mapping, items(gateway.spec.get("listeners")))
             used = [one for one in listeners if section is None or could_be(section, one.get("name"))]
             plain = [text(one.get("name")) for one in used if one.get("protocol") == "HTTP"]
-            return f"the listener {plain[0]} of {gateway.name} is plain HTTP" if plain else None
+            return f"the listener {plain[0]} of {gateway.title} is plain HTTP" if plain else None
     if section is None:
         return "without sectionName the route is attached to all listeners of the Gateway, plain HTTP included"
     return None

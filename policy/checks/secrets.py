@@ -27,6 +27,9 @@ SECRET_VALUES: Mapping[str, re.Pattern[str]] = {
 }
 """Texts that are secrets wherever they stand."""
 
+_REFERENCE = re.compile(r"\$\([A-Za-z0-9_.-]+\)")
+"""Another variable, put in by Kubernetes."""
+
 SHORTEST_SECRET = 8
 """Characters; shorter values of a Secret are found in unrelated texts."""
 
@@ -54,7 +57,7 @@ def _variables(resource: Resource) -> Iterator[Finding]:
         for path, container in pod.containers():
             for variable in map(mapping, items(container.get("env"))):
                 name, value = text(variable.get("name")), variable.get("value")
-                if SECRET_NAME.search(name) and value:
+                if SECRET_NAME.search(name) and value and not _REFERENCE.fullmatch(text(value)):
                     yield Finding(
                         path=f"{path}.env[{name}].value",
                         problem="this looks like a secret in plain text",
@@ -90,7 +93,7 @@ def _open_mappings(resource: Resource) -> Iterator[tuple[str, Mapping[str, Any]]
 def leaked_secret_data(stack: Sequence[Resource]) -> Iterator[Violation]:
     """The value of one of the stack's Secrets, written into another object."""
     values = {
-        value: f"{key} of the Secret {secret.name}"
+        value: f"{key} of the Secret {secret.title}"
         for secret in of_kind(stack, "Secret")
         for key, value in secret_values(secret)
         if len(value) >= SHORTEST_SECRET

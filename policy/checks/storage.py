@@ -9,10 +9,11 @@ from policy.resources import UNKNOWN, Resource, Violation, items, mapping, of_ty
 
 WIDE_SYSTEM_POLICIES = ("AdministratorAccess", "AliyunOSSFullAccess", "AliyunOSSReadOnlyAccess")
 """Policies of Alibaba Cloud that hold for all buckets
-(https://www.alibabacloud.com/help/en/ram/user-guide/system-policies-for-oss)."""
+(https://www.alibabacloud.com/help/doc-detail/100680.htm)."""
 
 BUCKET = "alicloud:oss/bucket:Bucket"
 BUCKET_ACL = "alicloud:oss/bucketAcl:BucketAcl"
+BUCKET_ENCRYPTION = "alicloud:oss/bucketServerSideEncryption:BucketServerSideEncryption"
 BUCKET_POLICY = "alicloud:oss/bucketPolicy:BucketPolicy"
 PUBLIC_ACCESS_BLOCK = "alicloud:oss/bucketPublicAccessBlock:BucketPublicAccessBlock"
 RAM_POLICY = "alicloud:ram/policy:Policy"
@@ -36,15 +37,12 @@ def public_bucket(stack: Sequence[Resource]) -> Iterator[Violation]:
             )
 
 
-def plain_bucket(resource: Resource) -> Iterator[Finding]:
+def plain_bucket(stack: Sequence[Resource]) -> Iterator[Violation]:
     """A bucket whose objects are not encrypted at rest."""
-    rule = resource.properties.get("serverSideEncryptionRule")
-    if resource.type == BUCKET and not rule:
-        yield Finding(
-            path="serverSideEncryptionRule",
-            problem="objects are stored in plain",
-            fix="set sseAlgorithm: AES256, or KMS",
-        )
+    for bucket in of_type(stack, BUCKET):
+        if not bucket.properties.get("serverSideEncryptionRule") and not _about(bucket, stack, BUCKET_ENCRYPTION):
+            path = "serverSideEncryptionRule"
+            yield _violation(bucket, path, "objects are stored in plain", "set sseAlgorithm: AES256, or KMS")
 
 
 def bucket_without_tls_rule(stack: Sequence[Resource]) -> Iterator[Violation]:
