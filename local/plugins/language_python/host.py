@@ -122,7 +122,8 @@ class LanguageHost(LanguageRuntimeServicer):
             env={**dict(entry.split("=", 1) for entry in request.env), "PYTHONUNBUFFERED": "1"},
         ) as plugin:
             # The engine ends a plugin by ending this call.
-            context.add_callback(plugin.terminate)
+            if not context.add_callback(plugin.terminate):
+                plugin.terminate()
             with self._lock:
                 self._programs.add(plugin)
             try:
