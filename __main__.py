@@ -4,14 +4,15 @@ import pulumi
 from pulumi import ResourceOptions
 
 from components import stack_config
-from components.cluster import Cluster, ClusterArgs
+from components.access import Access, access_args
+from components.cluster import Cluster, cluster_args
 from components.exports import outputs
 from components.inference_group import InferenceGroup, InferenceGroupArgs
 from components.inference_service import InferenceService, InferenceServiceArgs
 from components.model_bucket import ModelBucket, ModelBucketArgs
 from components.model_upload import ModelUpload, ModelUploadArgs
-from components.operators import OperatorsArgs
-from components.providers import alicloud_provider, kubeconfig_is_missing, kubernetes_provider
+from components.operations import operate
+from components.providers import alicloud_provider, kubernetes_provider
 from components.storage_layers import mount_model
 
 settings, plan, secrets = stack_config.load()
@@ -19,17 +20,12 @@ pulumi.log.info(plan.summary())
 for warning in plan.warnings:
     pulumi.log.warn(warning)
 
-in_cloud = ResourceOptions(provider=alicloud_provider(settings.cloud))
-kubernetes = ResourceOptions(provider=kubernetes_provider(settings.cluster, secrets))
+alicloud, kubernetes = alicloud_provider(settings.cloud), kubernetes_provider(settings.cluster, secrets)
+in_cloud = ResourceOptions(provider=alicloud)
 
-operators_args = OperatorsArgs(
-    operators=settings.operators,
-    storage=settings.storage,
-    region=settings.cloud.region,
-    check_apis=not kubeconfig_is_missing(settings.cluster),
-)
-cluster = Cluster("cluster", ClusterArgs(cluster=settings.cluster, operators=operators_args), kubernetes)
-in_cluster = ResourceOptions.merge(kubernetes, ResourceOptions(depends_on=[cluster]))
+cluster = Cluster("cluster", cluster_args(settings), ResourceOptions(provider=kubernetes))
+in_cluster = ResourceOptions(provider=kubernetes, depends_on=[cluster])
+in_both = ResourceOptions(providers=[alicloud, kubernetes], depends_on=[cluster])
 
 namespace, weights, weights_gib = cluster.namespace, settings.weights, plan.weights_gib
 
@@ -45,16 +41,20 @@ with_weights = ResourceOptions.merge(in_cluster, ResourceOptions(depends_on=[upl
 
 mount = mount_model(settings, plan, bucket, namespace, with_weights)
 
-group_args = InferenceGroupArgs(
-    namespace=namespace, model=settings.model, inference=settings.inference, plan=plan, mount=mount
-)
-group = InferenceGroup("inference-group", group_args, in_cluster)
+access = Access("access", access_args(settings, secrets), in_both)
+with_access = ResourceOptions.merge(in_cluster, ResourceOptions(depends_on=[access]))
 
-port = settings.inference.engine.port
+group_args = InferenceGroupArgs(
+    namespace=namespace, model=settings.model, inference=settings.inference, plan=plan, mount=mount, access=access.group
+)
+group = InferenceGroup("inference-group", group_args, with_access)
+
+port, selector = settings.inference.engine.port, group.leader_labels
 service_args = InferenceServiceArgs(
-    namespace=namespace, selector=group.leader_labels, target_port=port, service=settings.service
+    namespace=namespace, selector=selector, target_port=port, service=settings.service, acl_id=access.acl_id
 )
 service = InferenceService("inference-service", service_args, in_cluster)
+operate(settings, secrets, group=group, service=service, opts=in_cluster)
 
 for name, value in outputs(settings, plan, bucket=bucket, mount=mount, service=service).items():
     pulumi.export(name, value)

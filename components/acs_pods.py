@@ -13,12 +13,14 @@ from planner.pods import rdma_environment
 
 COMPUTE_CLASS = "alibabacloud.com/compute-class"
 COMPUTE_QOS = "alibabacloud.com/compute-qos"
+"""https://www.alibabacloud.com/help/en/cs/user-guide/acs-pod-instance-overview"""
 
 GPU_SERIES = "alibabacloud.com/gpu-model-series"
 """A label of pods of class ``gpu``, and a node selector for those of class ``gpu-hpn``
 (https://www.alibabacloud.com/help/en/cs/user-guide/pod-gpu-model-and-driver-version)."""
 
 GPU_DRIVER = "alibabacloud.com/gpu-driver-version"
+"""https://www.alibabacloud.com/help/en/cs/user-guide/pod-gpu-model-and-driver-version"""
 
 HPN_TYPE = "alibabacloud.com/hpn-type"
 """https://www.alibabacloud.com/help/en/cs/user-guide/pod-hpn-type-rdma"""

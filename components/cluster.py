@@ -3,21 +3,39 @@
 The group depends on this component, so a cluster without the APIs is reported before any GPU is asked for.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import pulumi
 import pulumi_kubernetes as k8s
 
 from components.operators import Operators, OperatorsArgs
+from components.pod_security import namespace_labels
+from components.providers import kubeconfig_is_missing
 from components.settings.cloud import ClusterSettings
+from components.settings.deployment import Deployment
+from components.settings.route import GatewayRoute
 
 
 @dataclass(frozen=True, kw_only=True)
 class ClusterArgs:
-    """``operators`` says which controllers have to be there."""
+    """``operators`` says which controllers have to be there; ``labels`` are those of a namespace that is created."""
 
     cluster: ClusterSettings
     operators: OperatorsArgs
+    labels: Mapping[str, str]
+
+
+def cluster_args(settings: Deployment) -> ClusterArgs:
+    """What the settings ask of the cluster."""
+    operators = OperatorsArgs(
+        operators=settings.operators,
+        storage=settings.storage,
+        region=settings.cloud.region,
+        check_apis=not kubeconfig_is_missing(settings.cluster),
+        uses_gateway=isinstance(settings.service.route, GatewayRoute),
+    )
+    return ClusterArgs(cluster=settings.cluster, operators=operators, labels=namespace_labels(settings))
 
 
 class Cluster(pulumi.ComponentResource):
@@ -30,9 +48,12 @@ class Cluster(pulumi.ComponentResource):
         super().__init__("deepseek:cluster:Cluster", name, None, opts)
         self.namespace = args.cluster.namespace
         if args.cluster.create_namespace:
-            self._create_namespace()
+            self._create_namespace(args.labels)
         Operators("operators", args.operators, pulumi.ResourceOptions(parent=self))
         self.register_outputs({"namespace": self.namespace})
 
-    def _create_namespace(self) -> None:
-        k8s.core.v1.Namespace("namespace", metadata={"name": self.namespace}, opts=pulumi.ResourceOptions(parent=self))
+    def _create_namespace(self, labels: Mapping[str, str]) -> None:
+        metadata: k8s.meta.v1.ObjectMetaArgsDict = {"name": self.namespace}
+        if labels:
+            metadata["labels"] = labels
+        k8s.core.v1.Namespace("namespace", metadata=metadata, opts=pulumi.ResourceOptions(parent=self))

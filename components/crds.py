@@ -76,3 +76,10 @@ class DataLoad(_CustomResource):
 
     group_version = "data.fluid.io/v1alpha1"
     resource_kind = "DataLoad"
+
+
+class HTTPRoute(_CustomResource):
+    """https://gateway-api.sigs.k8s.io/reference/spec/#httproute"""
+
+    group_version = "gateway.networking.k8s.io/v1"
+    resource_kind = "HTTPRoute"

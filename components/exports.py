@@ -8,6 +8,7 @@ import pulumi
 from components.inference_service import InferenceService
 from components.model_bucket import ModelBucket
 from components.settings.deployment import Deployment
+from components.settings.route import GatewayRoute, IngressRoute, NoTls
 from components.storage import ModelMount
 from planner.plan import Plan
 
@@ -15,8 +16,10 @@ from planner.plan import Plan
 def outputs(
     settings: Deployment, plan: Plan, *, bucket: ModelBucket, mount: ModelMount, service: InferenceService
 ) -> Mapping[str, pulumi.Input[object]]:
-    """Outputs by name. The two commands are the guide's own check, to be run one in each of two shells."""
+    """Outputs by name. The two commands are the guide's own check, to be run one in each of two shells; with a route,
+    the second needs no first."""
     namespace, port = settings.cluster.namespace, settings.service.port
+    routed = route_url(settings.service.route) if settings.service.route else None
     kubectl = "kubectl"
     if settings.cluster.kubeconfig_file:
         kubectl += f" --kubeconfig {settings.cluster.kubeconfig_file}"
@@ -30,17 +33,30 @@ def outputs(
         "claim": mount.claim_name,
         "serviceDnsName": service.dns_name,
         "servicePort": port,
-        "serviceUrl": pulumi.Output.format("http://{0}:{1}/v1", service.dns_name, port),
+        "serviceUrl": f"{routed}/v1" if routed else pulumi.Output.format("http://{0}:{1}/v1", service.dns_name, port),
         "portForwardCommand": pulumi.Output.format(
             f"{kubectl} --namespace {namespace} port-forward svc/{{0}} {port}:{port}", service.name
         ),
-        "curlCommand": curl_command(settings.model.served_name, port),
+        "curlCommand": curl_command(
+            settings.model.served_name, routed or f"http://localhost:{port}", with_key=settings.service.api_key
+        ),
     }
 
 
-def curl_command(model: str, port: int) -> str:
-    """One chat completion by curl, through the forwarded port."""
+def route_url(route: GatewayRoute | IngressRoute) -> str:
+    """Where clients outside the cluster find the model, without the API's ``/v1``."""
+    plain = route.plain_http if isinstance(route, GatewayRoute) else isinstance(route.tls, NoTls)
+    return f"{'http' if plain else 'https'}://{route.host}"
+
+
+def curl_command(model: str, url: str, *, with_key: bool) -> str:
+    """One chat completion by curl. The key goes from Pulumi's configuration to curl's standard input: neither the
+    command nor the list of processes shows it."""
     body = json.dumps(
         {"model": model, "messages": [{"role": "user", "content": "Tell me about deep learning."}], "max_tokens": 128}
     )
-    return f"curl http://localhost:{port}/v1/chat/completions -H 'Content-Type: application/json' -d '{body}'"
+    call = f"{url}/v1/chat/completions -H 'Content-Type: application/json' -d '{body}'"
+    if not with_key:
+        return f"curl {call}"
+    key = f"$(pulumi config get --stack {pulumi.get_stack()} deepseek:apiKey)"
+    return f"printf 'Authorization: Bearer %s' \"{key}\" | curl -H @- {call}"

@@ -45,6 +45,17 @@ FUSE_PROPERTIES = {
 """How the client reads large files one after the other, as Alibaba Cloud's own template has it
 (https://github.com/aliyun-computenest/quickstart-vllm-ack)."""
 
+CACHE_WORKER_ANNOTATIONS = {"kubernetes.io/resource-type": "serverless"}
+"""By the guide; what it means on an ACS cluster is not documented
+(https://www.alibabacloud.com/help/en/cs/user-guide/using-acs-gpu-computing-power-to-build-a-distributed-deepseek-full-blood-version-reasoning-service)."""
+
+NETWORK_MODE = "ContainerNetwork"
+"""Fluid's default advertises the address of the node, and ACS gives no pod its node's network
+(https://www.alibabacloud.com/help/en/cs/user-guide/acs-pod-instance-overview)."""
+
+VOLUME_TYPE = "emptyDir"
+"""Fluid's default is a folder of the node, which pods on ACS cannot mount (as above)."""
+
 FINISHED = "jsonpath={.status.conditions[0].type}"
 """A DataLoad has a condition once it is over, Complete or Failed: its phase could only be waited for by one of the two
 names, and a failure would be waited on until the time is up
@@ -126,8 +137,7 @@ class FluidCache(pulumi.ComponentResource):
         level = {
             "mediumtype": "MEM",
             "path": "/dev/shm",  # noqa: S108 - in the pod
-            # The default is a folder of the node, and nodes of ACS have none.
-            "volumeType": "emptyDir",
+            "volumeType": VOLUME_TYPE,
             "quota": f"{args.plan.quota_gib}Gi",
             "high": str(HIGH_WATERMARK),
             "low": str(LOW_WATERMARK),
@@ -137,13 +147,12 @@ class FluidCache(pulumi.ComponentResource):
             metadata=_metadata(args),
             spec={
                 "replicas": args.plan.workers,
-                # The default advertises the node's address, which pods on ACS do not have.
-                "networkmode": "ContainerNetwork",
+                "networkmode": NETWORK_MODE,
                 "master": {"podMetadata": {"labels": CACHE_WORKER}, **node_selector},
                 "worker": {
                     "podMetadata": {
                         "labels": CACHE_WORKER,
-                        "annotations": {"kubernetes.io/resource-type": "serverless"},
+                        "annotations": CACHE_WORKER_ANNOTATIONS,
                     },
                     "resources": _resources(storage.cpu, storage.memory),
                     **node_selector,

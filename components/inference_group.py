@@ -7,13 +7,15 @@ import json
 import math
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import dataclass, field
+from typing import Any
 
 import pulumi
 
 from components.acs_pods import gpu_placement, network_environment
 from components.crds import LeaderWorkerSet
+from components.group_access import GroupAccess, secured
+from components.lifecycle import Role, grace, interruptible, pod_lifecycle, program, serve_arguments
 from components.settings.base import quantity
 from components.settings.inference import InferenceSettings
 from components.settings.model import ModelSettings
@@ -22,16 +24,16 @@ from planner.loading import PROBE_PERIOD_SECONDS, LoadBudget
 from planner.plan import Plan
 from planner.pods import resource_name
 
-Role = Literal["leader", "worker"]
-
 CONTAINER = "vllm"
 
 WORKER_INDEX_LABEL = "leaderworkerset.sigs.k8s.io/worker-index"
 """Set on every pod by all versions of the controller. The variable LWS_WORKER_INDEX is not: the version in the ACS
-App Marketplace (0.5) does not know it, and Kubernetes leaves an unknown $(VARIABLE) as it stands."""
+App Marketplace (0.5) does not know it, and Kubernetes leaves an unknown $(VARIABLE) as it stands
+(https://github.com/kubernetes-sigs/lws/blob/main/api/leaderworkerset/v1/leaderworkerset_types.go)."""
 
 DELETE_SECONDS = 900
-"""Time until a deleted group and its pods are gone; large processes on ACS take minutes to end."""
+"""Time until a deleted group and its pods are gone, beyond the time that they are given to end; large processes on ACS
+take minutes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +45,7 @@ class InferenceGroupArgs:
     inference: InferenceSettings
     plan: Plan
     mount: ModelMount
+    access: GroupAccess = field(default_factory=GroupAccess)
 
 
 class InferenceGroup(pulumi.ComponentResource):
@@ -71,27 +74,36 @@ class InferenceGroup(pulumi.ComponentResource):
             spec=group_spec(args),
             opts=pulumi.ResourceOptions(
                 parent=self,
-                depends_on=[args.mount.ready],
+                depends_on=[args.mount.ready, *self._program(args)],
                 custom_timeouts=_timeouts(inference, budget),
             ),
         )
 
+    def _program(self, args: InferenceGroupArgs) -> list[pulumi.Resource]:
+        if args.inference.lifecycle is None:
+            return []
+        return [program(args.namespace, pulumi.ResourceOptions(parent=self))]
+
 
 def group_spec(args: InferenceGroupArgs) -> dict[str, Any]:
     """The spec of the LeaderWorkerSet."""
-    rollout = args.inference.rollout
+    rollout, lifecycle = args.inference.rollout, args.inference.lifecycle
+    after_start = lifecycle is not None and lifecycle.group_restart == "afterStart"
+    rolling_update = {"maxUnavailable": rollout.max_unavailable, "maxSurge": rollout.max_surge}
+    if rollout.partition:
+        rolling_update["partition"] = rollout.partition
     return {
         "replicas": args.inference.replicas,
         # LeaderReady would deadlock: a leader becomes ready only together with its workers.
         "startupPolicy": "LeaderCreated",
         "rolloutStrategy": {
             "type": "RollingUpdate",
-            "rollingUpdateConfiguration": {"maxUnavailable": rollout.max_unavailable, "maxSurge": rollout.max_surge},
+            "rollingUpdateConfiguration": rolling_update,
         },
         "leaderWorkerTemplate": {
             "size": args.plan.group_size,
             # An engine over several pods does not survive the loss of one: start the whole group anew.
-            "restartPolicy": "RecreateGroupOnPodRestart",
+            "restartPolicy": "RecreateGroupAfterStart" if after_start else "RecreateGroupOnPodRestart",
             "leaderTemplate": pod_template("leader", args),
             "workerTemplate": pod_template("worker", args),
         },
@@ -111,17 +123,20 @@ def ready_conditions(replicas: int) -> list[str]:
 def _timeouts(inference: InferenceSettings, budget: LoadBudget) -> pulumi.CustomTimeouts:
     """Far above Pulumi's 10 minutes: see ``planner/loading.py`` for the arithmetic."""
     groups_at_once = inference.rollout.max_unavailable + inference.rollout.max_surge
+    end_seconds = grace(inference)
+    rounds = max(1, math.ceil(inference.replicas / groups_at_once))
     update_seconds = budget.update_seconds(replicas=inference.replicas, groups_at_once=groups_at_once)
     return pulumi.CustomTimeouts(
         create=f"{math.ceil(budget.create_seconds / 60)}m",
-        update=f"{math.ceil(update_seconds / 60)}m",
-        delete=f"{DELETE_SECONDS // 60}m",
+        update=f"{math.ceil((update_seconds + end_seconds * rounds) / 60)}m",
+        delete=f"{math.ceil((DELETE_SECONDS + end_seconds) / 60)}m",
     )
 
 
 def pod_template(role: Role, args: InferenceGroupArgs) -> dict[str, Any]:
     """The pod template of the leader or of the workers."""
     inference, placement = args.inference, gpu_placement(args.inference)
+    lifecycle = pod_lifecycle(role, inference, args.plan, served_name=args.model.served_name)
     labels = {**placement.labels, **args.mount.sidecar.labels}
     resources = container_resources(args)
     container = {
@@ -133,32 +148,37 @@ def pod_template(role: Role, args: InferenceGroupArgs) -> dict[str, Any]:
         "volumeMounts": [
             {"name": "llm-model", "mountPath": args.mount.model_path, "readOnly": True},
             {"name": "shm", "mountPath": "/dev/shm"},  # noqa: S108 - in the pod
+            *lifecycle.mounts,
         ],
     }
     if role == "leader":
         labels = {"role": "leader", **labels}
         container["ports"] = [{"name": "http", "containerPort": inference.engine.port}]
         container |= probes(args.plan.budget)
+    container |= lifecycle.container
     metadata: dict[str, Any] = {"labels": labels}
     if placement.annotations:
         metadata["annotations"] = placement.annotations
-    return {
+    template = {
         "metadata": metadata,
         "spec": {
             **({"nodeSelector": placement.node_selector} if placement.node_selector else {}),
             # A Service named "vllm" would otherwise set VLLM_PORT, which the engine takes for its own
             # (https://docs.vllm.ai/en/stable/configuration/env_vars.html).
             "enableServiceLinks": False,
+            **lifecycle.spec,
             "volumes": [
                 {
                     "name": "llm-model",
                     "persistentVolumeClaim": {"claimName": args.mount.claim_name, "readOnly": True},
                 },
                 {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": quantity(args.plan.shared_memory_gib)}},
+                *lifecycle.volumes,
             ],
             "containers": [container],
         },
     }
+    return secured(template, args.access, inference, serves=role == "leader")
 
 
 def container_resources(args: InferenceGroupArgs) -> dict[str, str]:
@@ -232,6 +252,7 @@ def _serve(args: InferenceGroupArgs) -> list[str]:
         "--pipeline-parallel-size",
         str(plan.layout.pipeline),
         *(["--enforce-eager"] if engine.enforce_eager else []),
+        *serve_arguments(args.inference),
         *engine.extra_args,
     ]
     if plan.group_size > 1:
@@ -257,6 +278,7 @@ def _ray_script(role: Role, args: InferenceGroupArgs, serve: Sequence[str]) -> s
     timeout = f"--ray_init_timeout={args.plan.budget.ray_init_seconds}"
     if role == "worker":
         # exec, so that the end of Ray is the end of the container, which restarts the group.
-        return f"exec {script} worker --ray_address=$(LWS_LEADER_ADDRESS) {timeout}"
+        return interruptible(args.inference, f"exec {script} worker --ray_address=$(LWS_LEADER_ADDRESS) {timeout}")
     # && and not ;: a Ray that did not start must not be hidden by a vLLM that starts with too few GPUs.
-    return f"{script} leader --ray_cluster_size=$(LWS_GROUP_SIZE) {timeout} && exec {shlex.join(serve)}"
+    start = interruptible(args.inference, f"{script} leader --ray_cluster_size=$(LWS_GROUP_SIZE) {timeout}")
+    return f"{start} && exec {shlex.join(serve)}"

@@ -12,15 +12,21 @@ ADDRESS_TYPE = "service.beta.kubernetes.io/alibaba-cloud-loadbalancer-address-ty
 """``intranet`` must be said: Alibaba Cloud's default is a public address
 (https://github.com/kubernetes/cloud-provider-alibaba-cloud)."""
 
+ACL = "service.beta.kubernetes.io/alibaba-cloud-loadbalancer-acl"
+"""Prefix of the annotations of an access control list. The cloud controller reads no ``loadBalancerSourceRanges``
+(https://github.com/kubernetes/cloud-provider-alibaba-cloud/blob/master/pkg/controller/service/reconcile/annotation/annotations.go,
+https://www.alibabacloud.com/help/en/cs/add-annotations-to-the-yaml-file-of-a-service-to-configure-clb-instances)."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class InferenceServiceArgs:
-    """``target_port`` is the leader's port."""
+    """``target_port`` is the leader's port, ``acl_id`` the list of who may use the load balancer; None admits all."""
 
     namespace: str
     selector: Mapping[str, pulumi.Input[str]]
     target_port: int
     service: ServiceSettings
+    acl_id: pulumi.Output[str] | None = None
 
 
 class InferenceService(pulumi.ComponentResource):
@@ -41,7 +47,7 @@ class InferenceService(pulumi.ComponentResource):
         settings = args.service
         # The group is awaited already. Pulumi's own check of the endpoints would fail a later update after ten minutes
         # when it meets a leader that is loading.
-        annotations = {"pulumi.com/skipAwait": "true"}
+        annotations: dict[str, pulumi.Input[str]] = {"pulumi.com/skipAwait": "true"}
         spec: k8s.core.v1.ServiceSpecArgsDict = {
             "type": "ClusterIP",
             "selector": args.selector,
@@ -52,6 +58,8 @@ class InferenceService(pulumi.ComponentResource):
         if settings.kind == "internalLoadBalancer":
             # Awaited, because its address is what the user wants to know.
             annotations = {ADDRESS_TYPE: "intranet"}
+            if args.acl_id is not None:
+                annotations |= {f"{ACL}-status": "on", f"{ACL}-id": args.acl_id, f"{ACL}-type": "white"}
             spec["type"] = "LoadBalancer"
             # ACS refuses node ports.
             spec["allocate_load_balancer_node_ports"] = False

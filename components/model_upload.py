@@ -231,9 +231,10 @@ def deadline_seconds(weights: WeightsSettings, weights_gib: float) -> int:
 
 
 def task_digest(args: ModelUploadArgs) -> str:
-    """Eight hexadecimal digits that change when the Job has something else to do: not with the size of its pod."""
+    """Eight hexadecimal digits that change when the Job has something else to do: not with the size of its pod. The
+    rules of failure are among it, because those of a Job that exists cannot be changed."""
     task = [args.weights.source.model_dump(mode="json"), args.model, args.weights.prefix, args.bucket.endpoint]
-    return hashlib.sha256(json.dumps([*task, archive_digest()]).encode()).hexdigest()[:8]
+    return hashlib.sha256(json.dumps([*task, archive_digest(), failure_rules()]).encode()).hexdigest()[:8]
 
 
 def command_line(args: ModelUploadArgs) -> list[pulumi.Input[str]]:

@@ -11,15 +11,17 @@ from typing import Any
 import pulumi
 import pulumi_kubernetes as k8s
 
-from components.crds import JindoRuntime, LeaderWorkerSet
+from components.crds import HTTPRoute, JindoRuntime, LeaderWorkerSet
 from components.settings.operators import InstallFluid, InstallLws, OperatorsSettings
 from components.settings.storage import FluidCacheSettings, OssVolumeSettings
 
 LWS_CRD = "leaderworkersets.leaderworkerset.x-k8s.io"
 FLUID_CRD = "jindoruntimes.data.fluid.io"
+GATEWAY_CRD = "httproutes.gateway.networking.k8s.io"
 
 INSTALL_LWS = "install-the-component-lws-if-this-does-not-exist"
 INSTALL_FLUID = "install-the-component-ack-fluid-if-this-does-not-exist"
+INSTALL_GATEWAY = "install-the-gateway-api-if-this-does-not-exist"
 """Names of the resources that read a definition. If it is absent, the engine stops the program at once and prints this
 name and "does not exist"; a name is all that the program can add."""
 
@@ -33,6 +35,11 @@ FLUID_API_MISSING = (
     "Install the component ack-fluid from the ACS App Marketplace, or set deployment.operators.fluid.kind: install, "
     "and run pulumi up again."
 )
+GATEWAY_API_MISSING = (
+    f"The cluster has no Gateway API (custom resource definition {GATEWAY_CRD} with version v1), which "
+    "deployment.service.route of kind gateway needs. Install it with a gateway controller, for example the component "
+    "Gateway API of ACS, or write a route of kind ingress, and run pulumi up again."
+)
 
 RELEASE_SECONDS = 600
 """Time until a controller's pods are ready: capacity, and the pull of a small image."""
@@ -41,12 +48,13 @@ RELEASE_SECONDS = 600
 @dataclass(frozen=True, kw_only=True)
 class OperatorsArgs:
     """``check_apis`` is off only in a preview that has no cluster to ask; ``region`` is where ack-fluid's images are
-    pulled from."""
+    pulled from; ``uses_gateway`` says whether there is a route of the Gateway API."""
 
     operators: OperatorsSettings
     storage: OssVolumeSettings | FluidCacheSettings
     region: str
     check_apis: bool
+    uses_gateway: bool = False
 
 
 class Operators(pulumi.ComponentResource):
@@ -63,6 +71,8 @@ class Operators(pulumi.ComponentResource):
             self._install_fluid(fluid, args)
         elif args.check_apis and isinstance(args.storage, FluidCacheSettings):
             self._check(INSTALL_FLUID, FLUID_CRD, JindoRuntime.group_version, FLUID_API_MISSING)
+        if args.check_apis and args.uses_gateway:
+            self._check(INSTALL_GATEWAY, GATEWAY_CRD, HTTPRoute.group_version, GATEWAY_API_MISSING)
         self.register_outputs({})
 
     def _install_lws(self, settings: InstallLws) -> None:

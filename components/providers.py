@@ -10,7 +10,7 @@ from components.settings.cloud import CloudSettings, ClusterSettings
 from components.stack_config import Secrets, project_path
 from planner.findings import Finding, report
 
-EMULATED_SERVICES = ("oss", "ram", "sts")
+EMULATED_SERVICES = ("oss", "ram", "sts", "slb")
 """Services of Alibaba Cloud that the program calls; all of them go to ``deployment.cloud.endpoint`` if it is set."""
 
 

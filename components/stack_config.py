@@ -2,7 +2,7 @@
 
 import dataclasses
 import difflib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
@@ -11,21 +11,46 @@ import pulumi
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from components.access_rules import access_warnings
+from components.secret_forms import api_key_problem, certificate_problem, private_key_problem
 from components.settings.base import Settings, gibibytes, mebibytes, quantity
 from components.settings.deployment import Deployment
+from components.settings.operators import InstallLws
+from components.settings.route import IngressRoute, StackCertificate
 from components.settings.storage import FluidCacheSettings
-from components.settings.weights import AccessKeyIdentity
-from planner.acs_rules import GPU, PodChoices, pod_findings, pod_warnings, ticket_warnings
+from components.settings.weights import AccessKeyIdentity, UploadSettings
+from planner.acs_rules import GPU, PodChoices, oss_warnings, pod_findings, pod_warnings, ticket_warnings
 from planner.cache import CacheChoices, CachePlan, plan_cache
 from planner.case import Case
+from planner.engine import Version
 from planner.findings import Finding, report
+from planner.lws_rules import Feature, asked_features, controller_findings, controller_warnings
 from planner.plan import Choices, Plan, PlanError, check, plan_case, resolve
+from planner.shutdown import drain_seconds
 
 DEPLOYMENT = "deployment"
 KUBECONFIG = "kubeconfig"
 ACCESS_KEY_ID = "ossAccessKeyId"
 ACCESS_KEY_SECRET = "ossAccessKeySecret"  # noqa: S105 - the name of a configuration key
 HUB_TOKEN = "hubToken"  # noqa: S105 - as above
+API_KEY = "apiKey"
+TLS_CERTIFICATE = "tlsCertificate"
+TLS_KEY = "tlsKey"
+
+SECRET_FORMS: Mapping[str, Callable[[str], str | None]] = {
+    API_KEY: api_key_problem,
+    TLS_CERTIFICATE: certificate_problem,
+    TLS_KEY: private_key_problem,
+}
+"""What is wrong with a secret, for those whose form is known."""
+
+SECRET_FIXES = {
+    KUBECONFIG: "{set} < KUBECONFIG-FILE, or set deployment.cluster.kubeconfigFile",
+    API_KEY: "openssl rand -hex 32 | {set}",
+    TLS_CERTIFICATE: "{set} < CERTIFICATE-FILE",
+    TLS_KEY: "{set} < KEY-FILE",
+}
+"""How a secret is set, for those that are not just typed; ``{set}`` is the command that does it."""
 
 MISSING_DEPLOYMENT = Finding(
     path=DEPLOYMENT,
@@ -43,12 +68,22 @@ class AccessKey:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Certificate:
+    """A certificate with its chain, and its private key, both PEM; both are secret outputs."""
+
+    chain: pulumi.Output[str]
+    key: pulumi.Output[str]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Secrets:
     """The secrets that the settings call for; None where they do not."""
 
     kubeconfig: pulumi.Output[str] | None
     access_key: AccessKey | None
     hub_token: pulumi.Output[str] | None
+    api_key: pulumi.Output[str] | None
+    certificate: Certificate | None
 
 
 def load() -> tuple[Deployment, Plan, Secrets]:
@@ -66,31 +101,75 @@ def load() -> tuple[Deployment, Plan, Secrets]:
         raise pulumi.RunError(report(findings(error), where=where)) from None
     except PlanError as error:
         raise pulumi.RunError(report(error.findings, where=where)) from None
-    if missing := _missing_secrets(config, settings):
-        raise pulumi.RunError(report(missing, where=where))
+    if wrong := _secret_findings(config, settings):
+        raise pulumi.RunError(report(wrong, where=where))
     return settings, plan, _secrets(config, settings)
 
 
 def plan_of(settings: Deployment) -> Plan:
-    """The plan with all its warnings; raises PlanError with all findings about layout, ACS and cache."""
+    """The plan with the cache's and all warnings; raises PlanError with all findings about layout, ACS and cache."""
     case, storage = resolve(choices(settings)), settings.storage
     pods = pod_choices(settings, cards=case.layout.cards)
-    findings = [*check(case, severity="error"), *pod_findings(pods)]
-    cache_warnings: tuple[str, ...] = ()
+    features, installs = _features(settings), _installed_lws(settings)
+    findings = [
+        *check(case, severity="error"),
+        *pod_findings(pods),
+        *controller_findings(features, installs=installs),
+    ]
+    cache: CachePlan | None = None
     if isinstance(storage, FluidCacheSettings) and case.weights_gib is not None:
         findings += _sidecar(storage, case)
         try:
-            cache = cache_plan(storage, settings, weights_gib=case.weights_gib, group_size=case.layout.pods)
-            cache_warnings = cache.warnings
+            cache = _cache_plan(storage, settings, weights_gib=case.weights_gib, group_size=case.layout.pods)
         except PlanError as error:
             findings += error.findings
     if findings:
         raise PlanError(findings)
     plan = plan_case(case)
-    upload = settings.weights.upload
+    warnings = (
+        *plan.warnings,
+        *pod_warnings(pods),
+        *controller_warnings(features, installs=installs),
+        *_upload_warnings(settings.weights.upload),
+        *(cache.warnings if cache else ()),
+        *_bucket_warnings(settings, group_size=plan.group_size),
+        *access_warnings(settings),
+    )
+    return dataclasses.replace(plan, cache=cache, warnings=warnings)
+
+
+def _upload_warnings(upload: UploadSettings) -> list[str]:
     memory_gib = mebibytes(upload.memory) / 1024
-    upload_warnings = ticket_warnings("deployment.weights.upload", cpu=upload.cpu, memory_gib=memory_gib)
-    return dataclasses.replace(plan, warnings=(*plan.warnings, *pod_warnings(pods), *upload_warnings, *cache_warnings))
+    return ticket_warnings("deployment.weights.upload", cpu=upload.cpu, memory_gib=memory_gib)
+
+
+def _bucket_warnings(settings: Deployment, *, group_size: int) -> list[str]:
+    """Pods read the bucket all at once, the workers of a cache together what they are given."""
+    storage, region = settings.storage, settings.cloud.region
+    if isinstance(storage, FluidCacheSettings):
+        return oss_warnings("deployment.storage.preloadMiBps", region=region, mib_s=storage.preload_mi_bps)
+    pods = settings.inference.replicas * group_size
+    return oss_warnings(
+        "deployment.storage.throughputMiBps", region=region, mib_s=storage.throughput_mi_bps, clients=pods
+    )
+
+
+def _features(settings: Deployment) -> list[Feature]:
+    rollout, lifecycle = settings.inference.rollout, settings.inference.lifecycle
+    return asked_features(
+        partition=rollout.partition,
+        max_unavailable=rollout.max_unavailable,
+        restart_after_start=lifecycle is not None and lifecycle.group_restart == "afterStart",
+    )
+
+
+def _installed_lws(settings: Deployment) -> Version | None:
+    """Version of the LeaderWorkerSet controller, where the stack installs it."""
+    lws = settings.operators.lws
+    if not isinstance(lws, InstallLws):
+        return None
+    major, minor, patch = map(int, lws.version.split("."))
+    return major, minor, patch
 
 
 def _sidecar(storage: FluidCacheSettings, case: Case) -> list[Finding]:
@@ -122,12 +201,11 @@ def pod_choices(settings: Deployment, *, cards: int) -> PodChoices:
         driver_version=inference.gpu.driver_version,
         extra_ephemeral_gib=gibibytes(inference.resources.extra_ephemeral_storage or "0Gi"),
         port=inference.engine.port,
+        request_seconds=inference.lifecycle.request_seconds if inference.lifecycle else None,
     )
 
 
-def cache_plan(storage: FluidCacheSettings, settings: Deployment, *, weights_gib: float, group_size: int) -> CachePlan:
-    """The plan of the cache ``storage`` for a model of ``weights_gib`` GiB and groups of ``group_size`` pods; raises
-    PlanError if it cannot hold the model."""
+def _cache_plan(storage: FluidCacheSettings, settings: Deployment, *, weights_gib: float, group_size: int) -> CachePlan:
     return plan_cache(
         CacheChoices(
             weights_gib=weights_gib,
@@ -149,7 +227,8 @@ def project_path(text: str) -> Path:
 def choices(settings: Deployment) -> Choices:
     """What the planner needs of the settings."""
     model, inference = settings.model, settings.inference
-    gpu, resources, engine = inference.gpu, inference.resources, inference.engine
+    gpu, resources, engine, lifecycle = inference.gpu, inference.resources, inference.engine, inference.lifecycle
+    budget = lifecycle.disruption_budget if lifecycle else None
     return Choices(
         model=model.name,
         weights_gib=model.weights_gib,
@@ -175,6 +254,11 @@ def choices(settings: Deployment) -> Choices:
         name=inference.name,
         replicas=inference.replicas,
         max_surge=inference.rollout.max_surge,
+        max_unavailable=inference.rollout.max_unavailable,
+        partition=inference.rollout.partition,
+        request_seconds=lifecycle.request_seconds if lifecycle else None,
+        drain_seconds=drain_seconds(lifecycle.grace_seconds) if lifecycle and lifecycle.grace_seconds else None,
+        evictable_groups=budget.max_unavailable if budget else None,
         throughput_mib_s=settings.storage.throughput_mi_bps,
     )
 
@@ -187,18 +271,27 @@ def _secret_keys(settings: Deployment) -> list[str]:
     keys = [] if settings.cluster.kubeconfig_file else [KUBECONFIG]
     if isinstance(settings.weights.identity, AccessKeyIdentity):
         keys += [ACCESS_KEY_ID, ACCESS_KEY_SECRET]
+    if settings.service.api_key:
+        keys.append(API_KEY)
+    route = settings.service.route
+    if isinstance(route, IngressRoute) and isinstance(route.tls, StackCertificate):
+        keys += [TLS_CERTIFICATE, TLS_KEY]
     return keys
 
 
-def _missing_secrets(config: pulumi.Config, settings: Deployment) -> list[Finding]:
+def _secret_findings(config: pulumi.Config, settings: Deployment) -> list[Finding]:
+    """Secrets that are missing, or that cannot be what they are for."""
     found = []
     for key in _secret_keys(settings):
-        # get_secret wraps the value, get would warn about a secret read in the open; only presence matters here.
-        if config.get_secret(key) is None:
-            fix = f"pulumi config set --secret {config.name}:{key}"
-            if key == KUBECONFIG:
-                fix += " < KUBECONFIG-FILE, or set deployment.cluster.kubeconfigFile"
-            found.append(Finding(path=f"{config.name}:{key}", problem="this secret is not set", fix=fix))
+        name = f"{config.name}:{key}"
+        # get_secret would wrap the value, and get warn about a secret read in the open. It goes nowhere from here.
+        value = pulumi.runtime.get_config(name)
+        problem = "this secret is not set" if value is None else None
+        if value is not None and (form := SECRET_FORMS.get(key)) is not None:
+            problem = form(value)
+        if problem:
+            fix = SECRET_FIXES.get(key, "{set}").format(set=f"pulumi config set --secret {name}")
+            found.append(Finding(path=name, problem=problem, fix=fix))
     return found
 
 
@@ -213,6 +306,10 @@ def _secrets(config: pulumi.Config, settings: Deployment) -> Secrets:
         else None,
         # For private repositories only, so it is used where it is set.
         hub_token=config.get_secret(HUB_TOKEN),
+        api_key=config.require_secret(API_KEY) if API_KEY in keys else None,
+        certificate=Certificate(chain=config.require_secret(TLS_CERTIFICATE), key=config.require_secret(TLS_KEY))
+        if TLS_KEY in keys
+        else None,
     )
 
 

@@ -7,7 +7,6 @@ from components.model_bucket import ModelBucket
 from components.oss_volume import OssVolume, OssVolumeArgs
 from components.settings.deployment import Deployment
 from components.settings.storage import FluidCacheSettings
-from components.stack_config import cache_plan
 from components.storage import ModelMount
 from planner.plan import Plan
 
@@ -23,13 +22,15 @@ def mount_model(
             bucket=bucket, weights=weights, weights_gib=plan.weights_gib, namespace=namespace, storage=storage
         )
         return OssVolume("oss-volume", volume_args, opts).mount
+    if plan.cache is None:
+        raise ValueError("storage of kind fluid needs a plan with a cache")
     cache_args = FluidCacheArgs(
         bucket=bucket,
         model=settings.model.name,
         weights=weights,
         namespace=namespace,
         storage=storage,
-        plan=cache_plan(storage, settings, weights_gib=plan.weights_gib, group_size=plan.group_size),
+        plan=plan.cache,
         zone=settings.inference.zone,
     )
     return FluidCache("fluid-cache", cache_args, opts).mount

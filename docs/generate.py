@@ -27,6 +27,8 @@ Secrets are keys of their own, set with `pulumi config set --secret`:
 | `deepseek:kubeconfig` | `cluster.kubeconfigFile` is not set |
 | `deepseek:ossAccessKeyId`, `deepseek:ossAccessKeySecret` | `weights.identity.kind` is `accessKey` |
 | `deepseek:hubToken` | the repository on the model hub is private or gated |
+| `deepseek:apiKey` | `service.apiKey` is `true`: [access.md](access.md) |
+| `deepseek:tlsCertificate`, `deepseek:tlsKey` | `service.route.tls.kind` is `config` |
 """
 
 
@@ -66,9 +68,9 @@ def policy_document(document: str) -> str:
 def _sections(path: str, model: dict[str, Any], definitions: dict[str, Any]) -> Iterator[str]:
     rows, nested = [], []
     for name, field in model.get("properties", {}).items():
+        where = f"{path}{name}" + ("[]" if _is_list_of_sections(field) else "")
         inner = [_resolved(option, definitions) for option in _options(field)]
         models = [option for option in inner if "properties" in option]
-        where = f"{path}{name}"
         if models:
             nested += [(where, option, len(models) > 1) for option in models]
             continue
@@ -84,7 +86,15 @@ def _sections(path: str, model: dict[str, Any], definitions: dict[str, Any]) -> 
 
 
 def _options(field: dict[str, Any]) -> list[dict[str, Any]]:
-    return field.get("oneOf") or field.get("anyOf") or [field]
+    """What a value can be; of a list, what an item can be if that is a section of its own."""
+    if _is_list_of_sections(field):
+        return _options(field["items"])
+    alternatives = field.get("oneOf") or field.get("anyOf")
+    return [option for inner in alternatives for option in _options(inner)] if alternatives else [field]
+
+
+def _is_list_of_sections(field: dict[str, Any]) -> bool:
+    return "$ref" in field.get("items", {})
 
 
 def _resolved(option: dict[str, Any], definitions: dict[str, Any]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from local.engine import EngineEnvironment, engine_environment
 from local.nodes import ensure_nodes
 from local.processes import ProcessError, ProcessStatus, memory_mib
 from local.services import Services
-from local.stack import CLUSTER_FOLDER, LocalNeeds, StackError, local_needs
+from local.stack import CLUSTER_FOLDER, LocalNeeds, StackError, local_needs, require_free_cluster
 from local.tools import ToolError, tool
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -59,6 +59,8 @@ def _run(command: str, stack: str, options: Sequence[str]) -> int:
         say("The embedded cluster is stopped; its data are kept (make reset deletes them).")
         return 0
     needs = local_needs(ROOT, stack)
+    if command == "up" and needs.embedded_cluster:
+        require_free_cluster(ROOT, stack)
     pulumi = tool("pulumi", say)
     environment = engine_environment(
         ROOT, stack, pulumi=pulumi, emulated_cloud=needs.emulated_cloud, environ=os.environ

@@ -12,7 +12,7 @@ import json
 import shutil
 import socket
 import ssl
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,15 @@ START_SECONDS = 90
 """Time for one part to become ready; it takes a few seconds unless the machine is very busy."""
 
 PORTS = ("etcd", "etcd-peer", "apiserver", "controller-manager", "scheduler", "kwok", "lws-webhook", "lws-health")
+
+DEFINITIONS = {
+    "lws": ("leaderworkersets.leaderworkerset.x-k8s.io", "disaggregatedsets.disaggregatedset.x-k8s.io"),
+    "gateway-api": ("gateways.gateway.networking.k8s.io", "httproutes.gateway.networking.k8s.io"),
+    "keda": ("scaledobjects.keda.sh", "triggerauthentications.keda.sh"),
+    "prometheus-operator": ("podmonitors.monitoring.coreos.com", "prometheusrules.monitoring.coreos.com"),
+}
+"""Custom resource definitions by the Go module that they are taken from. But for LeaderWorkerSet's, no controller of
+them runs here: their objects are validated and stored, and nothing comes of them."""
 
 FLUID_DEFINITIONS = Path(__file__).parent / "fluid" / "definitions.yaml"
 
@@ -256,13 +265,14 @@ class Cluster:
         return [*processes, runner, fluid, lws]
 
     def _install_definitions(self) -> None:
-        """LeaderWorkerSet's own definitions, and ours for Fluid's kinds."""
-        files = [*sorted((tools.assets("lws") / "config" / "crd" / "bases").glob("*.yaml")), FLUID_DEFINITIONS]
-        for definition in (document for path in files for document in _load_yaml(path)):
+        """Those of LeaderWorkerSet and of the optional parts' kinds, and ours for Fluid's kinds."""
+        apiserver = self._known_processes()[1]
+        urls = {}
+        for definition in _definitions():
             name = definition["metadata"]["name"]
-            url = f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{name}"
-            self._apply(url, definition)
-            apiserver = self._known_processes()[1]
+            urls[name] = f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{name}"
+            self._apply(urls[name], definition)
+        for name, url in urls.items():
             wait_until(f"{name} is served", partial(self._established, url), seconds=30, process=apiserver)
 
     def _install_lws_webhooks(self, ports: Mapping[str, int]) -> None:
@@ -308,6 +318,15 @@ class Cluster:
     def _established(self, path: str) -> bool:
         conditions = json.loads(self._request("GET", path)).get("status", {}).get("conditions") or []
         return any(c["type"] == "Established" and c["status"] == "True" for c in conditions)
+
+
+def _definitions() -> Iterator[Any]:
+    for module, names in DEFINITIONS.items():
+        for path in sorted(tools.assets(module).rglob("*.yaml")):
+            # The folders hold much larger ones, too.
+            if path.stem.partition("_")[2] in {name.partition(".")[0] for name in names}:
+                yield from _load_yaml(path)
+    yield from _load_yaml(FLUID_DEFINITIONS)
 
 
 def _load_yaml(path: Path) -> list[Any]:

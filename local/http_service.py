@@ -181,11 +181,17 @@ class RequestBody:
             pass
 
     def _chunks(self) -> Iterator[int]:
-        while size := int(self._stream.readline().split(b";")[0], 16):
+        while size := int(self._line().split(b";")[0], 16):
             yield size
-            self._stream.readline()
-        while self._stream.readline().strip():
+            self._line()
+        while self._line().strip():
             pass
+
+    def _line(self) -> bytes:
+        line = self._stream.readline()
+        if not line.endswith(b"\n"):
+            raise ConnectionResetError("the client closed within a body")
+        return line
 
     def _read(self) -> Iterator[memoryview]:
         buffer = _buffer()

@@ -1,6 +1,7 @@
 """What a stack file asks of this machine: the embedded cluster, its nodes, a simulated cloud, a model hub."""
 
 import ipaddress
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,10 +20,12 @@ from planner.pods import resource_name
 
 PROJECT = "deepseek"
 CLUSTER_FOLDER = Path(".state") / "cluster"
+STATE_FOLDER = Path(".state") / "pulumi" / ".pulumi" / "stacks" / PROJECT
+"""Of stacks, where ``local/engine.py`` puts the backend."""
 
 
 class StackError(Exception):
-    """There is no such stack file."""
+    """There is no such stack file, or the stack cannot be brought up now."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,20 +46,48 @@ class LocalNeeds:
 
 def local_needs(root: Path, stack: str) -> LocalNeeds:
     """Reads ``Pulumi.<stack>.yaml``. Mistakes in it are not reported here: the program says them better."""
+    raw = _deployment(root, stack)
+    return LocalNeeds(
+        embedded_cluster=_uses_embedded_cluster(root, raw),
+        emulated_cloud=_is_loopback(_text(raw, "cloud", "endpoint")),
+        services=tuple(_services(raw)),
+        nodes=_nodes(raw),
+    )
+
+
+def require_free_cluster(root: Path, stack: str) -> None:
+    """Raises StackError if another stack has objects in the embedded cluster, whose nodes and ports are for one at a
+    time. A stack whose state is not kept in ``.state`` (PULUMI_BACKEND_URL) is not seen."""
+    for other in _stacks(root):
+        if other == stack or not _uses_embedded_cluster(root, _deployment(root, other)):
+            continue
+        if count := _objects(root / STATE_FOLDER / f"{other}.json"):
+            raise StackError(
+                f"the stack {other} is up in the embedded cluster ({count} objects), and {stack} would wait for its "
+                f"GPU nodes. Take it down first: make destroy STACK={other}"
+            )
+
+
+def _objects(state: Path) -> int:
+    """Objects of Kubernetes in a stack's state; what else is there, such as a retained bucket, is in nobody's way."""
+    if not state.is_file():
+        return 0
+    latest = json.loads(state.read_text(encoding="utf-8"))["checkpoint"].get("latest") or {}
+    return sum(resource["type"].startswith("kubernetes:") for resource in latest.get("resources") or ())
+
+
+def _deployment(root: Path, stack: str) -> dict[str, Any]:
     path = root / f"Pulumi.{stack}.yaml"
     if not path.is_file():
         raise StackError(f"there is no stack file {path.name}; stacks: {', '.join(_stacks(root))}")
     content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     raw = (content.get("config") or {}).get(f"{PROJECT}:deployment")
-    raw = raw if isinstance(raw, dict) else {}
+    return raw if isinstance(raw, dict) else {}
+
+
+def _uses_embedded_cluster(root: Path, raw: Mapping[str, Any]) -> bool:
     kubeconfig = _text(raw, "cluster", "kubeconfigFile")
-    embedded = bool(kubeconfig) and (root / kubeconfig).resolve().parent == (root / CLUSTER_FOLDER).resolve()
-    return LocalNeeds(
-        embedded_cluster=embedded,
-        emulated_cloud=_is_loopback(_text(raw, "cloud", "endpoint")),
-        services=tuple(_services(raw)),
-        nodes=_nodes(raw),
-    )
+    return bool(kubeconfig) and (root / kubeconfig).resolve().parent == (root / CLUSTER_FOLDER).resolve()
 
 
 def _services(raw: Mapping[str, Any]) -> Iterator[Service]:

@@ -1,7 +1,8 @@
 """Builds the binaries of the embedded cluster and the ``pulumi`` CLI from published Go modules, once.
 
-Each folder under ``local/tools`` is a Go module that pins one project; a binary is kept in a cache under a key made of
-the module's files and the flags, so a changed pin builds anew and an unchanged one never does.
+Each folder under ``local/tools`` is a Go module that pins one project, or several of which only files are wanted. What
+comes of it is kept in a cache under a key made of the module's files and the flags, so a changed pin builds anew and an
+unchanged one never does.
 """
 
 import fcntl
@@ -31,10 +32,10 @@ class ToolError(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class Tool:
-    """One binary.
+    """One binary, or files of a Go module.
 
     :param module: the folder under ``local/tools``; its go.mod pins ``requirement``.
-    :param package: the Go package to build.
+    :param package: the Go package to build, if any.
     :param version_variable: the linker variable that holds the version, if it is not known without.
     :param assets: folders of the required Go module that are kept beside the binary.
     :param minutes: a first build's length on 2 cores, for the progress line.
@@ -43,7 +44,7 @@ class Tool:
     name: str
     module: str
     requirement: str
-    package: str
+    package: str | None = None
     version_variable: str | None = None
     assets: tuple[str, ...] = ()
     minutes: float
@@ -67,6 +68,10 @@ def _kubernetes(name: str, minutes: float) -> Tool:
         version_variable="k8s.io/component-base/version.gitVersion",
         minutes=minutes,
     )
+
+
+def _files(name: str, requirement: str, folder: str) -> Tool:
+    return Tool(name=name, module="definitions", requirement=requirement, assets=(folder,), minutes=0.1)
 
 
 TOOLS: Mapping[str, Tool] = {
@@ -106,6 +111,13 @@ TOOLS: Mapping[str, Tool] = {
             assets=("config/crd/bases", "config/webhook"),
             minutes=1.2,
         ),
+        _files("gateway-api", "sigs.k8s.io/gateway-api", "config/crd/standard"),
+        _files("keda", "github.com/kedacore/keda/v2", "config/crd/bases"),
+        _files(
+            "prometheus-operator",
+            "github.com/prometheus-operator/prometheus-operator",
+            "example/prometheus-operator-crd",
+        ),
     )
 }
 
@@ -126,7 +138,7 @@ def tool(name: str, report: Report | None = None) -> Path:
 
 
 def assets(name: str) -> Path:
-    """The folder with the kept files of ``name``'s Go module; the binary is built if it is not there."""
+    """The folder with the kept files of ``name``'s Go module, which are fetched if they are not there."""
     return tool(name).parent / "assets"
 
 
@@ -138,7 +150,7 @@ def build_all(names: Sequence[str], report: Report | None = None) -> dict[str, P
     for name in names:
         path = _own_pulumi() if name == "pulumi" else None
         path = path or _cached(TOOLS[name])
-        if path.is_file():
+        if path.parent.is_dir():
             found[name] = path
         else:
             missing.append(TOOLS[name])
@@ -180,16 +192,18 @@ def _build(wanted: Tool, position: str, say: Report) -> Path:
     folder = target.parent
     folder.parent.mkdir(parents=True, exist_ok=True)
     with _locked(folder.with_suffix(".lock")):
-        if target.is_file():
+        if folder.is_dir():
             return target  # another process built it while this one waited
         go = _go()
         scratch = folder.with_suffix(f".{os.getpid()}")
         try:
             scratch.mkdir()
-            line = f"{position} building {wanted.name} {wanted.version} (first time only, about {wanted.minutes:g} min)"
+            verb = "building" if wanted.package else "fetching"
+            line = f"{position} {verb} {wanted.name} {wanted.version} (first time only, about {wanted.minutes:g} min)"
             start = time.monotonic()
             with _elapsed(line, start, say):
-                _go_run(go, wanted, ["build", *_flags(wanted), "-o", str(scratch / wanted.name), wanted.package])
+                if wanted.package:
+                    _go_run(go, wanted, ["build", *_flags(wanted), "-o", str(scratch / wanted.name), wanted.package])
                 _copy_assets(go, wanted, scratch / "assets")
             say(f"{line}: {time.monotonic() - start:.0f} s")
             # The folder appears whole or not at all.
@@ -202,6 +216,7 @@ def _build(wanted: Tool, position: str, say: Report) -> Path:
 def _copy_assets(go: str, wanted: Tool, folder: Path) -> None:
     if not wanted.assets:
         return
+    _go_run(go, wanted, ["mod", "download", wanted.requirement])
     module = _go_run(go, wanted, ["list", "-m", "-f", "{{.Dir}}", wanted.requirement]).strip()
     for name in wanted.assets:
         # Files of the module cache are read-only; copies must be removable.
@@ -217,7 +232,7 @@ def _go_run(go: str, wanted: Tool, arguments: Sequence[str]) -> str:
     )
     if done.returncode:
         raise ToolError(
-            f"go {arguments[0]} of {wanted.package} failed in local/tools/{wanted.module}:\n"
+            f"go {arguments[0]} of {wanted.package or wanted.requirement} failed in local/tools/{wanted.module}:\n"
             f"{done.stderr.strip()[-2000:]}\n"
             "If a download failed, check that the Go module proxy is reached (go env GOPROXY), and try again."
         )

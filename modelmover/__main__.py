@@ -13,6 +13,7 @@ import sys
 import threading
 from collections.abc import Mapping, Sequence
 from types import FrameType
+from urllib.parse import urlsplit
 
 from modelmover import __version__
 from modelmover.errors import MoveError, StoppedError, UsageError
@@ -112,8 +113,6 @@ def _bucket(parsed: argparse.Namespace, environ: Mapping[str, str], backoff: Bac
     if match is None:
         raise UsageError(f"the destination {parsed.destination!r} is not of the form oss://BUCKET/PREFIX")
     endpoint = parsed.endpoint or f"https://oss-{parsed.region}.aliyuncs.com"
-    if not endpoint.startswith(("https://", "http://")):
-        raise UsageError(f"the endpoint {endpoint!r} is no URL; write https:// in front")
     credentials = from_environment(
         environ, sts_endpoint=parsed.sts_endpoint or _sts(endpoint, parsed.region), backoff=backoff
     )
@@ -177,7 +176,9 @@ def _add_source(command: argparse.ArgumentParser) -> None:
         help="modelscope://OWNER/NAME[@REVISION], hf://OWNER/NAME[@REVISION], or a folder; tokens are read from "
         "MODELSCOPE_API_TOKEN and HF_TOKEN",
     )
-    command.add_argument("--hub-endpoint", metavar="URL", help="another address of the hub, such as a mirror's")
+    command.add_argument(
+        "--hub-endpoint", type=_url, metavar="URL", help="another address of the hub, such as a mirror's"
+    )
     command.add_argument(
         "--hub-region",
         metavar="REGION",
@@ -198,8 +199,22 @@ def _add_destination(command: argparse.ArgumentParser) -> None:
         "OSS_SESSION_TOKEN, or from the variables of RRSA",
     )
     command.add_argument("--region", required=True, help="the bucket's region, such as cn-hangzhou")
-    command.add_argument("--endpoint", metavar="URL", help="of OSS; the region's public one by default")
-    command.add_argument("--sts-endpoint", metavar="URL", help="of STS, for RRSA; the region's by default")
+    command.add_argument("--endpoint", type=_url, metavar="URL", help="of OSS; the region's public one by default")
+    command.add_argument("--sts-endpoint", type=_url, metavar="URL", help="of STS, for RRSA; the region's by default")
+
+
+def _url(text: str) -> str:
+    if not text.startswith(("https://", "http://")):
+        raise argparse.ArgumentTypeError(f"{text!r} is no URL; write https:// in front")
+    try:
+        usable = bool(urlsplit(text).hostname) and urlsplit(text).port != 0
+    except ValueError:
+        usable = False
+    if not usable:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} has no usable host and port; write https://HOST or https://HOST:PORT"
+        )
+    return text
 
 
 def _at_least_one(text: str) -> int:

@@ -22,15 +22,21 @@ LONG_AGO = (1980, 1, 1, 0, 0, 0)
 """The earliest time that a zip file can hold: the same sources are to give the same bytes."""
 
 
+UNIX = 3
+"""What a zip file says of the system that made it, which must not depend on that system either
+(4.4.2 in https://pkware.cachefly.net/webdocs/casestudies/APPNOTE.TXT)."""
+
+
 @cache
 def archive() -> bytes:
     """A zip file of this package with an entry point. Not compressed, because compressors differ between versions."""
     root = files("modelmover")
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w", zipfile.ZIP_STORED) as zipped:
-        zipped.writestr(zipfile.ZipInfo("__main__.py", LONG_AGO), ENTRY_POINT)
-        for path, source in sorted(_sources("modelmover", root)):
-            zipped.writestr(zipfile.ZipInfo(path, LONG_AGO), source)
+        for path, source in [("__main__.py", ENTRY_POINT), *sorted(_sources("modelmover", root))]:
+            entry = zipfile.ZipInfo(path, LONG_AGO)
+            entry.create_system = UNIX
+            zipped.writestr(entry, source)
     return content.getvalue()
 
 

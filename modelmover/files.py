@@ -55,7 +55,8 @@ SHARD = re.compile(r"(?P<stem>.+)-(?P<number>\d+)-of-(?P<count>\d+)(?P<suffix>\.
 
 @dataclass(frozen=True, kw_only=True)
 class SourceFile:
-    """One file of a listing: ``size`` in bytes; ``digest`` as ``sha256:…`` or ``git-sha1:…``."""
+    """One file of a listing: ``size`` in bytes; ``digest`` as ``sha256:…`` or ``git-sha1:…``, which a listing may lack
+    of files that nobody wants to move."""
 
     path: str
     size: int
@@ -77,6 +78,9 @@ class SourceFile:
         parts = PurePosixPath(self.path).parts
         if not parts or self.path.startswith("/") or ".." in parts or not self.path.isprintable() or "\\" in self.path:
             raise DataError(f"the listing has a file with the unusable path {self.path!r}")
+
+    def require_hash(self) -> None:
+        """Raises DataError if there is nothing to prove the file by."""
         if not DIGEST.fullmatch(self.digest):
             raise DataError(f"the listing has no usable hash of {self.path}, but {self.digest!r}")
 
@@ -93,11 +97,14 @@ class Filter:
     exclude: tuple[str, ...] = ()
 
     def select(self, files: Sequence[SourceFile]) -> list[SourceFile]:
-        """The files to move, largest first, so that no large one is left for the end."""
+        """The files to move, largest first, so that no large one is left for the end. Raises DataError if one of them
+        has no hash."""
         exclude = NEVER + (self.exclude if self.include or self.exclude else _not_needed(files))
         taken = [
             file for file in files if matches(file.path, self.include or ("*",)) and not matches(file.path, exclude)
         ]
+        for file in taken:
+            file.require_hash()
         return sorted(taken, key=lambda file: (-file.size, file.path))
 
 

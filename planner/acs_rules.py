@@ -1,5 +1,5 @@
-"""What ACS refuses, said before it does: compute class, storage, ports, drivers. Cards, sizes and RDMA, on which the
-layout depends, are in ``rules.py``.
+"""What ACS refuses, said before it does: compute class, storage, ports, drivers; and what OSS gives. Cards, sizes and
+RDMA, on which the layout depends, are in ``rules.py``. All of them by source: docs/acs.md.
 
 Each rule is one function with its source. Rules about a series hold for those of ``pods.toml``; what is not listed
 there is passed on with a warning, because the cloud adds models faster than this program.
@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from planner.findings import Finding
 from planner.pods import pod_series, resource_name
+from planner.shutdown import drain_seconds
 
 GPU, GPU_HPN = "gpu", "gpu-hpn"
 """Compute classes with GPUs: on demand, and on a GPU-HPN capacity reservation bound to the cluster
@@ -29,16 +30,36 @@ FREE_EPHEMERAL_GIB = 30
 RESERVED_PORTS = (111, 10250, 10255)
 """Ports that no container may listen on (https://www.alibabacloud.com/help/en/cs/user-guide/acs-pod-instance-overview)."""
 
+BEST_EFFORT = "best-effort"
+EVICTION_NOTICE_SECONDS = 300
+"""Notice before a best-effort pod is evicted by force
+(https://www.alibabacloud.com/help/en/cs/user-guide/acs-pod-instance-overview)."""
 
 PLAIN_CPU, PLAIN_MEMORY_GIB = 16, 128
 """Largest pod without GPUs that needs no ticket
 (https://www.alibabacloud.com/help/en/cs/user-guide/acs-pod-instance-overview)."""
 
 
+OSS_GBITS = {
+    "cn-hangzhou": 100,
+    "cn-shanghai": 100,
+    "cn-shenzhen": 100,
+    "cn-beijing": 100,
+    "ap-southeast-1": 100,
+    "cn-zhangjiakou": 20,
+}
+"""What all clients of an account read from OSS within a region, in Gbit/s
+(https://help.aliyun.com/zh/oss/user-guide/limits)."""
+
+OSS_GBITS_MAINLAND, OSS_GBITS_ELSEWHERE = 10, 5
+"""The same in regions of mainland China that are not listed, and in all others."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class PodChoices:
     """What the user chose for the GPU pods, as far as ACS has rules for it. ``resource`` and ``driver_version`` are
-    None for the series' own; ``extra_ephemeral_gib`` is in GiB, on top of the free storage."""
+    None for the series' own; ``extra_ephemeral_gib`` is in GiB, on top of the free storage; ``request_seconds`` is the
+    longest request that a pod is to finish before it ends, None if there is no such promise."""
 
     series: str
     cards: int
@@ -49,6 +70,7 @@ class PodChoices:
     driver_version: str | None
     extra_ephemeral_gib: int
     port: int
+    request_seconds: int | None
 
 
 def pod_findings(choices: PodChoices) -> list[Finding]:
@@ -58,7 +80,12 @@ def pod_findings(choices: PodChoices) -> list[Finding]:
 
 def pod_warnings(choices: PodChoices) -> list[str]:
     """What could not be checked, or is unusual."""
-    return [*_unchecked_rdma(choices), *_unlisted_driver(choices), *_unusual_resource(choices)]
+    return [
+        *_unchecked_rdma(choices),
+        *_unlisted_driver(choices),
+        *_unusual_resource(choices),
+        *_short_notice(choices),
+    ]
 
 
 def ticket_warnings(path: str, *, cpu: int, memory_gib: float) -> list[str]:
@@ -66,6 +93,25 @@ def ticket_warnings(path: str, *, cpu: int, memory_gib: float) -> list[str]:
     if cpu <= PLAIN_CPU and memory_gib <= PLAIN_MEMORY_GIB:
         return []
     return [f"{path}: pods without GPUs and with more than {PLAIN_CPU} vCPU or {PLAIN_MEMORY_GIB} GiB need a ticket"]
+
+
+def oss_gbits(region: str) -> int:
+    """What an account reads from OSS within ``region``, in Gbit/s."""
+    mainland = region.startswith("cn-") and region != "cn-hongkong"
+    return OSS_GBITS.get(region, OSS_GBITS_MAINLAND if mainland else OSS_GBITS_ELSEWHERE)
+
+
+def oss_warnings(path: str, *, region: str, mib_s: int, clients: int = 1) -> list[str]:
+    """About ``clients`` that each are to read ``mib_s`` MiB/s from OSS at once, set at ``path``."""
+    limit = oss_gbits(region)
+    possible = int(limit * 1e9 / 8 / 2**20 / max(clients, 1))
+    if mib_s <= possible:
+        return []
+    each = f"{clients} pods that start together get {possible}" if clients > 1 else f"that is {possible} at most"
+    return [
+        f"{path}: {mib_s} MiB/s is more than OSS gives: an account has {limit} Gbit/s in {region}, and {each}; write "
+        "that, so that loading is given the time that it takes"
+    ]
 
 
 def _qos(choices: PodChoices) -> Iterator[Finding]:
@@ -132,6 +178,16 @@ def _unusual_resource(choices: PodChoices) -> Iterator[str]:
         yield (
             f"deployment.inference.gpu.resource: cards of series {choices.series} are counted as {usual}, so a pod "
             f"that asks for {choices.resource} may find none"
+        )
+
+
+def _short_notice(choices: PodChoices) -> Iterator[str]:
+    left = drain_seconds(EVICTION_NOTICE_SECONDS)
+    if choices.qos == BEST_EFFORT and choices.request_seconds is not None and choices.request_seconds > left:
+        yield (
+            f"deployment.inference.lifecycle.requestSeconds: ACS evicts {BEST_EFFORT} pods with "
+            f"{EVICTION_NOTICE_SECONDS} s notice, so requests are cut off after {left} of {choices.request_seconds} s "
+            "then; qos: default is not evicted"
         )
 
 

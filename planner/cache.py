@@ -12,8 +12,7 @@ import math
 from dataclasses import dataclass
 
 from planner.acs_rules import ticket_warnings
-from planner.findings import Finding
-from planner.plan import PlanError
+from planner.findings import Finding, PlanError
 
 MEMORY_HEADROOM = 0.1
 """Of a worker's memory, for the cache's own process. The cached blocks lie in a memory-backed volume, which counts

@@ -51,6 +51,8 @@ class Choices:
     name: str = "vllm"
     replicas: int = 1
     max_surge: int = 0
+    max_unavailable: int = 1
+    partition: int = 0
     available_gpus: int | None = None
     network: str = "standard"
     cpu: int | None = None
@@ -60,7 +62,10 @@ class Choices:
     startup_seconds: int | None = None
     drain_seconds: int | None = None
     request_seconds: int | None = None
-    """Longest request, for the comparison with ``drain_seconds``."""
+    """Longest request, for the comparison with ``drain_seconds``. None: nothing is said about the life of a group."""
+
+    evictable_groups: int | None = None
+    """Groups that evictions may take at once; None without a limit."""
 
 
 @dataclass(frozen=True, order=True)

@@ -2,10 +2,18 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from planner.model import Experts, GroupedQueryAttention, Model, MultiHeadLatentAttention, Quantisation
+from planner.model import (
+    CompressedAttention,
+    Experts,
+    GroupedQueryAttention,
+    Model,
+    MultiHeadLatentAttention,
+    Quantisation,
+)
 
 Config = Mapping[str, Any]
 
@@ -22,6 +30,10 @@ NOT_MODELLED = {
     "num_kv_shared_layers": "layers that share a cache",
 }
 """Keys of a config.json whose presence means that the arithmetic of this package would be wrong."""
+
+COMPRESSION_RATIOS = {0, 4, 128}
+"""Tokens per cached entry that vLLM's compressor knows for DeepSeek-V4
+(https://github.com/vllm-project/vllm/blob/v0.33.0/vllm/models/deepseek_v4/compressor.py)."""
 
 UNTOUCHED_ROPE = ("llama3", "longrope", "su", "default", "proportional")
 """Rope scalings that leave ``max_position_embeddings`` as it is
@@ -55,16 +67,17 @@ def parse(config: Config, *, name: str, source: str, weights_gib: float | None =
         return _model({"quantization_config": config.get("quantization_config"), **text}, name, source, weights_gib)
     except KeyError as error:
         raise ConfigError(f"{source} has no {error.args[0]}") from None
-    except (TypeError, ValueError, AttributeError, ZeroDivisionError):
+    except (TypeError, ValueError, AttributeError, IndexError, ZeroDivisionError):
         raise ConfigError(f"{source} has values of unexpected types") from None
 
 
 def _model(c: Config, name: str, source: str, weights_gib: float | None) -> Model:
     layers, hidden, heads = int(c["num_hidden_layers"]), int(c["hidden_size"]), int(c["num_attention_heads"])
     attention = _attention(c, hidden, heads)
-    rotary = attention.rope_dim if isinstance(attention, MultiHeadLatentAttention) else attention.head_dim
+    rotary = attention.head_dim if isinstance(attention, GroupedQueryAttention) else attention.rope_dim
     experts = _experts(c)
-    unpredicted = [what for key, what in NOT_MODELLED.items() if c.get(key)]
+    modelled = {"compress_ratios"} if isinstance(attention, CompressedAttention) else set()
+    unpredicted = [what for key, what in NOT_MODELLED.items() if c.get(key) and key not in modelled]
     return Model(
         name=name,
         source=source,
@@ -75,18 +88,36 @@ def _model(c: Config, name: str, source: str, weights_gib: float | None) -> Mode
         intermediate=int(c.get("intermediate_size") or 0),
         experts=experts,
         sparse=tuple(experts is not None and _is_sparse(c, layer) for layer in range(layers)),
-        windows=_windows(c, layers),
+        windows=(None,) * layers if isinstance(attention, CompressedAttention) else _windows(c, layers),
         vocabulary=int(c["vocab_size"]),
         tied_embeddings=bool(c.get("tie_word_embeddings")),
         context=_context(c),
         rotary_dim=rotary,
-        quantisation=_quantisation(c.get("quantization_config")),
+        quantisation=_quantisation_of(c),
         weights_gib=weights_gib,
         unpredicted=f"{unpredicted[0]}, which is not modelled" if unpredicted else None,
     )
 
 
-def _attention(c: Config, hidden: int, heads: int) -> MultiHeadLatentAttention | GroupedQueryAttention:
+def _attention(
+    c: Config, hidden: int, heads: int
+) -> MultiHeadLatentAttention | GroupedQueryAttention | CompressedAttention:
+    # Some layers compress, and none in a way that is not known.
+    if c.get("model_type") == "deepseek_v4" and {0} < {0, *c["compress_ratios"]} <= COMPRESSION_RATIOS:
+        return CompressedAttention(
+            query_rank=int(c["q_lora_rank"]),
+            head_dim=int(c["head_dim"]),
+            rope_dim=int(c["qk_rope_head_dim"]),
+            groups=int(c["o_groups"]),
+            output_rank=int(c["o_lora_rank"]),
+            window=int(c["sliding_window"]),
+            # The list also has the layers for multi-token prediction.
+            ratios=tuple(c["compress_ratios"][layer] for layer in range(int(c["num_hidden_layers"]))),
+            indexer_heads=int(c["index_n_heads"]),
+            indexer_dim=int(c["index_head_dim"]),
+            streams=int(c["hc_mult"]),
+            hashed=int(c.get("num_hash_layers") or 0),
+        )
     if c.get("kv_lora_rank"):
         return MultiHeadLatentAttention(
             query_rank=c.get("q_lora_rank"),
@@ -142,6 +173,14 @@ def _context(c: Config) -> int:
         return longest
     start = int(rope.get("original_max_position_embeddings", longest)) if kind == "yarn" else longest
     return int(start * rope["factor"])
+
+
+def _quantisation_of(c: Config) -> Quantisation | None:
+    found = _quantisation(c.get("quantization_config"))
+    # DeepSeek-V4 says it beside the quantisation, which is that of all other layers.
+    if found is not None and c.get("expert_dtype") == "fp4":
+        return replace(found, experts=_quantisation({"quant_method": "mxfp4"}))
+    return found
 
 
 def _quantisation(q: Config | None) -> Quantisation | None:

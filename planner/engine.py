@@ -25,6 +25,32 @@ MULTI_NODE_MP_SINCE: Version = (0, 12, 0)
 
 EXPERT_PARALLEL_SINCE: Version = (0, 8, 0)
 
+COMPRESSED_SINCE: Version = (0, 20, 0)
+"""The first version with DeepSeek-V4 (https://github.com/vllm-project/vllm/tree/v0.20.0/vllm/model_executor/models)."""
+
+COMPRESSED_PADDED_SINCE: Version = (0, 24, 0)
+"""From here on DeepSeek-V4's shared experts are padded to whole blocks of FP8
+(https://github.com/vllm-project/vllm/blob/v0.24.0/vllm/models/deepseek_v4/nvidia/model.py)."""
+
+COMPRESSED_STREAMS_UNTIL: Version = (0, 27, 0)
+"""Before it, DeepSeek-V4's residual streams are kept for a draft model even without one
+(https://github.com/vllm-project/vllm/blob/v0.26.0/vllm/models/deepseek_v4/nvidia/model.py)."""
+
+COMPRESSED_AUTO_SINCE: Version = (0, 30, 0)
+"""From here on the cache's default type means FP8 for DeepSeek-V4
+(https://github.com/vllm-project/vllm/blob/v0.33.0/vllm/models/deepseek_v4/attention.py)."""
+
+BUCKETS_SINCE: Version = (0, 23, 0)
+DENSE_SINCE: Version = (0, 27, 0)
+"""How groups of layers with pages of several sizes share a block: side by side in slots of all sizes, then in as many
+slots of each size as one group needs, then each group on its own from the start of the block
+(https://github.com/vllm-project/vllm/blob/v0.22.0/vllm/v1/core/kv_cache_utils.py,
+https://github.com/vllm-project/vllm/pull/48993)."""
+
+IN_FLIGHT_SINCE: Version = (0, 26, 0)
+"""From here on windows also hold the tokens of steps that have been scheduled ahead
+(https://github.com/vllm-project/vllm/blob/v0.26.0/vllm/config/vllm.py, ``max_in_flight_tokens``)."""
+
 DEFAULT_SEQUENCES = 256
 DEFAULT_SEQUENCES_LARGE = 1024
 LARGE_GPU_GIB = 70
@@ -65,6 +91,16 @@ class Engine:
             return False
         quantisation = model.quantisation
         return self.version > (0, 7, 2) or quantisation is None or quantisation.bits == 8
+
+    @property
+    def keeps_streams(self) -> bool:
+        """Whether DeepSeek-V4's residual streams are kept even if there is no draft model."""
+        return self.version < COMPRESSED_STREAMS_UNTIL
+
+    def batches_in_flight(self, pipeline: int) -> int:
+        """Steps whose tokens a window may have to hold: with asynchronous scheduling, the default, one more than
+        stages. Older model runners schedule ahead only without pipeline stages, so that this is an upper bound."""
+        return pipeline + 1 if self.version >= IN_FLIGHT_SINCE else 1
 
     def virtual_engines(self, pipeline: int) -> int:
         """Schedulers, each with its own share of the cache
@@ -136,7 +172,15 @@ FLAGS = {
 }
 """Arguments of ``vllm serve`` that change the plan, and the field of ``Serving`` for each."""
 
-UNCOUNTED_FLAGS = ("--data-parallel-size", "-dp", "--speculative-config", "--kv-cache-memory-bytes", "--cpu-offload-gb")
+DATA_PARALLEL_FLAGS = ("--data-parallel-size", "-dp")
+
+UNCOUNTED_FLAGS = (
+    "--speculative-config",
+    "--kv-cache-memory-bytes",
+    "--cpu-offload-gb",
+    "--attention-config",
+    "--attention-config.use-fp4-indexer-cache",
+)
 """Arguments that change memory in ways that are not modelled."""
 
 

@@ -17,6 +17,14 @@ class Finding:
     fix: str
 
 
+class PlanError(Exception):
+    """The choices cannot work; ``findings`` says all of why."""
+
+    def __init__(self, findings: Sequence[Finding]) -> None:
+        super().__init__("; ".join(f"{f.path}: {f.problem}" for f in findings))
+        self.findings = list(findings)
+
+
 def report(findings: Sequence[Finding], *, where: str, outcome: str = "nothing was created or changed") -> str:
     """All findings as one text for a terminal; ``where`` names the file they are about."""
     count = "1 problem" if len(findings) == 1 else f"{len(findings)} problems"

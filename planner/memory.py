@@ -13,13 +13,15 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
+from functools import cached_property
 from typing import Self
 
 from planner.catalogue import Gpu
+from planner.compressed_cache import INDEXER_SCALE_BYTES
 from planner.engine import Engine, Serving
 from planner.kv_cache import Pool, pool
-from planner.model import DTYPE_BYTES, Model, MultiHeadLatentAttention
-from planner.weights import Split, stage_bytes
+from planner.model import DTYPE_BYTES, CompressedAttention, Model, MultiHeadLatentAttention
+from planner.weights import FLOAT_BYTES, INDEXED_RATIO, Split, buffer_bytes, stage_bytes
 
 GIB = 2**30
 
@@ -46,6 +48,26 @@ V0_MLA_MARGIN_GIB = 5.5
 """The same for MLA on 0.7, whose logs show peaks from 0.2 to 7 GiB for steps of the same size
 (https://github.com/dzhsurf/deepseek-v3-r1-deploy-and-benchmarks)."""
 
+COMPRESSED_MARGIN_GIB = 4.0
+"""The same for DeepSeek-V4, where two versions differ by this on the same machine
+(https://github.com/vllm-project/vllm/issues/54677)."""
+
+INDEXER_LOGITS_BYTES = 512 * 2**20
+"""Reserved for the scores of DeepSeek-V4's indexer (``VLLM_SPARSE_INDEXER_MAX_LOGITS_MB``,
+https://github.com/vllm-project/vllm/blob/v0.33.0/vllm/envs.py)."""
+
+INDEXER_CONTEXTS = 40
+"""Requests of full length whose indexer entries are gathered at once
+(https://github.com/vllm-project/vllm/blob/v0.33.0/vllm/v1/attention/backends/mla/indexer.py)."""
+
+PREFILL_CHUNKS = 4
+"""Requests whose entries DeepSeek-V4's attention gathers at once in 16 bits
+(https://github.com/vllm-project/vllm/blob/v0.33.0/vllm/models/deepseek_v4/attention.py)."""
+
+FLASH_MLA_HEADS = 64
+"""Heads on a GPU are padded to a multiple of this for DeepSeek-V4's attention
+(https://github.com/vllm-project/vllm/blob/v0.33.0/vllm/models/deepseek_v4/nvidia/flashmla.py)."""
+
 
 @dataclass(frozen=True)
 class Band:
@@ -67,6 +89,10 @@ of it are buffers for NVLink, which cards without it do not have."""
 
 GRAPHS = {1: Band(0.0, 0.5, 1.1), 8: Band(0.3, 1.0, 3.0)}
 """CUDA graphs by tensor parallel size, where the version counts them."""
+
+GRAPHS_COMPRESSED = {1: Band(0.3, 2.5, 4.0)}
+"""The same for DeepSeek-V4: 0.36 GiB for few sizes of batches to 2.51 GiB for the default's 51
+(https://github.com/gpustack/runner/pull/251, https://github.com/vllm-project/vllm/issues/50576)."""
 
 
 def _row(table: dict[int, Band], tensor: int) -> Band:
@@ -125,7 +151,7 @@ class Memory:
         """The stage that decides; of two alike the later, which holds the sampler."""
         return min(reversed(self.stages), key=lambda stage: stage.tokens()[1] or stage.cache.nominal)
 
-    @property
+    @cached_property
     def tokens(self) -> tuple[int, int, int]:
         """Tokens of cache of the replica: low, nominal, high."""
         every = [stage.tokens() for stage in self.stages]
@@ -160,14 +186,15 @@ def estimate(model: Model, gpu: Gpu, engine: Engine, serving: Serving, *, tensor
     batched = serving.batched_tokens(engine, gpu)
     usable = gpu.memory_gib * serving.utilization
     ranges = engine.stages(model.layers, pipeline)
-    graphs = Band(0, 0, 0) if serving.eager or not engine.counts_graphs else _row(GRAPHS, tensor)
+    table = GRAPHS_COMPRESSED if isinstance(model.attention, CompressedAttention) else GRAPHS
+    graphs = Band(0, 0, 0) if serving.eager or not engine.counts_graphs else _row(table, tensor)
+    in_flight = batched * engine.batches_in_flight(pipeline)
     non_torch = _row(_non_torch(engine, gpu), tensor)
     stages = []
     for number, layers in enumerate(ranges):
         last = number == pipeline - 1
-        weights = (
-            stage_bytes(model, layers, engine, split, capability=gpu.capability, first=number == 0, last=last) / GIB
-        )
+        weights = stage_bytes(model, layers, engine, split, capability=gpu.capability, first=number == 0, last=last)
+        weights += buffer_bytes(model, engine, batched_tokens=batched, last=last)
         activation = activation_peak(
             model, engine, serving, tensor=tensor, batched=batched, sequences=sequences if last else 0
         )
@@ -175,12 +202,12 @@ def estimate(model: Model, gpu: Gpu, engine: Engine, serving: Serving, *, tensor
         stages.append(
             Stage(
                 layers=layers,
-                weights_gib=weights,
+                weights_gib=weights / GIB,
                 activation=activation,
                 non_torch=non_torch,
                 graphs=graphs,
-                cache=Band(*(usable - weights - part for part in (other.high, other.nominal, other.low))),
-                pool=pool(model, engine, serving, tensor=tensor, layers=layers, batched_tokens=batched),
+                cache=Band(*(usable - weights / GIB - part for part in (other.high, other.nominal, other.low))),
+                pool=pool(model, engine, serving, tensor=tensor, layers=layers, in_flight=in_flight),
             )
         )
     return Memory(
@@ -202,15 +229,39 @@ def activation_peak(
     """
     forward = batched * _token_activation(model, tensor, serving)
     attention = model.attention
+    least, margin = 0.5, V0_MLA_MARGIN_GIB if engine.is_v0 and engine.uses_mla(model) else MARGIN_GIB
+    if isinstance(attention, CompressedAttention):
+        forward = max(forward, _compressed_attention(attention, model, serving, tensor=tensor, batched=batched))
+        # All of this is held at the same time, so that it is also the least.
+        least, margin = 1, COMPRESSED_MARGIN_GIB
     if engine.uses_mla(model) and isinstance(attention, MultiHeadLatentAttention) and not engine.is_v0:
         width = math.ceil(model.heads / tensor) * (attention.nope_dim + attention.value_dim)
         context = min(8 * serving.max_model_len, MLA_CONTEXT_TOKENS)
         forward += context * (width + attention.cached) * DTYPE_BYTES
     logits = sequences * model.vocabulary
     nominal = max(forward, logits * SAMPLER_BYTES) / GIB
-    low = max(forward / 2, logits * SAMPLER_BYTES_UNSORTED) / GIB
-    margin = V0_MLA_MARGIN_GIB if engine.is_v0 and engine.uses_mla(model) else MARGIN_GIB
-    return Band(low if not engine.is_v0 else forward / 2 / GIB, nominal, nominal * 1.1 + margin)
+    low = max(forward * least, 0 if engine.is_v0 else logits * SAMPLER_BYTES_UNSORTED) / GIB
+    return Band(low, nominal, nominal * 1.1 + margin)
+
+
+def _compressed_attention(
+    attention: CompressedAttention, model: Model, serving: Serving, *, tensor: int, batched: int
+) -> float:
+    """Bytes in DeepSeek-V4's attention: per token the residual streams and the layer's input, queries as projected and
+    padded, the output, the compressor's sums, the indexer's queries in 16 and 8 bits; and what is gathered."""
+    heads = math.ceil(model.heads / tensor)
+    padded = math.ceil(heads / FLASH_MLA_HEADS) * FLASH_MLA_HEADS
+    per_token = (
+        (attention.streams + 1) * model.hidden * DTYPE_BYTES
+        + 2 * (attention.query_rank + attention.head_dim) * DTYPE_BYTES
+        + (heads + 2 * padded) * attention.head_dim * DTYPE_BYTES
+        + 4 * attention.head_dim * FLOAT_BYTES
+        + attention.indexer_heads * attention.indexer_dim * (DTYPE_BYTES + 1)
+    )
+    entries = serving.max_model_len // INDEXED_RATIO
+    gathered = PREFILL_CHUNKS * (entries + attention.window + batched) * attention.head_dim * DTYPE_BYTES
+    indexed = INDEXER_CONTEXTS * entries * (attention.indexer_dim + INDEXER_SCALE_BYTES)
+    return batched * per_token + gathered + indexed + INDEXER_LOGITS_BYTES
 
 
 def _token_activation(model: Model, tensor: int, serving: Serving) -> float:

@@ -1,6 +1,7 @@
 """A model as far as memory depends on it: plain shapes, independent of engine, GPU and layout."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import cached_property
@@ -38,6 +39,29 @@ class GroupedQueryAttention:
 
 
 @dataclass(frozen=True, kw_only=True)
+class CompressedAttention:
+    """DeepSeek-V4's attention: each layer keeps the last tokens, and one entry for every ``ratio`` tokens before.
+
+    ``ratios`` has one per layer, 0 where only the window is kept. A ratio of 4 comes with an indexer that picks entries
+    (https://huggingface.co/deepseek-ai/DeepSeek-V4-Pro). ``groups`` and ``output_rank`` are those of the output
+    projection, ``streams`` the parallel residual streams, ``hashed`` the first layers, whose experts follow from the
+    token alone. Sizes in elements.
+    """
+
+    query_rank: int
+    head_dim: int
+    rope_dim: int
+    groups: int
+    output_rank: int
+    window: int
+    ratios: tuple[int, ...]
+    indexer_heads: int
+    indexer_dim: int
+    streams: int
+    hashed: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class Experts:
     """The mixture-of-experts layers; ``shared_size`` is the width of all shared experts together."""
 
@@ -64,6 +88,8 @@ class Quantisation:
     zero_point: bool = False
     experts_only: bool = False
     ignore: tuple[str, ...] = ()
+    experts: "Quantisation | None" = None
+    """How the routed experts are stored, where that is another way."""
 
     @property
     def is_block_fp8(self) -> bool:
@@ -96,7 +122,7 @@ class Model:
     family: str
     hidden: int
     heads: int
-    attention: MultiHeadLatentAttention | GroupedQueryAttention
+    attention: MultiHeadLatentAttention | GroupedQueryAttention | CompressedAttention
     intermediate: int
     experts: Experts | None
     sparse: Sequence[bool]
@@ -117,4 +143,21 @@ class Model:
     @cached_property
     def is_hybrid(self) -> bool:
         """Whether some layers look back only a window and others at everything."""
-        return len(set(self.windows)) > 1
+        return isinstance(self.attention, CompressedAttention) or len(set(self.windows)) > 1
+
+    @cached_property
+    def window_kinds(self) -> Mapping[int | None, int]:
+        """How many layers look back how far."""
+        return Counter(self.windows)
+
+    @cached_property
+    def representatives(self) -> Sequence[int]:
+        """For each layer the first that is like it in shape; only ignored modules could still differ."""
+        first: dict[object, int] = {}
+        attention = self.attention
+        ratios = attention.ratios if isinstance(attention, CompressedAttention) else (0,) * self.layers
+        hashed = attention.hashed if isinstance(attention, CompressedAttention) else 0
+        return [
+            first.setdefault((sparse, ratio, layer < hashed), layer)
+            for layer, (sparse, ratio) in enumerate(zip(self.sparse, ratios, strict=True))
+        ]

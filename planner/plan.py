@@ -4,12 +4,12 @@ Plain values in, plain values out; the stack's settings are checked for shape be
 a finding.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
+from planner.cache import CachePlan
 from planner.case import Case, Choices, Layout, load_model
 from planner.catalogue import gpu_series
-from planner.findings import Finding
+from planner.findings import Finding, PlanError
 from planner.loading import LoadBudget
 from planner.memory import Memory
 from planner.rules import RULES, Rule
@@ -24,8 +24,8 @@ DEFAULT_CARDS = 8
 class Plan:
     """What follows from the choices: everything that was left open, and the estimate.
 
-    Sizes per pod in GiB; ``memory`` is None where it cannot be predicted;
-    ``warnings`` do not stop a deployment.
+    Sizes per pod in GiB; ``memory`` is None where it cannot be predicted, ``cache`` where the pods read the bucket
+    directly; ``warnings`` do not stop a deployment.
     """
 
     weights_gib: float
@@ -38,6 +38,7 @@ class Plan:
     memory: Memory | None
     warnings: tuple[str, ...]
     case: Case
+    cache: CachePlan | None = None
 
     @property
     def group_size(self) -> int:
@@ -55,14 +56,6 @@ class Plan:
         from planner.summary import lines
 
         return lines(self)
-
-
-class PlanError(Exception):
-    """The choices cannot work; ``findings`` says all of why."""
-
-    def __init__(self, findings: Sequence[Finding]) -> None:
-        super().__init__("; ".join(f"{f.path}: {f.problem}" for f in findings))
-        self.findings = list(findings)
 
 
 def make_plan(choices: Choices) -> Plan:

@@ -10,7 +10,7 @@ from rich.table import Table
 from planner.catalogue import gpu_series, gpus, models
 from planner.compare import Row
 from planner.memory import Band, Memory, Stage, Verdict
-from planner.model import GroupedQueryAttention
+from planner.model import CompressedAttention, GroupedQueryAttention
 from planner.plan import Plan
 from planner.rules import RULES
 from planner.weights import checkpoint_gib, parameters
@@ -92,7 +92,7 @@ def models_table() -> Table:
         table.add_column(name, justify="left" if name in ("model", "attention") else "right", no_wrap=True)
     for model in models().values():
         attention = model.attention
-        kind = "MLA"
+        kind = "compressed" if isinstance(attention, CompressedAttention) else "MLA"
         if isinstance(attention, GroupedQueryAttention):
             kind = f"{model.heads}/{attention.kv_heads}" + (", windows" if model.is_hybrid else "")
         table.add_row(

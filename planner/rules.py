@@ -4,13 +4,19 @@ Errors stop a deployment, warnings do not. A text may use ``{layouts}``, the nea
 """
 
 import difflib
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 from planner import catalogue
 from planner.case import Case
+from planner.compressed_cache import BLOCK_TOKENS
 from planner.engine import (
+    COMPRESSED_AUTO_SINCE,
+    COMPRESSED_PADDED_SINCE,
+    COMPRESSED_SINCE,
+    DATA_PARALLEL_FLAGS,
     EXPERT_PARALLEL_SINCE,
     MULTI_NODE_MP_SINCE,
     UNCOUNTED_FLAGS,
@@ -20,7 +26,8 @@ from planner.engine import (
 )
 from planner.loading import load_budget
 from planner.memory import GIB, Verdict
-from planner.model import GroupedQueryAttention
+from planner.model import CompressedAttention, GroupedQueryAttention
+from planner.shutdown import SHUTDOWN_TIMEOUT_SINCE, grace_seconds, refuses_while_ending
 from planner.weights import layer_tensors, quantisation_of
 
 VLLM = "https://github.com/vllm-project/vllm/blob/v0.33.0/vllm"
@@ -28,7 +35,11 @@ VLLM_07 = "https://github.com/vllm-project/vllm/blob/v0.7.2/vllm"
 ACS_PODS = "https://www.alibabacloud.com/help/en/cs/user-guide/acs-pod-instance-overview"
 
 LWS_NAME_MAX = 51
-"""Pods and the revision label append to the name."""
+"""Longest name of a LeaderWorkerSet: pods and the revision label append to it
+(https://github.com/kubernetes-sigs/lws/blob/main/pkg/webhooks/leaderworkerset_webhook.go)."""
+
+COMPRESSED_CAPABILITY = 9.0
+"""Least for DeepSeek-V4's attention kernels (https://github.com/vllm-project/vllm/issues/50576)."""
 
 GRAPHS_GIB = 1.5
 """Least memory outside the budget for CUDA graphs on versions that do not count them."""
@@ -122,6 +133,13 @@ def _kv_heads(case: Case) -> Values | None:
     return {"heads": heads, "tensor": tensor} if max(heads, tensor) % min(heads, tensor) else None
 
 
+def _output_groups(case: Case) -> Values | None:
+    if case.model is None or not isinstance(case.model.attention, CompressedAttention) or _heads(case):
+        return None
+    groups, tensor = case.model.attention.groups, case.layout.tensor
+    return {"groups": groups, "tensor": tensor} if groups % tensor else None
+
+
 def _layers(case: Case) -> Values | None:
     if case.model is None or case.layout.pipeline <= case.model.layers:
         return None
@@ -162,6 +180,8 @@ def _quantised_shards(case: Case) -> Values | None:
                 continue
             if matrix.is_expert and whole_experts:
                 continue
+            if ".shared_experts" in matrix.module and _pads_shared_experts(case):
+                continue
             block = quantisation.columns
             if matrix.row_parallel and (size := matrix.inputs // tensor) % block:
                 where = "output_size of gate's and up's weight" if matrix.is_expert else "input_size_per_partition"
@@ -171,6 +191,11 @@ def _quantised_shards(case: Case) -> Values | None:
                     if (size := part // tensor) % quantisation.rows:
                         return _shard(size, quantisation.rows, "block_n", "output_partition_size", tensor)
     return None
+
+
+def _pads_shared_experts(case: Case) -> bool:
+    is_compressed = case.model is not None and isinstance(case.model.attention, CompressedAttention)
+    return is_compressed and case.engine.version >= COMPRESSED_PADDED_SINCE
 
 
 def _shard(size: int, block: int, kind: str, where: str, tensor: int) -> Values:
@@ -238,6 +263,9 @@ def _capability(case: Case) -> Values | None:
     if case.model.quantisation is None:
         return None
     method = case.model.quantisation.method
+    if isinstance(case.model.attention, CompressedAttention) and case.gpu.capability < COMPRESSED_CAPABILITY:
+        why = f"DeepSeek-V4's attention needs a capability of {COMPRESSED_CAPABILITY}, it has {case.gpu.capability}"
+        return {"method": method, "gpu": case.gpu.name, "why": why}
     if case.engine.is_v0:
         least = {"fp8": 8.9 if case.model.quantisation.is_block_fp8 else 8.0, "awq": 7.5, "gptq": 7.5}.get(method, 8.0)
         if method in ("nvfp4", "mxfp4"):
@@ -259,6 +287,37 @@ def _fp8_cache(case: Case) -> Values | None:
     if serving is None or model is None or not serving.kv_cache_dtype.startswith("fp8"):
         return None
     return {"engine": case.engine.name} if case.engine.is_v0 and case.engine.uses_mla(model) else None
+
+
+def _cache_format(case: Case) -> Values | None:
+    serving, model = case.serving, case.model
+    if serving is None or model is None or not isinstance(model.attention, CompressedAttention):
+        return None
+    if serving.block_size not in (None, BLOCK_TOKENS):
+        why = f"the kernels of DeepSeek-V4 take blocks of {BLOCK_TOKENS} tokens, not of {serving.block_size}"
+        return {"why": why, "argument": f"--block-size={BLOCK_TOKENS}"}
+    given = serving.kv_cache_dtype
+    if given.startswith("fp8") or (given == "auto" and case.engine.version >= COMPRESSED_AUTO_SINCE):
+        return None
+    why = f"{case.engine.name} keeps DeepSeek-V4's cache in FP8 only and refuses {given}"
+    return {"why": why, "argument": "--kv-cache-dtype=fp8"}
+
+
+def _model_version(case: Case) -> Values | None:
+    if case.model is None or not isinstance(case.model.attention, CompressedAttention):
+        return None
+    if case.engine.version >= COMPRESSED_SINCE:
+        return None
+    since = ".".join(map(str, COMPRESSED_SINCE))
+    return {"engine": case.engine.name, "model": case.model.name, "since": since}
+
+
+def _data_parallel(case: Case) -> Values | None:
+    arguments = split_arguments(case.choices.extra_args)
+    value = next((arguments[flag] for flag in DATA_PARALLEL_FLAGS if flag in arguments), "1")
+    if not value.isdecimal() or int(value) <= 1:
+        return None
+    return {"size": int(value), "needed": int(value) * case.layout.gpus, "gpus": case.layout.gpus}
 
 
 def _memory(case: Case) -> Values | None:
@@ -416,9 +475,9 @@ def _startup(case: Case) -> Values | None:
 
 def _drain(case: Case) -> Values | None:
     drain, request = case.choices.drain_seconds, case.choices.request_seconds
-    return (
-        {"drain": drain, "request": request} if drain is not None and request is not None and drain < request else None
-    )
+    if drain is None or request is None or drain >= request:
+        return None
+    return {"drain": drain, "request": request, "grace": grace_seconds(request)}
 
 
 def _available(case: Case) -> Values | None:
@@ -435,6 +494,42 @@ def _available(case: Case) -> Values | None:
         "available": available,
         "per": per_replica,
     }
+
+
+def _update_downtime(case: Case) -> Values | None:
+    choices, budget = case.choices, case.budget
+    if choices.request_seconds is None or budget is None or not 0 < choices.replicas <= choices.max_unavailable:
+        return None
+    return {
+        "groups": "the only group" if choices.replicas == 1 else f"all {choices.replicas} groups",
+        "read": math.ceil(budget.read_seconds / 60),
+        "startup": math.ceil(budget.startup_seconds / 60),
+        "gpus": case.layout.gpus,
+    }
+
+
+def _update_reaches(case: Case) -> Values | None:
+    partition, replicas = case.choices.partition, case.choices.replicas
+    return {"partition": partition, "replicas": replicas} if partition and partition >= replicas else None
+
+
+def _ending(case: Case) -> Values | None:
+    choices = case.choices
+    if choices.request_seconds is None or refuses_while_ending(version_of(choices.image)):
+        return None
+    engine = case.engine.name if version_of(choices.image) else "an engine of unknown version"
+    return {"engine": engine, "request": choices.request_seconds, "since": ".".join(map(str, SHUTDOWN_TIMEOUT_SINCE))}
+
+
+def _budget_refuses(case: Case) -> Values | None:
+    return {} if case.choices.evictable_groups == 0 and case.choices.replicas else None
+
+
+def _budget_spares(case: Case) -> Values | None:
+    evictable, replicas = case.choices.evictable_groups, case.choices.replicas
+    if not evictable or not 0 < replicas <= evictable:
+        return None
+    return {"groups": "the only group" if replicas == 1 else f"all {replicas} groups"}
 
 
 PARALLELISM = "deployment.inference.parallelism"
@@ -503,6 +598,15 @@ RULES = (
         problem="{heads} KV heads can be neither split nor copied evenly over {tensor} GPUs",
         fix="{layouts}",
         check=_kv_heads,
+    ),
+    Rule(
+        id="output-groups",
+        statement="The tensor parallel size divides the groups of DeepSeek-V4's output projection.",
+        source=f"{VLLM}/models/deepseek_v4/attention.py",
+        path=f"{PARALLELISM}.tensor",
+        problem="the {groups} groups of the output projection cannot be split over {tensor} GPUs",
+        fix="{layouts}",
+        check=_output_groups,
     ),
     Rule(
         id="layers",
@@ -586,6 +690,34 @@ RULES = (
         check=_fp8_cache,
     ),
     Rule(
+        id="cache-format",
+        statement="DeepSeek-V4's cache has blocks of 256 tokens in FP8, which versions before 0.30 must be told.",
+        source=f"{VLLM}/models/deepseek_v4/attention.py",
+        path="deployment.inference.engine.extraArgs",
+        problem="{why}",
+        fix="write {argument}",
+        check=_cache_format,
+    ),
+    Rule(
+        id="model-version",
+        statement="The version knows the model.",
+        source="https://github.com/vllm-project/vllm/tree/v0.20.0/vllm/model_executor/models",
+        path="deployment.inference.engine.image",
+        problem="{engine} does not know {model}",
+        fix="use an image with vLLM {since} or newer",
+        check=_model_version,
+    ),
+    Rule(
+        id="data-parallel",
+        statement="A replica is one engine: its GPUs are those of tensor and pipeline parallelism.",
+        source="https://docs.vllm.ai/en/latest/serving/data_parallel_deployment/",
+        path="deployment.inference.engine.extraArgs",
+        problem="--data-parallel-size {size} starts {size} engines, which need {needed} GPUs; a replica has {gpus}; "
+        "what fits on them is not modelled",
+        fix="remove it and set deployment.inference.replicas to {size}, or split the model over all GPUs of the pods",
+        check=_data_parallel,
+    ),
+    Rule(
         id="memory",
         statement="On every GPU, weights and the engine's needs leave cache for one request of full length.",
         source=f"{VLLM}/v1/core/kv_cache_planning.py",
@@ -664,9 +796,9 @@ RULES = (
         id="drain",
         statement="A pod that is being replaced may finish the longest request.",
         source="https://kubernetes.io/docs/concepts/workloads/pods/pod-lifecycle/#pod-termination",
-        path="deployment.inference.rollout",
-        problem="pods are given {drain} s to end, requests may take {request} s",
-        fix="grant {request} s or more",
+        path="deployment.inference.lifecycle.graceSeconds",
+        problem="pods are given {drain} s to end their requests, which may take {request} s",
+        fix="leave it out, or write {grace} or more",
         check=_drain,
     ),
     Rule(
@@ -778,6 +910,57 @@ RULES = (
         check=_pod_rounded,
         severity="warning",
     ),
+    Rule(
+        id="update-downtime",
+        statement="An update leaves a group that answers.",
+        source="https://lws.sigs.k8s.io/docs/concepts/rollout-strategy/",
+        path="deployment.inference.rollout",
+        problem="a change of the pods takes {groups} down until the model is loaded again, {read} to {startup} min",
+        fix="set maxSurge: 1 and maxUnavailable: 0 if {gpus} more GPUs can be had, or update when nobody minds",
+        check=_update_downtime,
+        severity="warning",
+    ),
+    Rule(
+        id="update-reaches",
+        statement="An update changes some group.",
+        source="https://lws.sigs.k8s.io/docs/concepts/rollout-strategy/",
+        path="deployment.inference.rollout.partition",
+        problem="only groups from number {partition} on are updated, and there are {replicas}, counted from 0",
+        fix="write a lower number, or 0 for all groups",
+        check=_update_reaches,
+        severity="warning",
+    ),
+    Rule(
+        id="ending",
+        statement="An engine that is ending takes no new requests.",
+        source="https://github.com/vllm-project/vllm/pull/36666",
+        path="deployment.inference.lifecycle.requestSeconds",
+        problem="{engine} takes new requests on open connections while it ends, until all are done or {request} s are "
+        "over; those that are left are cut off",
+        fix="use an image whose tag tells vLLM {since} or newer",
+        check=_ending,
+        severity="warning",
+    ),
+    Rule(
+        id="budget-refuses",
+        statement="A node can be drained.",
+        source="https://kubernetes.io/docs/tasks/run-application/configure-pdb/",
+        path="deployment.inference.lifecycle.disruptionBudget",
+        problem="0 refuses every eviction, so the drain of a node waits until somebody deletes the group by hand",
+        fix="tell those who maintain the nodes, or write 1",
+        check=_budget_refuses,
+        severity="warning",
+    ),
+    Rule(
+        id="budget-spares",
+        statement="Evictions leave a group.",
+        source="https://kubernetes.io/docs/tasks/run-application/configure-pdb/",
+        path="deployment.inference.lifecycle.disruptionBudget",
+        problem="evictions may take {groups}, so the budget protects nothing",
+        fix="run more replicas than maxUnavailable, or write 0 to have evictions refused",
+        check=_budget_spares,
+        severity="warning",
+    ),
 )
 
 LAYOUT_RULES = tuple(
@@ -790,6 +973,7 @@ LAYOUT_RULES = tuple(
         "whole-pods",
         "heads",
         "kv-heads",
+        "output-groups",
         "layers",
         "widths",
         "quantised-shards",

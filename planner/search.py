@@ -8,6 +8,7 @@ from planner.case import Case, Layout
 from planner.catalogue import gpu_series
 from planner.memory import Verdict
 from planner.rules import LAYOUT_RULES
+from planner.weights import shapes_gib
 
 MOST_PODS = 16
 """Pods of one replica that are tried."""
@@ -55,13 +56,22 @@ def _one_or(given: int | None, others: Iterable[int]) -> Iterable[int]:
     return others if given is None else (given,)
 
 
+def _large_enough(case: Case, *, given_only: bool) -> list[Layout]:
+    """The candidates whose GPUs together hold the weights; the others need no closer look."""
+    found = list(candidates(case, given_only=given_only))
+    if case.model is None or case.model.unpredicted or case.gpu is None:
+        return found
+    usable = case.gpu.memory_gib * case.choices.gpu_memory_utilization
+    return [layout for layout in found if layout.gpus * usable > shapes_gib(case.model)]
+
+
 def cheapest(case: Case) -> Layout | None:
     """The layout with the fewest GPUs that agrees with what was given; of these the fewest pods, then stages."""
 
     def cost(layout: Layout) -> tuple[int, int, int]:
         return layout.gpus, layout.pods, layout.pipeline
 
-    ordered = sorted(candidates(case, given_only=True), key=cost)
+    ordered = sorted(_large_enough(case, given_only=True), key=cost)
     return next((layout for layout in ordered if works(case.with_layout(layout))), None)
 
 
@@ -74,7 +84,7 @@ def nearest(case: Case, *, count: int = 3) -> list[Layout]:
         return abs(math.log2(layout.gpus / wanted.gpus)), changes, layout
 
     found = []
-    for layout in sorted(candidates(case, given_only=False), key=distance):
+    for layout in sorted(_large_enough(case, given_only=False), key=distance):
         if works(case.with_layout(layout)):
             found.append(layout)
             if len(found) == count:

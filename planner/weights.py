@@ -5,13 +5,15 @@ PyTorch counts too: it hands out large blocks in steps of 2 MiB.
 """
 
 import math
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 
 from planner.engine import Engine
 from planner.model import (
     DTYPE_BYTES,
+    CompressedAttention,
     GroupedQueryAttention,
     Model,
     MultiHeadLatentAttention,
@@ -22,7 +24,19 @@ VOCABULARY_STEP = 64
 """vLLM pads the vocabulary to a multiple of this before it splits it
 (https://github.com/vllm-project/vllm/blob/v0.33.0/vllm/model_executor/layers/vocab_parallel_embedding.py)."""
 
+FLOAT_BYTES = 4
+
 MIB = 2**20
+
+
+INDEXED_RATIO = 4
+"""Of DeepSeek-V4's compressed layers, those of this ratio have an indexer."""
+
+
+def overlap(ratio: int) -> int:
+    """Blocks of tokens that flow into one entry of DeepSeek-V4's compressor
+    (https://github.com/vllm-project/vllm/blob/v0.33.0/vllm/models/deepseek_v4/compressor.py)."""
+    return 2 if ratio == INDEXED_RATIO else 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,11 +86,14 @@ def allocated(size: float) -> int:
 
 def layer_tensors(model: Model, layer: int) -> list[Tensor]:
     """The matrices of one decoder layer."""
-    return [*_attention_tensors(model), *_feed_forward_tensors(model, sparse=model.sparse[layer])]
+    return [*_attention_tensors(model, layer), *_feed_forward_tensors(model, sparse=model.sparse[layer])]
 
 
-def _attention_tensors(model: Model) -> Iterator[Tensor]:
+def _attention_tensors(model: Model, layer: int) -> Iterator[Tensor]:
     attention, hidden, heads = model.attention, model.hidden, model.heads
+    if isinstance(attention, CompressedAttention):
+        yield from _compressed_tensors(attention, hidden, heads, attention.ratios[layer])
+        return
     if isinstance(attention, GroupedQueryAttention):
         dim, bias = attention.head_dim, attention.bias
         yield Tensor(
@@ -111,6 +128,39 @@ def _attention_tensors(model: Model) -> Iterator[Tensor]:
             fixed=attention.indexer_dim + attention.indexer_heads,
             plain=True,
         )
+
+
+def _compressed_tensors(attention: CompressedAttention, hidden: int, heads: int, ratio: int) -> Iterator[Tensor]:
+    """The one KV head, the compressors and the indexer are on every GPU
+    (https://github.com/vllm-project/vllm/blob/v0.33.0/vllm/models/deepseek_v4/attention.py)."""
+    dim, rank = attention.head_dim, attention.query_rank
+    yield Tensor(module="attn.fused_wqa_wkv", inputs=hidden, fixed=rank + dim)
+    yield Tensor(module="attn.wq_b", inputs=rank, parts=(heads * dim,))
+    output = attention.groups * attention.output_rank
+    yield Tensor(module="attn.wo_a", inputs=heads * dim // attention.groups, parts=(output,))
+    yield Tensor(module="attn.wo_b", inputs=output, fixed=hidden, row_parallel=True)
+    if ratio:
+        yield Tensor(module="attn.compressor", inputs=hidden, fixed=2 * overlap(ratio) * dim, plain=True)
+    if ratio == INDEXED_RATIO:
+        width = attention.indexer_heads * attention.indexer_dim
+        yield Tensor(module="attn.indexer.wq_b", inputs=rank, fixed=width)
+        yield Tensor(module="attn.indexer.weights_proj", inputs=hidden, fixed=attention.indexer_heads, plain=True)
+        fixed = 2 * overlap(ratio) * attention.indexer_dim
+        yield Tensor(module="attn.indexer.compressor", inputs=hidden, fixed=fixed, plain=True)
+
+
+def _single_precision(model: Model, layer: int) -> list[int]:
+    """Elements of each matrix of a layer that stays in 32 bits and is copied: of DeepSeek-V4 the weights that mix the
+    residual streams, for attention and experts, the compressors' positions, and the table of hashed experts
+    (https://github.com/vllm-project/vllm/blob/v0.33.0/vllm/models/deepseek_v4/nvidia/model.py)."""
+    attention = model.attention
+    if not isinstance(attention, CompressedAttention):
+        return []
+    streams, ratio = attention.streams, attention.ratios[layer]
+    mixing = (2 + streams) * streams * streams * model.hidden
+    positions = ratio * overlap(ratio) * (attention.head_dim + (attention.indexer_dim if ratio == INDEXED_RATIO else 0))
+    per_token = model.experts.per_token if model.experts and layer < attention.hashed else 0
+    return [mixing, mixing, positions, model.vocabulary * per_token]
 
 
 def _feed_forward_tensors(model: Model, *, sparse: bool) -> Iterator[Tensor]:
@@ -148,7 +198,7 @@ def quantisation_of(model: Model, tensor: Tensor, layer: int) -> Quantisation | 
     quantisation = model.quantisation
     if quantisation is None or tensor.plain or quantisation.ignores(f"model.layers.{layer}.{tensor.module}"):
         return None
-    return quantisation
+    return quantisation.experts if tensor.is_expert and quantisation.experts else quantisation
 
 
 def matrix_bytes(quantisation: Quantisation | None, rows: int, columns: int) -> tuple[float, float]:
@@ -192,6 +242,7 @@ def layer_bytes(model: Model, layer: int, engine: Engine, split: Split, capabili
         weight, scales = matrix_bytes(quantisation, rows, columns)
         total += allocated(copies * weight) + allocated(copies * scales)
         total += allocated(copies * rows * DTYPE_BYTES) if tensor.bias else 0
+    total += sum(allocated(elements * FLOAT_BYTES) for elements in _single_precision(model, layer))
     norms = 2 * allocated(model.hidden * DTYPE_BYTES)
     return total + norms + _absorbed(model, engine, split.tensor, layer)
 
@@ -234,27 +285,50 @@ def stage_bytes(
 ) -> int:
     """Bytes of weights on one GPU of a pipeline stage with these ``layers``."""
     # One layer stands for all of its kind: only ignored modules could differ, and they do not within a kind.
-    total = sum(layer_bytes(model, _representative(model, layer), engine, split, capability) for layer in layers)
+    kinds = Counter(_representatives(model)[layers.start : layers.stop])
+    total = sum(count * layer_bytes(model, layer, engine, split, capability) for layer, count in kinds.items())
     vocabulary = vocabulary_bytes(model, split.tensor)
     head_everywhere = engine.is_v0 and isinstance(model.attention, MultiHeadLatentAttention)
     if first or (last and model.tied_embeddings):
         total += vocabulary
     if (last or head_everywhere) and not model.tied_embeddings:
         total += vocabulary
-    return total + allocated(model.context * model.rotary_dim * DTYPE_BYTES)
+    return total + _rotary_bytes(model)
 
 
-def _representative(model: Model, layer: int) -> int:
-    if model.quantisation is not None and any(".layers." in pattern for pattern in model.quantisation.ignore):
-        return layer
-    return model.sparse.index(model.sparse[layer])
+def _rotary_bytes(model: Model) -> int:
+    """The table of sines. DeepSeek-V4 has one in 32 bits for each kind of layer: compressed, and window only
+    (https://github.com/vllm-project/vllm/blob/v0.33.0/vllm/models/deepseek_v4/common/rope.py)."""
+    entries = model.context * model.rotary_dim
+    if isinstance(model.attention, CompressedAttention):
+        return len({ratio > 0 for ratio in model.attention.ratios}) * allocated(entries * FLOAT_BYTES)
+    return allocated(entries * DTYPE_BYTES)
+
+
+def buffer_bytes(model: Model, engine: Engine, *, batched_tokens: int, last: bool) -> int:
+    """What the engine holds for a step's tokens from the start and logs as part of the model: on the last stage
+    DeepSeek-V4's residual streams, for a draft that may not even be loaded."""
+    attention = model.attention
+    if not (last and isinstance(attention, CompressedAttention) and engine.keeps_streams):
+        return 0
+    return allocated(batched_tokens * attention.streams * model.hidden * DTYPE_BYTES)
 
 
 @cache
+def _representatives(model: Model) -> Sequence[int]:
+    if model.quantisation is not None and any(".layers." in pattern for pattern in model.quantisation.ignore):
+        return range(model.layers)
+    return model.representatives
+
+
 def checkpoint_gib(model: Model) -> float:
     """Size of the safetensors files in GiB: as published, or from the shapes without multi-token prediction."""
-    if model.weights_gib is not None:
-        return model.weights_gib
+    return shapes_gib(model) if model.weights_gib is None else model.weights_gib
+
+
+@cache
+def shapes_gib(model: Model) -> float:
+    """GiB of what all GPUs of a replica hold together at least: everything once, without multi-token prediction."""
     total = float((1 if model.tied_embeddings else 2) * model.vocabulary * model.hidden * DTYPE_BYTES)
     for layer in range(model.layers):
         for tensor in layer_tensors(model, layer):

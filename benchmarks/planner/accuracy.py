@@ -35,7 +35,7 @@ def tokens(log: Log) -> tuple[str, str]:
     """What the log says, and the error of the tokens that follow from its memory."""
     if not log.tokens or not log.cache:
         return "", ""
-    return f"{log.tokens:,}", f"{log.estimate().stages[-1].pool.tokens(log.cache * GIB) / log.tokens - 1:+.3%}"
+    return f"{log.tokens:,}", f"{log.estimate().stages[-1].pool.logged_tokens(log.cache * GIB) / log.tokens - 1:+.3%}"
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
 """What all settings are made of: the base class, kinds of text, and quantities."""
 
+import ipaddress
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 from pydantic_core import PydanticCustomError
 
@@ -64,3 +65,38 @@ class Settings(BaseModel):
 def problem(problem: str, *, fix: str) -> PydanticCustomError:
     """An error of a check of ours; ``components/stack_config.py`` prints its two parts apart."""
     return PydanticCustomError("check", "{problem}", {"problem": problem, "fix": fix})
+
+
+def _ipv4_network(text: str) -> str:
+    """IPv4 only: neither the access control lists of an IPv4 load balancer nor the network policies of Alibaba Cloud
+    know IPv6 (https://www.alibabacloud.com/help/en/ack/serverless-kubernetes/user-guide/using-the-network-policy-networkpolicy)."""
+    try:
+        network = ipaddress.IPv4Network(text, strict=False)
+    except ValueError:
+        raise problem("this is no IPv4 network", fix="write one with its length, for example 10.0.0.0/8") from None
+    if network.prefixlen == 0:
+        raise problem("this network is everybody", fix="write the networks that are meant")
+    if str(network) != text:
+        raise problem("this is an address in a network, not the network", fix=f"write {network}")
+    return text
+
+
+def _not_empty(items: tuple[object, ...]) -> tuple[object, ...]:
+    """Unlike ``min_length`` it says nothing where an item is wrong, too."""
+    if not items:
+        raise problem("the list is empty", fix="write at least one item, or remove the setting")
+    return items
+
+
+NotEmpty = AfterValidator(_not_empty)
+
+Cidr = Annotated[str, AfterValidator(_ipv4_network), Field(examples=["10.0.0.0/8"])]
+
+HOST = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)+$"
+"""A whole host name without wildcard (https://kubernetes.io/docs/concepts/services-networking/ingress/#hostname-wildcards)."""
+
+OBJECT_NAME = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$"
+"""DNS subdomain: names of Secrets and Gateways
+(https://kubernetes.io/docs/concepts/overview/working-with-objects/names/#dns-subdomain-names)."""
+
+ObjectName = Annotated[str, Field(pattern=OBJECT_NAME, max_length=253)]

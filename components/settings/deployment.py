@@ -9,9 +9,13 @@ from components.settings.cloud import CloudSettings, ClusterSettings
 from components.settings.inference import InferenceSettings
 from components.settings.model import ModelSettings
 from components.settings.operators import OperatorsSettings
+from components.settings.security import SecuritySettings
 from components.settings.service import ServiceSettings
 from components.settings.storage import FluidCacheSettings, OssVolumeSettings
 from components.settings.weights import RrsaIdentity, WeightsSettings
+
+DEV_MODE = "VLLM_SERVER_DEV_MODE"
+"""https://docs.vllm.ai/en/stable/usage/security/"""
 
 
 class Deployment(Settings):
@@ -38,6 +42,9 @@ class Deployment(Settings):
     service: ServiceSettings = ServiceSettings()
     """The way in."""
 
+    security: SecuritySettings = SecuritySettings()
+    """Who may reach the pods, and what the pods may do."""
+
     operators: OperatorsSettings = OperatorsSettings()
     """The controllers in the cluster: expected, or installed by the stack."""
 
@@ -47,5 +54,28 @@ class Deployment(Settings):
             raise problem(
                 "storage of kind fluid reads the bucket with an AccessKey, and weights.identity is rrsa",
                 fix="write weights.identity.kind: ramUser or accessKey, or storage.kind: csi",
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _load_balancer_is_a_client(self) -> Self:
+        policy, service = self.security.network_policy, self.service
+        if policy is None or service.kind != "internalLoadBalancer" or service.allowed_cidrs:
+            return self
+        if not any(client.cidr for client in policy.clients):
+            raise problem(
+                "security.networkPolicy shuts out everybody behind the internal load balancer, which keeps the "
+                "clients' addresses",
+                fix="write service.allowedCidrs, or a client with a cidr",
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _key_has_no_back_door(self) -> Self:
+        if self.service.api_key and self.inference.engine.env.get(DEV_MODE, "0") != "0":
+            raise problem(
+                f"inference.engine.env has {DEV_MODE}, which opens /collective_rpc and more of the engine without the "
+                "key",
+                fix=f"remove {DEV_MODE}",
             )
         return self

@@ -6,17 +6,18 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from components.settings.base import DNS_LABEL, IMAGE, Port, Quantity, Settings, problem
+from components.settings.lifecycle import LifecycleSettings
+from planner.rules import LWS_NAME_MAX
 
 ENV_NAME = r"^[A-Za-z_.-][A-Za-z0-9_.-]*$"
 """Names of environment variables; with any other a GPU pod does not start
 (https://www.alibabacloud.com/help/en/cs/user-guide/acs-pod-instance-overview)."""
 
+ENV_MAX = 1900
+"""Variables in ``env``. With about 2,000 in all, a pod does not start
+(https://www.alibabacloud.com/help/en/cs/user-guide/acs-pod-instance-overview)."""
+
 ZONE = r"^[a-z]+(-[a-z0-9]+)+$"
-
-LWS_NAME_MAX = 51
-"""Longest name of a LeaderWorkerSet: pods and the revision label append to it
-(https://github.com/kubernetes-sigs/lws/blob/main/pkg/webhooks/leaderworkerset_webhook.go)."""
-
 
 PROGRAM_FLAGS = {
     "--port": "inference.engine.port",
@@ -32,12 +33,15 @@ PROGRAM_FLAGS = {
     "--node-rank": "inference.parallelism",
     "--master-addr": "inference.parallelism",
     "--headless": "inference.parallelism",
+    "--shutdown-timeout": "inference.lifecycle.requestSeconds",
     "-tp": "inference.parallelism.tensor",
     "-pp": "inference.parallelism.pipeline",
 }
 """Arguments of ``vllm serve`` that the program writes itself, and the setting behind each."""
 
-SECRET_FLAGS = frozenset({"--api-key", "--hf-token"})
+API_KEY_FLAG = "--api-key"
+
+SECRET_FLAGS = frozenset({API_KEY_FLAG, "--hf-token"})
 """Arguments that carry a secret, which everybody who may read pods would see."""
 
 SECRET_WORDS = frozenset({"TOKEN", "SECRET", "PASSWORD", "KEY"})
@@ -136,7 +140,7 @@ class EngineSettings(Settings):
     trust_remote_code: bool = True
     """Run Python code that comes with the model's files."""
 
-    env: dict[str, str] = {}  # noqa: RUF012 - pydantic copies it
+    env: Annotated[dict[str, str], Field(max_length=ENV_MAX)] = {}  # noqa: RUF012 - pydantic copies it
     """More environment variables of the containers; they win over those that the network asks for."""
 
     extra_args: tuple[Annotated[str, Field(min_length=1)], ...] = ()
@@ -165,7 +169,7 @@ class EngineSettings(Settings):
             if flag in SECRET_FLAGS:
                 raise problem(
                     f"extraArgs has {flag}, whose value would be readable in the pod and in the state",
-                    fix=f"remove {flag}",
+                    fix="remove it and set deployment.service.apiKey" if flag == API_KEY_FLAG else f"remove {flag}",
                 )
             if flag in PROGRAM_FLAGS:
                 raise problem(
@@ -184,12 +188,22 @@ class RolloutSettings(Settings):
     max_surge: Annotated[int, Field(ge=0)] = 0
     """Groups that may be started in addition; each needs the GPUs of a whole group."""
 
+    partition: Annotated[int, Field(ge=0)] = 0
+    """Only groups from this number on, counted from 0, are updated: with 3 replicas, 2 tries a change on one group. Set
+    it back to 0 to update the others. A group that fails meanwhile comes back as it was."""
+
     @model_validator(mode="after")
     def _can_progress(self) -> Self:
         if self.max_unavailable == 0 and self.max_surge == 0:
             raise problem(
                 "maxUnavailable and maxSurge are both 0, so no update could ever proceed",
                 fix="set maxUnavailable to 1, or maxSurge to 1 if a whole group of GPUs is spare",
+            )
+        if self.partition and self.max_surge:
+            # https://github.com/kubernetes-sigs/lws/blob/main/api/leaderworkerset/v1/leaderworkerset_types.go
+            raise problem(
+                "with partition and maxSurge both set, the additional groups stay and are billed until partition is 0",
+                fix="write maxSurge: 0 and maxUnavailable: 1 while partition is set",
             )
         return self
 
@@ -229,3 +243,16 @@ class InferenceSettings(Settings):
 
     rollout: RolloutSettings = RolloutSettings()
     """Rolling update."""
+
+    lifecycle: LifecycleSettings | None = None
+    """How pods end, are watched, and come back. By default Kubernetes gives them 30 s to end, and running requests are
+    lost."""
+
+    @model_validator(mode="after")
+    def _requests_are_known(self) -> Self:
+        if self.lifecycle is not None and "--disable-log-stats" in self.engine.extra_args:
+            raise problem(
+                "engine.extraArgs has --disable-log-stats, and lifecycle reads from these metrics whether requests run",
+                fix="remove --disable-log-stats, or lifecycle",
+            )
+        return self

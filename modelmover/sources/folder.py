@@ -6,7 +6,7 @@ import stat
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from modelmover.errors import MoveError, NotFoundError, TransientError
+from modelmover.errors import DataError, MoveError, NotFoundError, TransientError
 from modelmover.files import NEVER, SourceFile, matches
 
 
@@ -18,11 +18,13 @@ class Folder:
         self.url = self._root.as_uri()
 
     def list_files(self) -> list[SourceFile]:
-        """Reads every file once, some at a time."""
+        """Reads every file once, some at a time. Raises DataError for a link that leads nowhere."""
         if not self._root.is_dir():
             raise NotFoundError(f"there is no folder {self._root}")
         paths = sorted(
-            path for path in self._root.rglob("*") if stat.S_ISREG(path.stat().st_mode) and not self._is_left_out(path)
+            path
+            for path in self._root.rglob("*")
+            if not self._is_left_out(path) and stat.S_ISREG(_followed(path).st_mode)
         )
         with ThreadPoolExecutor() as pool:
             return list(pool.map(self._file, paths))
@@ -45,6 +47,15 @@ class Folder:
         except OSError as error:
             raise MoveError(f"{path} cannot be read: {error.strerror}") from None
         return SourceFile(path=path.relative_to(self._root).as_posix(), size=size, digest=f"sha256:{digest}")
+
+
+def _followed(path: Path) -> os.stat_result:
+    try:
+        return path.stat()
+    except OSError as error:
+        if not path.is_symlink():
+            raise MoveError(f"{path} cannot be read: {error.strerror}") from None
+        raise DataError(f"{path} is a link that leads nowhere ({error.strerror}); remove it or its folder") from None
 
 
 class _FileStream:

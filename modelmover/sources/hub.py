@@ -23,6 +23,10 @@ RATE_LIMIT = re.compile(r";\s*t=(\d+)")
 CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
 
 
+class AddressError(TransientError):
+    """The address that the API gave for a file cannot be reached, or refuses. That it is busy is another matter."""
+
+
 class Hub:
     """An API at ``endpoint``; ``headers`` are its own, such as a token, and are sent nowhere else."""
 
@@ -44,7 +48,8 @@ class Hub:
             raise TransientError(f"{without_query(response.url)}: the answer is not JSON") from None
 
     def open(self, path: str, file: SourceFile, offset: int, headers: Mapping[str, str]) -> Response:
-        """The bytes of ``file`` from ``offset`` on, by way of ``path`` of the API; ``headers`` are for the API."""
+        """The bytes of ``file`` from ``offset`` on, by way of ``path`` of the API; ``headers`` are for the API. Raises
+        MoveError, AddressError or TransientError."""
         with self._lock:
             known = self._addresses.get(file.path)
         response = self._follow(known or f"{self.endpoint}{path}", offset, headers, leaves=True)
@@ -55,7 +60,8 @@ class Hub:
             # Expired, most likely: the next attempt asks for another address.
             response.close()
             self.forget(file)
-            raise TransientError(f"{without_query(url)}: status {response.status}", wait=retry_after(response))
+            kind = TransientError if _is_busy(response.status) else AddressError
+            raise kind(f"{without_query(url)}: status {response.status}", wait=retry_after(response))
         else:
             with self._lock:
                 self._addresses[file.path] = url
@@ -84,7 +90,10 @@ class Hub:
     def _get(self, url: str, offset: int, headers: Mapping[str, str]) -> Response:
         own = {**self._headers, **headers} if self._is_own(url) else {}
         wanted = {"Range": f"bytes={offset}-"} if offset else {}
-        return self._connections.request("GET", url, headers={**own, **wanted})
+        try:
+            return self._connections.request("GET", url, headers={**own, **wanted})
+        except TransientError as error:
+            raise error if self._is_own(url) else AddressError(str(error)) from None
 
     def _is_own(self, url: str) -> bool:
         return urlsplit(url)[:2] == urlsplit(self.endpoint)[:2]
@@ -108,9 +117,13 @@ class Hub:
             )
         if response.status == 404:
             raise NotFoundError(f"{where}: the hub has no such repository, revision or file (status 404)")
-        if response.status < 500 and response.status not in (408, 425, 429):
+        if not _is_busy(response.status):
             raise DataError(f"{where}: the hub answered with status {response.status}")
         raise TransientError(f"{where}: status {response.status}", wait=retry_after(response))
+
+
+def _is_busy(status: int) -> bool:
+    return status >= 500 or status in (408, 425, 429)
 
 
 def retry_after(response: Response) -> float | None:

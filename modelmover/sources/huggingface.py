@@ -41,7 +41,7 @@ class HuggingFace:
         try:
             self.revision = str(info["sha"])
             return [_file(item) for item in self._tree() if item["type"] == "file"]
-        except (KeyError, TypeError):
+        except (KeyError, TypeError, AttributeError):
             raise DataError(f"{self.endpoint} does not answer like Hugging Face") from None
 
     def open(self, file: SourceFile, offset: int) -> Response:
@@ -64,5 +64,5 @@ def _file(item: dict[str, Any]) -> SourceFile:
     """Large files have their SHA-256; of small ones there is only git's name."""
     lfs = item.get("lfs")
     if lfs:
-        return SourceFile(path=item["path"], size=lfs["size"], digest=f"sha256:{lfs['oid']}")
-    return SourceFile(path=item["path"], size=item["size"], digest=f"git-sha1:{item['oid']}")
+        return SourceFile(path=item["path"], size=lfs["size"], digest=f"sha256:{lfs.get('oid')}")
+    return SourceFile(path=item["path"], size=item["size"], digest=f"git-sha1:{item.get('oid')}")

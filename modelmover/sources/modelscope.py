@@ -8,10 +8,10 @@ from functools import cached_property
 from typing import Any
 from urllib.parse import quote, urlencode
 
-from modelmover.errors import DataError, NotFoundError, TransientError
+from modelmover.errors import DataError, NotFoundError
 from modelmover.files import SourceFile
 from modelmover.http import Response
-from modelmover.sources.hub import Hub
+from modelmover.sources.hub import AddressError, Hub
 
 ENDPOINT = "https://modelscope.cn"
 DEFAULT_REVISION = "master"
@@ -49,21 +49,24 @@ class ModelScope:
 
     def list_files(self) -> list[SourceFile]:
         """Lists the files, and keeps to the commit that they are of."""
-        listing = self._listing("")
-        commit = _commit(listing)
-        if commit is not None and commit != self.revision:
-            # The branch may have moved between two requests: only the listing of the commit counts.
-            self.revision = commit
+        try:
             listing = self._listing("")
-        return list(self._walk(listing["Files"], ""))
+            commit = _commit(listing)
+            if commit is not None and commit != self.revision:
+                # The branch may have moved between two requests: only the listing of the commit counts.
+                self.revision = commit
+                listing = self._listing("")
+            return list(self._walk(listing["Files"], ""))
+        except (KeyError, TypeError, AttributeError):
+            raise DataError(f"{self.endpoint} does not answer like ModelScope") from None
 
     def open(self, file: SourceFile, offset: int) -> Response:
         query = urlencode({"Revision": self.revision, "FilePath": file.path}, quote_via=quote)
         headers = {REGION_HEADER: self.region} if self.region and file.path not in self._public else {}
         try:
             return self._hub.open(f"/api/v1/models/{self.repository}/repo?{query}", file, offset, headers)
-        except TransientError:
-            # If it is the internal address that fails, the next attempt at this file goes the public way.
+        except AddressError:
+            # The internal one, if a region was named: from now on this file comes the public way.
             self._public.add(file.path)
             self._hub.forget(file)
             raise
@@ -72,9 +75,15 @@ class ModelScope:
         if len(items) < LISTING_LIMIT:
             for item in items:
                 if item["Type"] == "blob":
-                    yield SourceFile(path=item["Path"], size=item["Size"], digest=f"sha256:{item['Sha256'].lower()}")
+                    digest = f"sha256:{str(item.get('Sha256')).lower()}"
+                    yield SourceFile(path=item["Path"], size=item["Size"], digest=digest)
             return
-        for item in self._listing(root, recursive=False)["Files"]:
+        level = self._listing(root, recursive=False)["Files"]
+        if len(level) >= LISTING_LIMIT:
+            raise DataError(
+                f"{self.url}: ModelScope does not list all of a folder with {LISTING_LIMIT} entries or more"
+            )
+        for item in level:
             if item["Type"] == "tree":
                 yield from self._walk(self._listing(item["Path"])["Files"], item["Path"])
             else:
@@ -83,17 +92,12 @@ class ModelScope:
     def _listing(self, root: str, *, recursive: bool = True) -> dict[str, Any]:
         query = {"Revision": self.revision, "Recursive": str(recursive)} | ({"Root": root} if root else {})
         answer, _ = self._hub.get_json(f"/api/v1/models/{self.repository}/repo/files?{urlencode(query)}")
-        try:
-            if not answer["Success"]:
-                raise DataError(
-                    f"ModelScope refuses to list {self.repository}: {answer.get('Message', 'no reason given')}"
-                )
-            data: dict[str, Any] = answer["Data"]
-            if data["Files"] is None:
-                raise NotFoundError(f"ModelScope has no revision {self.revision} of {self.repository}")
-            return data
-        except (KeyError, TypeError, AttributeError):
-            raise DataError(f"{self.endpoint} does not answer like ModelScope") from None
+        if not answer["Success"]:
+            raise DataError(f"ModelScope refuses to list {self.repository}: {answer.get('Message', 'no reason given')}")
+        data: dict[str, Any] = answer["Data"]
+        if data["Files"] is None:
+            raise NotFoundError(f"ModelScope has no revision {self.revision} of {self.repository}")
+        return data
 
 
 def _commit(listing: dict[str, Any]) -> str | None:

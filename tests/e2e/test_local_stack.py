@@ -205,6 +205,12 @@ def test_second_up_changes_nothing(project: Project) -> None:
     project.run("preview", "--refresh", "--expect-no-changes")
 
 
+def test_another_local_stack_has_to_wait(project: Project) -> None:
+    output = project.run("up", stack="local-fluid", fails=True)
+    assert "error: the stack local is up in the embedded cluster" in output
+    assert "make destroy STACK=local" in output
+
+
 def test_other_files_are_moved_by_another_job_and_the_group_stays(project: Project) -> None:
     before = {name: pod.metadata.uid for name, pod in project.pods().items()}
     (first,) = project.batch.list_namespaced_job("deepseek").items

@@ -14,22 +14,20 @@ from google.protobuf import struct_pb2
 from pulumi.runtime.proto import analyzer_pb2, analyzer_pb2_grpc
 
 from local import tools
-from tests.e2e.conftest import ROOT, Project
+from tests.e2e.conftest import PARTS, ROOT, Project
 
 pytestmark = pytest.mark.e2e
-
-PARTS = ("__main__.py", "Pulumi.yaml", "Pulumi.dev.yaml")
-FOLDERS = ("components", "modelmover", "planner", "local", "policy")
 
 
 @pytest.fixture
 def dev(tmp_path: Path) -> Project:
     """A copy of the project with its dev stack."""
     tools.build_all(["pulumi"])
-    for part in PARTS:
-        shutil.copy(ROOT / part, tmp_path / part)
-    for folder in FOLDERS:
-        shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns(".venv"))
+    for part in (*PARTS, "policy"):
+        if (ROOT / part).is_dir():
+            shutil.copytree(ROOT / part, tmp_path / part, ignore=shutil.ignore_patterns(".venv"))
+        else:
+            shutil.copy(ROOT / part, tmp_path / part)
     (tmp_path / ".venv").symlink_to(sys.prefix)
     (tmp_path / "policy" / ".venv").symlink_to(ROOT / "policy" / ".venv")
     (tmp_path / "home").mkdir()

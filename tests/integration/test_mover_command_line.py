@@ -171,6 +171,9 @@ def test_secrets_are_never_printed(mover: Mover, world: World) -> None:
         ("verify", [], 66, "has no manifest"),
         ("copy", ["--streams=0"], 2, "must be at least 1"),
         ("copy", ["--endpoint=127.0.0.1"], 2, "is no URL; write https:// in front"),
+        ("copy", ["--endpoint=http://127.0.0.1:none"], 2, "has no usable host and port; write https://HOST or"),
+        ("copy", ["--hub-endpoint=https://"], 2, "has no usable host and port; write https://HOST or"),
+        ("verify", ["--sts-endpoint=https://[::1"], 2, "has no usable host and port; write https://HOST or"),
         ("copy", ["--hub-endpoint=http://127.0.0.1:1"], 69, "the connection was refused"),
     ],
 )

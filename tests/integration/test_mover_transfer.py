@@ -119,8 +119,24 @@ class TestCopy:
     def test_public_address_is_the_way_out_when_the_internal_one_fails(self, world: World) -> None:
         source = world.modelscope()
         source.region = "cn-hangzhou"
-        world.hub.faults.add(Fault(action="answer", status=503, path="^/cdn-internal/", times=None))
+        world.hub.faults.add(Fault(action="answer", status=403, path="^/cdn-internal/", times=None))
         world.assert_moved(world.copy(source).manifest)
+
+    def test_internal_address_that_cannot_be_reached_is_left(self, world: World) -> None:
+        source = world.modelscope()
+        source.region = "cn-hangzhou"
+        world.hub.faults.add(Fault(action="reset-request", path="^/cdn-internal/", times=None))
+        world.assert_moved(world.copy(source).manifest)
+
+    @pytest.mark.parametrize("path", ["^/cdn-internal/", "/repo[?]"])
+    @pytest.mark.parametrize("status", [429, 503])
+    def test_who_is_busy_does_not_send_a_file_the_public_way(self, world: World, path: str, status: int) -> None:
+        source = world.modelscope()
+        source.region = "cn-hangzhou"
+        world.hub.faults.add(Fault(action="answer", status=status, path=path, times=4))
+        world.assert_moved(world.copy(source).manifest)
+        assert world.hub.faults.used_up()
+        assert {r.path.split("/")[1] for r in world.hub.requests if r.path.startswith("/cdn")} == {"cdn-internal"}
 
 
 class TestSecondRun:
@@ -357,6 +373,16 @@ class TestFolder:
     def test_missing_folder_is_reported(self, tmp_path: Path) -> None:
         with pytest.raises(NotFoundError, match="there is no folder"):
             Folder(str(tmp_path / "nothing")).list_files()
+
+    def test_link_that_leads_nowhere_is_reported(self, tmp_path: Path) -> None:
+        """The caches of download tools are full of links."""
+        (tmp_path / ".cache").mkdir()
+        (tmp_path / ".cache" / "ignored").symlink_to("nothing")
+        (tmp_path / "model.safetensors").symlink_to("../blobs/none")
+        with pytest.raises(DataError, match=r"/model\.safetensors is a link that leads nowhere \(No such file"):
+            Folder(str(tmp_path)).list_files()
+        (tmp_path / "model.safetensors").unlink()
+        assert Folder(str(tmp_path)).list_files() == []
 
     def test_git_is_not_even_read(self, tmp_path: Path) -> None:
         (tmp_path / ".git").mkdir()

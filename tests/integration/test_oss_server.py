@@ -242,6 +242,20 @@ class TestObjects:
         assert plain(server, "PUT", f"{BUCKET}/chunked", body=iter(pieces)).status == 200
         assert get(client, "chunked") == b"".join(pieces)
 
+    @pytest.mark.parametrize("sent", [b"", b"5", b"5\r\n", b"5\r\nabc", b"5\r\nabcde", b"5\r\nabcde\r\n"])
+    def test_body_of_unknown_length_that_breaks_off(
+        self, server: OssServer, client: oss.Client, sent: bytes, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """There is nobody left to answer, and nothing wrong with the server."""
+        host, port = urlsplit(server.url).netloc.split(":")
+        with socket.create_connection((host, int(port))) as connection:
+            head = f"PUT /{BUCKET}/broken HTTP/1.1\r\nHost: {host}\r\nTransfer-Encoding: chunked\r\n\r\n"
+            connection.sendall(head.encode() + sent)
+            connection.shutdown(socket.SHUT_WR)
+            assert connection.recv(100) == b""
+        assert not client.is_object_exist(BUCKET, "broken")
+        assert capsys.readouterr().err == ""
+
     def test_errors(self, server: OssServer, client: oss.Client) -> None:
         put(client, "object")
         request = oss.GetObjectRequest(bucket=BUCKET, key="missing")

@@ -86,6 +86,18 @@ def test_any_stack_can_be_previewed() -> None:
     assert create(BUCKET, endpoints=None, preview=True, bucket="b-1").resource_id == ""
 
 
+def test_access_control_list_is_only_recorded() -> None:
+    parent = "urn:pulumi:dev::deepseek::deepseek:access:Access$"
+    here = json.dumps([{"slb": "http://127.0.0.1:9"}])
+    made = str(create(f"{parent}alicloud:slb/acl:Acl::clients", endpoints=here, name="clients").resource_id)
+    assert made.startswith("acl-")
+    entry = f"{parent}alicloud:slb/aclEntryAttachment:AclEntryAttachment::client"
+    assert create(entry, endpoints=here, aclId=made, entry="10.0.0.0/8").resource_id == f"{made}:10.0.0.0/8"
+    before, after = values(aclId=made, entry="10.0.0.0/8"), values(aclId=made, entry="10.1.0.0/16")
+    changed = api.DiffRequest(entry, "x", before, after, [])
+    assert asyncio.run(stand_in().diff(changed)).replaces == ["entry"]
+
+
 def test_another_bucket_name_replaces_the_bucket() -> None:
     request = api.DiffRequest(BUCKET, "a-1", values(bucket="a-1"), values(bucket="b-1"), [])
     diff = asyncio.run(stand_in().diff(request))

@@ -1,6 +1,7 @@
 """The parts of the embedded cluster that need no cluster: tools, certificates, processes, and what a stack asks for."""
 
 import datetime
+import json
 import os
 import stat
 import sys
@@ -17,7 +18,7 @@ from local.__main__ import main
 from local.certificates import CLIENTS, RENEW_BEFORE, Certificates
 from local.processes import Process, ProcessError, wait_until
 from local.services import Service
-from local.stack import StackError, local_needs
+from local.stack import STATE_FOLDER, StackError, local_needs, require_free_cluster
 
 ROOT = Path(__file__).parents[2]
 
@@ -218,6 +219,45 @@ class TestStack:
     def test_only_loopback_is_an_emulated_cloud(self, tmp_path: Path, endpoint: str | None, emulated: bool) -> None:
         self.write(tmp_path, {"cloud": {"endpoint": endpoint}})
         assert local_needs(tmp_path, "test").emulated_cloud is emulated
+
+
+class TestOneStackAtATime:
+    """The local stacks, with the state of one of them."""
+
+    @pytest.fixture
+    def root(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+        monkeypatch.setattr("local.__main__.ROOT", tmp_path)
+        for path in ROOT.glob("Pulumi.*.yaml"):
+            (tmp_path / path.name).write_text(path.read_text())
+        return tmp_path
+
+    def state(self, root: Path, stack: str, *types: str) -> None:
+        path = root / STATE_FOLDER / f"{stack}.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        latest = {"resources": [{"type": kind} for kind in types]} if types else None
+        path.write_text(json.dumps({"version": 3, "checkpoint": {"stack": stack, "latest": latest}}))
+
+    def test_second_one_is_refused_at_once(self, root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        self.state(root, "local", "pulumi:pulumi:Stack", "kubernetes:core/v1:Namespace", "kubernetes:batch/v1:Job")
+        assert main(["up", "--stack", "local-fluid"]) == 1
+        assert capsys.readouterr().err == (
+            "error: the stack local is up in the embedded cluster (2 objects), and local-fluid would wait for its GPU "
+            "nodes. Take it down first: make destroy STACK=local\n"
+        )
+
+    def test_what_destroy_leaves_is_in_nobodys_way(self, root: Path) -> None:
+        require_free_cluster(root, "local-fluid")
+        self.state(root, "local")
+        require_free_cluster(root, "local-fluid")
+        self.state(root, "local", "pulumi:pulumi:Stack", "pulumi:providers:kubernetes", "alicloud:oss/bucket:Bucket")
+        require_free_cluster(root, "local-fluid")
+
+    def test_stack_itself_and_those_of_other_clusters_do_not_matter(self, root: Path) -> None:
+        for stack in ("local-fluid", "dev", "prod"):
+            self.state(root, stack, "kubernetes:core/v1:Namespace")
+        require_free_cluster(root, "local-fluid")
+        with pytest.raises(StackError, match="the stack local-fluid is up"):
+            require_free_cluster(root, "local")
 
 
 def test_driver_explains_an_unknown_stack(capsys: pytest.CaptureFixture[str]) -> None:

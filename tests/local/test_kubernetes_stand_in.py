@@ -330,6 +330,19 @@ class TestProvider:
         kept = provider(FakeApi()).check(first, {}, token="kubernetes:core/v1:Secret", name="thing", seed=b"other")
         assert kept["metadata"]["name"] == first["metadata"]["name"]
 
+    def test_replacement_of_an_immutable_secret_gets_a_name_of_its_own(self) -> None:
+        """The engine checks a replacement without the old inputs and with another seed; both then exist at once, until
+        what refers to the old one has moved."""
+        first = self.check({"immutable": True, "stringData": {"key": "a"}})
+        second = {"immutable": True, "stringData": {"key": "b"}}
+        (changed,) = changes(first, self.check(second, first), mutable=frozenset({"Secret"}))
+        assert (changed.path, changed.replaces) == ("stringData.key", True)
+        replacement = provider(FakeApi(), namespace="ours").check(
+            {}, second, token="kubernetes:core/v1:Secret", name="thing", seed=b"another"
+        )
+        assert replacement["metadata"]["name"] != first["metadata"]["name"]
+        assert not delete_first(first, replacement)
+
     def test_given_name_and_kinds_of_the_whole_cluster(self) -> None:
         checked = self.check({"metadata": {"name": "x"}}, token="core/v1:PersistentVolume")
         assert checked["metadata"] == {"name": "x"}

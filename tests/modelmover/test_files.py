@@ -65,8 +65,10 @@ class TestListing:
 
     @pytest.mark.parametrize("digest", ["", "sha256:", "sha256:xyz", "md5:00", DIGEST.upper()])
     def test_file_without_a_usable_hash_is_refused(self, digest: str) -> None:
+        listed = SourceFile(path="m", size=1, digest=digest)
         with pytest.raises(DataError, match="no usable hash of m"):
-            SourceFile(path="m", size=1, digest=digest)
+            Filter().select([listed])
+        assert Filter(exclude=("m",)).select([listed]) == [], "nobody asked for it"
 
 
 def index(*names: str) -> bytes:

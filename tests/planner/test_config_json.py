@@ -11,7 +11,7 @@ from planner import catalogue, config_json
 from planner.case import Choices
 from planner.engine import Engine, Serving
 from planner.kv_cache import token_bytes
-from planner.model import GroupedQueryAttention, Model
+from planner.model import CompressedAttention, GroupedQueryAttention, Model
 from planner.plan import PlanError, make_plan
 from planner.weights import checkpoint_gib, parameters
 
@@ -93,6 +93,8 @@ def test_a_whole_config_is_the_catalogues_row(config: dict[str, Any], name: str)
     [
         ("deepseek-ai/DeepSeek-R1", 671.03, 70_272),
         ("deepseek-ai/DeepSeek-V3.2", 671.9, 78_324),
+        ("deepseek-ai/DeepSeek-V4-Flash", 284.3, 3_956),
+        ("deepseek-ai/DeepSeek-V4-Pro", 1573, 5_612),
         ("moonshotai/Kimi-K2-Instruct", 1026.4, 70_272),
         ("Qwen/Qwen3-235B-A22B", 235.09, 192_512),
         ("Qwen/Qwen3-Coder-480B-A35B-Instruct", 480.15, 253_952),
@@ -138,7 +140,8 @@ def test_every_row_is_whole(name: str) -> None:
     assert model is not None
     assert model.unpredicted is None
     assert model.source.startswith("https://")
-    assert isinstance(model.attention, GroupedQueryAttention) or model.attention.cached == 576
+    kinds = (GroupedQueryAttention, CompressedAttention)
+    assert isinstance(model.attention, kinds) or model.attention.cached == 576
     assert checkpoint_gib(model) > 1
 
 
@@ -184,6 +187,37 @@ def test_what_is_wrong_with_a_config(text: str, error: str, tmp_path: Path) -> N
     (finding,) = caught.value.findings
     assert finding.path == "deployment.model.configFile"
     assert finding.problem.startswith(f"{tmp_path}/{error}")
+
+
+def test_deepseek_v4_is_read_but_not_its_successor() -> None:
+    """V4.1 has other ratios, blocks and shared entries; its config.json also has another model_type."""
+    v4 = {
+        "model_type": "deepseek_v4", "num_hidden_layers": 4, "hidden_size": 4096, "num_attention_heads": 64,
+        "num_key_value_heads": 1, "head_dim": 512, "q_lora_rank": 1024, "qk_rope_head_dim": 64, "o_groups": 8,
+        "o_lora_rank": 1024, "index_n_heads": 64, "index_head_dim": 128, "sliding_window": 128, "hc_mult": 4,
+        "compress_ratios": [0, 4, 128, 4, 0], "num_hash_layers": 3, "n_routed_experts": 256, "expert_dtype": "fp4",
+        "num_experts_per_tok": 6, "moe_intermediate_size": 2048, "n_shared_experts": 1, "vocab_size": 129280,
+        "max_position_embeddings": 1048576,
+        "quantization_config": {"quant_method": "fp8", "weight_block_size": [128, 128]},
+    }  # fmt: skip
+    model = parsed(v4)
+    assert isinstance(model.attention, CompressedAttention)
+    assert model.attention.ratios == (0, 4, 128, 4)
+    assert model.unpredicted is None
+    assert model.representatives == [0, 1, 2, 3]
+    assert model.quantisation is not None
+    assert (model.quantisation.bits, model.quantisation.experts and model.quantisation.experts.bits) == (8, 4)
+    for change in ({"model_type": "deepseek_v41"}, {"compress_ratios": [2, 2, 1, 1]}):
+        assert parsed({**v4, **change}).unpredicted == "compressed attention, which is not modelled"
+    for ratios in ([4], None):
+        with pytest.raises(config_json.ConfigError, match="unexpected types"):
+            parsed({**v4, "compress_ratios": ratios})
+    with pytest.raises(config_json.ConfigError, match="has no compress_ratios"):
+        parsed({key: value for key, value in v4.items() if key != "compress_ratios"})
+    assert parsed({**v4, "compress_ratios": [0, 0, 0, 0]}).unpredicted is not None
+    whole = parsed({**v4, "expert_dtype": "fp8"})
+    assert whole.quantisation is not None
+    assert whole.quantisation.experts is None
 
 
 @pytest.mark.parametrize(

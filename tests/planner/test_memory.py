@@ -9,11 +9,12 @@ from hypothesis import strategies as st
 
 from planner import catalogue
 from planner.catalogue import Gpu
+from planner.compressed_cache import stage_groups
 from planner.engine import Engine, Serving, serving_changes, version_of
 from planner.kv_cache import layer_token_bytes, pool
-from planner.memory import GIB, Verdict, estimate
-from planner.model import Model
-from planner.weights import MIB, Split, allocated, layer_bytes, stage_bytes
+from planner.memory import GIB, Verdict, activation_peak, estimate
+from planner.model import CompressedAttention, Model
+from planner.weights import MIB, Split, allocated, checkpoint_gib, layer_bytes, stage_bytes
 
 OLD, NEW = Engine(version=(0, 7, 2)), Engine()
 VERDICTS = [Verdict.DOES_NOT_FIT, Verdict.TOO_CLOSE, Verdict.FITS]
@@ -116,7 +117,7 @@ def test_windows_leave_more_room_for_requests() -> None:
     """gpt-oss: half of the layers keep 128 tokens, so tokens come to nearly twice the plain division."""
     oss = model("openai/gpt-oss-20b")
     serving = Serving(max_model_len=131_072)
-    blocks = pool(oss, NEW, serving, tensor=1, layers=range(24), batched_tokens=8192)
+    blocks = pool(oss, NEW, serving, tensor=1, layers=range(24), in_flight=8192)
     plain = GIB / (24 * 2048)
     assert 1.8 * plain < blocks.tokens(GIB) < 2 * plain
     assert blocks.request_blocks == 131_072 // 16 + (127 + 8192 + 15) // 16 + 1
@@ -133,7 +134,75 @@ def test_a_request_must_fit_into_one_virtual_engine() -> None:
     assert memory.requests(2048) == (min(512, low // 2 // 2048 * 2), 512, 512)
 
 
-NAMES = ["deepseek-ai/DeepSeek-R1", "Qwen/Qwen3-32B", "openai/gpt-oss-120b", "Qwen/Qwen3-235B-A22B-FP8"]
+V4_FLASH, V4_PRO = model("deepseek-ai/DeepSeek-V4-Flash"), model("deepseek-ai/DeepSeek-V4-Pro")
+
+
+@pytest.mark.parametrize(
+    ("version", "flash", "pro"),
+    [
+        ((0, 22, 0), (1_051_776, 1_051_776), (1_482_048, 1_482_048)),
+        ((0, 26, 0), (1_039_680, 1_051_776), (1_473_408, 1_482_048)),
+        ((0, 27, 0), (1_002_240, 1_002_240), (1_435_968, 1_435_968)),
+    ],
+)
+def test_a_block_of_deepseek_v4(version: tuple[int, int, int], flash: tuple[int, int], pro: tuple[int, int]) -> None:
+    """In the pool and in the check; 1,473,408 is named in https://github.com/vllm-project/vllm/pull/48993."""
+    for sized, expected in ((V4_FLASH, flash), (V4_PRO, pro)):
+        found = pool(
+            sized,
+            Engine(version=version),
+            Serving(max_model_len=4096),
+            tensor=8,
+            layers=range(sized.layers),
+            in_flight=1,
+        )
+        assert (found.log_bytes, found.block_bytes) == expected
+
+
+def test_groups_of_deepseek_v4() -> None:
+    """Sizes as in https://github.com/vllm-project/vllm/issues/54703, block sizes as in issue 51163."""
+    attention = V4_FLASH.attention
+    assert isinstance(attention, CompressedAttention)
+    groups = stage_groups(attention, range(43))
+    assert [sum(group.pages) for group in groups] == [1_002_240, 823_680, 786_240, 870_912, 656_640]
+    assert [(group.block_tokens, group.window) for group in groups] == [
+        (256, None), (64, 128), (64, 128), (4, 8), (8, 128)
+    ]  # fmt: skip
+    # A stage holds its share of each group.
+    shares = [stage_groups(attention, stage) for stage in (range(22), range(22, 43))]
+    assert sum(len(group.pages) for share in shares for group in share) == sum(len(group.pages) for group in groups)
+    assert len(stage_groups(attention, range(1))) == 1
+
+
+def test_what_is_under_way_takes_most_of_a_short_requests_cache() -> None:
+    """4,099 + 2,065 of 6,800 blocks hold the compressors' sums of the tokens of one step."""
+    arguments = {"tensor": 2, "layers": range(43), "in_flight": 16_384}
+    blocks = pool(V4_FLASH, Engine(version=(0, 22, 0)), Serving(max_model_len=30_000), **arguments)  # type: ignore[arg-type]
+    assert blocks.request_blocks == 118 + 2 * 259 + 4099 + 2065
+    assert [Engine(version=version).batches_in_flight(1) for version in ((0, 25, 0), (0, 26, 0))] == [1, 2]
+    assert NEW.batches_in_flight(4) == 5
+
+
+def test_weights_of_deepseek_v4() -> None:
+    """Files without the draft's layer; experts of 4 bits; and what versions before 0.27 keep for a draft."""
+    whole = checkpoint_gib(dataclasses.replace(V4_FLASH, weights_gib=None))
+    assert whole * (1 + 1 / V4_FLASH.layers) == pytest.approx(148.66, rel=0.003)
+    serving = Serving(max_model_len=4096, max_num_batched_tokens=8192)
+    old, new = (
+        estimate(V4_FLASH, H20, Engine(version=version), serving, tensor=8, pipeline=2).stages
+        for version in ((0, 26, 0), (0, 27, 0))
+    )
+    assert old[0].weights_gib == new[0].weights_gib
+    assert old[1].weights_gib - new[1].weights_gib == 8192 * 4 * 4096 * 2 / GIB
+
+
+NAMES = [
+    "deepseek-ai/DeepSeek-R1",
+    "deepseek-ai/DeepSeek-V4-Flash",
+    "Qwen/Qwen3-32B",
+    "openai/gpt-oss-120b",
+    "Qwen/Qwen3-235B-A22B-FP8",
+]
 LAYOUTS: dict[str, Any] = {
     "name": st.sampled_from(NAMES),
     "tensor": st.sampled_from([1, 2, 4, 8]),
@@ -206,3 +275,13 @@ def test_arguments_in_all_spellings() -> None:
         "expert_parallel": True,
     }
     assert serving_changes(["--max-num-seqs=many", "--block-size=0"]) == {}
+
+
+def test_the_least_of_a_step() -> None:
+    """Half of what is likely; of DeepSeek-V4 all of it, because that much is held at the same time."""
+    peaks = [
+        activation_peak(sized, NEW, Serving(max_model_len=8192), tensor=8, batched=8192, sequences=0)
+        for sized in (R1, V4_PRO)
+    ]
+    assert [peak.low / peak.nominal for peak in peaks] == [0.5, 1]
+    assert [peak.high - 1.1 * peak.nominal for peak in peaks] == pytest.approx([0.5, 4.0])

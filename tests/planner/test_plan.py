@@ -22,6 +22,7 @@ from planner.memory import Verdict
 from planner.plan import PlanError, check, make_plan, resolve
 from planner.roofline import decode_floor_ms
 from planner.search import candidates, nearest, other_series, works
+from planner.weights import shapes_gib
 from tests.planner.test_rules import GUIDE
 
 ROOT = Path(__file__).parents[2]
@@ -69,6 +70,28 @@ def test_what_is_left_out_is_derived() -> None:
     assert make_plan(changed(max_model_len=None)).max_model_len == 163_840
     only = make_plan(Choices(model="Qwen/Qwen3-32B", series="GX8SF", throughput_mib_s=300))
     assert (only.layout.cards, only.cpu, only.memory_gib) == (8, 184, 1800)
+
+
+def test_a_plan_for_deepseek_v4() -> None:
+    choices = Choices(
+        model="deepseek-ai/DeepSeek-V4-Flash", series="GU8TF", throughput_mib_s=300, max_model_len=131_072
+    )
+    plan = make_plan(choices)
+    assert (plan.layout.gpus, plan.warnings) == (4, ())
+    assert plan.memory is not None
+    assert plan.memory.verdict is Verdict.FITS
+    assert plan.memory.requests(131_072)[1] == 5
+    assert "verdict   fits" in plan.summary()
+
+
+def test_candidates_too_small_for_the_weights_would_not_work_either() -> None:
+    case = resolve(dataclasses.replace(GUIDE, series="GN8IS"))
+    assert case.model is not None
+    assert case.gpu is not None
+    usable = case.gpu.memory_gib * case.choices.gpu_memory_utilization
+    small = [layout for layout in candidates(case, given_only=False) if layout.gpus * usable <= shapes_gib(case.model)]
+    assert small
+    assert not any(works(case.with_layout(layout)) for layout in small)
 
 
 def test_what_is_given_is_kept() -> None:

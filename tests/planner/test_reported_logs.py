@@ -1,9 +1,12 @@
 """The planner against start-up logs that people published; sources in ``reported.toml``."""
 
+from dataclasses import replace
+
 import pytest
 
 from planner.case import Case, Choices, Layout
 from planner.memory import GIB, Verdict
+from planner.plan import check
 from planner.rules import RULES
 from tests.planner.reported import Log, logs
 
@@ -16,7 +19,7 @@ def test_tokens_follow_from_the_memory_that_was_left(name: str) -> None:
     log = LOGS[name]
     assert log.tokens is not None
     assert log.cache is not None
-    tokens = log.estimate().stages[-1].pool.tokens(log.cache * GIB)
+    tokens = log.estimate().stages[-1].pool.logged_tokens(log.cache * GIB)
     assert tokens == pytest.approx(log.tokens, rel=0.001)
 
 
@@ -46,6 +49,28 @@ def test_what_did_not_start_is_refused_for_the_same_reason(name: str) -> None:
     assert log.refused in MEMORY_RULE.problem.format_map(values)
 
 
+@pytest.mark.parametrize("name", [name for name, log in LOGS.items() if log.needed])
+def test_the_engine_asks_for_as_much_cache(name: str) -> None:
+    """Exact, as is the longest request; whether that much is left lies within the band, so that a warning is due."""
+    log = LOGS[name]
+    assert log.needed is not None
+    assert log.cache is not None
+    assert log.longest is not None
+    memory = log.estimate()
+    (stage,) = memory.stages
+    assert round(stage.pool.request_bytes / GIB, 2) == log.needed > log.cache
+    longest, longer = (
+        replace(log, max_model_len=length).estimate().stages[0].pool.request_bytes / GIB
+        for length in (log.longest, log.longest + 1)
+    )
+    assert round(longest, 2) == log.cache
+    assert longest < longer
+    assert stage.cache.low < log.cache < stage.cache.high
+    assert memory.verdict is not Verdict.FITS
+    warnings = [finding.problem for finding in check(case_of(log), severity="warning", suggest=False)]
+    assert any(text.startswith("too close to say whether it fits") for text in warnings)
+
+
 @pytest.mark.parametrize("name", [name for name, log in LOGS.items() if log.tokens and not log.refused])
 def test_what_started_is_not_refused(name: str) -> None:
     assert LOGS[name].estimate().verdict is not Verdict.DOES_NOT_FIT
@@ -60,6 +85,7 @@ def case_of(log: Log) -> Case:
         image=f"vllm:v{'.'.join(map(str, log.engine))}",
         max_model_len=log.max_model_len,
         gpu_memory_utilization=log.utilization,
+        extra_args=tuple(log.arguments),
     )
     layout = Layout(log.tensor * log.pipeline, log.tensor, log.pipeline)
     return Case(choices=choices, layout=layout, model=log.known_model)

@@ -25,7 +25,7 @@ GUIDE = Choices(
     enforce_eager=True,
     name="deepseek-r1",
 )
-NEW = {"image": "vllm-openai:v0.33.0"}
+NEW: dict[str, Any] = {"image": "vllm-openai:v0.33.0"}
 QWEN_FP8: dict[str, Any] = {"model": "Qwen/Qwen3-235B-A22B-FP8", "pipeline": 1, **NEW}
 
 BROKEN: dict[str, tuple[dict[str, Any], str, str]] = {
@@ -145,8 +145,8 @@ BROKEN: dict[str, tuple[dict[str, Any], str, str]] = {
     ),
     "drain": (
         {"drain_seconds": 30, "request_seconds": 600},
-        "pods are given 30 s to end, requests may take 600 s",
-        "grant 600 s or more",
+        "pods are given 30 s to end their requests, which may take 600 s",
+        "leave it out, or write 645 or more",
     ),
     "available-gpus": (
         {"available_gpus": 32, "replicas": 2, "max_surge": 1},
@@ -204,6 +204,54 @@ BROKEN: dict[str, tuple[dict[str, Any], str, str]] = {
         "64 vCPUs and 300 GiB are no legal size; ACS rounds up to 64 vCPUs and 512 GiB and bills that",
         "write the size that is billed",
     ),
+    "update-downtime": (
+        {"request_seconds": 600},
+        "a change of the pods takes the only group down until the model is loaded again, 37 to 65 min",
+        "set maxSurge: 1 and maxUnavailable: 0 if 16 more GPUs can be had",
+    ),
+    "update-reaches": (
+        {"replicas": 2, "partition": 2},
+        "only groups from number 2 on are updated, and there are 2, counted from 0",
+        "write a lower number",
+    ),
+    "ending": (
+        {"request_seconds": 600},
+        "vLLM 0.7.2 takes new requests on open connections while it ends, until all are done or 600 s are over",
+        "use an image whose tag tells vLLM 0.18.0 or newer",
+    ),
+    "budget-refuses": (
+        {"evictable_groups": 0},
+        "0 refuses every eviction, so the drain of a node waits until somebody deletes the group by hand",
+        "tell those who maintain the nodes, or write 1",
+    ),
+    "budget-spares": (
+        {"evictable_groups": 2, "replicas": 2},
+        "evictions may take all 2 groups, so the budget protects nothing",
+        "run more replicas than maxUnavailable, or write 0",
+    ),
+}
+V4_PRO: dict[str, Any] = {"model": "deepseek-ai/DeepSeek-V4-Pro", "series": "GU8TEF", **NEW}
+BROKEN |= {
+    "output-groups": (
+        {**V4_PRO, "tensor": 32, "pipeline": 1},
+        "the 16 groups of the output projection cannot be split over 32 GPUs",
+        "choose tensor ",
+    ),
+    "cache-format": (
+        {**V4_PRO, "image": "vllm/vllm-openai:v0.29.0"},
+        "vLLM 0.29.0 keeps DeepSeek-V4's cache in FP8 only and refuses auto",
+        "write --kv-cache-dtype=fp8",
+    ),
+    "model-version": (
+        {**V4_PRO, "image": "vllm/vllm-openai:v0.19.1"},
+        "vLLM 0.19.1 does not know deepseek-ai/DeepSeek-V4-Pro",
+        "use an image with vLLM 0.20.0 or newer",
+    ),
+    "data-parallel": (
+        {"extra_args": ("--data-parallel-size=8",), **NEW},
+        "--data-parallel-size 8 starts 8 engines, which need 128 GPUs; a replica has 16; what fits on them is not",
+        "remove it and set deployment.inference.replicas to 8",
+    ),
 }
 BROKEN["widths"] = (
     {"model": "meta-llama/Llama-3.1-8B", "tensor": 32, "pipeline": 1, "config_file": "{config}", **NEW},
@@ -259,8 +307,12 @@ def test_a_rule_is_kept(rule: Any) -> None:
         startup_seconds=4000,
         drain_seconds=600,
         request_seconds=600,
-        available_gpus=32,
+        replicas=2,
+        available_gpus=48,
         max_surge=1,
+        partition=1,
+        evictable_groups=1,
+        image=NEW["image"],
     )
     assert rule.check(resolve(everything_given)) is None
 
@@ -286,6 +338,55 @@ def test_whole_experts_per_gpu_need_no_whole_blocks_of_experts() -> None:
     rule = next(rule for rule in RULES if rule.id == "quantised-shards")
     changes = {**QWEN_FP8, "extra_args": ("--enable-expert-parallel",)}
     assert rule.check(resolve(dataclasses.replace(GUIDE, **changes))) is None
+
+
+@pytest.mark.parametrize(
+    ("image", "arguments", "broken"),
+    [
+        ("vllm:v0.22.0", ("--kv-cache-dtype=fp8",), set()),
+        ("vllm:v0.33.0", (), set()),
+        ("vllm:v0.33.0", ("--kv-cache-dtype=bfloat16",), {"cache-format"}),
+        ("vllm:v0.33.0", ("--block-size=64",), {"cache-format"}),
+        ("vllm:v0.19.0", (), {"cache-format", "model-version"}),
+    ],
+)
+def test_what_versions_know_of_deepseek_v4(image: str, arguments: tuple[str, ...], broken: set[str]) -> None:
+    case = resolve(dataclasses.replace(GUIDE, **{**V4_PRO, "image": image, "extra_args": arguments}))
+    assert {rule.id for rule in RULES if rule.severity == "error" and rule.check(case)} == broken
+
+
+@pytest.mark.parametrize(("version", "fails"), [("0.23.0", True), ("0.24.0", False)])
+def test_shared_experts_of_deepseek_v4_are_padded_later(version: str, fails: bool) -> None:
+    """https://github.com/vllm-project/vllm/issues/40955: 3072 over 16 GPUs is 192, not whole blocks of 128."""
+    rule = next(rule for rule in RULES if rule.id == "quantised-shards")
+    arguments = ("--kv-cache-dtype=fp8",)
+    changes = {**V4_PRO, "tensor": 16, "pipeline": 1, "image": f"vllm:v{version}", "extra_args": arguments}
+    values = rule.check(resolve(dataclasses.replace(GUIDE, **changes)))
+    assert (values is not None) == fails
+    assert values is None or "192 is not divisible by weight quantization block_" in str(values["said"])
+
+
+def test_deepseek_v4_needs_hopper() -> None:
+    rule = next(rule for rule in RULES if rule.id == "capability")
+    values = rule.check(resolve(dataclasses.replace(GUIDE, **{**V4_PRO, "series": "GN8IS"})))
+    assert values is not None
+    assert "needs a capability of 9.0, it has 8.9" in str(values["why"])
+
+
+def test_a_recipe_with_data_parallelism_is_never_said_to_fit() -> None:
+    """https://github.com/vllm-project/recipes/issues/381: this did not start with one image of April 2026, and did
+    later. Eight engines of one GPU each are none of this program's layouts, whether or not the model fits on them."""
+    arguments = ("--data-parallel-size=8", "--enable-expert-parallel", "--kv-cache-dtype=fp8")
+    changes = {**V4_PRO, "max_model_len": 800_000, "cards": 8, "extra_args": arguments}
+    for tensor in (1, 8):
+        layout = {"tensor": tensor, "pipeline": 1}
+        findings = check(resolve(dataclasses.replace(GUIDE, **changes, **layout)), severity="error")  # type: ignore[arg-type]
+        assert any(
+            f.problem.startswith(f"--data-parallel-size 8 starts 8 engines, which need {8 * tensor} GPUs")
+            for f in findings
+        )
+    unparallel = dataclasses.replace(GUIDE, extra_args=("--data-parallel-size=1",), **NEW)
+    assert next(rule for rule in RULES if rule.id == "data-parallel").check(resolve(unparallel)) is None
 
 
 def test_old_cards_need_another_type_on_the_old_engine() -> None:
@@ -333,5 +434,5 @@ def test_cards_that_are_left_out_have_rdma() -> None:
 
 
 def test_layout_rules_stop_deployments() -> None:
-    assert len(LAYOUT_RULES) == 12
+    assert len(LAYOUT_RULES) == 13
     assert all(rule.severity == "error" for rule in LAYOUT_RULES)

@@ -1,5 +1,6 @@
 """What the GPU pods carry for ACS: labels, annotations, node selector, environment."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -107,3 +108,69 @@ def test_node_index_does_not_need_a_new_controller(up: Run) -> None:
     for template in templates(up({"inference": {"engine": {"backend": "mp", "image": image}}})):
         assert "LWS_WORKER_INDEX" not in str(template)
         assert "metadata.labels['leaderworkerset.sigs.k8s.io/worker-index']" in str(template)
+
+
+NEVER: dict[str, set[Any]] = {
+    "kind": {"DaemonSet"},
+    "type": {"NodePort"},
+    "hostNetwork": {True},
+    "hostIPC": {True},
+    "hostPID": {True},
+    "privileged": {True},
+    "allocateLoadBalancerNodePorts": {True},
+    "dnsPolicy": {"ClusterFirstWithHostNet"},
+    "networkmode": {"HostNetwork"},
+    "volumeType": {"hostPath"},
+    "hostPort": set(range(65536)),
+    "enableServiceLinks": {True},
+}
+"""Fields that ACS refuses, rewrites or ignores, by values
+(https://www.alibabacloud.com/help/en/cs/user-guide/acs-pod-instance-overview)."""
+
+
+def refused(value: Any) -> Iterator[str]:
+    """What ACS would not run of a manifest."""
+    if isinstance(value, list):
+        for item in value:
+            yield from refused(item)
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            if key == "hostPath" or (key in NEVER and not isinstance(item, dict | list) and item in NEVER[key]):
+                yield f"{key}: {item}"
+            yield from refused(item)
+        if "containers" in value and value.get("enableServiceLinks") is not False:
+            yield "enableServiceLinks is not false"
+        if value.get("type") == "LoadBalancer" and "allocateLoadBalancerNodePorts" not in value:
+            yield "node ports"
+
+
+class TestLimitsOfPods:
+    @pytest.mark.parametrize(
+        ("stack", "changes"),
+        [
+            ("dev", {}),
+            ("prod", {}),
+            ("dev", {"service": {"kind": "internalLoadBalancer", "port": 80}}),
+            ("dev", {"weights": {"source": {"kind": "bucket"}}}),
+        ],
+    )
+    def test_no_manifest_asks_for_what_acs_does_not_run(self, up: Run, stack: str, changes: dict[str, Any]) -> None:
+        recorder: Recorder = up(changes, stack=stack)
+        assert [text for manifest in recorder.manifests() for text in refused(manifest)] == []
+
+    @pytest.mark.parametrize(
+        "manifest",
+        [
+            {"kind": "DaemonSet"},
+            {"kind": "Service", "spec": {"type": "NodePort"}},
+            {"kind": "Service", "spec": {"type": "LoadBalancer"}},
+            {"spec": {"volumes": [{"hostPath": {"path": "/"}}]}},
+            {"spec": {"containers": [{"securityContext": {"privileged": True}}], "enableServiceLinks": False}},
+            {"spec": {"hostNetwork": True}},
+            {"spec": {"dnsPolicy": "ClusterFirstWithHostNet"}},
+            {"spec": {"containers": []}},
+            {"spec": {"tieredstore": {"levels": [{"volumeType": "hostPath"}]}}},
+        ],
+    )
+    def test_one_that_did_would_be_found(self, manifest: dict[str, Any]) -> None:
+        assert list(refused(manifest))

@@ -27,6 +27,7 @@ GUIDE = PodChoices(
     driver_version=None,
     extra_ephemeral_gib=0,
     port=8000,
+    request_seconds=None,
 )
 
 
@@ -100,6 +101,11 @@ def test_reserved_ports(port: int) -> None:
             "deployment.inference.gpu.driverVersion: 999.1 is not among the drivers known for GU8TF (550.90.07)",
         ),
         (
+            {"qos": "best-effort", "request_seconds": 256},
+            "deployment.inference.lifecycle.requestSeconds: ACS evicts best-effort pods with 300 s notice, so requests "
+            "are cut off after 255 of 256 s then",
+        ),
+        (
             {"series": "P16EN", "cards": 16, "resource": NVIDIA},
             "deployment.inference.gpu.resource: cards of series P16EN are counted as alibabacloud.com/ppu, so a pod",
         ),
@@ -112,7 +118,14 @@ def test_each_warning(changes: dict[str, Any], warning: str) -> None:
 
 @pytest.mark.parametrize(
     "changes",
-    [{}, {"driver_version": "550.90.07"}, {"resource": NVIDIA}, {"series": "NEW1", "rdma": False, "resource": "a.b/c"}],
+    [
+        {},
+        {"request_seconds": 9000},
+        {"qos": "best-effort", "request_seconds": 255},
+        {"driver_version": "550.90.07"},
+        {"resource": NVIDIA},
+        {"series": "NEW1", "rdma": False, "resource": "a.b/c"},
+    ],
 )
 def test_no_warning(changes: dict[str, Any]) -> None:
     assert pod_warnings(changed(**changes)) == []

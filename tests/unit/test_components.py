@@ -466,7 +466,7 @@ class TestProviders:
     def test_local_stack_never_calls_the_cloud(self, up: Run, monkeypatch: pytest.MonkeyPatch) -> None:
         recorder = up({"cluster": {"kubeconfigFile": "~/.kube/config"}}, stack="local")
         (endpoints,) = json.loads(recorder.inputs("alicloud")["endpoints"])
-        assert endpoints == dict.fromkeys(("oss", "ram", "sts"), "http://127.0.0.1:19000")
+        assert endpoints == dict.fromkeys(("oss", "ram", "sts", "slb"), "http://127.0.0.1:19000")
         assert "endpoints" not in up().inputs("alicloud")
 
 

@@ -56,6 +56,11 @@ class TestProgram:
             assert {item.compress_type for item in zipped.infolist()} == {zipfile.ZIP_STORED}
             assert zipped.namelist()[1:] == sorted(zipped.namelist()[1:])
 
+    def test_zip_file_is_the_same_from_any_system(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        here = archive()
+        monkeypatch.setattr(sys, "platform", "win32")
+        assert archive.__wrapped__() == here
+
     def test_config_map_is_immutable_and_named_by_its_content(self, up: Run) -> None:
         program = up().manifest("ConfigMap")
         assert program["immutable"] is True
@@ -249,6 +254,12 @@ class TestWhenItRunsAgain:
     def test_other_program_is_another_job(self, up: Run, monkeypatch: pytest.MonkeyPatch) -> None:
         before = name(up())
         monkeypatch.setattr("components.model_upload.archive_digest", lambda: "0" * 64)
+        assert name(up(again=True)) != before
+
+    def test_other_rules_of_failure_are_another_job(self, up: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A Job's podFailurePolicy cannot be changed."""
+        before = name(up())
+        monkeypatch.setattr("components.model_upload.CONTINUE_EXIT_CODES", (75,))
         assert name(up(again=True)) != before
 
     @pytest.mark.parametrize(

@@ -125,6 +125,30 @@ def test_stack_files_are_valid() -> None:
             "set maxUnavailable to 1, or maxSurge to 1",
         ),
         (
+            {"inference": {"rollout": {"maxSurge": 1, "partition": 1}}},
+            "inference.rollout",
+            "with partition and maxSurge both set, the additional groups stay and are billed until partition is 0",
+            "write maxSurge: 0 and maxUnavailable: 1 while partition is set",
+        ),
+        (
+            {"inference": {"lifecycle": {}, "engine": {"extraArgs": ["--disable-log-stats"]}}},
+            "inference",
+            "engine.extraArgs has --disable-log-stats, and lifecycle reads from these metrics whether requests run",
+            "remove --disable-log-stats, or lifecycle",
+        ),
+        (
+            {"inference": {"lifecycle": {"healthCheck": {"stallSeconds": 10}}}},
+            "inference.lifecycle.healthCheck.stallSeconds",
+            "input should be greater than or equal to 60",
+            "how long an engine with requests may make no progress",
+        ),
+        (
+            {"inference": {"engine": {"extraArgs": ["--shutdown-timeout=60"]}}},
+            "inference.engine",
+            "extraArgs has --shutdown-timeout, which the program writes itself",
+            "remove it and set deployment.inference.lifecycle.requestSeconds",
+        ),
+        (
             {"inference": {"engine": {"extraArgs": ["--tensor-parallel-size=4"]}}},
             "inference.engine",
             "extraArgs has --tensor-parallel-size, which the program writes itself",
@@ -134,13 +158,25 @@ def test_stack_files_are_valid() -> None:
             {"inference": {"engine": {"extraArgs": ["--api-key=hunter2"]}}},
             "inference.engine",
             "extraArgs has --api-key, whose value would be readable in the pod and in the state",
-            "remove --api-key",
+            "remove it and set deployment.service.apiKey",
         ),
         (
             {"inference": {"engine": {"env": {"1ST": "x"}}}},
             "inference.engine",
             "env has '1ST', and ACS does not start a GPU pod with such a name of a variable",
             "no digit at the beginning",
+        ),
+        (
+            {"inference": {"engine": {"env": {f"V{n}": "" for n in range(1901)}}}},
+            "inference.engine.env",
+            "dictionary should have at most 1900 items after validation, not more",
+            "more environment variables of the containers",
+        ),
+        (
+            {"service": {"kind": "nodePort"}},
+            "service.kind",
+            "there is no such choice",
+            "write 'clusterIP' or 'internalLoadBalancer'",
         ),
         (
             {"inference": {"engine": {"env": {"LWS_GROUP_SIZE": "3"}}}},
@@ -248,6 +284,8 @@ def test_flags_point_at_settings() -> None:
     for flag, path in PROGRAM_FLAGS.items():
         model: Any = Deployment
         for part in path.split("."):
+            optional = [option for option in get_args(model) if option is not type(None)]
+            model = optional[0] if optional else model
             field = next(f for f in model.model_fields.values() if f.alias == part)
             model = field.annotation
         assert flag.startswith("-")
@@ -330,7 +368,8 @@ GIVEN = {
         "gpu": {"series": "H2000", "cards": 4, "gpuMemoryGiB": 200.5, "available": 32},
         "parallelism": {"tensor": 4, "pipeline": 3},
         "resources": {"cpu": 40, "memory": "300Gi", "sharedMemory": "512Mi"},
-        "rollout": {"maxSurge": 1},
+        "rollout": {"maxSurge": 1, "maxUnavailable": 2},
+        "lifecycle": {"requestSeconds": 900, "graceSeconds": 1000, "disruptionBudget": {"maxUnavailable": 3}},
         "engine": {
             "image": "vllm/vllm-openai:v0.33.0",
             "backend": "mp",
@@ -342,13 +381,11 @@ GIVEN = {
         },
     },
 }
-NO_SETTING = {"drain_seconds", "request_seconds"}
-"""Choices for parts that this program does not have."""
 
 
 def test_the_planner_gets_everything_that_it_takes(kubeconfig: Path) -> None:
     found = dataclasses.asdict(choices(Deployment.model_validate(merged(DEV, GIVEN))))
-    assert {key: value for key, value in found.items() if key not in NO_SETTING} == {
+    assert found == {
         "model": "deepseek-ai/DeepSeek-R1",
         "series": "H2000",
         "throughput_mib_s": 200,
@@ -368,11 +405,16 @@ def test_the_planner_gets_everything_that_it_takes(kubeconfig: Path) -> None:
         "name": "group",
         "replicas": 2,
         "max_surge": 1,
+        "max_unavailable": 2,
+        "partition": 0,
         "available_gpus": 32,
         "cpu": 40,
         "memory_gib": 300,
         "shared_memory_gib": 0.5,
         "startup_seconds": 7200,
+        "drain_seconds": 955,
+        "request_seconds": 900,
+        "evictable_groups": 3,
     }
 
 
@@ -432,6 +474,13 @@ def test_warnings_of_all_checks_are_in_the_plan() -> None:
     plan = stack_config.plan_of(Deployment.model_validate(merged(DEV, changes)))
     assert len(plan.warnings) == 4
     assert all(warning.startswith("deployment.") for warning in plan.warnings)
+
+
+def test_plan_has_the_cache_where_there_is_one() -> None:
+    assert stack_config.plan_of(Deployment.model_validate(DEV)).cache is None
+    cache = stack_config.plan_of(Deployment.model_validate(merged(DEV, {"storage": {"kind": "fluid"}}))).cache
+    assert cache is not None
+    assert (cache.workers, cache.quota_gib) == (7, 115)
 
 
 def test_missing_kubeconfig_file_stops_an_update_and_not_a_preview(up: Any, capsys: Any) -> None:

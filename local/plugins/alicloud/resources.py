@@ -171,6 +171,21 @@ RESOURCE_TYPES: Mapping[str, ResourceType] = {
         },
     ),
     "alicloud:ram/rolePolicyAttachment:RolePolicyAttachment": _attachment("role"),
+    "alicloud:slb/acl:Acl": ResourceType(
+        service="slb",
+        identity=("ipVersion",),
+        name="name",
+        superseded={"entryLists": "an AclEntryAttachment for each"},
+        id_of=lambda _: f"acl-{_characters(20).lower()}",
+        inputs_of=lambda id_: {"name": id_},
+    ),
+    "alicloud:slb/aclEntryAttachment:AclEntryAttachment": ResourceType(
+        service="slb",
+        required=("aclId", "entry"),
+        identity=("aclId", "entry", "comment"),
+        id_of=lambda inputs: f"{inputs['aclId']}:{inputs['entry']}",
+        inputs_of=lambda id_: dict(zip(("aclId", "entry"), id_.split(":"), strict=False)),
+    ),
 }
 
 

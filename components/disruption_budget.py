@@ -1,0 +1,46 @@
+"""A limit for evictions, counted in groups.
+
+It selects all pods of the set, because the eviction of a worker takes its group as well. The number is right for groups
+of any size: while a group is gone, its workers' StatefulSet is gone, too, so that exactly its leader is missing from
+what the disruption controller expects, and while it comes back only its leader is not ready. In between, pods that are
+ending count as unavailable, and the controller allows less rather than more
+(https://github.com/kubernetes/kubernetes/blob/master/pkg/controller/disruption/disruption.go).
+"""
+
+from dataclasses import dataclass
+
+import pulumi
+import pulumi_kubernetes as k8s
+
+from components.settings.lifecycle import DisruptionBudgetSettings
+
+
+@dataclass(frozen=True, kw_only=True)
+class DisruptionBudgetArgs:
+    """``group_name`` is the name of the LeaderWorkerSet."""
+
+    namespace: str
+    group_name: pulumi.Input[str]
+    budget: DisruptionBudgetSettings
+
+
+class DisruptionBudget(pulumi.ComponentResource):
+    """The PodDisruptionBudget of all groups."""
+
+    def __init__(self, name: str, args: DisruptionBudgetArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__("deepseek:inference:DisruptionBudget", name, None, opts)
+        budget = self._budget(args)
+        self.register_outputs({"name": budget.metadata["name"]})
+
+    def _budget(self, args: DisruptionBudgetArgs) -> k8s.policy.v1.PodDisruptionBudget:
+        return k8s.policy.v1.PodDisruptionBudget(
+            "groups",
+            metadata={"name": args.group_name, "namespace": args.namespace},
+            spec={
+                "selector": {"match_labels": {"leaderworkerset.sigs.k8s.io/name": args.group_name}},
+                "max_unavailable": args.budget.max_unavailable,
+                # A group that is broken or still loading must not keep its node from being drained.
+                "unhealthy_pod_eviction_policy": "AlwaysAllow",
+            },
+            opts=pulumi.ResourceOptions(parent=self),
+        )

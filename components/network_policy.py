@@ -1,0 +1,67 @@
+"""Network policies of the inference group: who reaches the leaders, and who reaches the members.
+
+Ray, ``torch.distributed`` and NCCL ask nobody for a password and listen on ports of their own choice, so members admit
+each other on all ports and nobody else on any (https://docs.vllm.ai/en/stable/usage/security/). Only what comes in is
+limited. What goes out is not: the addresses of OSS, DNS and the cache's pods are not all known beforehand.
+"""
+
+from pulumi_kubernetes.networking.v1 import (
+    NetworkPolicyIngressRuleArgsDict,
+    NetworkPolicyPeerArgsDict,
+    NetworkPolicySpecArgsDict,
+)
+
+from components.settings.security import NetworkClient
+from components.settings.service import ServiceSettings
+
+NAMESPACE_NAME = "kubernetes.io/metadata.name"
+"""Label that every namespace has
+(https://kubernetes.io/docs/reference/labels-annotations-taints/#kubernetes-io-metadata-name)."""
+
+GROUP_NAME = "leaderworkerset.sigs.k8s.io/name"
+"""Label of all pods of a LeaderWorkerSet. A label of one group alone (``group-key``) has values that nobody knows
+beforehand, so the groups of one set admit each other
+(https://github.com/kubernetes-sigs/lws/blob/main/api/leaderworkerset/v1/leaderworkerset_types.go)."""
+
+HEALTH_CHECKS = "100.64.0.0/10"
+"""Where the health checks of a Classic Load Balancer come from; Alibaba Cloud gives these addresses to nobody
+(https://help.aliyun.com/en/slb/classic-load-balancer/user-guide/health-check-overview/)."""
+
+
+def members_only(group: str) -> NetworkPolicySpecArgsDict:
+    """Spec of the policy of all pods: they admit each other, on all ports. No range of ports is written, which the
+    network policies of Alibaba Cloud would not know."""
+    return {
+        "pod_selector": {"match_labels": {GROUP_NAME: group}},
+        "policy_types": ["Ingress"],
+        "ingress": [{"from_": [{"pod_selector": {"match_labels": {GROUP_NAME: group}}}]}],
+    }
+
+
+def clients_only(
+    group: str, clients: tuple[NetworkClient, ...], *, port: int, service: ServiceSettings
+) -> NetworkPolicySpecArgsDict:
+    """Spec of the policy of the leaders: clients reach their HTTP port. A load balancer keeps its clients' addresses,
+    so whoever it admits is a client, too."""
+    peers = [_peer(client) for client in clients]
+    if service.kind == "internalLoadBalancer":
+        peers += [_addresses(cidr) for cidr in (*(service.allowed_cidrs or ()), HEALTH_CHECKS)]
+    rule: NetworkPolicyIngressRuleArgsDict = {"from_": peers, "ports": [{"protocol": "TCP", "port": port}]}
+    return {
+        "pod_selector": {"match_labels": {GROUP_NAME: group, "role": "leader"}},
+        "policy_types": ["Ingress"],
+        "ingress": [rule],
+    }
+
+
+def _peer(client: NetworkClient) -> NetworkPolicyPeerArgsDict:
+    if client.cidr:
+        return _addresses(client.cidr)
+    peer: NetworkPolicyPeerArgsDict = {"namespace_selector": {"match_labels": {NAMESPACE_NAME: client.namespace or ""}}}
+    if client.pod_labels:
+        peer["pod_selector"] = {"match_labels": dict(client.pod_labels)}
+    return peer
+
+
+def _addresses(cidr: str) -> NetworkPolicyPeerArgsDict:
+    return {"ip_block": {"cidr": cidr}}

@@ -1,0 +1,273 @@
+"""The stop hooks and checks, on an engine and a clock of the test's own."""
+
+import ast
+from collections.abc import Callable, Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engineprobe.program import (
+    CANARY_SECONDS,
+    GAP_SECONDS,
+    STUCK_SECONDS,
+    Clock,
+    Engine,
+    Load,
+    Watch,
+    check_engine,
+    drain,
+    observe,
+    outlast,
+    parse,
+    recall,
+    remember,
+)
+
+STALL = 300
+PERIOD = 30
+
+
+class FakeClock(Clock):
+    def __init__(self) -> None:
+        self.time = 1000.0
+
+    def now(self) -> float:
+        return self.time
+
+    def sleep(self, seconds: float) -> None:
+        self.time += seconds
+
+
+class FakeEngine(Engine):
+    """``loads(seconds)`` is what the metrics tell so long after the start; it listens until ``ends``."""
+
+    def __init__(self, clock: FakeClock, loads: Callable[[float], Load | None], ends: float = 1e9) -> None:
+        self.clock, self.loads, self.ends, self.start = clock, loads, ends, clock.time
+        self.healthy = True
+        self.status: int | None = 200
+        self.asked: list[str] = []
+
+    def listens(self) -> bool:
+        return self.clock.time - self.start < self.ends
+
+    def is_healthy(self) -> bool:
+        return self.healthy
+
+    def load(self) -> Load | None:
+        return self.loads(self.clock.time - self.start) if self.listens() else None
+
+    def complete(self, model: str) -> int | None:
+        self.asked.append(model)
+        return self.status
+
+
+def drained(loads: Callable[[float], Load | None], *, ends: float = 1e9, limit: float = 600) -> tuple[str, float]:
+    clock = FakeClock()
+    engine = FakeEngine(clock, loads, ends)
+    ending = drain(engine, announce_seconds=15, request_seconds=limit, clock=clock)
+    return ending, clock.time - engine.start
+
+
+class TestDrain:
+    def test_waits_until_the_last_request_is_done(self) -> None:
+        ending, seconds = drained(lambda s: Load(2 if s < 100 else 0, s))
+        assert ending.startswith("all requests are done after")
+        assert 100 <= seconds <= 105
+
+    def test_an_idle_engine_still_waits_for_those_who_do_not_know_yet(self) -> None:
+        _, seconds = drained(lambda s: Load(0, 7))
+        assert 15 <= seconds <= 20
+
+    def test_a_moment_without_requests_is_not_the_end(self) -> None:
+        _, seconds = drained(lambda s: Load(0 if int(s) % 3 == 0 or s > 60 else 1, s))
+        assert seconds > 60
+
+    def test_ends_with_the_patience_for_the_longest_request(self) -> None:
+        ending, seconds = drained(lambda s: Load(1, s))
+        assert ending == "requests that still run after 600 s are cut off"
+        assert 615 <= seconds <= 616
+
+    def test_does_not_wait_where_nothing_listens(self) -> None:
+        ending, seconds = drained(lambda s: None, ends=0)
+        assert ending.startswith("the server is not up")
+        assert seconds == 0
+
+    def test_an_engine_that_ends_meanwhile_is_not_waited_for(self) -> None:
+        ending, seconds = drained(lambda s: Load(1, s), ends=50)
+        assert ending == "the engine has ended"
+        assert seconds == 50
+
+    def test_a_stuck_engine_does_not_hold_its_gpus(self) -> None:
+        ending, seconds = drained(lambda s: Load(3, min(s, 40)))
+        assert ending == "the engine is stuck with 3 requests"
+        assert 40 + STUCK_SECONDS <= seconds <= 45 + STUCK_SECONDS
+
+    def test_metrics_that_cannot_be_read_prove_nothing(self) -> None:
+        ending, _ = drained(lambda s: None)
+        assert "are cut off" in ending
+
+
+class TestOutlast:
+    def wait(self, there: Callable[[float], bool], seconds: float = 600) -> tuple[str, float]:
+        clock = FakeClock()
+        ending = outlast(lambda: there(clock.time - 1000), seconds=seconds, clock=clock)
+        return ending, clock.time - 1000
+
+    def test_a_worker_stays_as_long_as_its_leader(self) -> None:
+        ending, seconds = self.wait(lambda s: s < 200)
+        assert ending.startswith("the leader has ended")
+        assert 200 < seconds <= 215
+
+    def test_one_lost_packet_is_no_end(self) -> None:
+        _, seconds = self.wait(lambda s: s not in (50, 55) and s < 200)
+        assert seconds > 200
+
+    def test_it_does_not_wait_for_ever(self) -> None:
+        assert self.wait(lambda s: True) == ("the leader is still there after 600 s", 600)
+
+
+def checked(
+    loads: Callable[[float], Load | None], *, seconds: int, canary: bool = False, status: int | None = None
+) -> tuple[list[str | None], FakeEngine]:
+    """The verdicts of all checks over so many seconds."""
+    clock = FakeClock()
+    engine = FakeEngine(clock, loads)
+    engine.status = status
+    watch, verdicts = None, []
+    for _ in range(0, seconds + 1, PERIOD):
+        watch, wrong = check_engine(engine, watch, stall_seconds=STALL, model="ds", canary=canary, now=clock.now())
+        verdicts.append(wrong)
+        clock.sleep(PERIOD)
+    return verdicts, engine
+
+
+class TestCheckEngine:
+    @pytest.mark.parametrize(
+        "loads",
+        [
+            lambda s: Load(5, s),
+            lambda s: Load(0, 42),
+            lambda s: Load(1, s // 270),
+            lambda s: None,
+            lambda s: Load(1 if s % 120 < 60 else 0, 42),
+        ],
+        ids=["busy", "idle", "slow", "unknown", "requests that were refused"],
+    )
+    def test_what_is_not_dead_is_left_alone(self, loads: Callable[[float], Load | None]) -> None:
+        verdicts, _ = checked(loads, seconds=3600)
+        assert set(verdicts) == {None}
+
+    @pytest.mark.parametrize("status", [None, 401, 500], ids=["silent", "no key", "failing"])
+    def test_requests_without_progress(self, status: int | None) -> None:
+        verdicts, _ = checked(lambda s: Load(2, min(s, 600)), seconds=1200, status=status)
+        first = verdicts.index("2 requests and no progress for 300 s")
+        assert first * PERIOD == 600 + STALL
+        assert verdicts[:first] == [None] * first
+        assert None not in verdicts[first:]
+
+    def test_waiting_requests_that_are_never_scheduled_count(self) -> None:
+        load = parse('vllm:num_requests_running{m="x"} 0.0\nvllm:num_requests_waiting{m="x"} 3.0\n')
+        verdicts, _ = checked(lambda s: load, seconds=STALL)
+        assert verdicts[-1] == "3 requests and no progress for 300 s"
+
+    def test_recovery_is_seen(self) -> None:
+        verdicts, _ = checked(lambda s: Load(2, 0 if s < 400 else s), seconds=600)
+        assert verdicts[11] is not None
+        assert verdicts[-1] is None
+
+    def test_a_number_of_requests_that_is_stale_is_no_proof(self) -> None:
+        verdicts, engine = checked(lambda s: Load(1, 42), seconds=1200, status=200)
+        assert set(verdicts) == {None}
+        assert len(engine.asked) == 1200 // STALL
+
+    @pytest.mark.parametrize("status", [401, 500])
+    def test_an_idle_engine_that_refuses_is_left_alone(self, status: int) -> None:
+        verdicts, _ = checked(lambda s: Load(0, 42), seconds=3600, canary=True, status=status)
+        assert set(verdicts) == {None}
+
+    def test_its_own_health(self) -> None:
+        engine = FakeEngine(FakeClock(), lambda s: Load(0, 0))
+        engine.healthy = False
+        _, wrong = check_engine(engine, None, stall_seconds=STALL, model="ds", canary=False, now=0)
+        assert wrong == "/health does not answer 200"
+
+    def test_idle_engine_is_asked_now_and_then_and_only_on_request(self) -> None:
+        _, engine = checked(lambda s: Load(0, 42), seconds=3600, canary=True, status=200)
+        assert engine.asked == ["ds"] * (3600 // CANARY_SECONDS)
+        _, engine = checked(lambda s: Load(0, 42), seconds=3600)
+        assert engine.asked == []
+
+    def test_busy_engine_is_not_asked(self) -> None:
+        _, engine = checked(lambda s: Load(1, s), seconds=3600, canary=True)
+        assert engine.asked == []
+
+    def test_idle_engine_that_answers_nothing(self) -> None:
+        verdicts, engine = checked(lambda s: Load(0, 42), seconds=700, canary=True)
+        first = verdicts.index("no answer to a request for one token for 300 s")
+        assert first * PERIOD == CANARY_SECONDS + STALL
+        assert verdicts[:first] == [None] * first
+        assert len(engine.asked) > STALL // PERIOD
+
+    def test_a_container_that_was_started_anew_is_no_stall(self) -> None:
+        old = Watch(seen=0, progress=0, moved=0, asked=0, unanswered=0)
+        fresh = Watch(seen=4000, progress=0, moved=4000, asked=4000)
+        assert observe(old, Load(1, 0), 4000) == fresh
+        assert observe(old, Load(1, 0), GAP_SECONDS).moved == 0
+        assert observe(old._replace(seen=5000), Load(1, 0), 4000) == fresh, "another machine's clock"
+
+
+def test_metrics_are_summed_over_their_labels() -> None:
+    text = "\n".join(
+        [
+            "# HELP vllm:num_requests_running Number of requests",
+            "# TYPE vllm:num_requests_running gauge",
+            'vllm:num_requests_running{engine="0",model_name="a b"} 2.0',
+            'vllm:num_requests_running{engine="1",model_name="a {b}"} 1.0',
+            "vllm:num_requests_waiting 4",
+            'vllm:generation_tokens_total{model_name="ds"} 1e+03',
+            'vllm:iteration_tokens_total_count{model_name="ds"} 10.0',
+            'vllm:iteration_tokens_total_bucket{le="1.0"} 999.0',
+            "process_cpu_seconds_total 77.0",
+            "",
+        ]
+    )
+    assert parse(text) == Load(requests=7, progress=1010)
+
+
+def test_metrics_without_requests_tell_nothing() -> None:
+    assert parse("process_cpu_seconds_total 77.0\nvllm:generation_tokens_total 3\n") is None
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"seen": 1, "other": 2}'])
+def test_a_memory_that_cannot_be_read_is_begun_anew(content: str, tmp_path: Path) -> None:
+    path = tmp_path / "state.json"
+    assert recall(str(path)) is None
+    path.write_text(content)
+    assert recall(str(path)) is None
+
+
+def test_a_memory_is_kept(tmp_path: Path, capsys: Any) -> None:
+    watch = Watch(seen=3.5, progress=1e9, moved=2, asked=1, unanswered=None)
+    path = str(tmp_path / "state.json")
+    remember(path, watch)
+    remember(path, None)
+    assert recall(path) == watch
+    remember("/nowhere/state.json", watch)
+    assert "/nowhere" in capsys.readouterr().out
+
+
+def modules(tree: ast.AST) -> Sequence[str]:
+    imports = [node for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom)]
+    return [name for node in imports for name in ([node.module or ""] if isinstance(node, ast.ImportFrom) else [])] + [
+        alias.name for node in imports if isinstance(node, ast.Import) for alias in node.names
+    ]
+
+
+def test_it_runs_on_any_python_of_an_image() -> None:
+    import sys
+
+    source = files("engineprobe").joinpath("program.py").read_text(encoding="utf-8")
+    tree = ast.parse(source, feature_version=(3, 9))
+    assert {name.split(".")[0] for name in modules(tree)} <= sys.stdlib_module_names

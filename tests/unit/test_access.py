@@ -1,0 +1,600 @@
+"""Access and security: who reaches the model, by what, and what its pods may do. Off, it changes nothing: the golden
+manifests show that."""
+
+import json
+import shlex
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pulumi
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from components.access_rules import access_warnings
+from components.exports import curl_command, route_url
+from components.group_access import API_KEY_VARIABLE, HOME, GroupAccess, secured
+from components.inference_service import ACL, ADDRESS_TYPE
+from components.operators import GATEWAY_API_MISSING, GATEWAY_CRD
+from components.pod_security import enforced_level, namespace_labels
+from components.route import ingress_tls
+from components.secret_forms import API_KEY_MIN, api_key_problem, certificate_problem, private_key_problem
+from components.settings.deployment import Deployment
+from components.settings.route import GatewayRoute, IngressRoute, NoTls
+from components.settings.security import SecuritySettings
+from local.plugins.kubernetes import wait_for
+from tests.unit.conftest import Recorder, Run, is_secret, merged, stack_settings
+from tests.unit.test_stack_config import problems
+
+KEY = "k" * 64
+PEM = "-----BEGIN {}-----\nAAAA\n-----END {}-----\n"
+SECRETS = {
+    "apiKey": KEY,
+    "tlsCertificate": PEM.format("CERTIFICATE", "CERTIFICATE"),
+    "tlsKey": PEM.format("PRIVATE KEY", "PRIVATE KEY"),
+}
+
+INGRESS = {
+    "kind": "ingress",
+    "className": "nginx",
+    "host": "llm.example.com",
+    "tls": {"kind": "config"},
+    "annotations": {"nginx.ingress.kubernetes.io/proxy-body-size": "1g"},
+}
+CLIENTS = [
+    {"namespace": "apps", "podLabels": {"app_kind": "chat"}},
+    {"namespace": "monitoring"},
+    {"cidr": "10.1.0.0/16"},
+]
+ON = {
+    "service": {
+        "kind": "internalLoadBalancer",
+        "apiKey": True,
+        "allowedCidrs": ["10.0.0.0/16", "192.168.7.0/24"],
+        "route": INGRESS,
+    },
+    "security": {
+        "networkPolicy": {"clients": CLIENTS},
+        "securityGroups": ["sg-1a", "sg-2b"],
+        "pods": {"runAsUser": 1000, "imagePullSecrets": ["registry"]},
+    },
+}
+"""Everything on, with an Ingress."""
+
+GATEWAY = {
+    "kind": "gateway",
+    "name": "shared",
+    "namespace": "gateways",
+    "sectionName": "https",
+    "host": "llm.example.com",
+}
+SECOND_ROAD = {
+    "storage": {"kind": "fluid"},
+    "inference": {"network": "rdma"},
+    "service": {"kind": "clusterIP", "apiKey": True, "route": GATEWAY},
+    "security": {"pods": {}},
+}
+"""Cache, RDMA and a Gateway, where less can be enforced."""
+
+
+@pytest.fixture
+def on(up: Run) -> Recorder:
+    return up(ON, secrets=SECRETS)
+
+
+@pytest.fixture
+def second_road(up: Run) -> Recorder:
+    return up(SECOND_ROAD, secrets={"apiKey": KEY})
+
+
+def deployment(changes: dict[str, Any]) -> Deployment:
+    return Deployment.model_validate(merged(stack_settings("dev"), changes))
+
+
+def templates(recorder: Recorder) -> tuple[dict[str, Any], dict[str, Any]]:
+    group = recorder.manifest("LeaderWorkerSet")["spec"]["leaderWorkerTemplate"]
+    return group["leaderTemplate"], group["workerTemplate"]
+
+
+def engine(template: dict[str, Any]) -> dict[str, Any]:
+    (container,) = template["spec"]["containers"]
+    assert isinstance(container, dict)
+    return container
+
+
+def variables(template: dict[str, Any]) -> dict[str, Any]:
+    found = {entry["name"]: entry.get("valueFrom") or entry["value"] for entry in engine(template)["env"]}
+    assert len(found) == len(engine(template)["env"]), "server-side apply refuses a variable that is there twice"
+    return found
+
+
+def outputs(recorder: Recorder) -> dict[str, Any]:
+    (found,) = (found for urn, found in recorder.component_outputs.items() if "pulumi:pulumi:Stack" in urn)
+    assert isinstance(found, dict)
+    return found
+
+
+class TestApiKey:
+    def test_another_key_makes_another_secret(self, on: Recorder) -> None:
+        """Immutable and named by Pulumi: replaced, not changed, and the new one is there before the old one goes."""
+        secret = on.raw_inputs("Secret", "api-key")
+        assert secret["immutable"] is True
+        assert "name" not in secret["metadata"]
+        assert is_secret(secret["stringData"]) or is_secret(secret["stringData"][API_KEY_VARIABLE])
+        assert on.request("Secret", "api-key").deleteBeforeReplace is False
+
+    def test_only_pods_that_serve_know_it(self, on: Recorder) -> None:
+        leader, worker = templates(on)
+        reference = {"name": "api-key-1a2b3c4d", "key": API_KEY_VARIABLE}
+        assert variables(leader)[API_KEY_VARIABLE] == {"secretKeyRef": reference}
+        assert API_KEY_VARIABLE not in variables(worker)
+        assert KEY not in json.dumps(templates(on))
+
+    def test_is_nowhere_in_the_outputs(self, on: Recorder) -> None:
+        assert KEY not in json.dumps(outputs(on))
+
+
+class TestLoadBalancer:
+    def test_only_the_list_is_admitted(self, on: Recorder) -> None:
+        annotations = on.manifest("Service")["metadata"]["annotations"]
+        listed = {f"{ACL}-status": "on", f"{ACL}-id": "clients-id", f"{ACL}-type": "white"}
+        assert annotations == {ADDRESS_TYPE: "intranet", **listed}
+        entries = [r for key, r in on.requests.items() if ":AclEntryAttachment::" in key]
+        assert {r.object["entry"] for r in entries} == {"10.0.0.0/16", "192.168.7.0/24"}
+        assert {r.object["aclId"] for r in entries} == {"clients-id"}
+
+    def test_listener_never_meets_an_empty_list(self, on: Recorder) -> None:
+        """An empty white list admits everybody."""
+        needed = on.request("Service").dependencies
+        assert sum(":AclEntryAttachment::" in urn for urn in needed) == 2
+
+
+class TestNetworkPolicy:
+    def test_members_reach_each_other_on_all_ports_and_nobody_else_does(self, on: Recorder) -> None:
+        policy = on.manifest("NetworkPolicy", "members")
+        members = {"matchLabels": {"leaderworkerset.sigs.k8s.io/name": "deepseek-r1"}}
+        assert policy["metadata"] == {"name": "deepseek-r1-members", "namespace": "deepseek"}
+        assert policy["spec"] == {
+            "podSelector": members,
+            "policyTypes": ["Ingress"],
+            "ingress": [{"from": [{"podSelector": members}]}],
+        }
+
+    def test_clients_reach_the_leaders_port(self, on: Recorder) -> None:
+        spec = on.manifest("NetworkPolicy", "clients")["spec"]
+        assert spec["podSelector"] == {"matchLabels": on.manifest("Service")["spec"]["selector"]}
+        assert spec["policyTypes"] == ["Ingress"]
+        (rule,) = spec["ingress"]
+        assert rule["ports"] == [{"protocol": "TCP", "port": 8000}]
+        assert rule["from"] == [
+            {
+                "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "apps"}},
+                "podSelector": {"matchLabels": {"app_kind": "chat"}},
+            },
+            {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}},
+            {"ipBlock": {"cidr": "10.1.0.0/16"}},
+            {"ipBlock": {"cidr": "10.0.0.0/16"}},
+            {"ipBlock": {"cidr": "192.168.7.0/24"}},
+            # The load balancer's health checks.
+            {"ipBlock": {"cidr": "100.64.0.0/10"}},
+        ]
+
+    def test_nothing_else_of_the_namespace_is_selected(self, on: Recorder) -> None:
+        """The Job that moves the weights and the pods of the cache are not of the group."""
+        job = on.manifest("Job")["spec"]["template"]["metadata"]["labels"]
+        for kind in ("members", "clients"):
+            selected = on.manifest("NetworkPolicy", kind)["spec"]["podSelector"]["matchLabels"]
+            assert not selected.items() <= job.items()
+            assert "leaderworkerset.sigs.k8s.io/name" in selected
+
+    def test_agent_and_groups_of_acs_are_asked_for(self, on: Recorder) -> None:
+        for template in templates(on):
+            annotations = template["metadata"]["annotations"]
+            assert annotations["alibabacloud.com/enable-network-policy-agent"] == "true"
+            assert annotations["network.alibabacloud.com/security-group-ids"] == "sg-1a,sg-2b"
+
+    def test_exist_before_the_group(self, on: Recorder) -> None:
+        dependencies = [*on.request("LeaderWorkerSet").dependencies, *on.request("InferenceGroup").dependencies]
+        assert sum(":NetworkPolicy::" in urn for urn in dependencies) == 2
+
+
+class TestPods:
+    def test_service_account_of_their_own_without_a_token(self, on: Recorder) -> None:
+        account = on.manifest("ServiceAccount")
+        assert account["metadata"]["name"] == "deepseek-r1"
+        assert account["automountServiceAccountToken"] is False
+        assert account["imagePullSecrets"] == [{"name": "registry"}]
+        for template in templates(on):
+            assert template["spec"]["serviceAccountName"] == "deepseek-r1"
+            assert template["spec"]["automountServiceAccountToken"] is False
+
+    def test_without_root_capabilities_and_escalation(self, on: Recorder) -> None:
+        for template in templates(on):
+            assert engine(template)["securityContext"] == {
+                "allowPrivilegeEscalation": False,
+                "capabilities": {"drop": ["ALL"]},
+                "seccompProfile": {"type": "RuntimeDefault"},
+                "runAsNonRoot": True,
+                "runAsUser": 1000,
+            }
+
+    def test_user_without_root_has_a_home(self, on: Recorder) -> None:
+        for template in templates(on):
+            assert variables(template).items() >= {"HOME": HOME, "USER": "engine"}.items()
+            assert {"name": "home", "mountPath": HOME} in engine(template)["volumeMounts"]
+            assert {"name": "home", "emptyDir": {}} in template["spec"]["volumes"]
+
+    def test_rdma_pins_memory_and_root_needs_no_home(self, second_road: Recorder) -> None:
+        for template in templates(second_road):
+            context = engine(template)["securityContext"]
+            assert context["capabilities"] == {"drop": ["ALL"], "add": ["IPC_LOCK"]}
+            assert "runAsUser" not in context
+            assert "HOME" not in variables(template)
+            # The cache's client beside it has to be root.
+            assert "securityContext" not in template["spec"]
+
+    def test_namespace_enforces_what_all_its_pods_keep(self, on: Recorder, second_road: Recorder) -> None:
+        assert on.manifest("Namespace")["metadata"]["labels"] == {"pod-security.kubernetes.io/enforce": "restricted"}
+        assert second_road.manifest("Namespace")["metadata"]["labels"] == {
+            "pod-security.kubernetes.io/enforce": "privileged",
+            "pod-security.kubernetes.io/audit": "baseline",
+            "pod-security.kubernetes.io/warn": "baseline",
+        }
+
+    @pytest.mark.parametrize(
+        ("changes", "level"),
+        [
+            ({"security": {"pods": {}}}, "baseline"),
+            ({"security": {"pods": {"runAsUser": 1000}}}, "restricted"),
+            ({"security": {"pods": {"runAsUser": 1000}}, "storage": {"kind": "fluid"}}, "privileged"),
+            ({"security": {"pods": {"runAsUser": 1000}}, "inference": {"network": "rdma"}}, "privileged"),
+        ],
+    )
+    def test_levels(self, changes: dict[str, Any], level: str) -> None:
+        assert enforced_level(deployment(changes)) == level
+        assert namespace_labels(deployment(changes))["pod-security.kubernetes.io/enforce"] == level
+
+    def test_pod_that_moves_the_weights_keeps_the_strictest(self, on: Recorder) -> None:
+        """https://kubernetes.io/docs/concepts/security/pod-security-standards/#restricted"""
+        spec = on.manifest("Job")["spec"]["template"]["spec"]
+        assert spec["securityContext"]["runAsNonRoot"] is True
+        assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+        (container,) = spec["containers"]
+        assert container["securityContext"]["allowPrivilegeEscalation"] is False
+        assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+        assert {next(key for key in volume if key != "name") for volume in spec["volumes"]} <= {
+            "configMap",
+            "projected",
+        }
+
+    def test_variables_of_the_user_win(self) -> None:
+        """A variable that is there twice is refused by the API server."""
+        inference = deployment({}).inference
+        pod = {"containers": [{"env": [{"name": "HOME", "value": "/data"}], "volumeMounts": []}], "volumes": []}
+        access = GroupAccess(security=SecuritySettings.model_validate({"pods": {"runAsUser": 7}}))
+        found = secured({"metadata": {}, "spec": pod}, access, inference, serves=True)
+        assert variables(found) == {"HOME": "/data", "USER": "engine"}
+
+    @pytest.mark.parametrize("serves", [True, False])
+    def test_off_is_no_change(self, *, serves: bool) -> None:
+        template = {"metadata": {"labels": {"a": "b"}}, "spec": {"containers": [{"env": []}], "volumes": []}}
+        assert secured(template, GroupAccess(), deployment({}).inference, serves=serves) == template
+
+
+class TestIngress:
+    def test_only_paths_that_the_key_protects(self, on: Recorder) -> None:
+        spec = on.manifest("Ingress")["spec"]
+        (rule,) = spec["rules"]
+        assert (spec["ingressClassName"], rule["host"]) == ("nginx", "llm.example.com")
+        assert {path["path"]: path["pathType"] for path in rule["http"]["paths"]} == {
+            "/v1/models": "Exact",
+            "/v1/chat/completions": "Exact",
+            "/v1/completions": "Exact",
+            "/v1/responses": "Prefix",
+        }
+        backends = [path["backend"] for path in rule["http"]["paths"]]
+        assert backends == [{"service": {"name": "ds-leader", "port": {"number": 8000}}}] * 4
+
+    def test_certificate_of_the_stack(self, on: Recorder) -> None:
+        secret = on.raw_inputs("Secret", "certificate")
+        assert secret["type"] == "kubernetes.io/tls"
+        assert is_secret(secret["stringData"]) or all(map(is_secret, secret["stringData"].values()))
+        assert on.inputs("Secret", "certificate")["stringData"] == {
+            "tls.crt": SECRETS["tlsCertificate"],
+            "tls.key": SECRETS["tlsKey"],
+        }
+        (tls,) = on.manifest("Ingress")["spec"]["tls"]
+        assert tls == {"hosts": ["llm.example.com"], "secretName": "certificate-1a2b3c4d"}
+
+    def test_long_answers_are_not_cut_off_and_not_held_back(self, on: Recorder) -> None:
+        annotations = on.manifest("Ingress")["metadata"]["annotations"]
+        assert annotations == {
+            "pulumi.com/skipAwait": "true",
+            "nginx.ingress.kubernetes.io/proxy-read-timeout": "1800",
+            "nginx.ingress.kubernetes.io/proxy-send-timeout": "1800",
+            "nginx.ingress.kubernetes.io/proxy-buffering": "off",
+            "nginx.ingress.kubernetes.io/proxy-body-size": "1g",
+        }
+
+    def test_certificate_that_is_in_the_cluster(self, up: Run) -> None:
+        route = {**INGRESS, "tls": {"kind": "secret", "name": "mine"}}
+        recorder = up({"service": {"kind": "clusterIP", "apiKey": True, "route": route}}, secrets={"apiKey": KEY})
+        (tls,) = recorder.manifest("Ingress")["spec"]["tls"]
+        assert tls == {"hosts": ["llm.example.com"], "secretName": "mine"}
+        assert recorder.manifest("Service")["spec"]["type"] == "ClusterIP"
+
+    def test_certificate_of_the_controller(self) -> None:
+        assert ingress_tls("llm.example.com", None) == {"hosts": ["llm.example.com"]}
+
+    def test_plain_http(self, up: Run) -> None:
+        route = {**INGRESS, "tls": {"kind": "none"}}
+        recorder = up({"service": {"kind": "clusterIP", "apiKey": True, "route": route}}, secrets={"apiKey": KEY})
+        assert "tls" not in recorder.manifest("Ingress")["spec"]
+        assert outputs(recorder)["serviceUrl"] == "http://llm.example.com/v1"
+
+
+class TestForms:
+    """Of secrets: known before anything is created."""
+
+    @given(st.text("abcXYZ012-._~+/", min_size=API_KEY_MIN, max_size=80))
+    def test_good_keys(self, key: str) -> None:
+        assert api_key_problem(key) is None
+
+    @pytest.mark.parametrize(
+        ("key", "problem"),
+        [
+            ("s3cret" * 5, "it has fewer than 32 characters"),
+            ("", "it has characters that an HTTP client cannot send"),
+            (f"{KEY}\n", "white space or the end of a line"),
+            (f"{KEY} {KEY}", "white space"),
+            (f"schlüssel{KEY}", "it has characters that an HTTP client cannot send"),
+        ],
+    )
+    def test_bad_keys(self, key: str, problem: str) -> None:
+        assert problem in (api_key_problem(key) or "")
+
+    @pytest.mark.parametrize("title", ["PRIVATE KEY", "RSA PRIVATE KEY", "EC PRIVATE KEY"])
+    def test_private_keys(self, title: str) -> None:
+        pem = PEM.format(title, title)
+        assert private_key_problem(pem) is None
+        assert certificate_problem(pem)
+
+    @pytest.mark.parametrize("pem", ["", "AAAA", SECRETS["tlsCertificate"], PEM.format("ENCRYPTED PRIVATE KEY", "")])
+    def test_no_private_keys(self, pem: str) -> None:
+        assert private_key_problem(pem) == "it is no PEM file with a private key that needs no passphrase"
+
+    def test_all_problems_are_explained_and_nothing_is_shown(self, up: Run) -> None:
+        wrong = {"apiKey": "s3cret", "tlsCertificate": "AAAA-SECRET", "tlsKey": SECRETS["tlsCertificate"]}
+        with pytest.raises(pulumi.RunError) as caught:
+            up(ON, secrets=wrong)
+        text = " ".join(str(caught.value).split())
+        assert "3 problems, nothing was created or changed" in text
+        assert "deepseek:apiKey problem: it has fewer than 32 characters" in text
+        assert "deepseek:tlsCertificate problem: it is no PEM file that begins with a certificate" in text
+        assert "fix: pulumi config set --secret deepseek:tlsKey < KEY-FILE" in text
+        assert not any(part in text for part in ("s3cret", "AAAA"))
+
+
+class TestGateway:
+    def test_hangs_on_one_listener_and_lets_the_api_through(self, second_road: Recorder) -> None:
+        route = second_road.manifest("HTTPRoute")
+        spec = route["spec"]
+        assert spec["parentRefs"] == [{"name": "shared", "namespace": "gateways", "sectionName": "https"}]
+        assert spec["hostnames"] == ["llm.example.com"]
+        (rule,) = spec["rules"]
+        assert [(match["path"]["type"], match["path"]["value"]) for match in rule["matches"]] == [
+            ("Exact", "/v1/models"),
+            ("Exact", "/v1/chat/completions"),
+            ("Exact", "/v1/completions"),
+            ("PathPrefix", "/v1/responses"),
+        ]
+        assert rule["backendRefs"] == [{"name": "ds-leader", "port": 8000}]
+        assert rule["timeouts"] == {"request": "1800s"}
+
+    def test_is_awaited_until_a_controller_has_answered(self, second_road: Recorder) -> None:
+        awaited = wait_for.parse(second_road.manifest("HTTPRoute")["metadata"]["annotations"]["pulumi.com/waitFor"])
+        assert wait_for.unmet(awaited, {"status": {}})
+        assert not wait_for.unmet(awaited, {"status": {"parents": [{"conditions": [{"type": "Accepted"}]}]}})
+
+    def test_api_is_checked(self, second_road: Recorder, up: Run) -> None:
+        checked = [r.id for key, r in second_road.reads.items() if ":CustomResourceDefinition::" in key]
+        assert GATEWAY_CRD in checked
+        alone = {"service": SECOND_ROAD["service"], "operators": {"lws": {"kind": "install"}}}
+        with pytest.raises(pulumi.RunError) as caught:
+            up(alone, secrets={"apiKey": KEY}, served_api={"versions": [{"name": "v1beta1", "served": True}]})
+        assert str(caught.value) == GATEWAY_API_MISSING
+
+
+class TestOutputs:
+    def test_with_a_route(self, on: Recorder) -> None:
+        found = outputs(on)
+        assert found["serviceUrl"] == "https://llm.example.com/v1"
+        assert "https://llm.example.com/v1/chat/completions" in found["curlCommand"]
+        assert "pulumi config get --stack dev deepseek:apiKey" in found["curlCommand"]
+
+    def test_plain_http_is_said(self) -> None:
+        gateway = GatewayRoute.model_validate({**GATEWAY, "plainHttp": True})
+        assert route_url(gateway) == "http://llm.example.com"
+        ingress = IngressRoute.model_validate({**INGRESS, "tls": {"kind": "none"}})
+        assert isinstance(ingress.tls, NoTls)
+        assert route_url(ingress) == "http://llm.example.com"
+
+    def test_curl_gets_the_key_by_its_standard_input(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The command is run by a shell, with stand-ins for curl and pulumi that tell what they were given."""
+        monkeypatch.setattr("pulumi.get_stack", lambda: "dev")
+        for name, body in {"pulumi": f"echo {KEY}", "curl": 'printf "%s\\n" "$@"; cat'}.items():
+            path = tmp_path / name
+            path.write_text(f"#!/bin/sh\n{body}\n")
+            path.chmod(0o755)
+        command = curl_command("ds", "https://h", with_key=True)
+        said = subprocess.run(  # noqa: S602 - the command is a shell's
+            command, shell=True, capture_output=True, text=True, check=True, env={"PATH": f"{tmp_path}:/usr/bin:/bin"}
+        ).stdout
+        arguments, _, given = said.rpartition("\n")
+        assert given == f"Authorization: Bearer {KEY}"
+        assert KEY not in arguments
+        assert arguments.splitlines()[:3] == ["-H", "@-", "https://h/v1/chat/completions"]
+        assert json.loads(arguments.splitlines()[-1])["model"] == "ds"
+
+    def test_without_a_key_there_is_none(self) -> None:
+        assert shlex.split(curl_command("ds", "http://h", with_key=False))[:2] == [
+            "curl",
+            "http://h/v1/chat/completions",
+        ]
+
+
+def test_every_resource_has_an_explicit_provider(on: Recorder, second_road: Recorder) -> None:
+    for key, request in {**on.requests, **second_road.requests}.items():
+        package = key.split(":")[0]
+        if package in ("kubernetes", "alicloud"):
+            assert f"pulumi:providers:{package}::{package}" in request.provider, key
+
+
+@pytest.mark.parametrize(
+    ("changes", "path", "problem", "fix"),
+    [
+        (
+            {"service": {"kind": "clusterIP", "route": GATEWAY}},
+            "service",
+            "the route would make the model usable by everybody who reaches the proxy",
+            "write apiKey: true",
+        ),
+        (
+            {"service": {"kind": "clusterIP", "allowedCidrs": ["10.0.0.0/8"]}},
+            "service",
+            "allowedCidrs are for a load balancer, and this Service has none",
+            "write kind: internalLoadBalancer",
+        ),
+        (
+            {"service": {"kind": "internalLoadBalancer", "allowedCidrs": []}},
+            "service.allowedCidrs",
+            "the list is empty",
+            "write at least one item, or remove the setting",
+        ),
+        (
+            {"service": {"kind": "internalLoadBalancer", "allowedCidrs": ["10.0.0.7/8"]}},
+            "service.allowedCidrs[0]",
+            "this is an address in a network, not the network",
+            "write 10.0.0.0/8",
+        ),
+        (
+            {"service": {"kind": "internalLoadBalancer", "allowedCidrs": ["fd00::/8"]}},
+            "service.allowedCidrs[0]",
+            "this is no IPv4 network",
+            "for example 10.0.0.0/8",
+        ),
+        (
+            {"service": {"kind": "internalLoadBalancer", "allowedCidrs": ["0.0.0.0/0"]}},
+            "service.allowedCidrs[0]",
+            "this network is everybody",
+            "write the networks that are meant",
+        ),
+        (
+            {"service": {"kind": "clusterIP", "apiKey": True, "route": {**GATEWAY, "sectionName": None}}},
+            "service.route.sectionName",
+            "input should be a valid string",
+            "name of the Gateway's listener",
+        ),
+        (
+            {"service": {"kind": "clusterIP", "apiKey": True, "route": {**GATEWAY, "kind": "public"}}},
+            "service.route.kind",
+            "there is no such choice",
+            "write 'gateway' or 'ingress'",
+        ),
+        (
+            {"service": {"kind": "clusterIP", "apiKey": True, "route": {**INGRESS, "tls": {}}}},
+            "service.route.tls.kind",
+            "this setting is required",
+            "write 'secret' or 'config' or 'controller' or 'none'",
+        ),
+        (
+            {"service": {"kind": "clusterIP", "apiKey": True, "route": {**INGRESS, "host": "*.example.com"}}},
+            "service.route.host",
+            "the value does not have the expected form",
+            "Example: llm.example.com",
+        ),
+        (
+            {"security": {"networkPolicy": {"clients": []}}},
+            "security.networkPolicy.clients",
+            "the list is empty",
+            "write at least one item",
+        ),
+        (
+            {"security": {"networkPolicy": {"clients": [{"namespace": "a", "cidr": "10.0.0.0/8"}]}}},
+            "security.networkPolicy.clients[0]",
+            "a client is either a namespace or a cidr",
+            "write exactly one of the two",
+        ),
+        (
+            {"security": {"networkPolicy": {"clients": [{"cidr": "10.0.0.0/8", "podLabels": {"a": "b"}}]}}},
+            "security.networkPolicy.clients[0]",
+            "podLabels choose pods of a namespace, and this client is a cidr",
+            "remove podLabels",
+        ),
+        (
+            {
+                "security": {"networkPolicy": {"clients": [{"namespace": "a"}]}},
+                "service": {"kind": "internalLoadBalancer"},
+            },
+            "",
+            "security.networkPolicy shuts out everybody behind the internal load balancer, which keeps the clients' "
+            "addresses",
+            "write service.allowedCidrs, or a client with a cidr",
+        ),
+        (
+            {
+                "service": {"kind": "clusterIP", "apiKey": True},
+                "inference": {"engine": {"env": {"VLLM_SERVER_DEV_MODE": "1"}}},
+            },
+            "",
+            "inference.engine.env has VLLM_SERVER_DEV_MODE, which opens /collective_rpc and more of the engine without "
+            "the key",
+            "remove VLLM_SERVER_DEV_MODE",
+        ),
+        (
+            {"security": {"pods": {"runAsUser": 0}}},
+            "security.pods.runAsUser",
+            "input should be greater than or equal to 1",
+            "user ID of the engine",
+        ),
+    ],
+)
+def test_each_problem_has_path_and_fix(changes: dict[str, Any], path: str, problem: str, fix: str) -> None:
+    (found,) = problems(changes)
+    assert found.path == f"deployment.{path}".rstrip(".")
+    assert found.problem == problem
+    assert fix in found.fix
+
+
+def test_policy_with_a_network_admits_the_load_balancers_clients() -> None:
+    policy = {"networkPolicy": {"clients": [{"cidr": "10.0.0.0/8"}]}}
+    assert not problems({"security": policy, "service": {"kind": "internalLoadBalancer"}})
+
+
+def test_missing_secrets_come_with_their_commands(up: Run) -> None:
+    with pytest.raises(pulumi.RunError) as caught:
+        up(ON)
+    text = " ".join(str(caught.value).split())
+    assert "3 problems" in text
+    assert "openssl rand -hex 32 | pulumi config set --secret deepseek:apiKey" in text
+    assert "pulumi config set --secret deepseek:tlsCertificate < CERTIFICATE-FILE" in text
+    assert "pulumi config set --secret deepseek:tlsKey < KEY-FILE" in text
+
+
+def test_warnings() -> None:
+    assert access_warnings(deployment({})) == []
+    policy = deployment({"security": {"networkPolicy": {"clients": CLIENTS}}})
+    (warning,) = access_warnings(policy)
+    assert warning.startswith("deployment.security.networkPolicy: Alibaba Cloud documents network policies for the CPU")
+    fenced = deployment({"security": {"networkPolicy": {"clients": CLIENTS}, "securityGroups": ["sg-1"]}})
+    assert access_warnings(fenced) == []
+    foreign = deployment({"security": {"pods": {}}, "cluster": {"createNamespace": False}})
+    (warning,) = access_warnings(foreign)
+    assert warning.endswith("kubectl label namespace deepseek pod-security.kubernetes.io/enforce=baseline")
+
+
+def test_off_there_is_nothing(up: Run) -> None:
+    recorder = up()
+    assert not {"NetworkPolicy", "ServiceAccount", "Ingress", "HTTPRoute", "Acl"} & set(recorder.kinds())
+    assert "labels" not in recorder.manifest("Namespace")["metadata"]
