@@ -45,6 +45,10 @@ class Pod:
         return mapping(mapping(self.template.get("metadata")).get("labels"))
 
     @property
+    def annotations(self) -> Mapping[str, Any]:
+        return mapping(mapping(self.template.get("metadata")).get("annotations"))
+
+    @property
     def spec_path(self) -> str:
         return f"{self.path}.spec" if self.path else "spec"
 

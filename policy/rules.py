@@ -97,7 +97,7 @@ RULES: tuple[ResourceRule | StackRule, ...] = (
     ),
     StackRule(
         name="group-is-walled",
-        statement="In production a NetworkPolicy says who may reach the engine's pods.",
+        statement="In production a NetworkPolicy or a security group says who may reach the engine's pods.",
         level="mandatory",
         options={"productionStacks": PRODUCTION_STACKS},
         check=exposure.open_group,

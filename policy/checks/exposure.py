@@ -18,6 +18,10 @@ API_KEY_VARIABLE = "VLLM_API_KEY"
 TLS_OPTION = "--ssl-certfile"
 """https://docs.vllm.ai/en/stable/cli/serve/"""
 
+SECURITY_GROUPS = "network.alibabacloud.com/security-group-ids"
+"""Of a pod on ACS, instead of the cluster's security group
+(https://www.alibabacloud.com/help/en/cs/user-guide/pod-annotation-function-description)."""
+
 ROUTES = ("Ingress", "HTTPRoute")
 
 
@@ -160,11 +164,12 @@ def open_group(stack: Sequence[Resource], *, production_stacks: Sequence[str]) -
         near = [policy for policy in policies if could_be(policy.namespace, group.namespace)]
         for pod in pods(group):
             labels = running_labels(group, pod)
-            if not any(selects(policy.spec.get("podSelector"), labels) for policy in near):
+            walled = any(selects(policy.spec.get("podSelector"), labels) for policy in near)
+            if not walled and not pod.annotations.get(SECURITY_GROUPS):
                 finding = Finding(
                     path=pod.path,
-                    problem="no NetworkPolicy of the stack says who may reach these pods",
-                    fix="set deployment.security.networkPolicy with the clients that may",
+                    problem="neither a NetworkPolicy of the stack nor a security group says who may reach these pods",
+                    fix="set deployment.security.networkPolicy with the clients that may, or .securityGroups",
                 )
                 yield Violation(resource=group, finding=finding)
 

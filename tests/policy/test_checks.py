@@ -68,6 +68,8 @@ def group(template: Any = None, *, stack: str = "prod", **spec: Any) -> Resource
 
 
 NO_KEY = pod(env=[])
+IN_A_SECURITY_GROUP = {**pod(), "metadata": {"annotations": {"network.alibabacloud.com/security-group-ids": "sg-1"}}}
+GROUPED = manifest("LeaderWorkerSet", spec={"leaderWorkerTemplate": {"workerTemplate": IN_A_SECURITY_GROUP}})
 PRIVATE = {"service.beta.kubernetes.io/alibaba-cloud-loadbalancer-address-type": "intranet"}
 GROUP_LABEL = "leaderworkerset.sigs.k8s.io/name"
 
@@ -168,14 +170,14 @@ BROKEN: dict[str, list[Broken]] = {
     ],
     "load-balancer-has-tls": [Broken("spec.type", "speak plain HTTP", (BALANCER, group()))],
     "group-is-walled": [
-        Broken(LEADER, "no NetworkPolicy", (group(), wall({"matchLabels": {"app": "other"}}))),
-        Broken(LEADER, "no NetworkPolicy", (group(), wall({}, policyTypes=["Egress"]))),
+        Broken(LEADER, "neither a NetworkPolicy", (group(), wall({"matchLabels": {"app": "other"}}))),
+        Broken(LEADER, "neither a NetworkPolicy", (group(), wall({}, policyTypes=["Egress"]))),
         Broken(
             "spec.leaderWorkerTemplate.workerTemplate",
-            "no NetworkPolicy",
+            "neither a NetworkPolicy",
             (group(), wall({"matchLabels": {"role": "leader"}})),
         ),
-        Broken(LEADER, "no NetworkPolicy", (group(stack="live"),), {"productionStacks": ["live"]}),
+        Broken(LEADER, "neither a NetworkPolicy", (group(stack="live"),), {"productionStacks": ["live"]}),
     ],
     "bucket-is-private": [
         Broken("acl", "is public-read", (bucket(), BLOCKED, about_bucket("BucketAcl", acl="public-read"))),
@@ -413,6 +415,7 @@ KEPT: dict[str, list[tuple[Resource, ...]]] = {
             ),
         ),
         (group(stack="dev"),),
+        (GROUPED,),
     ],
     "bucket-is-private": [
         (bucket(), ACL, BLOCKED),

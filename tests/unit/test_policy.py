@@ -23,7 +23,8 @@ def open_ends(stack: str) -> set[str]:
     settings: Mapping[str, Any] = stack_settings(stack)
     if stack != "prod":
         return set()
-    key, walls = settings["service"].get("apiKey"), settings.get("security", {}).get("networkPolicy")
+    key, security = settings["service"].get("apiKey"), settings.get("security", {})
+    walls = security.get("networkPolicy") or security.get("securityGroups")
     return {*(() if key else ("entry-has-key",)), *(() if walls else ("group-is-walled",))}
 
 
