@@ -2,12 +2,17 @@
 STACK ?= local
 PYTHON ?= python3
 OPTIONS ?=
+# POLICY=1 checks with the policy pack, POLICY=FILE.json with the levels and options of that file (docs/policy.md).
+POLICY ?=
 
 VENV := .venv
 RUN := $(VENV)/bin/python
 LOCAL := $(RUN) -m local
 INSTALLED := $(VENV)/installed
 INSTALLED_DEV := $(VENV)/installed-dev
+PACK := policy/$(VENV)/installed
+PACK_OPTIONS := $(if $(POLICY),--policy-pack policy $(if $(filter %.json,$(POLICY)),--policy-pack-config $(POLICY)))
+PACK_NEEDED := $(if $(POLICY),$(PACK))
 
 .DEFAULT_GOAL := help
 .PHONY: help up preview destroy status down reset env plugins test unit integration e2e lint format schema golden picture constraints
@@ -15,11 +20,11 @@ INSTALLED_DEV := $(VENV)/installed-dev
 help: ## this list
 	@grep -E '^[a-z0-9]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9]+):.*## /make \1|/' | column -t -s '|'
 
-up: $(INSTALLED) ## bring the stack up: the embedded cluster if it needs it, then pulumi up
-	@$(LOCAL) up --stack $(STACK) -- $(OPTIONS)
+up: $(INSTALLED) $(PACK_NEEDED) ## bring the stack up: the embedded cluster if it needs it, then pulumi up
+	@$(LOCAL) up --stack $(STACK) -- $(PACK_OPTIONS) $(OPTIONS)
 
-preview: $(INSTALLED) ## pulumi preview
-	@$(LOCAL) preview --stack $(STACK) -- $(OPTIONS)
+preview: $(INSTALLED) $(PACK_NEEDED) ## pulumi preview; with POLICY=1 by the rules of policy/
+	@$(LOCAL) preview --stack $(STACK) -- $(PACK_OPTIONS) $(OPTIONS)
 
 destroy: $(INSTALLED) ## pulumi destroy, without what is protected (the bucket)
 	@$(LOCAL) destroy --stack $(STACK) -- $(OPTIONS)
@@ -49,7 +54,7 @@ unit: $(INSTALLED_DEV) ## unit tests: no network, no processes
 integration: $(INSTALLED_DEV) ## tests with servers and processes of this machine, no cluster
 	$(RUN) -m pytest -q -n auto -m integration
 
-e2e: $(INSTALLED_DEV) ## end-to-end tests: real engine, real API server
+e2e: $(INSTALLED_DEV) $(PACK) ## end-to-end tests: real engine, real API server
 	$(RUN) -m pytest -q -m e2e
 
 lint: $(INSTALLED_DEV) ## ruff and mypy --strict
@@ -61,7 +66,7 @@ format: $(INSTALLED_DEV) ## ruff format and safe fixes
 	$(RUN) -m ruff format .
 	$(RUN) -m ruff check --fix .
 
-schema: $(INSTALLED_DEV) ## write stack.schema.json and docs/configuration.md from components/settings/
+schema: $(INSTALLED_DEV) ## write stack.schema.json, docs/configuration.md and the table of docs/policy.md anew
 	$(RUN) -m docs.generate
 
 golden: $(INSTALLED_DEV) ## write the golden manifests of the tests anew; read the diff
@@ -85,4 +90,10 @@ $(INSTALLED): requirements.txt local/requirements.txt constraints.txt | $(RUN)
 
 $(INSTALLED_DEV): requirements-dev.txt planner/requirements.txt $(INSTALLED)
 	@$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	@touch $@
+
+$(PACK): policy/requirements.txt | $(RUN)
+	@echo "installing the policy pack's packages (first time only)" >&2
+	@$(RUN) -m venv policy/$(VENV)
+	@policy/$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r policy/requirements.txt
 	@touch $@

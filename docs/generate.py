@@ -1,4 +1,5 @@
-"""Writes stack.schema.json and docs/configuration.md from the pydantic models: ``make schema``."""
+"""Writes stack.schema.json and docs/configuration.md from the pydantic models, and the table of docs/policy.md from the
+policy pack: ``make schema``."""
 
 import json
 from collections.abc import Iterator
@@ -6,10 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from components.settings.deployment import Deployment
+from policy.rules import table
 
 ROOT = Path(__file__).resolve().parent.parent
 SCHEMA = ROOT / "stack.schema.json"
 CONFIGURATION = ROOT / "docs" / "configuration.md"
+POLICY = ROOT / "docs" / "policy.md"
+RULES_BEGIN, RULES_END = "<!-- rules, made by make schema -->\n", "<!-- end of rules -->\n"
 
 INTRODUCTION = """# Configuration
 
@@ -54,6 +58,12 @@ def configuration() -> str:
     document = Deployment.model_json_schema(by_alias=True)
     sections = _sections("", document, document["$defs"])
     return "\n".join([INTRODUCTION, *sections])
+
+
+def policy_document(document: str) -> str:
+    """docs/policy.md with its table of rules made anew."""
+    before, after = document.split(RULES_BEGIN)[0], document.split(RULES_END)[1]
+    return f"{before}{RULES_BEGIN}\n{table()}\n{RULES_END}{after}"
 
 
 def _sections(path: str, model: dict[str, Any], definitions: dict[str, Any]) -> Iterator[str]:
@@ -117,3 +127,4 @@ def _text(field: dict[str, Any]) -> str:
 if __name__ == "__main__":
     SCHEMA.write_text(schema(), encoding="utf-8")
     CONFIGURATION.write_text(configuration(), encoding="utf-8")
+    POLICY.write_text(policy_document(POLICY.read_text(encoding="utf-8")), encoding="utf-8")

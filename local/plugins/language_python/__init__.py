@@ -2,5 +2,6 @@
 
 The official one ships beside the CLI in Pulumi's own installers and wins wherever it is present
 (``local.engine``). This one serves what ``pulumi preview``, ``up``, ``refresh``, ``destroy``, ``import``,
-``install`` and ``about`` ask of a project whose runtime is ``python`` with ``toolchain: pip``.
+``install`` and ``about`` ask of a project whose runtime is ``python`` with ``toolchain: pip``, and runs plugins
+that are written in Python, such as policy packs.
 """

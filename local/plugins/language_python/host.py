@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import os
+import queue
 import signal
 import subprocess
 import threading
@@ -17,7 +18,7 @@ from google.protobuf import empty_pb2, json_format
 from pulumi.runtime.proto import LanguageRuntimeServicer, language_pb2, plugin_pb2
 
 from local.plugins.language_python.program import EXIT_INTERRUPTED, EXIT_MESSAGE_SHOWN
-from local.plugins.language_python.toolchain import OFFICIAL_HOST, Toolchain, ToolchainError
+from local.plugins.language_python.toolchain import Toolchain, ToolchainError
 
 _ROOT = Path(__file__).resolve().parents[3]
 _PROGRAM = Path(__file__).with_name("program.py")
@@ -107,13 +108,29 @@ class LanguageHost(LanguageRuntimeServicer):
     def RunPlugin(
         self, request: language_pb2.RunPluginRequest, context: grpc.ServicerContext
     ) -> Iterator[language_pb2.RunPluginResponse]:
-        _abort(
-            context,
-            ToolchainError(
-                f"{request.info.program_directory}: the stand-in for Pulumi's Python language host does not "
-                f"run plugins written in Python, such as policy packs; {OFFICIAL_HOST}"
-            ),
-        )
+        try:
+            python = plugin_toolchain(request).python
+        except ToolchainError as error:
+            _abort(context, error)
+        with subprocess.Popen(  # noqa: S603 -- the plugin's own interpreter
+            [python, request.info.program_directory, *request.args],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            cwd=request.pwd,
+            # Unbuffered, because a plugin need not flush the port that it prints.
+            env={**dict(entry.split("=", 1) for entry in request.env), "PYTHONUNBUFFERED": "1"},
+        ) as plugin:
+            # The engine ends a plugin by ending this call.
+            if not context.add_callback(plugin.terminate):
+                plugin.terminate()
+            with self._lock:
+                self._programs.add(plugin)
+            try:
+                yield from plugin_output(plugin)
+            finally:
+                with self._lock:
+                    self._programs.discard(plugin)
 
     def Run(self, request: language_pb2.RunRequest, context: grpc.ServicerContext) -> language_pb2.RunResponse:
         try:
@@ -163,6 +180,30 @@ def outcome(exit_code: int) -> language_pb2.RunResponse:
         name = signal.Signals(-exit_code).name
         return language_pb2.RunResponse(error=f"the program was ended by signal {name}")
     return language_pb2.RunResponse(error=f"the program exited with code {exit_code}")
+
+
+def plugin_toolchain(request: language_pb2.RunPluginRequest) -> Toolchain:
+    """The Python of a plugin such as a policy pack; as with the official host, never that of the machine."""
+    options = {"virtualenv": "venv", **json_format.MessageToDict(request.info.options)}
+    file = "PulumiPolicy.yaml" if request.kind == "analyzer" else "PulumiPlugin.yaml"
+    return Toolchain.from_options(request.info.root_directory, options, file=file)
+
+
+def plugin_output(plugin: subprocess.Popen[bytes]) -> Iterator[language_pb2.RunPluginResponse]:
+    """What a plugin prints, as it prints it, and then its exit code."""
+    printed: queue.SimpleQueue[language_pb2.RunPluginResponse | None] = queue.SimpleQueue()
+
+    def read(stream: str) -> None:
+        for line in getattr(plugin, stream):
+            printed.put(language_pb2.RunPluginResponse(**{stream: line}))
+        printed.put(None)
+
+    streams = ("stdout", "stderr")
+    for stream in streams:
+        threading.Thread(target=read, args=(stream,), name=f"plugin-{stream}", daemon=True).start()
+    for _ in streams:
+        yield from iter(printed.get, None)
+    yield language_pb2.RunPluginResponse(exitcode=plugin.wait())
 
 
 def program_environment(environment: Mapping[str, str]) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""The project's Python: the interpreter that ``Pulumi.yaml`` names and what is installed for it."""
+"""The Python of a project or a plugin: the interpreter that its ``Pulumi*.yaml`` names and what is installed for it."""
 
 from __future__ import annotations
 
@@ -52,14 +52,15 @@ class Toolchain:
 
     root: Path
     virtualenv: str | None
+    file: str
 
     @classmethod
-    def from_options(cls, root: str, options: Mapping[str, Any]) -> Toolchain:
-        """Read ``runtime.options`` of ``Pulumi.yaml``.
+    def from_options(cls, root: str, options: Mapping[str, Any], *, file: str = "Pulumi.yaml") -> Toolchain:
+        """Read ``runtime.options`` of `file`.
 
         :raises ToolchainError: for an option, or a value of one, that only the official host serves.
         """
-        where = "Pulumi.yaml: runtime.options"
+        where = f"{file}: runtime.options"
         toolchain = options.get("toolchain", "pip")
         if toolchain != "pip":
             raise ToolchainError(
@@ -71,7 +72,7 @@ class Toolchain:
                 f"{where}.{option}: not served by the stand-in for Pulumi's Python language host; "
                 f"remove it, or {OFFICIAL_HOST}"
             )
-        return cls(root=Path(root), virtualenv=options.get("virtualenv"))
+        return cls(root=Path(root), virtualenv=options.get("virtualenv"), file=file)
 
     @property
     def python(self) -> Path:
@@ -83,14 +84,14 @@ class Toolchain:
             found = shutil.which("python3")
             if found is None:
                 raise ToolchainError(
-                    "no python3 on the PATH; install Python, or set runtime.options.virtualenv in Pulumi.yaml"
+                    f"no python3 on the PATH; install Python, or set runtime.options.virtualenv in {self.file}"
                 )
             return Path(found)
         python = self._folder(self.virtualenv) / "bin" / "python"
         if not python.is_file():
             raise ToolchainError(
-                f"Pulumi.yaml: runtime.options.virtualenv: {self.virtualenv!r} is no virtual environment "
-                f"({python} is missing); run `pulumi install` to create it"
+                f"{self.file}: runtime.options.virtualenv: {self.virtualenv!r} is no virtual environment "
+                f"({python} is missing); run `pulumi install` beside that file to create it"
             )
         return python
 

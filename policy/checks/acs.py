@@ -1,0 +1,68 @@
+"""What ACS sells: RDMA where the planner's tables have it, and no pods that it may take back under production."""
+
+from collections.abc import Iterator, Sequence
+
+from planner.acs_rules import GPU_HPN, GPU_HPN_CARDS
+from planner.catalogue import gpu_series
+from planner.findings import Finding
+from planner.pods import resource_name
+from policy.pods import Pod, pods
+from policy.resources import Resource, mapping, text
+
+COMPUTE_CLASS = "alibabacloud.com/compute-class"
+COMPUTE_QOS = "alibabacloud.com/compute-qos"
+GPU_SERIES = "alibabacloud.com/gpu-model-series"
+HPN_TYPE = "alibabacloud.com/hpn-type"
+"""https://www.alibabacloud.com/help/en/cs/user-guide/pod-hpn-type-rdma"""
+
+BEST_EFFORT = "best-effort"
+"""Cheaper pods that ACS takes back when it needs them
+(https://www.alibabacloud.com/help/en/cs/user-guide/acs-pod-instance-overview)."""
+
+
+def illegal_rdma(resource: Resource) -> Iterator[Finding]:
+    """RDMA for a series or a number of cards that has none. A series that the planner does not list is not judged."""
+    for pod in pods(resource):
+        if pod.labels.get(HPN_TYPE) != "rdma":
+            continue
+        labels = {**mapping(pod.spec.get("nodeSelector")), **pod.labels}
+        series = text(labels.get(GPU_SERIES))
+        path = f"{pod.path}.metadata.labels[{HPN_TYPE}]"
+        if not series:
+            yield Finding(path=path, problem="RDMA without a GPU series", fix=f"add the label {GPU_SERIES}")
+        if series not in gpu_series():
+            continue
+        legal = GPU_HPN_CARDS if labels.get(COMPUTE_CLASS) == GPU_HPN else gpu_series()[series].rdma_cards
+        cards = _cards(pod, series)
+        if cards is not None and cards not in legal:
+            only = f"only with {' or '.join(map(str, legal))} cards, not {cards}" if legal else "not at all"
+            yield Finding(
+                path=path,
+                problem=f"ACS has RDMA for pods of series {series} {only}",
+                fix="set deployment.inference.gpu.cards to a number that has it, or deployment.inference.network: "
+                "standard",
+            )
+
+
+def _cards(pod: Pod, series: str) -> int | None:
+    """Cards of the whole pod; None if they are not known."""
+    name, cards = resource_name(series), 0
+    for _, container in pod.containers():
+        given = mapping(mapping(container.get("resources")).get("limits")).get(name, 0)
+        if not isinstance(given, int) and not text(given).isdecimal():
+            return None
+        cards += int(given)
+    return cards
+
+
+def best_effort(resource: Resource, *, production_stacks: Sequence[str]) -> Iterator[Finding]:
+    """A production pod that ACS may take back at any time; one lost pod takes its whole group down."""
+    if resource.stack not in production_stacks:
+        return
+    for pod in pods(resource):
+        if pod.labels.get(COMPUTE_QOS) == BEST_EFFORT:
+            yield Finding(
+                path=f"{pod.path}.metadata.labels[{COMPUTE_QOS}]",
+                problem="ACS may take the pod back at any time, and its group goes down with it",
+                fix="set deployment.inference.qos: default",
+            )

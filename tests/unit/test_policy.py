@@ -1,0 +1,102 @@
+"""The policy pack and the program: every resource of each stack goes through every rule."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+from google.protobuf import json_format
+
+from components import acs_pods, inference_group, inference_service
+from docs.generate import policy_document
+from policy import pods
+from policy.checks import acs, exposure
+from policy.resources import Resource
+from policy.resources import plain as known
+from policy.rules import RULES, ResourceRule, message, table
+from tests.unit.conftest import PROJECT, ROOT, Recorder, Run, plain, stack_settings
+
+STACKS = ("dev", "prod", "local", "local-fluid")
+
+
+def open_ends(stack: str) -> set[str]:
+    """Mandatory rules that a stack file breaks knowingly, because an option is off in it."""
+    settings: Mapping[str, Any] = stack_settings(stack)
+    if stack != "prod":
+        return set()
+    key, security = settings["service"].get("apiKey"), settings.get("security", {})
+    walls = security.get("networkPolicy") or security.get("securityGroups")
+    return {*(() if key else ("entry-has-key",)), *(() if walls else ("group-is-walled",))}
+
+
+def resources(recorder: Recorder, stack: str) -> list[Resource]:
+    """What the engine would show to the pack."""
+
+    def urn(own: str) -> str:
+        return "::".join([f"urn:pulumi:{stack}", PROJECT, *own.split("::")[2:]])
+
+    return [
+        Resource(
+            type=request.type,
+            name=request.name,
+            urn=urn(recorder.make_urn(request.parent, request.type, request.name)),
+            properties=known(plain(json_format.MessageToDict(request.object))),
+            protected=request.protect,
+            references={
+                name: tuple(urn(one) for one in dependency.urns)
+                for name, dependency in request.propertyDependencies.items()
+            },
+        )
+        for request in recorder.requests.values()
+    ]
+
+
+def violations(found: list[Resource]) -> dict[str, list[str]]:
+    """Texts by the names of mandatory rules."""
+    result: dict[str, list[str]] = {}
+    for rule in RULES:
+        if isinstance(rule, ResourceRule):
+            texts = [message(finding) for one in found for finding in rule.check(one, **rule.arguments({}))]
+        else:
+            texts = [message(violation.finding) for violation in rule.check(found, **rule.arguments({}))]
+        if texts and rule.level == "mandatory":
+            result[rule.name] = texts
+    return result
+
+
+@pytest.mark.parametrize("stack", STACKS)
+def test_stacks_keep_the_rules(up: Run, stack: str) -> None:
+    # The embedded cluster of the local stacks is not up here.
+    changes = {"cluster": {"kubeconfigFile": "~/.kube/config"}} if stack.startswith("local") else None
+    found = violations(resources(up(changes, stack=stack), stack))
+    assert set(found) == open_ends(stack), found
+
+
+def test_a_weak_stack_breaks_them(up: Run) -> None:
+    changes = {
+        "weights": {"bucket": {"kind": "create", "retain": False}},
+        "inference": {"qos": "best-effort", "engine": {"image": "vllm/vllm-openai:latest"}},
+        "service": {"kind": "internalLoadBalancer"},
+    }
+    weak = violations(resources(up(changes), "prod"))
+    assert {"bucket-is-protected", "production-is-not-best-effort", "images-are-pinned", "entry-has-key"} <= set(weak)
+
+
+def test_the_pack_knows_the_programs_names() -> None:
+    """The pack judges what is deployed, not the program, so it has the names itself."""
+    assert exposure.ADDRESS_TYPE == inference_service.ADDRESS_TYPE
+    assert inference_group.CONTAINER == pods.ENGINE
+    assert pods.WORKER_INDEX_LABEL == inference_group.WORKER_INDEX_LABEL
+    names = ("COMPUTE_CLASS", "COMPUTE_QOS", "GPU_SERIES", "HPN_TYPE")
+    assert [getattr(acs, name) for name in names] == [getattr(acs_pods, name) for name in names]
+
+
+def test_the_packs_pulumi_is_the_programs() -> None:
+    pinned = (ROOT / "requirements.txt").read_text().splitlines()
+    needed = (ROOT / "policy" / "requirements.txt").read_text().splitlines()
+    assert [line for line in pinned if line.startswith("pulumi==")] == [x for x in needed if x.startswith("pulumi==")]
+
+
+def test_documentation_is_current() -> None:
+    written = (ROOT / "docs" / "policy.md").read_text()
+    assert table() in written
+    assert policy_document(written) == written
