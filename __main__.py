@@ -10,6 +10,7 @@ from components.inference_group import InferenceGroup, InferenceGroupArgs
 from components.inference_service import InferenceService, InferenceServiceArgs
 from components.model_bucket import ModelBucket, ModelBucketArgs
 from components.model_upload import ModelUpload, ModelUploadArgs
+from components.operations import operate
 from components.operators import OperatorsArgs
 from components.providers import alicloud_provider, kubeconfig_is_missing, kubernetes_provider
 from components.storage_layers import mount_model
@@ -50,11 +51,10 @@ group_args = InferenceGroupArgs(
 )
 group = InferenceGroup("inference-group", group_args, in_cluster)
 
-port = settings.inference.engine.port
-service_args = InferenceServiceArgs(
-    namespace=namespace, selector=group.leader_labels, target_port=port, service=settings.service
-)
+port, leaders = settings.inference.engine.port, group.leader_labels
+service_args = InferenceServiceArgs(namespace=namespace, selector=leaders, target_port=port, service=settings.service)
 service = InferenceService("inference-service", service_args, in_cluster)
 
-for name, value in outputs(settings, plan, bucket=bucket, mount=mount, service=service).items():
+operated = operate(settings, namespace=namespace, mount=mount, group=group, service=service, opts=in_cluster)
+for name, value in {**outputs(settings, plan, bucket=bucket, mount=mount, service=service), **operated}.items():
     pulumi.export(name, value)

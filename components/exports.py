@@ -7,6 +7,7 @@ import pulumi
 
 from components.inference_service import InferenceService
 from components.model_bucket import ModelBucket
+from components.settings.cloud import ClusterSettings
 from components.settings.deployment import Deployment
 from components.storage import ModelMount
 from planner.plan import Plan
@@ -17,13 +18,10 @@ def outputs(
 ) -> Mapping[str, pulumi.Input[object]]:
     """Outputs by name. The two commands are the guide's own check, to be run one in each of two shells."""
     namespace, port = settings.cluster.namespace, settings.service.port
-    kubectl = "kubectl"
-    if settings.cluster.kubeconfig_file:
-        kubectl += f" --kubeconfig {settings.cluster.kubeconfig_file}"
-    if settings.cluster.context:
-        kubectl += f" --context {settings.cluster.context}"
     return {
         "model": settings.model.served_name,
+        "namespace": namespace,
+        "group": settings.inference.name,
         "plan": plan.facts(),
         "bucket": bucket.bucket_name,
         "weights": pulumi.Output.format("oss://{0}/{1}", bucket.bucket_name, settings.weights.prefix),
@@ -32,10 +30,20 @@ def outputs(
         "servicePort": port,
         "serviceUrl": pulumi.Output.format("http://{0}:{1}/v1", service.dns_name, port),
         "portForwardCommand": pulumi.Output.format(
-            f"{kubectl} --namespace {namespace} port-forward svc/{{0}} {port}:{port}", service.name
+            f"{kubectl(settings.cluster)} --namespace {namespace} port-forward svc/{{0}} {port}:{port}", service.name
         ),
         "curlCommand": curl_command(settings.model.served_name, port),
     }
+
+
+def kubectl(cluster: ClusterSettings) -> str:
+    """The beginning of a command for the stack's cluster."""
+    words = ["kubectl"]
+    if cluster.kubeconfig_file:
+        words.append(f"--kubeconfig {cluster.kubeconfig_file}")
+    if cluster.context:
+        words.append(f"--context {cluster.context}")
+    return " ".join(words)
 
 
 def curl_command(model: str, port: int) -> str:

@@ -16,6 +16,7 @@ from components.settings.deployment import Deployment
 from components.settings.storage import FluidCacheSettings
 from components.settings.weights import AccessKeyIdentity
 from planner.acs_rules import GPU, PodChoices, pod_findings, pod_warnings, ticket_warnings
+from planner.benchmark import benchmark_findings
 from planner.cache import CacheChoices, CachePlan, plan_cache
 from planner.case import Case
 from planner.findings import Finding, report
@@ -75,7 +76,7 @@ def plan_of(settings: Deployment) -> Plan:
     """The plan with all its warnings; raises PlanError with all findings about layout, ACS and cache."""
     case, storage = resolve(choices(settings)), settings.storage
     pods = pod_choices(settings, cards=case.layout.cards)
-    findings = [*check(case, severity="error"), *pod_findings(pods)]
+    findings = [*check(case, severity="error"), *pod_findings(pods), *_benchmark(settings, case)]
     cache_warnings: tuple[str, ...] = ()
     if isinstance(storage, FluidCacheSettings) and case.weights_gib is not None:
         findings += _sidecar(storage, case)
@@ -91,6 +92,17 @@ def plan_of(settings: Deployment) -> Plan:
     memory_gib = mebibytes(upload.memory) / 1024
     upload_warnings = ticket_warnings("deployment.weights.upload", cpu=upload.cpu, memory_gib=memory_gib)
     return dataclasses.replace(plan, warnings=(*plan.warnings, *pod_warnings(pods), *upload_warnings, *cache_warnings))
+
+
+def _benchmark(settings: Deployment, case: Case) -> list[Finding]:
+    benchmark = settings.verification.benchmark if settings.verification else None
+    if benchmark is None:
+        return []
+    return benchmark_findings(
+        image=benchmark.image or settings.inference.engine.image,
+        tokens=benchmark.input_tokens + benchmark.output_tokens,
+        max_model_len=case.max_model_len,
+    )
 
 
 def _sidecar(storage: FluidCacheSettings, case: Case) -> list[Finding]:

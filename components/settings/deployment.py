@@ -11,6 +11,7 @@ from components.settings.model import ModelSettings
 from components.settings.operators import OperatorsSettings
 from components.settings.service import ServiceSettings
 from components.settings.storage import FluidCacheSettings, OssVolumeSettings
+from components.settings.verification import VerificationSettings
 from components.settings.weights import RrsaIdentity, WeightsSettings
 
 
@@ -40,6 +41,9 @@ class Deployment(Settings):
 
     operators: OperatorsSettings = OperatorsSettings()
     """The controllers in the cluster: expected, or installed by the stack."""
+
+    verification: VerificationSettings | None = None
+    """What asks the endpoint once it is up. Left out, nothing does; make verify can at any time."""
 
     @model_validator(mode="after")
     def _fluid_can_work(self) -> Self:
