@@ -97,8 +97,9 @@ class Objects:
         if target.port not in ports:
             raise FaultError(Layer.SERVICE, f"{target.service} has no port {target.port}", fix=DEPLOY)
         selector = ",".join(f"{name}={value}" for name, value in (found["spec"].get("selector") or {}).items())
-        others = [pod["metadata"]["name"] for pod in self._pods(selector) if not is_leader(pod)] if selector else ["?"]
-        if others:
+        if not selector:
+            raise FaultError(Layer.SERVICE, f"{target.service} selects no pods", fix=DEPLOY)
+        if others := [pod["metadata"]["name"] for pod in self._pods(selector) if not is_leader(pod)]:
             problem = f"{target.service} selects pods that are no leaders and answer nothing: {', '.join(others)}"
             raise FaultError(Layer.SERVICE, problem, fix=describe)
         slices = self._list(
