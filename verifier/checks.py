@@ -119,7 +119,7 @@ def _fault(what: str, error: Exception, expected: Expected) -> FaultError:
         case StatusError():
             problem = f"{what}: {error}: the engine behind the server has failed"
         case TimeoutError():
-            problem = f"{what}: no byte in {expected.timeout_seconds:.0f} s: the engine behind the server hangs"
+            problem = f"{what}: no byte in {expected.timeout_seconds:g} s: the engine behind the server hangs"
         case ProtocolError():
             return FaultError(Layer.COMPLETION, f"{what}: {error}", fix=expected.logs)
         case _:

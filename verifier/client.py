@@ -150,6 +150,8 @@ def _events(lines: Iterator[bytes]) -> Iterator[dict[str, Any]]:
     for line in lines:
         if not line.startswith(b"data:"):
             continue
+        if not line.endswith(b"\n"):
+            break
         data = line.removeprefix(b"data:").strip()
         if data == b"[DONE]":
             return

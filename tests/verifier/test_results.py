@@ -1,6 +1,7 @@
 """Results, verdict, and the lines that people read."""
 
 import json
+import socket
 
 import pytest
 
@@ -115,7 +116,13 @@ class TestCommand:
         assert ended.value.code == 2
         assert "cannot read the stack's outputs from /nonexistent" in capsys.readouterr().err
 
-    def test_name_that_does_not_resolve(self, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_name_that_does_not_resolve(
+        self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def resolver(*arguments: object, **options: object) -> None:
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+        monkeypatch.setattr("socket.getaddrinfo", resolver)
         code = program.main(["--url=http://leaders.invalid:80", "--model=ds", "--patience=0"])
         assert code == EXIT_CODES[Layer.DNS]
-        assert "At fault: DNS: leaders.invalid does not resolve" in capsys.readouterr().out
+        assert "At fault: DNS: leaders.invalid does not resolve: Name or service not known" in capsys.readouterr().out
