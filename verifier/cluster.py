@@ -12,6 +12,7 @@ from verifier.results import FaultError, Found, Layer
 from verifier.target import Target
 
 REQUEST_SECONDS = 15
+OK, NOT_FOUND = 200, 404
 
 
 class Cluster(Protocol):
@@ -42,32 +43,31 @@ class ApiServer:
         self.api = client.ApiClient(configuration)
 
     def get(self, path: str, **query: str) -> dict[str, Any] | None:
+        request = self.api.param_serialize(
+            "GET",
+            path,
+            query_params=list(query.items()),
+            header_params={"Accept": "application/json"},
+            auth_settings=["BearerToken"],
+        )
         try:
-            response = self.api.call_api(
-                path,
-                "GET",
-                query_params=list(query.items()),
-                header_params={"Accept": "application/json"},
-                auth_settings=["BearerToken"],
-                _preload_content=False,
-                _return_http_data_only=True,
-                _request_timeout=REQUEST_SECONDS,
-            )
-        except client.ApiException as error:
-            if error.status == 404:
-                return None
-            raise FaultError(
-                Layer.API,
-                f"the API server refuses to read {path}: {error.status} {error.reason}",
-                fix=self._target.kubectl(f"get --raw {path}"),
-            ) from None
-        except (urllib3.exceptions.HTTPError, OSError) as error:
+            response = self.api.call_api(*request, _request_timeout=REQUEST_SECONDS)
+            body = response.read()
+        except (client.ApiException, urllib3.exceptions.HTTPError, OSError) as error:
             raise FaultError(
                 Layer.API,
                 f"the API server {self.api.configuration.host} does not answer: {type(error).__name__}",
                 fix=self._target.kubectl("get --raw /readyz"),
             ) from None
-        found: dict[str, Any] = json.loads(response.data)
+        if response.status == NOT_FOUND:
+            return None
+        if response.status != OK:
+            raise FaultError(
+                Layer.API,
+                f"the API server refuses to read {path}: {response.status} {response.reason}",
+                fix=self._target.kubectl(f"get --raw {path}"),
+            )
+        found: dict[str, Any] = json.loads(body)
         return found
 
 

@@ -68,7 +68,8 @@ def resolve(host: str) -> Found[str]:
         raise FaultError(
             Layer.DNS,
             f"{host} does not resolve: {error.strerror}",
-            fix="kubectl get service; kubectl --namespace kube-system get pods -l k8s-app=kube-dns",
+            fix="see whether the Service is there (kubectl get services) and the cluster's DNS runs "
+            "(kubectl --namespace kube-system get pods)",
         ) from None
     return Found(f"{host} is {address}", address)
 
@@ -83,6 +84,6 @@ def reach(host: str, port: int) -> Found[bool]:
         raise FaultError(
             Layer.SERVICE,
             f"{host}:{port} does not accept a connection: {why}",
-            fix="kubectl get endpointslices: a ready leader must be there; and kubectl get networkpolicy: one may keep "
-            "this pod out",
+            fix="see whether a ready leader is among its endpoints (kubectl get endpointslices), and whether a "
+            "NetworkPolicy keeps this pod out (kubectl get networkpolicies)",
         ) from None

@@ -19,18 +19,23 @@ def line(result: Result) -> str:
     first, *more = textwrap.wrap(text, room, break_long_words=False, break_on_hyphens=False) or [""]
     lines = [f"{head}{first:<{room}} {seconds:>8}".rstrip(), *(" " * len(head) + rest for rest in more)]
     if result.fix:
-        indent = " " * len(head)
-        lines.append(
-            textwrap.fill(
-                f"next: {result.fix}",
-                WIDTH,
-                initial_indent=indent,
-                subsequent_indent=f"{indent}      ",
-                break_long_words=False,
-                break_on_hyphens=False,
-            )
-        )
+        lines.append(_next(result.fix))
     return "\n".join(lines)
+
+
+def _next(fix: str) -> str:
+    label = " " * 5 + "next: "
+    if fix.startswith("kubectl "):
+        # A command is to be copied, so it stays on one line.
+        return label + fix
+    return textwrap.fill(
+        fix,
+        WIDTH,
+        initial_indent=label,
+        subsequent_indent=" " * len(label),
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
 
 
 def verdict(report: Report) -> str:

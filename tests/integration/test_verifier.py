@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from http.client import HTTPConnection
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -13,12 +14,15 @@ import openai
 import pytest
 
 from local.faults import Fault
+from local.http_service import RefusedError, Request, Response, Service
 from local.openai.metrics import GAUGES
 from local.openai.server import OWNER, SENTENCE, OpenAiServer, Reply, Served
 from verifier import __main__ as program
 from verifier.client import MAX_TOKENS, Client
+from verifier.cluster import ApiServer, version
 from verifier.inside import Patience, verify_inside
-from verifier.results import EXIT_CODES, Layer, Report
+from verifier.results import EXIT_CODES, FaultError, Layer, Report
+from verifier.target import Target
 
 pytestmark = pytest.mark.integration
 
@@ -209,6 +213,54 @@ class TestCommand:
 def _connect(engine: Engine) -> Any:
     port = urlsplit(engine.server.url).port
     return partial(HTTPConnection, "127.0.0.1", port, timeout=30)
+
+
+class FakeApiServer(Service):
+    """Objects by path; asks for a token."""
+
+    def handle(self, request: Request) -> Response:
+        if request.headers.get("Authorization") != "Bearer token-1":
+            raise RefusedError(401, "Unauthorized")
+        if request.path == "/version":
+            return Response.json({"gitVersion": "v1.36.3", "query": request.query})
+        raise RefusedError(404 if request.path == "/absent" else 403, "no")
+
+
+class TestApiServer:
+    def api(self, url: str, folder: Path, token: str = "token-1") -> ApiServer:
+        kubeconfig = {
+            "apiVersion": "v1",
+            "kind": "Config",
+            "current-context": "c",
+            "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
+            "clusters": [{"name": "c", "cluster": {"server": url}}],
+            "users": [{"name": "u", "user": {"token": token}}],
+        }
+        path = folder / "kubeconfig"
+        path.write_text(json.dumps(kubeconfig))
+        return ApiServer(Target(model="ds", namespace="n", group="g", service="s", port=80, kubeconfig=str(path)))
+
+    def test_reads_objects(self, tmp_path: Path) -> None:
+        with FakeApiServer() as server:
+            api = self.api(server.url, tmp_path)
+            assert version(api).text == "Kubernetes v1.36.3 answers"
+            found = api.get("/version", labelSelector="a/b=c,d=e")
+            assert found is not None
+            assert found["query"] == {"labelSelector": "a/b=c,d=e"}
+            assert api.get("/absent") is None
+
+    def test_refusals_and_silence_are_faults_of_the_api_server(self, tmp_path: Path) -> None:
+        with FakeApiServer() as server:
+            with pytest.raises(FaultError, match="refuses to read /secret: 403") as refused:
+                self.api(server.url, tmp_path).get("/secret")
+            with pytest.raises(FaultError, match="refuses to read /version: 401") as unauthorized:
+                self.api(server.url, tmp_path, "wrong-token").get("/version")
+        with pytest.raises(FaultError, match="does not answer") as silent:
+            self.api(server.url, tmp_path).get("/version")
+        for raised in (refused, unauthorized, silent):
+            assert raised.value.layer is Layer.API
+            assert "token" not in raised.value.problem
+            assert raised.value.fix.startswith("kubectl --kubeconfig")
 
 
 class TestOfficialClient:

@@ -188,7 +188,7 @@ class TestStorage:
         assert found.problem == "the preload l is Failed, so pods read from the bucket"
 
     def test_no_claim(self) -> None:
-        template = {"spec": {}}
+        template: dict[str, Any] = {"spec": {}}
         found = objects(lambda f: f[GROUP]["spec"]["leaderWorkerTemplate"].update(workerTemplate=template))
         with pytest.raises(SkippedError, match="mount no claim"):
             found.storage()

@@ -79,8 +79,9 @@ class TestLine:
         assert any(text.strip().startswith("next: do this") for text in lines)
 
     def test_commands_stay_whole(self) -> None:
-        command = "kubectl --kubeconfig " + "x" * 120
-        assert command.split()[-1] in line(Result(layer=Layer.API, state="failed", seconds=0, text="", fix=command))
+        command = f"kubectl --kubeconfig {'x' * 90} describe pod r1-0"
+        lines = line(Result(layer=Layer.API, state="failed", seconds=0, text="", fix=command)).splitlines()
+        assert lines[-1] == f"     next: {command}"
 
 
 class TestPatience:
