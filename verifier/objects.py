@@ -113,7 +113,7 @@ class Objects:
             fix = target.kubectl(f"get endpointslices -l kubernetes.io/service-name={target.service} -o yaml")
             problem = f"{target.service} has no ready endpoint: it selects {selector}, and no such pod is ready"
             raise FaultError(Layer.SERVICE, problem, fix=fix)
-        text = f"{target.service}:{target.port} has {len(ready)} ready endpoints, leaders alone"
+        text = f"{target.service}:{target.port} leads to leaders alone, ready: {len(ready)}"
         return Found(text, container_ports[0])
 
     def _leader_worker_set(self) -> dict[str, Any]:

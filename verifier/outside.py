@@ -27,7 +27,7 @@ def verify_outside(report: Report, target: Target, *, key: str | None, timeout_s
     report.step(Layer.PODS, objects.pods)
     report.step(Layer.STORAGE, objects.storage)
     port = report.step(Layer.SERVICE, objects.service)
-    report.skip(Layer.DNS, "only a pod can ask the cluster's DNS (deployment.verification.smoke does)")
+    report.skip(Layer.DNS, "only a pod can ask it: deployment.verification.smoke does")
     if port is None:
         return
     for pod in objects.ready_leaders():

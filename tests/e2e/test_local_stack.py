@@ -206,7 +206,7 @@ def test_verify_answers_through_the_port_forward(project: Project) -> None:
     for text in (
         "deepseek-r1: 1 of 1 replicas ready, Available",
         "2 pods ready, 1 of them leaders",
-        "ds-leader:8000 has 1 ready endpoints, leaders alone",
+        "ds-leader:8000 leads to leaders alone, ready: 1",
         "deepseek-r1-0: port 8000 is forwarded as by kubectl port-forward",
         "deepseek-r1-0: ds is listed, owned by deepseek-local",
         "deepseek-r1-0: 16 tokens (length)",
@@ -239,7 +239,6 @@ def smoke_jobs(project: Project) -> list[Any]:
 
 
 def test_up_ends_well_only_if_the_endpoint_answers(project: Project) -> None:
-    project.run("preview")
     engine_fails(project, "^/v1/chat")
     project.change(verification={"smoke": True})
     output = project.run("up", fails=True)

@@ -54,7 +54,7 @@ class TestHealthy:
         assert found.group().text == "r1: 1 of 1 replicas ready, Available"
         assert found.pods().text == "2 pods ready, 1 of them leaders"
         assert found.storage().text == "the claim model is bound"
-        assert found.service().text == "leaders:80 has 1 ready endpoints, leaders alone"
+        assert found.service().text == "leaders:80 leads to leaders alone, ready: 1"
         assert found.service().value == 8000, "the leader's port, not the Service's"
         assert [leader["metadata"]["name"] for leader in found.ready_leaders()] == ["r1-0"]
 
