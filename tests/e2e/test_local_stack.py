@@ -240,13 +240,18 @@ def smoke_jobs(project: Project) -> list[Any]:
 
 def test_up_ends_well_only_if_the_endpoint_answers(project: Project) -> None:
     engine_fails(project, "^/v1/chat")
-    project.change(verification={"smoke": True})
+    benchmark_settings = {"image": "vllm/vllm-openai:v0.11.0", "inputTokens": 512}
+    project.change(verification={"smoke": True, "benchmark": benchmark_settings})
     output = project.run("up", fails=True)
     assert "At fault: engine: the chat completion: HTTP 500" in output
     project.control("openai", "DELETE", "faults")
     project.run("up")
     (job,) = smoke_jobs(project)
     assert job.status.succeeded == 1
+    (benchmark,) = project.batch.list_namespaced_job(
+        "deepseek", label_selector="app.kubernetes.io/name=vllm-bench"
+    ).items
+    assert str(outputs(project)["benchmarkCommand"]).endswith(f"logs --follow job/{benchmark.metadata.name}")
     project.run("up", "--expect-no-changes")
 
 
@@ -257,7 +262,7 @@ def test_endpoint_is_asked_again_when_its_pods_are_made_anew(project: Project) -
     (after,) = smoke_jobs(project)
     assert after.metadata.name != before.metadata.name
     assert after.status.succeeded == 1
-    project.change(inference={"engine": {"maxModelLen": 2048}}, verification={"smoke": False})
+    project.change(inference={"engine": {"maxModelLen": 2048}}, verification={"smoke": False, "benchmark": None})
     project.run("up")
     assert smoke_jobs(project) == []
 
