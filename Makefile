@@ -15,7 +15,7 @@ PACK_OPTIONS := $(if $(POLICY),--policy-pack policy $(if $(filter %.json,$(POLIC
 PACK_NEEDED := $(if $(POLICY),$(PACK))
 
 .DEFAULT_GOAL := help
-.PHONY: help up preview destroy status down reset env plugins test unit integration e2e lint format schema golden picture constraints
+.PHONY: help up preview destroy verify status down reset env plugins test unit integration e2e lint format schema golden picture constraints
 
 help: ## this list
 	@grep -E '^[a-z0-9]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9]+):.*## /make \1|/' | column -t -s '|'
@@ -28,6 +28,9 @@ preview: $(INSTALLED) $(PACK_NEEDED) ## pulumi preview; with POLICY=1 by the rul
 
 destroy: $(INSTALLED) ## pulumi destroy, without what is protected (the bucket)
 	@$(LOCAL) destroy --stack $(STACK) -- $(OPTIONS)
+
+verify: $(INSTALLED) ## ask the endpoint for a completion; names the layer at fault, and exits with its code
+	@$(LOCAL) verify --stack $(STACK) -- $(OPTIONS)
 
 status: $(INSTALLED) ## processes of the embedded cluster, their memory and logs
 	@$(LOCAL) status
@@ -83,9 +86,9 @@ $(RUN):
 	@echo "making $(VENV) (first time only)" >&2
 	@$(PYTHON) -m venv $(VENV)
 
-$(INSTALLED): requirements.txt local/requirements.txt constraints.txt | $(RUN)
+$(INSTALLED): requirements.txt local/requirements.txt verifier/requirements.txt constraints.txt | $(RUN)
 	@echo "installing Python packages (first time only, about 1 min)" >&2
-	@$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements.txt -r local/requirements.txt
+	@$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements.txt -r local/requirements.txt -r verifier/requirements.txt
 	@touch $@
 
 $(INSTALLED_DEV): requirements-dev.txt planner/requirements.txt $(INSTALLED)

@@ -51,7 +51,9 @@ service_args = InferenceServiceArgs(
     namespace=namespace, selector=selector, target_port=port, service=settings.service, acl_id=access.acl_id
 )
 service = InferenceService("inference-service", service_args, in_cluster)
-operate(settings, plan, secrets, group=group, service=service, opts=in_cluster)
 
-for name, value in outputs(settings, plan, bucket=bucket, mount=mount, service=service).items():
+operated = operate(
+    settings, plan, secrets, mount=mount, access=access.group, group=group, service=service, opts=in_cluster
+)
+for name, value in {**outputs(settings, plan, bucket=bucket, mount=mount, service=service), **operated}.items():
     pulumi.export(name, value)

@@ -20,12 +20,14 @@ from components.stack_config import Secrets
 
 @dataclass(frozen=True, kw_only=True)
 class AccessArgs:
-    """``api_key`` is a secret; None where the service asks for none."""
+    """``verified`` says whether Jobs of the namespace ask the endpoint; ``api_key`` is a secret, None where the service
+    asks for none."""
 
     namespace: str
     inference: InferenceSettings
     service: ServiceSettings
     security: SecuritySettings
+    verified: bool
     api_key: pulumi.Output[str] | None
 
 
@@ -36,6 +38,7 @@ def access_args(settings: Deployment, secrets: Secrets) -> AccessArgs:
         inference=settings.inference,
         service=settings.service,
         security=settings.security,
+        verified=settings.verification is not None,
         api_key=secrets.api_key,
     )
 
@@ -85,7 +88,9 @@ class Access(pulumi.ComponentResource):
 
     def _network_policies(self, args: AccessArgs, policy: NetworkPolicySettings) -> None:
         group = args.inference.name
-        leaders = clients_only(group, policy.clients, port=args.inference.engine.port, service=args.service)
+        leaders = clients_only(
+            group, policy.clients, port=args.inference.engine.port, service=args.service, verified=args.verified
+        )
         self._network_policy("members", f"{group}-members", args.namespace, members_only(group))
         self._network_policy("clients", f"{group}-clients", args.namespace, leaders)
 

@@ -7,6 +7,7 @@ import pulumi
 
 from components.inference_service import InferenceService
 from components.model_bucket import ModelBucket
+from components.settings.cloud import ClusterSettings
 from components.settings.deployment import Deployment
 from components.settings.route import GatewayRoute, IngressRoute, NoTls
 from components.storage import ModelMount
@@ -20,13 +21,10 @@ def outputs(
     the second needs no first."""
     namespace, port = settings.cluster.namespace, settings.service.port
     routed = route_url(settings.service.route) if settings.service.route else None
-    kubectl = "kubectl"
-    if settings.cluster.kubeconfig_file:
-        kubectl += f" --kubeconfig {settings.cluster.kubeconfig_file}"
-    if settings.cluster.context:
-        kubectl += f" --context {settings.cluster.context}"
     return {
         "model": settings.model.served_name,
+        "namespace": namespace,
+        "group": settings.inference.name,
         "plan": plan.facts(),
         "bucket": bucket.bucket_name,
         "weights": pulumi.Output.format("oss://{0}/{1}", bucket.bucket_name, settings.weights.prefix),
@@ -35,7 +33,7 @@ def outputs(
         "servicePort": port,
         "serviceUrl": f"{routed}/v1" if routed else pulumi.Output.format("http://{0}:{1}/v1", service.dns_name, port),
         "portForwardCommand": pulumi.Output.format(
-            f"{kubectl} --namespace {namespace} port-forward svc/{{0}} {port}:{port}", service.name
+            f"{kubectl(settings.cluster)} --namespace {namespace} port-forward svc/{{0}} {port}:{port}", service.name
         ),
         "curlCommand": curl_command(
             settings.model.served_name, routed or f"http://localhost:{port}", with_key=settings.service.api_key
@@ -47,6 +45,16 @@ def route_url(route: GatewayRoute | IngressRoute) -> str:
     """Where clients outside the cluster find the model, without the API's ``/v1``."""
     plain = route.plain_http if isinstance(route, GatewayRoute) else isinstance(route.tls, NoTls)
     return f"{'http' if plain else 'https'}://{route.host}"
+
+
+def kubectl(cluster: ClusterSettings) -> str:
+    """The beginning of a command for the stack's cluster."""
+    words = ["kubectl"]
+    if cluster.kubeconfig_file:
+        words.append(f"--kubeconfig {cluster.kubeconfig_file}")
+    if cluster.context:
+        words.append(f"--context {cluster.context}")
+    return " ".join(words)
 
 
 def curl_command(model: str, url: str, *, with_key: bool) -> str:

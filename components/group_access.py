@@ -33,6 +33,11 @@ class GroupAccess:
     service_account: pulumi.Input[str] | None = None
     security: SecuritySettings = field(default_factory=SecuritySettings)
 
+    @property
+    def api_key_reference(self) -> Mapping[str, pulumi.Input[str]] | None:
+        """``secretKeyRef`` of the clients' key."""
+        return None if self.api_key_secret is None else {"name": self.api_key_secret, "key": API_KEY_VARIABLE}
+
 
 def secured(
     template: Mapping[str, Any], access: GroupAccess, inference: InferenceSettings, *, serves: bool
@@ -42,9 +47,8 @@ def secured(
     security, spec = access.security, dict(template["spec"])
     (engine,) = spec["containers"]
     container = {**engine, "env": [*engine["env"]]}
-    if serves and access.api_key_secret is not None:
-        reference = {"secretKeyRef": {"name": access.api_key_secret, "key": API_KEY_VARIABLE}}
-        container["env"].append({"name": API_KEY_VARIABLE, "valueFrom": reference})
+    if serves and (reference := access.api_key_reference):
+        container["env"].append({"name": API_KEY_VARIABLE, "valueFrom": {"secretKeyRef": reference}})
     if access.service_account is not None:
         spec |= {"serviceAccountName": access.service_account, "automountServiceAccountToken": False}
     if security.pods is not None:

@@ -3,6 +3,7 @@
 Leader and worker templates come from one function and differ in their command, the leader's label, port and probes.
 """
 
+import hashlib
 import json
 import math
 import shlex
@@ -73,10 +74,13 @@ class InferenceGroup(pulumi.ComponentResource):
     name: pulumi.Output[str]
     leader_labels: Mapping[str, pulumi.Input[str]]
     """What selects the leaders, and only them."""
+    template_digest: pulumi.Output[str]
+    """Changes when all pods are made anew; not with the number of replicas."""
 
     def __init__(self, name: str, args: InferenceGroupArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("deepseek:inference:InferenceGroup", name, None, opts)
         group = self._leader_worker_set(args)
+        self.template_digest = template_digest(args)
         self.name = group.metadata["name"]
         self.leader_labels = {"leaderworkerset.sigs.k8s.io/name": self.name, "role": "leader"}
         self.register_outputs({"name": self.name})
@@ -128,6 +132,12 @@ def group_spec(args: InferenceGroupArgs) -> dict[str, Any]:
             "workerTemplate": pod_template("worker", args),
         },
     }
+
+
+def template_digest(args: InferenceGroupArgs) -> pulumi.Output[str]:
+    """Eight hexadecimal digits that stand for the templates of the pods."""
+    template = pulumi.Output.json_dumps(group_spec(args)["leaderWorkerTemplate"], sort_keys=True)
+    return template.apply(lambda text: hashlib.sha256(text.encode()).hexdigest()[:8])
 
 
 def autoscaled_fields(scaling: ManualScaling | Autoscaler) -> list[str]:

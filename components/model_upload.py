@@ -6,7 +6,6 @@ source, revision, filter, place or program makes another one. A Job that failed 
 and its pod continues from what the bucket holds.
 """
 
-import base64
 import hashlib
 import json
 import math
@@ -18,16 +17,22 @@ import pulumi
 import pulumi_kubernetes as k8s
 
 from components.acs_pods import COMPUTE_CLASS, COMPUTE_QOS
+from components.archives import archive_digest
 from components.model_bucket import MOVER_SERVICE_ACCOUNT, AssumableRole, ModelBucket
+from components.programs import (
+    CONTAINER_SECURITY,
+    POD_SECURITY,
+    program,
+    program_command,
+    program_mount,
+    program_volume,
+)
 from components.settings.weights import BucketSource, HuggingFaceSource, ModelScopeSource, WeightsSettings
 from components.stack_config import AccessKey
-from modelmover.archive import archive, archive_digest
 from modelmover.errors import CONTINUE_EXIT_CODES
 from planner.upload import AWAIT_SECONDS, check_deadline_seconds, move_deadline_seconds
 
-CONTAINER = "modelmover"
-MOUNT_PATH = "/opt/modelmover"
-ARCHIVE = "modelmover.pyz"
+PACKAGE = CONTAINER = "modelmover"
 
 OIDC_VOLUME = "rrsa-oidc-token"
 OIDC_FOLDER = "/var/run/secrets/ack.alibabacloud.com/rrsa-tokens"
@@ -35,8 +40,6 @@ OIDC_AUDIENCE = "sts.aliyuncs.com"
 """https://www.alibabacloud.com/help/en/ack/serverless-kubernetes/user-guide/use-rrsa-to-authorize-pods-to-access-different-cloud-services"""
 
 OIDC_TOKEN_SECONDS = 3600
-
-NOBODY = 65534
 
 LABELS = {"app.kubernetes.io/name": "modelmover", "app.kubernetes.io/component": "model-upload"}
 
@@ -68,21 +71,12 @@ class ModelUpload(pulumi.ComponentResource):
 
     def __init__(self, name: str, args: ModelUploadArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("deepseek:storage:ModelUpload", name, None, opts)
-        program = self._program(args)
+        zipped = program(PACKAGE, namespace=args.namespace, labels=LABELS, parent=self)
         secret = self._secret(args)
         account = self._service_account(args)
-        job = self._job(args, self._pod_template(args, program, secret, account))
+        job = self._job(args, self._pod_template(args, zipped, secret, account))
         self.job_name = job.metadata["name"]
         self.register_outputs({"jobName": self.job_name})
-
-    def _program(self, args: ModelUploadArgs) -> k8s.core.v1.ConfigMap:
-        return k8s.core.v1.ConfigMap(
-            "modelmover",
-            metadata={"name": f"modelmover-{archive_digest()[:8]}", "namespace": args.namespace, "labels": LABELS},
-            binary_data={ARCHIVE: base64.b64encode(archive()).decode()},
-            immutable=True,
-            opts=pulumi.ResourceOptions(parent=self),
-        )
 
     def _secret(self, args: ModelUploadArgs) -> k8s.core.v1.Secret | None:
         values: dict[str, pulumi.Output[str]] = {}
@@ -146,18 +140,14 @@ class ModelUpload(pulumi.ComponentResource):
     def _pod_template(
         self,
         args: ModelUploadArgs,
-        program: k8s.core.v1.ConfigMap,
+        zipped: k8s.core.v1.ConfigMap,
         secret: k8s.core.v1.Secret | None,
         account: k8s.core.v1.ServiceAccount | None,
     ) -> k8s.core.v1.PodTemplateSpecArgsDict:
         upload = args.weights.upload
         size = {"cpu": str(upload.cpu), "memory": upload.memory}
-        volumes: list[k8s.core.v1.VolumeArgsDict] = [
-            {"name": "program", "config_map": {"name": program.metadata["name"]}}
-        ]
-        mounts: list[k8s.core.v1.VolumeMountArgsDict] = [
-            {"name": "program", "mount_path": MOUNT_PATH, "read_only": True}
-        ]
+        volumes = [program_volume(zipped)]
+        mounts = [program_mount(PACKAGE)]
         environment: list[k8s.core.v1.EnvVarArgsDict] = []
         if isinstance(args.bucket.mover, AssumableRole):
             volumes.append(_oidc_volume())
@@ -166,17 +156,13 @@ class ModelUpload(pulumi.ComponentResource):
         container: k8s.core.v1.ContainerArgsDict = {
             "name": CONTAINER,
             "image": upload.image,
-            "command": ["python3", f"{MOUNT_PATH}/{ARCHIVE}"],
+            "command": program_command(PACKAGE),
             "args": command_line(args),
             "env": environment,
             "env_from": [{"secret_ref": {"name": secret.metadata["name"]}}] if secret is not None else [],
             "volume_mounts": mounts,
             "resources": {"limits": size, "requests": size},
-            "security_context": {
-                "allow_privilege_escalation": False,
-                "read_only_root_filesystem": True,
-                "capabilities": {"drop": ["ALL"]},
-            },
+            "security_context": CONTAINER_SECURITY,
             # The reason of a failure then stands in the pod's status, and so in the output of pulumi up.
             "termination_message_policy": "FallbackToLogsOnError",
         }
@@ -186,12 +172,7 @@ class ModelUpload(pulumi.ComponentResource):
             "termination_grace_period_seconds": 90,
             "automount_service_account_token": False,
             "enable_service_links": False,
-            "security_context": {
-                "run_as_non_root": True,
-                "run_as_user": NOBODY,
-                "run_as_group": NOBODY,
-                "seccomp_profile": {"type": "RuntimeDefault"},
-            },
+            "security_context": POD_SECURITY,
             "containers": [container],
             "volumes": volumes,
         }
@@ -234,7 +215,7 @@ def task_digest(args: ModelUploadArgs) -> str:
     """Eight hexadecimal digits that change when the Job has something else to do: not with the size of its pod. The
     rules of failure are among it, because those of a Job that exists cannot be changed."""
     task = [args.weights.source.model_dump(mode="json"), args.model, args.weights.prefix, args.bucket.endpoint]
-    return hashlib.sha256(json.dumps([*task, archive_digest(), failure_rules()]).encode()).hexdigest()[:8]
+    return hashlib.sha256(json.dumps([*task, archive_digest(PACKAGE), failure_rules()]).encode()).hexdigest()[:8]
 
 
 def command_line(args: ModelUploadArgs) -> list[pulumi.Input[str]]:

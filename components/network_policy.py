@@ -23,6 +23,9 @@ GROUP_NAME = "leaderworkerset.sigs.k8s.io/name"
 beforehand, so the groups of one set admit each other
 (https://github.com/kubernetes-sigs/lws/blob/main/api/leaderworkerset/v1/leaderworkerset_types.go)."""
 
+VERIFICATION = {"app.kubernetes.io/component": "verification"}
+"""Labels of the pods that verify the endpoint."""
+
 HEALTH_CHECKS = "100.64.0.0/10"
 """Where the health checks of a Classic Load Balancer come from; Alibaba Cloud gives these addresses to nobody
 (https://help.aliyun.com/en/slb/classic-load-balancer/user-guide/health-check-overview/)."""
@@ -39,11 +42,13 @@ def members_only(group: str) -> NetworkPolicySpecArgsDict:
 
 
 def clients_only(
-    group: str, clients: tuple[NetworkClient, ...], *, port: int, service: ServiceSettings
+    group: str, clients: tuple[NetworkClient, ...], *, port: int, service: ServiceSettings, verified: bool
 ) -> NetworkPolicySpecArgsDict:
-    """Spec of the policy of the leaders: clients reach their HTTP port. A load balancer keeps its clients' addresses,
-    so whoever it admits is a client, too."""
+    """Spec of the policy of the leaders: clients reach their HTTP port, and the Jobs that verify the endpoint if it is
+    ``verified``. A load balancer keeps its clients' addresses, so whoever it admits is a client, too."""
     peers = [_peer(client) for client in clients]
+    if verified:
+        peers.append({"pod_selector": {"match_labels": VERIFICATION}})
     if service.kind == "internalLoadBalancer":
         peers += [_addresses(cidr) for cidr in (*(service.allowed_cidrs or ()), HEALTH_CHECKS)]
     rule: NetworkPolicyIngressRuleArgsDict = {"from_": peers, "ports": [{"protocol": "TCP", "port": port}]}

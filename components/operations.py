@@ -1,8 +1,12 @@
-"""The optional parts that come after the group and its Service, one call for each."""
+"""What comes after the group and its Service: optional parts, each off unless the settings have it."""
+
+from collections.abc import Mapping
 
 import pulumi
 
 from components.disruption_budget import DisruptionBudget, DisruptionBudgetArgs
+from components.exports import kubectl
+from components.group_access import GroupAccess
 from components.inference_group import InferenceGroup
 from components.inference_service import InferenceService
 from components.observability import Observability, ObservabilityArgs
@@ -11,6 +15,8 @@ from components.scaling import Autoscaling, AutoscalingArgs
 from components.settings.deployment import Deployment
 from components.settings.scaling import ManualScaling
 from components.stack_config import Secrets
+from components.storage import ModelMount
+from components.verification import Verification, VerificationArgs
 from planner.plan import Plan
 
 
@@ -19,12 +25,15 @@ def operate(
     plan: Plan,
     secrets: Secrets,
     *,
+    mount: ModelMount,
+    access: GroupAccess,
     group: InferenceGroup,
     service: InferenceService,
     opts: pulumi.ResourceOptions,
-) -> None:
-    """Creates the parts that the settings switch on."""
+) -> Mapping[str, pulumi.Input[object]]:
+    """Makes them, and gives their outputs by name."""
     namespace, lifecycle, route = settings.cluster.namespace, settings.inference.lifecycle, settings.service.route
+    after = pulumi.ResourceOptions.merge(opts, pulumi.ResourceOptions(depends_on=[group, service]))
     if lifecycle is not None and lifecycle.disruption_budget is not None:
         budget_args = DisruptionBudgetArgs(
             namespace=namespace, group_name=group.name, budget=lifecycle.disruption_budget
@@ -58,5 +67,35 @@ def operate(
             budget=plan.budget,
             prometheus_token=secrets.prometheus_token,
         )
-        after_group = pulumi.ResourceOptions.merge(opts, pulumi.ResourceOptions(depends_on=[group]))
-        Autoscaling("autoscaling", scaling_args, after_group)
+        Autoscaling("autoscaling", scaling_args, after)
+    return _verification(settings, mount, access, group, service, after)
+
+
+def _verification(
+    settings: Deployment,
+    mount: ModelMount,
+    access: GroupAccess,
+    group: InferenceGroup,
+    service: InferenceService,
+    opts: pulumi.ResourceOptions,
+) -> Mapping[str, pulumi.Input[object]]:
+    namespace, verification, engine = settings.cluster.namespace, settings.verification, settings.inference.engine
+    if verification is None or settings.inference.first_replicas == 0:
+        return {}
+    args = VerificationArgs(
+        namespace=namespace,
+        verification=verification,
+        model=settings.model.served_name,
+        url=pulumi.Output.format("http://{0}:{1}", service.dns_name, settings.service.port),
+        subject=group.template_digest,
+        image=settings.weights.upload.image,
+        engine_image=engine.image,
+        trust_remote_code=engine.trust_remote_code,
+        mount=mount,
+        key=access.api_key_reference,
+    )
+    job = Verification("verification", args, opts).benchmark_job
+    if job is None:
+        return {}
+    logs = pulumi.Output.format(f"{kubectl(settings.cluster)} --namespace {namespace} logs --follow job/{{0}}", job)
+    return {"benchmarkCommand": logs}

@@ -21,11 +21,13 @@ be added."""
 
 
 def enforced_level(settings: Deployment) -> Level:
-    """The strictest standard that all pods of the namespace keep. The cache's client is a privileged container, and
-    with RDMA the engine has one capability more than ``baseline`` admits."""
+    """The strictest standard that all pods of the namespace keep. The cache's client is a privileged container, with
+    RDMA the engine has one capability more than ``baseline`` admits, and the benchmark runs as root of its image."""
     if isinstance(settings.storage, FluidCacheSettings) or settings.inference.network == "rdma":
         return "privileged"
-    pods = settings.security.pods
+    pods, verification = settings.security.pods, settings.verification
+    if verification is not None and verification.benchmark is not None:
+        return "baseline"
     return "restricted" if pods is not None and pods.run_as_user else "baseline"
 
 

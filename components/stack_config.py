@@ -21,6 +21,7 @@ from components.settings.scaling import Autoscaler, ManualScaling, QueueScaling
 from components.settings.storage import FluidCacheSettings
 from components.settings.weights import AccessKeyIdentity, UploadSettings
 from planner.acs_rules import GPU, PodChoices, oss_warnings, pod_findings, pod_warnings, ticket_warnings
+from planner.benchmark import benchmark_findings
 from planner.cache import CacheChoices, CachePlan, plan_cache
 from planner.case import Case
 from planner.engine import Version
@@ -118,6 +119,7 @@ def plan_of(settings: Deployment) -> Plan:
         *check(case, severity="error"),
         *pod_findings(pods),
         *controller_findings(features, installs=installs),
+        *_benchmark(settings, case),
     ]
     cache: CachePlan | None = None
     if isinstance(storage, FluidCacheSettings) and case.weights_gib is not None:
@@ -173,6 +175,17 @@ def _installed_lws(settings: Deployment) -> Version | None:
         return None
     major, minor, patch = map(int, lws.version.split("."))
     return major, minor, patch
+
+
+def _benchmark(settings: Deployment, case: Case) -> list[Finding]:
+    benchmark = settings.verification.benchmark if settings.verification else None
+    if benchmark is None:
+        return []
+    return benchmark_findings(
+        image=benchmark.image or settings.inference.engine.image,
+        tokens=benchmark.input_tokens + benchmark.output_tokens,
+        max_model_len=case.max_model_len,
+    )
 
 
 def _sidecar(storage: FluidCacheSettings, case: Case) -> list[Finding]:

@@ -1,4 +1,4 @@
-"""``python -m local up|preview|destroy|status|down|reset|env``: plain ``pulumi`` with what it needs around it."""
+"""``python -m local up|preview|destroy|verify|status|down|reset|env``: ``pulumi`` with what it needs around it."""
 
 import argparse
 import os
@@ -14,6 +14,7 @@ from local.processes import ProcessError, ProcessStatus, memory_mib
 from local.services import Services
 from local.stack import CLUSTER_FOLDER, LocalNeeds, StackError, local_needs, require_free_cluster
 from local.tools import ToolError, tool
+from local.verification import verify
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -24,7 +25,8 @@ STAND_INS_ONLY_PREVIEW = (
 )
 SIMULATION = (
     "The cluster is real but for its machines: no token is computed and no container runs, except for the pods that "
-    "move weights, which are processes here. The cloud is OSS and RAM on this machine, as far as the stack needs them."
+    "move weights or verify, which are processes here. The cloud is OSS and RAM on this machine, as far as the stack "
+    "needs them."
 )
 
 
@@ -36,9 +38,9 @@ def say(text: str) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Returns the exit code, that of ``pulumi`` where it ran."""
     parser = argparse.ArgumentParser(prog="python -m local", description=__doc__)
-    parser.add_argument("command", choices=("up", "preview", "destroy", "status", "down", "reset", "env"))
+    parser.add_argument("command", choices=("up", "preview", "destroy", "verify", "status", "down", "reset", "env"))
     parser.add_argument("--stack", default="local", help="the stack, as in Pulumi.<stack>.yaml (default: local)")
-    parser.epilog = "What follows -- is passed on to pulumi."
+    parser.epilog = "What follows -- is passed on to pulumi, or to the verifier."
     given = list(sys.argv[1:] if arguments is None else arguments)
     split = given.index("--") if "--" in given else len(given)
     parsed = parser.parse_args(given[:split])
@@ -70,6 +72,8 @@ def _run(command: str, stack: str, options: Sequence[str]) -> int:
         return 0
     if command == "reset":
         return _reset(stack, pulumi, environment)
+    if command == "verify":
+        return verify(ROOT, stack, options, pulumi, environment, needs, say)
     return _pulumi(command, stack, options, pulumi, environment, needs)
 
 
@@ -94,7 +98,7 @@ def _pulumi(
         say("embedded cluster: starting" if not _is_up(cluster) else "embedded cluster: running")
         cluster.start()
         if needs.nodes is not None and command != "destroy":
-            ensure_nodes(cluster.kubeconfig, needs.nodes)
+            ensure_nodes(cluster.kubeconfig, needs.nodes, kubelet_port=cluster.kubelet_port)
         say(SIMULATION)
     call = [str(pulumi), command, "--stack", stack]
     if command == "destroy":

@@ -23,6 +23,7 @@ CLIENTS = {
     "scheduler": ("system:kube-scheduler", None),
     "kwok": ("kwok", "system:masters"),
     "pod-runner": ("pod-runner", "system:masters"),
+    "openai": ("openai", "system:masters"),
     "fluid": ("fluid", "system:masters"),
     "lws": ("lws", "system:masters"),
     "apiserver-etcd": ("apiserver-etcd", None),

@@ -2,8 +2,9 @@
 loopback interface, with kwok in the place of machines.
 
 What is real: admission, validation, storage, scheduling, binding, garbage collection, group restarts. What is not: no
-container is ever started; kwok sets pods to Running and Ready. Only the pods that move weights do their work, as
-processes of this machine (``local/pod_runner``). Fluid's objects live, but nothing is cached (``local/fluid``).
+container is ever started; kwok sets pods to Running and Ready. Only the pods that move weights or verify do their work,
+as processes of this machine (``local/pod_runner``). Fluid's objects live, but nothing is cached (``local/fluid``).
+Whatever port of a pod is forwarded, a small server that computes no tokens answers (``local/openai``).
 """
 
 import base64
@@ -22,14 +23,17 @@ import yaml
 
 from local import tools
 from local.certificates import Certificates
-from local.pod_runner import SELECTOR
+from local.pod_runner import LABEL, PROGRAMS
 from local.processes import Process, ProcessStatus, listens, locked, python_process, wait_until
 
 CONTEXT = "deepseek-local"
 START_SECONDS = 90
 """Time for one part to become ready; it takes a few seconds unless the machine is very busy."""
 
-PORTS = ("etcd", "etcd-peer", "apiserver", "controller-manager", "scheduler", "kwok", "lws-webhook", "lws-health")
+PORTS = (
+    *("etcd", "etcd-peer", "apiserver", "controller-manager", "scheduler"),
+    *("kwok", "lws-webhook", "lws-health", "openai"),
+)
 
 DEFINITIONS = {
     "lws": ("leaderworkersets.leaderworkerset.x-k8s.io", "disaggregatedsets.disaggregatedset.x-k8s.io"),
@@ -50,7 +54,7 @@ KWOK_STAGES = (
     "pod/fast/pod-delete.yaml",
 )
 
-NOT_OF_THE_RUNNER = {"key": f'.metadata.labels["{SELECTOR[0]}"]', "operator": "NotIn", "values": [SELECTOR[1]]}
+NOT_OF_THE_RUNNER = {"key": f'.metadata.labels["{LABEL}"]', "operator": "NotIn", "values": list(PROGRAMS)}
 """What kwok's stages for pods have to require, so that it leaves those of the pod runner alone."""
 
 POD_WEBHOOKS = ("mpod.kb.io", "vpod.kb.io")
@@ -104,6 +108,11 @@ class Cluster:
         if delete:
             shutil.rmtree(self.folder)
 
+    @property
+    def kubelet_port(self) -> int:
+        """Where kwok plays the kubelet of every node, once the cluster was started."""
+        return self._saved_ports()["kwok"]
+
     def status(self) -> list[ProcessStatus]:
         """Each process of the cluster, in the order of start; empty if it was never started."""
         return [process.status() for process in self._known_processes()]
@@ -134,7 +143,7 @@ class Cluster:
         return ports
 
     def _write_configuration(self, ports: Mapping[str, int]) -> None:
-        for client in ("admin", "controller-manager", "scheduler", "kwok", "pod-runner", "fluid", "lws"):
+        for client in ("admin", "controller-manager", "scheduler", "kwok", "pod-runner", "openai", "fluid", "lws"):
             path = self.kubeconfig if client == "admin" else self.folder / f"{client}.kubeconfig"
             path.touch(mode=0o600)
             path.write_text(yaml.safe_dump(self._kubeconfig(client, ports["apiserver"])), encoding="utf-8")
@@ -143,6 +152,7 @@ class Cluster:
         for manifest in manifests:
             if manifest["spec"]["resourceRef"]["kind"] == "Pod":
                 manifest["spec"]["selector"]["matchExpressions"].append(NOT_OF_THE_RUNNER)
+        manifests.append(_forwards_to(ports["openai"]))
         (self.folder / "kwok.yaml").write_text(yaml.safe_dump_all(manifests), encoding="utf-8")
         webhook_certificates = self.folder / "lws-webhook"
         webhook_certificates.mkdir(exist_ok=True, mode=0o700)
@@ -220,6 +230,9 @@ class Cluster:
                 "--service-account-issuer=https://kubernetes.default.svc",
                 f"--service-account-key-file={certificates.service_account_key}",
                 f"--service-account-signing-key-file={certificates.service_account_key}",
+                # Port-forwards go to kwok, which plays the kubelet. Names of nodes do not resolve here.
+                "--kubelet-preferred-address-types=InternalIP",
+                f"--kubelet-certificate-authority={authority}",
             ],
             "kube-controller-manager": [
                 f"--kubeconfig={self.folder / 'controller-manager.kubeconfig'}",
@@ -241,6 +254,8 @@ class Cluster:
                 f"--config={self.folder / 'kwok.yaml'}",
                 "--manage-nodes-with-annotation-selector=kwok.x-k8s.io/node=fake",
                 f"--server-address=127.0.0.1:{ports['kwok']}",
+                f"--tls-cert-file={server.certificate}",
+                f"--tls-private-key-file={server.key}",
                 "--node-lease-duration-seconds=40",
             ],
             "lws": [
@@ -257,12 +272,20 @@ class Cluster:
             "local.pod_runner",
             f"--kubeconfig={self.folder / 'pod-runner.kubeconfig'}",
             f"--folder={self.pods}",
+            f"--engine=127.0.0.1:{ports['openai']}",
+            folder=self.folder,
+        )
+        openai = python_process(
+            "openai",
+            "local.openai",
+            f"--port={ports['openai']}",
+            f"--kubeconfig={self.folder / 'openai.kubeconfig'}",
             folder=self.folder,
         )
         fluid = python_process(
             "fluid", "local.fluid", f"--kubeconfig={self.folder / 'fluid.kubeconfig'}", folder=self.folder
         )
-        return [*processes, runner, fluid, lws]
+        return [*processes, runner, openai, fluid, lws]
 
     def _install_definitions(self) -> None:
         """Those of LeaderWorkerSet and of the optional parts' kinds, and ours for Fluid's kinds."""
@@ -327,6 +350,16 @@ def _definitions() -> Iterator[Any]:
             if path.stem.partition("_")[2] in {name.partition(".")[0] for name in names}:
                 yield from _load_yaml(path)
     yield from _load_yaml(FLUID_DEFINITIONS)
+
+
+def _forwards_to(port: int) -> dict[str, Any]:
+    """kwok's rule for all ports of all pods (https://kwok.sigs.k8s.io/docs/user/kwok-in-cluster/)."""
+    return {
+        "apiVersion": "kwok.x-k8s.io/v1alpha1",
+        "kind": "ClusterPortForward",
+        "metadata": {"name": "openai"},
+        "spec": {"forwards": [{"target": {"address": "127.0.0.1", "port": port}}]},
+    }
 
 
 def _load_yaml(path: Path) -> list[Any]:

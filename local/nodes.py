@@ -29,10 +29,11 @@ class GpuNodes:
     region: str
 
 
-def ensure_nodes(kubeconfig: Path, wanted: GpuNodes) -> None:
-    """Makes the cluster's simulated nodes the wanted ones. A superfluous node that has pods stays."""
+def ensure_nodes(kubeconfig: Path, wanted: GpuNodes, *, kubelet_port: int) -> None:
+    """Makes the cluster's simulated nodes the wanted ones, with their kubelet at ``kubelet_port`` of this machine. A
+    superfluous node that has pods stays."""
     api = client.CoreV1Api(config.new_client_from_config(str(kubeconfig)))
-    manifests = {manifest["metadata"]["name"]: manifest for manifest in _manifests(wanted)}
+    manifests = {manifest["metadata"]["name"]: manifest for manifest in _manifests(wanted, kubelet_port)}
     for node in api.list_node().items:
         name = node.metadata.name
         managed = (node.metadata.annotations or {}).items() >= MANAGED.items()
@@ -50,16 +51,20 @@ def _has_pods(api: Any, node: str) -> bool:
     return bool(api.list_pod_for_all_namespaces(field_selector=f"spec.nodeName={node}").items)
 
 
-def _manifests(wanted: GpuNodes) -> Iterator[dict[str, Any]]:
+def _manifests(wanted: GpuNodes, kubelet_port: int) -> Iterator[dict[str, Any]]:
     gpu = {wanted.resource: str(wanted.cards), "cpu": GPU_CPU, "memory": GPU_MEMORY}
     for index in range(wanted.count):
         labels = {"alibabacloud.com/gpu-model-series": wanted.series}
-        yield _node(f"virtual-kubelet-{wanted.region}-gpu-{index}", wanted.region, labels, gpu)
+        yield _node(f"virtual-kubelet-{wanted.region}-gpu-{index}", wanted.region, labels, gpu, kubelet_port)
     # For pods without GPUs, such as Jobs.
-    yield _node(f"virtual-kubelet-{wanted.region}-cpu-0", wanted.region, {}, {"cpu": "64", "memory": "512Gi"})
+    yield _node(
+        f"virtual-kubelet-{wanted.region}-cpu-0", wanted.region, {}, {"cpu": "64", "memory": "512Gi"}, kubelet_port
+    )
 
 
-def _node(name: str, region: str, labels: dict[str, str], capacity: dict[str, str]) -> dict[str, Any]:
+def _node(
+    name: str, region: str, labels: dict[str, str], capacity: dict[str, str], kubelet_port: int
+) -> dict[str, Any]:
     room = {**capacity, "pods": PODS, "ephemeral-storage": "2Ti"}
     return {
         "apiVersion": "v1",
@@ -77,5 +82,10 @@ def _node(name: str, region: str, labels: dict[str, str], capacity: dict[str, st
                 **labels,
             },
         },
-        "status": {"capacity": room, "allocatable": room},
+        "status": {
+            "capacity": room,
+            "allocatable": room,
+            "addresses": [{"type": "InternalIP", "address": "127.0.0.1"}, {"type": "Hostname", "address": name}],
+            "daemonEndpoints": {"kubeletEndpoint": {"Port": kubelet_port}},
+        },
     }

@@ -35,12 +35,16 @@ class LocalNeeds:
     :param embedded_cluster: whether the stack names the embedded cluster's kubeconfig.
     :param emulated_cloud: whether the stack's cloud is on this machine.
     :param services: web services of this machine, at the addresses of the stack file.
+    :param kubeconfig: the stack's kubeconfig, as its file says; empty if it is a secret of the stack.
+    :param context: the context of it; empty for its current one.
     :param nodes: GPU nodes for all groups, those of a rolling update included; None if the settings do not say.
     """
 
     embedded_cluster: bool
     emulated_cloud: bool
     services: tuple[Service, ...]
+    kubeconfig: str
+    context: str
     nodes: GpuNodes | None
 
 
@@ -51,6 +55,8 @@ def local_needs(root: Path, stack: str) -> LocalNeeds:
         embedded_cluster=_uses_embedded_cluster(root, raw),
         emulated_cloud=_is_loopback(_text(raw, "cloud", "endpoint")),
         services=tuple(_services(raw)),
+        kubeconfig=_text(raw, "cluster", "kubeconfigFile"),
+        context=_text(raw, "cluster", "context"),
         nodes=_nodes(raw),
     )
 

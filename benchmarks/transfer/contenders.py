@@ -21,7 +21,7 @@ from benchmarks.transfer.servers import (
     Servers,
     rclone,
 )
-from modelmover.archive import archive
+from components.archives import archive
 from modelmover.checksums import crc64
 from modelmover.transfer import Options
 
@@ -54,7 +54,7 @@ class Contender:
 
 def contenders(program: Path) -> list[Contender]:
     """All of them; ``program`` becomes the mover's zip file. The relay comes last, as the measure of the others."""
-    program.write_bytes(archive())
+    program.write_bytes(archive("modelmover"))
     return [
         Contender(
             name="modelmover copy",

@@ -13,6 +13,7 @@ from components.settings.operators import OperatorsSettings
 from components.settings.security import SecuritySettings
 from components.settings.service import ServiceSettings
 from components.settings.storage import FluidCacheSettings, OssVolumeSettings
+from components.settings.verification import VerificationSettings
 from components.settings.weights import RrsaIdentity, WeightsSettings
 
 DEV_MODE = "VLLM_SERVER_DEV_MODE"
@@ -51,6 +52,8 @@ class Deployment(Settings):
 
     observability: ObservabilitySettings | None = None
     """Metrics, alerts, dashboard and logs; off where left out."""
+    verification: VerificationSettings | None = None
+    """What asks the endpoint once it is up. Left out, nothing does; make verify can at any time."""
 
     @model_validator(mode="after")
     def _fluid_can_work(self) -> Self:

@@ -3,8 +3,10 @@
 It stands beside kwok, which leaves these pods alone. Everything around a pod is as in a cluster: volumes, environment,
 status, termination message, exit code, deletion. The pod itself is not: no image is pulled, nothing is isolated, and
 neither users, resources, read-only mounts nor node placement mean anything. ``python3`` is this interpreter with its
-standard library alone. Tokens of service accounts are written once, and not renewed.
+standard library alone. Names of Services do not resolve here; in command lines those of engines are replaced by the
+address of the server that plays them (``local/openai``). Tokens of service accounts are written once, and not renewed.
 """
 
-SELECTOR = ("app.kubernetes.io/name", "modelmover")
-"""Label and value of the pods that are run. All others are kwok's."""
+LABEL = "app.kubernetes.io/name"
+PROGRAMS = ("modelmover", "verifier")
+"""Values of the label of the pods that are run: programs of this project. All others are kwok's."""

@@ -28,6 +28,8 @@ PYTHON = (getattr(sys, "_base_executable", sys.executable), "-I", "-S")
 
 TERMINATION_LOG = "/dev/termination-log"
 
+SERVICE = re.compile(r"\b(?P<name>[a-z][a-z0-9-]*)\.(?P<namespace>[a-z0-9-]+)\.svc\.cluster\.local:(?P<port>\d+)")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Container:
@@ -67,7 +69,7 @@ def prepare(pod: Manifest, folder: Path, sources: Sources) -> Container:
     termination_log = folder / "termination-log"
     places[container.get("terminationMessagePath", TERMINATION_LOG)] = termination_log
     words = [expanded(word, environment) for word in [*container["command"], *container.get("args", [])]]
-    words = [relocated(word, places) for word in words]
+    words = [relocated(addressed(word, sources), places) for word in words]
     if words[0] in ("python3", "python"):
         words[:1] = PYTHON
     own = {"PATH": STANDARD_PATH}
@@ -115,6 +117,16 @@ def relocated(text: str, places: Mapping[str, Path]) -> str:
     folders = {path.rstrip("/"): str(place) for path, place in places.items()}
     paths = "|".join(re.escape(path) for path in sorted(folders, key=len, reverse=True))
     return re.sub(rf"(?<![\w./-])({paths})(?![\w.-])", lambda match: folders[match[0]], text)
+
+
+def addressed(text: str, sources: Sources) -> str:
+    """Services of engines replaced by where this machine plays them, because its resolver knows no name of a cluster.
+    Others stay, and do not resolve."""
+
+    def address(match: re.Match[str]) -> str:
+        return sources.address(match["namespace"], match["name"], int(match["port"])) or match[0]
+
+    return SERVICE.sub(address, text)
 
 
 def _environment(pod: Manifest, container: Manifest, sources: Sources) -> dict[str, str]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from kubernetes import client, watch
 
-from local.pod_runner import SELECTOR, status
+from local.pod_runner import LABEL, PROGRAMS, status
 from local.pod_runner.sources import REQUEST_SECONDS, UNREACHABLE, ClusterSources, Manifest, short
 from local.pod_runner.worker import Worker
 
@@ -25,11 +25,13 @@ log = logging.getLogger("pod-runner")
 
 
 class Runner:
-    """Runs the pods of the cluster behind ``api`` that carry the label; their files and logs are below ``folder``."""
+    """Runs the pods of the cluster behind ``api`` that carry the label; their files and logs are below ``folder``, and
+    the Services of engines are played at ``engine``."""
 
-    def __init__(self, api: Any, folder: Path) -> None:
+    def __init__(self, api: Any, folder: Path, engine: str) -> None:
         self._api = api
         self._folder = folder
+        self._sources = ClusterSources(api, engine)
         self._workers: dict[str, Worker] = {}
         """By uid, until the pod is gone."""
         self._stopping = threading.Event()
@@ -38,7 +40,7 @@ class Runner:
         """Watches until the process ends; an API server that is away is waited for."""
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         # Scheduled ones alone: the API server sends a pod when it becomes one.
-        selection = {"label_selector": "=".join(SELECTOR), "field_selector": "spec.nodeName!="}
+        selection = {"label_selector": f"{LABEL} in ({','.join(PROGRAMS)})", "field_selector": "spec.nodeName!="}
         while not self._stopping.is_set():
             try:
                 self._watch(selection)
@@ -102,7 +104,7 @@ class Runner:
             log.info("%s/%s: its runner was stopped", pod["metadata"]["namespace"], pod["metadata"]["name"])
             self._report(pod, status.disrupted(pod))
         elif phase == "Pending":
-            worker = Worker(pod, folder=self._folder, sources=ClusterSources(self._api), report=self._report)
+            worker = Worker(pod, folder=self._folder, sources=self._sources, report=self._report)
             worker.start()
             self._workers[pod["metadata"]["uid"]] = worker
 

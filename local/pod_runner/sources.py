@@ -15,6 +15,9 @@ Manifest = Mapping[str, Any]
 
 REQUEST_SECONDS = 30
 
+GROUP = "leaderworkerset.sigs.k8s.io/name"
+"""In the selector of a Service of engines."""
+
 FIELD = re.compile(r"metadata\.(?P<map>labels|annotations)\['(?P<key>[^']+)'\]")
 FIELDS = ("metadata.name", "metadata.namespace", "metadata.uid", "spec.nodeName", "spec.serviceAccountName")
 
@@ -39,12 +42,16 @@ class Sources(Protocol):
     def token(self, pod: Manifest, audience: str | None, seconds: int) -> bytes:
         """A token of the pod's service account, bound to the pod."""
 
+    def address(self, namespace: str, service: str, port: int) -> str | None:
+        """Host and port of this machine that play the Service's; None for a Service of no engine, or none at all."""
+
 
 class ClusterSources:
-    """From the API server."""
+    """From the API server. ``engine`` is the host and port that play the engines."""
 
-    def __init__(self, api: Any) -> None:
+    def __init__(self, api: Any, engine: str) -> None:
         self._api = api
+        self._engine = engine
 
     def config_map(self, namespace: str, name: str) -> dict[str, bytes]:
         found = self._found(f'configmap "{name}"', self._api.read_namespaced_config_map, name, namespace)
@@ -67,6 +74,14 @@ class ClusterSources:
             {"spec": request},
         )
         return str(found.status.token).encode()
+
+    def address(self, namespace: str, service: str, port: int) -> str | None:
+        try:
+            found = self._found(f'service "{service}"', self._api.read_namespaced_service, service, namespace)
+        except MissingError:
+            return None
+        serves = any(item.port == port for item in found.spec.ports or [])
+        return self._engine if serves and GROUP in (found.spec.selector or {}) else None
 
     def _found(self, what: str, call: Any, *arguments: Any) -> Any:
         try:

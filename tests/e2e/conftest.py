@@ -28,6 +28,7 @@ PARTS = (
     "components",
     "modelmover",
     "planner",
+    "verifier",
     "local",
     "Pulumi.yaml",
     "Pulumi.dev.yaml",

@@ -199,6 +199,74 @@ def test_secrets_are_encrypted_in_the_state(project: Project) -> None:
     assert kubeconfig["users"][0]["user"]["client-key-data"] not in text
 
 
+def test_verify_answers_through_the_port_forward(project: Project) -> None:
+    """API server, kwok's kubelet, a server of ours: every layer but DNS, which only a pod can ask."""
+    output = project.run("verify")
+    assert "a small server of the embedded cluster (local/openai), not an engine" in output
+    for text in (
+        "deepseek-r1: 1 of 1 replicas ready, Available",
+        "2 pods ready, 1 of them leaders",
+        "ds-leader:8000 leads to leaders alone, ready: 1",
+        "deepseek-r1-0: port 8000 is forwarded as by kubectl port-forward",
+        "deepseek-r1-0: ds is listed, owned by deepseek-local",
+        "deepseek-r1-0: 16 tokens (length)",
+    ):
+        assert text in output
+    assert output.splitlines()[-1] == "The endpoint answers."
+
+
+def engine_fails(project: Project, path: str) -> None:
+    ports = json.loads((project.cluster.folder / "ports.json").read_text())
+    project.addresses["openai"] = f"http://127.0.0.1:{ports['openai']}"
+    project.control("openai", "POST", "faults", [{"action": "answer", "path": path, "status": 500, "times": None}])
+
+
+def test_verify_names_the_layer_at_fault(project: Project) -> None:
+    engine_fails(project, "^/v1/chat")
+    output = project.run("verify", fails=True)
+    assert "At fault: engine (deepseek-r1-0): the chat completion: HTTP 500" in output
+    assert "logs deepseek-r1-0 --tail=100" in output
+    project.control("openai", "DELETE", "faults")
+    project.core.patch_namespaced_service("ds-leader", "deepseek", {"spec": {"selector": {"role": None}}})
+    output = project.run("verify", fails=True)
+    assert "At fault: Service: ds-leader selects pods that are no leaders" in output
+    project.core.patch_namespaced_service("ds-leader", "deepseek", {"spec": {"selector": {"role": "leader"}}})
+
+
+def smoke_jobs(project: Project) -> list[Any]:
+    label = "app.kubernetes.io/name=verifier"
+    return list(project.batch.list_namespaced_job("deepseek", label_selector=label).items)
+
+
+def test_up_ends_well_only_if_the_endpoint_answers(project: Project) -> None:
+    engine_fails(project, "^/v1/chat")
+    benchmark_settings = {"image": "vllm/vllm-openai:v0.11.0", "inputTokens": 512}
+    project.change(verification={"smoke": True, "benchmark": benchmark_settings})
+    output = project.run("up", fails=True)
+    assert "At fault: engine: the chat completion: HTTP 500" in output
+    project.control("openai", "DELETE", "faults")
+    project.run("up")
+    (job,) = smoke_jobs(project)
+    assert job.status.succeeded == 1
+    (benchmark,) = project.batch.list_namespaced_job(
+        "deepseek", label_selector="app.kubernetes.io/name=vllm-bench"
+    ).items
+    assert str(outputs(project)["benchmarkCommand"]).endswith(f"logs --follow job/{benchmark.metadata.name}")
+    project.run("up", "--expect-no-changes")
+
+
+def test_endpoint_is_asked_again_when_its_pods_are_made_anew(project: Project) -> None:
+    (before,) = smoke_jobs(project)
+    project.change(inference={"engine": {"maxModelLen": 1024}})
+    project.run("up")
+    (after,) = smoke_jobs(project)
+    assert after.metadata.name != before.metadata.name
+    assert after.status.succeeded == 1
+    project.change(inference={"engine": {"maxModelLen": 2048}}, verification={"smoke": False, "benchmark": None})
+    project.run("up")
+    assert smoke_jobs(project) == []
+
+
 def test_second_up_changes_nothing(project: Project) -> None:
     project.run("up", "--expect-no-changes")
     project.run("preview", "--expect-no-changes")

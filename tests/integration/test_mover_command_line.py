@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from components.archives import archive
 from components.model_bucket import mover_policy
 from local.faults import Fault
 from local.oss.access import AccessKey
-from modelmover.archive import archive
 from modelmover.errors import CONTINUE_EXIT_CODES
 from tests.integration.conftest import (
     BUCKET,
@@ -36,7 +36,7 @@ class Mover:
     def __init__(self, world: World, folder: Path) -> None:
         self.world = world
         self.program = folder / "modelmover.pyz"
-        self.program.write_bytes(archive())
+        self.program.write_bytes(archive("modelmover"))
         self.environment = {
             "PATH": os.environ["PATH"],
             "OSS_ACCESS_KEY_ID": KEY_ID,

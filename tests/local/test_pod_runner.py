@@ -19,7 +19,7 @@ from local.cluster import Cluster
 from local.nodes import GpuNodes, ensure_nodes
 from local.plugins.kubernetes.provider import InitializationError, KubernetesStandIn
 from local.pod_runner import status
-from local.pod_runner.container import PYTHON, STANDARD_PATH, expanded, prepare, relocated
+from local.pod_runner.container import PYTHON, STANDARD_PATH, addressed, expanded, prepare, relocated
 from local.pod_runner.sources import MissingError, UnsupportedError
 from local.pod_runner.worker import Worker
 from local.processes import Process
@@ -52,6 +52,9 @@ class FakeSources:
 
     def token(self, pod: Mapping[str, Any], audience: str | None, seconds: int) -> bytes:
         return f"token for {audience} of {pod['spec']['serviceAccountName']}, {seconds} s".encode()
+
+    def address(self, namespace: str, service: str, port: int) -> str | None:
+        return "127.0.0.1:9" if (namespace, service, port) == ("n", "leaders", 8000) else None
 
     def _found(self, kind: dict[str, dict[str, bytes]], word: str, name: str) -> dict[str, bytes]:
         if name not in kind:
@@ -96,6 +99,18 @@ class TestContainer:
         # A folder below another mount's path, as a second replacement would find it.
         places = {"/opt/mover": Path("/here/a"), "/opt/mover/sub": Path("/here/b"), "/here": Path("/elsewhere")}
         assert relocated(text, places) == result
+
+    @pytest.mark.parametrize(
+        ("text", "result"),
+        [
+            ("--url=http://leaders.n.svc.cluster.local:8000/v1", "--url=http://127.0.0.1:9/v1"),
+            ("http://leaders.n.svc.cluster.local:8001", "http://leaders.n.svc.cluster.local:8001"),
+            ("http://others.n.svc.cluster.local:8000", "http://others.n.svc.cluster.local:8000"),
+            ("leaders.n.svc.cluster.local", "leaders.n.svc.cluster.local"),
+        ],
+    )
+    def test_only_services_of_engines_are_played_here(self, text: str, result: str) -> None:
+        assert addressed(text, FakeSources()) == result
 
     def test_environment(self, tmp_path: Path) -> None:
         env = [
@@ -458,7 +473,8 @@ def jobs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Jobs]:
     tools.build_all(tools.CLUSTER_TOOLS)
     cluster = Cluster(tmp_path_factory.mktemp("cluster"))
     cluster.start()
-    ensure_nodes(cluster.kubeconfig, GpuNodes(count=0, series="", resource="x.y/gpu", cards=1, region="r"))
+    nodes = GpuNodes(count=0, series="", resource="x.y/gpu", cards=1, region="r")
+    ensure_nodes(cluster.kubeconfig, nodes, kubelet_port=cluster.kubelet_port)
     yield Jobs(cluster)
     cluster.stop(delete=True)
 

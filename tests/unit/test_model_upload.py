@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
+from components.archives import archive
 from components.model_bucket import mover_policy
 from components.model_upload import deadline_seconds
 from components.settings.deployment import Deployment
 from components.settings.weights import WeightsSettings
-from modelmover.archive import archive
 from modelmover.errors import CONTINUE_EXIT_CODES
 from tests.unit.conftest import Recorder, Run, is_secret, merged, stack_settings
 from tests.unit.test_components import RRSA
@@ -50,14 +50,14 @@ class TestProgram:
         assert done.stdout.strip() == "1.0.0"
 
     def test_zip_file_fits_into_a_config_map_and_depends_on_the_sources_alone(self) -> None:
-        assert len(base64.b64encode(archive())) < CONFIG_MAP_BYTES / 2
-        with zipfile.ZipFile(io.BytesIO(archive())) as zipped:
+        assert len(base64.b64encode(archive("modelmover"))) < CONFIG_MAP_BYTES / 2
+        with zipfile.ZipFile(io.BytesIO(archive("modelmover"))) as zipped:
             assert {item.date_time for item in zipped.infolist()} == {(1980, 1, 1, 0, 0, 0)}
             assert {item.compress_type for item in zipped.infolist()} == {zipfile.ZIP_STORED}
             assert zipped.namelist()[1:] == sorted(zipped.namelist()[1:])
 
     def test_zip_file_is_the_same_from_any_system(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        here = archive()
+        here = archive("modelmover")
         monkeypatch.setattr(sys, "platform", "win32")
         assert archive.__wrapped__() == here
 
@@ -253,7 +253,7 @@ class TestWhenItRunsAgain:
 
     def test_other_program_is_another_job(self, up: Run, monkeypatch: pytest.MonkeyPatch) -> None:
         before = name(up())
-        monkeypatch.setattr("components.model_upload.archive_digest", lambda: "0" * 64)
+        monkeypatch.setattr("components.model_upload.archive_digest", lambda package: "0" * 64)
         assert name(up(again=True)) != before
 
     def test_other_rules_of_failure_are_another_job(self, up: Run, monkeypatch: pytest.MonkeyPatch) -> None:

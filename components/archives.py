@@ -1,4 +1,4 @@
-"""The mover as one file that any Python runs: for a pod without a registry and without a package index."""
+"""A package of this project as one file that any Python runs: for a pod without a registry and a package index."""
 
 import hashlib
 import io
@@ -7,13 +7,13 @@ from functools import cache
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 
-ENTRY_POINT = b"""import sys
+ENTRY_POINT = """import sys
 
 if sys.version_info < (3, 11):
-    sys.stderr.write("modelmover needs Python 3.11 or newer, not %s; choose another image\\n" % sys.version[:6])
+    sys.stderr.write("{package} needs Python 3.11 or newer, not %s; choose another image\\n" % sys.version[:6])
     sys.exit(70)
 
-from modelmover.__main__ import main
+from {package}.__main__ import main
 
 sys.exit(main())
 """
@@ -28,12 +28,12 @@ UNIX = 3
 
 
 @cache
-def archive() -> bytes:
-    """A zip file of this package with an entry point. Not compressed, because compressors differ between versions."""
-    root = files("modelmover")
+def archive(package: str) -> bytes:
+    """A zip file of a package with an entry point. Not compressed, because compressors differ between versions."""
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w", zipfile.ZIP_STORED) as zipped:
-        for path, source in [("__main__.py", ENTRY_POINT), *sorted(_sources("modelmover", root))]:
+        entry_point = "__main__.py", ENTRY_POINT.format(package=package).encode()
+        for path, source in [entry_point, *sorted(_sources(package, files(package)))]:
             entry = zipfile.ZipInfo(path, LONG_AGO)
             entry.create_system = UNIX
             zipped.writestr(entry, source)
@@ -41,9 +41,9 @@ def archive() -> bytes:
 
 
 @cache
-def archive_digest() -> str:
+def archive_digest(package: str) -> str:
     """SHA-256 of the archive, hexadecimal."""
-    return hashlib.sha256(archive()).hexdigest()
+    return hashlib.sha256(archive(package)).hexdigest()
 
 
 def _sources(path: str, folder: Traversable) -> list[tuple[str, bytes]]:

@@ -1,0 +1,56 @@
+"""How a program of this project runs in the cluster: one zip file in a ConfigMap, in any image with Python 3.11."""
+
+import base64
+from collections.abc import Mapping
+
+import pulumi
+import pulumi_kubernetes as k8s
+
+from components.archives import archive, archive_digest
+
+NOBODY = 65534
+
+CONTAINER_SECURITY: k8s.core.v1.SecurityContextArgsDict = {
+    "allow_privilege_escalation": False,
+    "read_only_root_filesystem": True,
+    "capabilities": {"drop": ["ALL"]},
+}
+POD_SECURITY: k8s.core.v1.PodSecurityContextArgsDict = {
+    "run_as_non_root": True,
+    "run_as_user": NOBODY,
+    "run_as_group": NOBODY,
+    "seccomp_profile": {"type": "RuntimeDefault"},
+}
+"""Together the profile "restricted" of https://kubernetes.io/docs/concepts/security/pod-security-standards/."""
+
+
+def program(
+    package: str, *, namespace: str, labels: Mapping[str, str], parent: pulumi.Resource
+) -> k8s.core.v1.ConfigMap:
+    """The package as an immutable ConfigMap, named by its content."""
+    return k8s.core.v1.ConfigMap(
+        package,
+        metadata={"name": f"{package}-{archive_digest(package)[:8]}", "namespace": namespace, "labels": labels},
+        binary_data={_file(package): base64.b64encode(archive(package)).decode()},
+        immutable=True,
+        opts=pulumi.ResourceOptions(parent=parent),
+    )
+
+
+def program_volume(config_map: k8s.core.v1.ConfigMap) -> k8s.core.v1.VolumeArgsDict:
+    """The volume for ``program_mount``."""
+    return {"name": "program", "config_map": {"name": config_map.metadata["name"]}}
+
+
+def program_mount(package: str) -> k8s.core.v1.VolumeMountArgsDict:
+    """Where ``program_command`` finds it."""
+    return {"name": "program", "mount_path": f"/opt/{package}", "read_only": True}
+
+
+def program_command(package: str) -> list[str]:
+    """Runs it."""
+    return ["python3", f"/opt/{package}/{_file(package)}"]
+
+
+def _file(package: str) -> str:
+    return f"{package}.pyz"

@@ -1,0 +1,208 @@
+"""Jobs that ask the endpoint once it is up: one that must succeed, and one that measures.
+
+Their names are bound to the templates of the group's pods, the API key's Secret among them: what was verified once is
+not verified at every ``pulumi up``, and pods that are made anew are.
+"""
+
+import hashlib
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pulumi
+import pulumi_kubernetes as k8s
+
+from components.acs_pods import COMPUTE_CLASS, COMPUTE_QOS
+from components.archives import archive_digest
+from components.network_policy import VERIFICATION
+from components.programs import (
+    CONTAINER_SECURITY,
+    POD_SECURITY,
+    program,
+    program_command,
+    program_mount,
+    program_volume,
+)
+from components.settings.verification import BenchmarkSettings, VerificationSettings
+from components.storage import ModelMount
+from planner.upload import AWAIT_SECONDS
+
+PACKAGE = "verifier"
+LABELS = {"app.kubernetes.io/name": PACKAGE, **VERIFICATION}
+BENCHMARK_LABELS = {"app.kubernetes.io/name": "vllm-bench", **VERIFICATION}
+ON_DEMAND = {COMPUTE_CLASS: "general-purpose", COMPUTE_QOS: "default"}
+
+SILENCE_SECONDS = 180
+"""Longest silence of the engine: its first request may compile kernels."""
+
+SMOKE_SECONDS = 900
+"""Until the Job is given up: patience for DNS and Service, and four requests, each silent for as long as it may be."""
+
+BENCHMARK_SECONDS = 6 * 3600
+
+RESULT = "/tmp/result.json"  # noqa: S108 - in the pod
+
+
+@dataclass(frozen=True, kw_only=True)
+class VerificationArgs:
+    """``subject`` changes when there is something new to verify. ``url`` is the Service's, without a path, ``image``
+    one with Python for the smoke test, ``engine_image`` the default of the benchmark, ``key`` the ``secretKeyRef`` of
+    the API key, if there is one."""
+
+    namespace: str
+    verification: VerificationSettings
+    model: str
+    url: pulumi.Output[str]
+    subject: pulumi.Output[str]
+    image: str
+    engine_image: str
+    trust_remote_code: bool
+    mount: ModelMount
+    key: Mapping[str, pulumi.Input[str]] | None
+
+
+class Verification(pulumi.ComponentResource):
+    """The Jobs that the settings ask for."""
+
+    benchmark_job: pulumi.Output[str] | None
+
+    def __init__(self, name: str, args: VerificationArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__("deepseek:verification:Verification", name, None, opts)
+        smoke = self._smoke(args) if args.verification.smoke else None
+        benchmark = self._benchmark(args, args.verification.benchmark, smoke) if args.verification.benchmark else None
+        self.benchmark_job = benchmark.metadata["name"] if benchmark else None
+        self.register_outputs({"benchmarkJob": self.benchmark_job})
+
+    def _smoke(self, args: VerificationArgs) -> k8s.batch.v1.Job:
+        zipped = program(PACKAGE, namespace=args.namespace, labels=LABELS, parent=self)
+        size = {"cpu": "1", "memory": "2Gi"}
+        container: k8s.core.v1.ContainerArgsDict = {
+            "name": PACKAGE,
+            "image": args.image,
+            "command": program_command(PACKAGE),
+            "args": [
+                pulumi.Output.format("--url={0}", args.url),
+                f"--model={args.model}",
+                f"--timeout={SILENCE_SECONDS}",
+            ],
+            "env": _key_variable("VLLM_API_KEY", args),
+            "volume_mounts": [program_mount(PACKAGE)],
+            "resources": {"limits": size, "requests": size},
+            "security_context": CONTAINER_SECURITY,
+            # The layer at fault then stands in the pod's status, and so in the output of pulumi up.
+            "termination_message_policy": "FallbackToLogsOnError",
+        }
+        spec = _pod(container, program_volume(zipped))
+        spec["security_context"] = POD_SECURITY
+        return k8s.batch.v1.Job(
+            "smoke",
+            metadata={
+                "name": _name("verify", args, [args.url, args.model, archive_digest(PACKAGE)]),
+                "namespace": args.namespace,
+                "labels": LABELS,
+                # Without it a Job that failed would be awaited again and again.
+                "annotations": {"pulumi.com/replaceUnready": "true"},
+            },
+            spec={
+                "backoff_limit": 0,
+                "active_deadline_seconds": SMOKE_SECONDS,
+                "template": {"metadata": {"labels": {**LABELS, **ON_DEMAND}}, "spec": spec},
+            },
+            opts=pulumi.ResourceOptions(
+                parent=self,
+                custom_timeouts=_minutes(SMOKE_SECONDS + AWAIT_SECONDS),
+                delete_before_replace=True,
+            ),
+        )
+
+    def _benchmark(
+        self, args: VerificationArgs, benchmark: BenchmarkSettings, smoke: k8s.batch.v1.Job | None
+    ) -> k8s.batch.v1.Job:
+        """As root of the image, because vLLM's images know no other user; its file system is the container's own."""
+        size = {"cpu": str(benchmark.cpu), "memory": benchmark.memory}
+        container: k8s.core.v1.ContainerArgsDict = {
+            "name": "vllm-bench",
+            "image": benchmark.image or args.engine_image,
+            "command": ["sh", "-c", f"{shlex.join(bench_command(args, benchmark))} && cat {RESULT}"],
+            "env": [
+                {"name": "BASE_URL", "value": args.url},
+                *_key_variable("OPENAI_API_KEY", args),
+            ],
+            "volume_mounts": [{"name": "llm-model", "mount_path": args.mount.model_path, "read_only": True}],
+            "resources": {"limits": size, "requests": size},
+            "security_context": {"allow_privilege_escalation": False, "capabilities": {"drop": ["ALL"]}},
+            "termination_message_policy": "FallbackToLogsOnError",
+        }
+        claim: k8s.core.v1.VolumeArgsDict = {
+            "name": "llm-model",
+            "persistent_volume_claim": {"claim_name": args.mount.claim_name, "read_only": True},
+        }
+        labels = {**BENCHMARK_LABELS, **ON_DEMAND, **args.mount.sidecar.labels}
+        return k8s.batch.v1.Job(
+            "benchmark",
+            metadata={
+                "name": _name("benchmark", args, [args.url, args.model, benchmark.model_dump(mode="json")]),
+                "namespace": args.namespace,
+                "labels": BENCHMARK_LABELS,
+                # A measurement that takes long or fails is no fault of the deployment.
+                "annotations": {"pulumi.com/skipAwait": "true"},
+            },
+            spec={
+                "backoff_limit": 0,
+                "active_deadline_seconds": BENCHMARK_SECONDS,
+                "template": {
+                    "metadata": {"labels": labels},
+                    "spec": _pod(container, claim),
+                },
+            },
+            opts=pulumi.ResourceOptions(parent=self, depends_on=[smoke] if smoke else [], delete_before_replace=True),
+        )
+
+
+def bench_command(args: VerificationArgs, benchmark: BenchmarkSettings) -> list[str]:
+    """``vllm bench serve`` (https://docs.vllm.ai/en/v0.10.1.1/cli/bench/serve.html). The tokenizer is the model's own,
+    from its files; the address is in the environment."""
+    return [
+        *("vllm", "bench", "serve"),
+        *("--model", args.model),
+        *("--tokenizer", f"{args.mount.model_path}/"),
+        *(["--trust-remote-code"] if args.trust_remote_code else []),
+        *("--base-url", "$(BASE_URL)"),
+        *("--dataset-name", "random"),
+        *("--random-input-len", str(benchmark.input_tokens)),
+        *("--random-output-len", str(benchmark.output_tokens)),
+        *("--num-prompts", str(benchmark.prompts)),
+        *(["--request-rate", str(benchmark.request_rate)] if benchmark.request_rate else []),
+        *(["--max-concurrency", str(benchmark.max_concurrency)] if benchmark.max_concurrency else []),
+        *("--ignore-eos", "--save-result"),
+        *("--result-dir", RESULT.rpartition("/")[0]),
+        *("--result-filename", RESULT.rpartition("/")[2]),
+    ]
+
+
+def _name(prefix: str, args: VerificationArgs, task: list[Any]) -> pulumi.Output[str]:
+    """Another one for another subject or task."""
+    text = pulumi.Output.json_dumps([args.subject, *task])
+    return text.apply(lambda found: f"{prefix}-{hashlib.sha256(found.encode()).hexdigest()[:8]}")
+
+
+def _key_variable(name: str, args: VerificationArgs) -> list[k8s.core.v1.EnvVarArgsDict]:
+    if args.key is None:
+        return []
+    return [{"name": name, "value_from": {"secret_key_ref": {"name": args.key["name"], "key": args.key["key"]}}}]
+
+
+def _pod(container: k8s.core.v1.ContainerArgsDict, volume: k8s.core.v1.VolumeArgsDict) -> k8s.core.v1.PodSpecArgsDict:
+    return {
+        "restart_policy": "Never",
+        "automount_service_account_token": False,
+        "enable_service_links": False,
+        "containers": [container],
+        "volumes": [volume],
+    }
+
+
+def _minutes(seconds: int) -> pulumi.CustomTimeouts:
+    minutes = f"{-(-seconds // 60)}m"
+    return pulumi.CustomTimeouts(create=minutes, update=minutes)

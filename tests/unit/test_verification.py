@@ -1,0 +1,207 @@
+"""The Jobs that ask the endpoint: what they run, when they run again, and what is refused before."""
+
+import base64
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pulumi
+import pytest
+
+from components.settings.verification import VerificationSettings
+from components.storage import ModelMount, Sidecar
+from components.verification import Verification, VerificationArgs
+from planner.benchmark import benchmark_findings
+from tests.unit.conftest import Recorder, Run
+
+VLLM = "vllm/vllm-openai:v0.11.0"
+SMOKE = {"verification": {"smoke": True}}
+BOTH = {"verification": {"smoke": True, "benchmark": {"image": VLLM, "requestRate": 2.5, "maxConcurrency": 8}}}
+
+
+def job(recorder: Recorder, name: str) -> dict[str, Any]:
+    return recorder.manifest("Job", name)
+
+
+def pod(recorder: Recorder, name: str) -> dict[str, Any]:
+    found = job(recorder, name)["spec"]["template"]["spec"]
+    assert isinstance(found, dict)
+    return found
+
+
+def container(recorder: Recorder, name: str) -> dict[str, Any]:
+    (found,) = pod(recorder, name)["containers"]
+    assert isinstance(found, dict)
+    return found
+
+
+def job_name(recorder: Recorder, name: str) -> str:
+    return str(job(recorder, name)["metadata"]["name"])
+
+
+class TestSmoke:
+    def test_asks_the_service_by_its_name(self, up: Run) -> None:
+        found = container(up(BOTH), "smoke")
+        assert found["command"] == ["python3", "/opt/verifier/verifier.pyz"]
+        assert found["args"] == [
+            "--url=http://ds-leader.deepseek.svc.cluster.local:8000",
+            "--model=ds",
+            "--timeout=180",
+        ]
+        assert found["image"] == "ac2-registry.cn-hangzhou.cr.aliyuncs.com/ac2/base:alinux3.2104-py312"
+        assert found["terminationMessagePolicy"] == "FallbackToLogsOnError"
+        assert found["resources"]["limits"] == found["resources"]["requests"]
+
+    def test_has_no_rights(self, up: Run) -> None:
+        spec = pod(up(BOTH), "smoke")
+        assert spec["automountServiceAccountToken"] is False
+        assert spec["securityContext"]["runAsNonRoot"] is True
+        security = container(up(BOTH), "smoke")["securityContext"]
+        assert security["readOnlyRootFilesystem"] is True
+        assert security["capabilities"] == {"drop": ["ALL"]}
+
+    def test_comes_after_group_and_service_and_decides_over_the_update(self, up: Run) -> None:
+        recorder = up(BOTH)
+        request = recorder.request("Job", "smoke")
+        # Its children are registered after it.
+        after = {urn.rsplit("::", 1)[-1] for urn in recorder.request("Verification").dependencies}
+        assert {"group", "leaders"} <= after
+        assert job(recorder, "smoke")["metadata"]["annotations"] == {"pulumi.com/replaceUnready": "true"}
+        assert request.deleteBeforeReplace is True
+        assert job(recorder, "smoke")["spec"]["backoffLimit"] == 0
+        seconds = int(request.customTimeouts.create.removesuffix("m")) * 60
+        assert seconds > job(recorder, "smoke")["spec"]["activeDeadlineSeconds"], (
+            "the Job gives up first, with a reason"
+        )
+
+    def test_program_runs_without_any_package(self, up: Run, tmp_path: Path) -> None:
+        program = up(BOTH).manifest("ConfigMap", "verifier")
+        assert program["immutable"] is True
+        assert pod(up(BOTH), "smoke")["volumes"][0]["configMap"]["name"] == program["metadata"]["name"]
+        path = tmp_path / "verifier.pyz"
+        path.write_bytes(base64.b64decode(program["binaryData"]["verifier.pyz"]))
+        done = subprocess.run(
+            [sys.executable, "-I", "-S", str(path), "--url=http://127.0.0.1:1", "--model=ds", "--patience=0"],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 14
+        assert "At fault: Service: 127.0.0.1:1 does not accept a connection" in done.stdout
+
+    @pytest.mark.parametrize(
+        "changes",
+        [
+            {"inference": {"engine": {"maxModelLen": 1024}}},
+            {"model": {"servedName": "other"}},
+            {"service": {"name": "other"}},
+        ],
+    )
+    def test_runs_again_when_there_is_something_new(self, up: Run, changes: dict[str, Any]) -> None:
+        assert job_name(up({**changes, **SMOKE}), "smoke") != job_name(up(BOTH), "smoke")
+
+    def test_does_not_run_again_for_another_number_of_replicas(self, up: Run) -> None:
+        more = up({"inference": {"replicas": 2}, **BOTH})
+        for name in ("smoke", "benchmark"):
+            assert job_name(more, name) == job_name(up(BOTH), name)
+
+    def test_nothing_is_asked_of_no_replica(self, up: Run) -> None:
+        assert "Verification" not in up({"inference": {"replicas": 0}, **BOTH}).kinds()
+
+    def test_off_by_default(self, up: Run) -> None:
+        assert "Verification" not in up().kinds()
+
+
+class TestBenchmark:
+    def test_runs_the_engines_own_client(self, up: Run) -> None:
+        found = container(up(BOTH), "benchmark")
+        assert found["image"] == VLLM
+        shell, option, script = found["command"]
+        assert (shell, option) == ("sh", "-c")
+        assert script == (
+            "vllm bench serve --model ds --tokenizer /models/DeepSeek-R1/ --trust-remote-code "
+            "--base-url '$(BASE_URL)' --dataset-name random --random-input-len 1024 --random-output-len 128 "
+            "--num-prompts 100 --request-rate 2.5 --max-concurrency 8 --ignore-eos --save-result --result-dir /tmp "
+            "--result-filename result.json && cat /tmp/result.json"
+        )
+        (address,) = found["env"]
+        assert address == {"name": "BASE_URL", "value": "http://ds-leader.deepseek.svc.cluster.local:8000"}
+        assert set(found["resources"]["limits"]) == {"cpu", "memory"}, "no GPU"
+
+    def test_reads_the_tokenizer_from_the_model(self, up: Run) -> None:
+        recorder = up(BOTH)
+        (mount,) = container(recorder, "benchmark")["volumeMounts"]
+        (volume,) = pod(recorder, "benchmark")["volumes"]
+        assert mount == {"name": "llm-model", "mountPath": "/models/DeepSeek-R1", "readOnly": True}
+        assert volume["persistentVolumeClaim"]["readOnly"] is True
+
+    def test_is_not_waited_for_and_says_how_to_read_it(self, up: Run) -> None:
+        recorder = up(BOTH)
+        assert job(recorder, "benchmark")["metadata"]["annotations"] == {"pulumi.com/skipAwait": "true"}
+        (outputs,) = (found for urn, found in recorder.component_outputs.items() if "pulumi:pulumi:Stack" in urn)
+        name = job_name(recorder, "benchmark")
+        assert outputs["benchmarkCommand"] == (
+            f"kubectl --kubeconfig ~/.kube/config --namespace deepseek logs --follow job/{name}"
+        )
+
+    def test_comes_after_the_smoke_test(self, up: Run) -> None:
+        after = {urn.rsplit("::", 1)[-1] for urn in up(BOTH).request("Job", "benchmark").dependencies}
+        assert "smoke" in after
+
+
+class TestKeyAndCache:
+    @pytest.fixture
+    def recorder(self, deploy: Run) -> Recorder:
+        settings = VerificationSettings.model_validate({"smoke": True, "benchmark": {"run": 2}})
+
+        def program() -> None:
+            Verification(
+                "verification",
+                VerificationArgs(
+                    namespace="n",
+                    verification=settings,
+                    model="ds",
+                    url=pulumi.Output.from_input("http://s.n.svc.cluster.local:80"),
+                    subject=pulumi.Output.from_input("0123abcd"),
+                    image="python:3.12",
+                    engine_image=VLLM,
+                    trust_remote_code=False,
+                    mount=ModelMount(
+                        claim_name=pulumi.Output.from_input("claim"),
+                        model_path="/models/m",
+                        ready=pulumi.ComponentResource("a:b:C", "ready"),
+                        sidecar=Sidecar(labels={"alibabacloud.com/fluid-sidecar-target": "acs"}),
+                    ),
+                    key={"name": "key-1", "key": "VLLM_API_KEY"},
+                ),
+            )
+
+        return deploy(program)
+
+    def test_key_comes_from_the_secret_alone(self, recorder: Recorder) -> None:
+        reference = {"valueFrom": {"secretKeyRef": {"name": "key-1", "key": "VLLM_API_KEY"}}}
+        assert container(recorder, "smoke")["env"] == [{"name": "VLLM_API_KEY", **reference}]
+        assert {"name": "OPENAI_API_KEY", **reference} in container(recorder, "benchmark")["env"]
+
+    def test_engines_image_is_the_default_and_the_cache_mounts(self, recorder: Recorder) -> None:
+        assert container(recorder, "benchmark")["image"] == VLLM
+        labels = job(recorder, "benchmark")["spec"]["template"]["metadata"]["labels"]
+        assert labels["alibabacloud.com/fluid-sidecar-target"] == "acs"
+        assert "--trust-remote-code" not in container(recorder, "benchmark")["command"][2]
+
+
+class TestFindings:
+    def test_image_without_the_client_and_too_long_requests(self, up: Run) -> None:
+        with pytest.raises(pulumi.RunError) as raised:
+            up({"verification": {"benchmark": {"inputTokens": 2000, "outputTokens": 49}}})
+        text = " ".join(str(raised.value).split())
+        assert "deployment.verification.benchmark.image" in text
+        assert "the image has vLLM 0.7.2, which has no vllm bench serve" in text
+        assert "write an image with vLLM 0.10.1 or newer here" in text
+        assert "inputTokens + outputTokens are 2,049, and the engine takes requests of at most 2,048" in text
+
+    @pytest.mark.parametrize("image", ["vllm/vllm-openai:v0.10.1", "mine:latest"])
+    def test_others_pass(self, image: str) -> None:
+        assert benchmark_findings(image=image, tokens=2048, max_model_len=2048) == []
+        assert benchmark_findings(image=image, tokens=2048, max_model_len=None) == []

@@ -1,0 +1,240 @@
+"""Each way in which the cluster's objects can be wrong, and the layer that is named for it."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from tests.verifier.world import (
+    CLAIM,
+    DATASET,
+    EVENTS,
+    GROUP,
+    KUBECTL,
+    LOADS,
+    NAME,
+    PODS,
+    SERVICE,
+    SLICES,
+    TARGET,
+    FakeCluster,
+    healthy,
+    pod,
+)
+from verifier.cluster import ApiServer
+from verifier.objects import Objects
+from verifier.pods import trouble
+from verifier.results import FaultError, Layer, SkippedError
+from verifier.target import Target, TargetError
+
+Change = Callable[[dict[str, Any]], object]
+
+
+def objects(change: Change = lambda found: None) -> Objects:
+    found = healthy()
+    change(found)
+    return Objects(cluster=FakeCluster(found), target=TARGET)
+
+
+def fault(check: Callable[[], object]) -> FaultError:
+    with pytest.raises(FaultError) as raised:
+        check()
+    return raised.value
+
+
+def waiting(reason: str, message: str = "") -> dict[str, Any]:
+    state = {"waiting": {"reason": reason, "message": message}}
+    return {"phase": "Pending", "containerStatuses": [{"name": "vllm", "ready": False, "state": state}]}
+
+
+class TestHealthy:
+    def test_each_check_says_what_it_found(self) -> None:
+        found = objects()
+        assert found.group().text == "r1: 1 of 1 replicas ready, Available"
+        assert found.pods().text == "2 pods ready, 1 of them leaders"
+        assert found.storage().text == "the claim model is bound"
+        assert found.service().text == "leaders:80 leads to leaders alone, ready: 1"
+        assert found.service().value == 8000, "the leader's port, not the Service's"
+        assert [leader["metadata"]["name"] for leader in found.ready_leaders()] == ["r1-0"]
+
+    def test_cache_is_part_of_storage(self) -> None:
+        dataset = {"status": {"phase": "Bound", "cacheStates": {"cachedPercentage": "100.0%"}}}
+        load = {"metadata": {"name": "l"}, "spec": {"dataset": {"name": "model"}}, "status": {"phase": "Complete"}}
+        found = objects(lambda all_: all_.update({DATASET: dataset, LOADS: {"items": [load]}}))
+        assert found.storage().text == "the claim model is bound, its cache filled to 100.0%"
+
+
+class TestGroup:
+    def test_absent(self) -> None:
+        found = fault(objects(lambda all_: all_.pop(GROUP)).group)
+        assert found.layer is Layer.GROUP
+        assert found.problem == "there is no LeaderWorkerSet r1 in the namespace n"
+        assert found.fix == "pulumi up"
+
+    def test_scaled_to_zero(self) -> None:
+        found = fault(objects(lambda all_: all_[GROUP]["spec"].update(replicas=0)).group)
+        assert found.problem == "r1 is scaled to 0: nothing serves"
+        assert "inference.replicas" in found.fix
+
+    def test_replica_is_missing(self) -> None:
+        found = fault(objects(lambda all_: all_[GROUP]["spec"].update(replicas=3)).group)
+        assert found.problem == "r1: 1 of 3 replicas ready, Available"
+        assert found.fix == f"{KUBECTL} describe leaderworkerset r1"
+
+    def test_condition_is_not_there_yet(self) -> None:
+        found = fault(objects(lambda all_: all_[GROUP].update(status={})).group)
+        assert found.problem == "r1: 0 of 1 replicas ready, not Available"
+
+
+class TestPods:
+    def one(self, *events: str, **status: Any) -> FaultError:
+        def change(found: dict[str, Any]) -> None:
+            found[PODS]["items"][1] = pod("r1-0-1", 1, **status)
+            found[EVENTS] = {"items": [{"reason": reason} for reason in events]}
+
+        return fault(objects(change).pods)
+
+    def test_no_place(self) -> None:
+        condition = {"type": "PodScheduled", "status": "False", "message": "0/3 nodes: Insufficient nvidia.com/gpu"}
+        found = self.one(phase="Pending", conditions=[condition])
+        assert found.layer is Layer.PODS
+        assert found.problem == "r1-0-1 finds no place: 0/3 nodes: Insufficient nvidia.com/gpu"
+        assert found.fix == f"{KUBECTL} describe pod r1-0-1"
+
+    def test_image(self) -> None:
+        found = self.one(**waiting("ImagePullBackOff", "Back-off pulling image x"))
+        assert (found.layer, found.problem) == (
+            Layer.PODS,
+            "r1-0-1 its image cannot be pulled: Back-off pulling image x",
+        )
+
+    def test_secret_is_missing(self) -> None:
+        found = self.one(**waiting("CreateContainerConfigError", 'secret "key" not found'))
+        assert found.problem == 'r1-0-1 its container cannot be made: secret "key" not found'
+
+    def test_engine_crashes(self) -> None:
+        status = waiting("CrashLoopBackOff")
+        last = {"terminated": {"exitCode": 137, "reason": "OOMKilled"}}
+        status["containerStatuses"][0] |= {"lastState": last, "restartCount": 4}
+        found = self.one(**status)
+        assert found.layer is Layer.ENGINE
+        assert found.problem == "r1-0-1 its container vllm ended with code 137 (OOMKilled), 4 restarts"
+        assert found.fix == f"{KUBECTL} logs r1-0-1 --previous --tail=100"
+
+    def test_pod_has_failed_as_a_whole(self) -> None:
+        found = self.one(phase="Failed", reason="Evicted")
+        assert found.problem == "r1-0-1 has failed: Evicted"
+
+    def test_volume_is_not_mounted(self) -> None:
+        found = self.one("Scheduled", "FailedMount", **waiting("ContainerCreating"))
+        assert (found.layer, found.problem) == (Layer.STORAGE, "r1-0-1 cannot mount a volume")
+
+    def test_starting(self) -> None:
+        assert self.one(**waiting("ContainerCreating")).problem == "r1-0-1 is starting: image, volumes"
+
+    def test_going(self) -> None:
+        def change(found: dict[str, Any]) -> None:
+            found[PODS]["items"][1]["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+
+        assert fault(objects(change).pods).problem == "r1-0-1 is being deleted"
+
+    def test_loading_with_the_time_that_it_may_take(self) -> None:
+        state = {"running": {"startedAt": "2026-01-01T00:00:00Z"}}
+        status = {"phase": "Running", "containerStatuses": [{"name": "vllm", "ready": False, "state": state}]}
+        found = trouble(pod("r1-0", 0, **status), [], datetime(2026, 1, 1, 0, 12, tzinfo=UTC))
+        assert found is not None
+        assert found.problem == (
+            "runs and is not ready: for 12 min of at most 65 it has been loading the model, or the engine is gone"
+        )
+        assert found.command == "logs r1-0 --all-containers --tail=100"
+
+    def test_pods_that_were_never_made(self) -> None:
+        found = fault(objects(lambda all_: all_[PODS]["items"].pop()).pods)
+        assert found.problem.startswith("1 of 2 pods exist")
+
+
+class TestStorage:
+    @pytest.mark.parametrize(
+        ("change", "problem", "fix"),
+        [
+            (
+                lambda f: f[CLAIM].update(status={"phase": "Pending"}),
+                "the claim model is Pending",
+                "describe pvc model",
+            ),
+            (lambda f: f.pop(CLAIM), "the claim model does not exist", "pulumi up"),
+            (
+                lambda f: f.update({DATASET: {"status": {"phase": "Failed"}}}),
+                "the Dataset model is Failed",
+                "describe dataset model",
+            ),
+        ],
+    )
+    def test_claim_and_dataset(self, change: Change, problem: str, fix: str) -> None:
+        found = fault(objects(change).storage)
+        assert (found.layer, found.problem) == (Layer.STORAGE, problem)
+        assert found.fix.endswith(fix)
+
+    def test_preload_of_this_cache_alone(self) -> None:
+        def load(dataset: str) -> dict[str, Any]:
+            return {"metadata": {"name": "l"}, "spec": {"dataset": {"name": dataset}}, "status": {"phase": "Failed"}}
+
+        def change(dataset: str) -> Change:
+            return lambda f: f.update({DATASET: {"status": {"phase": "Bound"}}, LOADS: {"items": [load(dataset)]}})
+
+        assert objects(change("other")).storage().text == "the claim model is bound, its cache filled"
+        found = fault(objects(change("model")).storage)
+        assert found.problem == "the preload l is Failed, so pods read from the bucket"
+
+    def test_no_claim(self) -> None:
+        template: dict[str, Any] = {"spec": {}}
+        found = objects(lambda f: f[GROUP]["spec"]["leaderWorkerTemplate"].update(workerTemplate=template))
+        with pytest.raises(SkippedError, match="mount no claim"):
+            found.storage()
+
+
+class TestService:
+    @pytest.mark.parametrize(
+        ("change", "problem"),
+        [
+            (lambda f: f.pop(SERVICE), "the Service leaders does not exist"),
+            (lambda f: f[SERVICE]["spec"].update(ports=[{"port": 81}]), "leaders has no port 80"),
+            (lambda f: f[SERVICE]["spec"].pop("selector"), "leaders selects no pods"),
+            (
+                lambda f: f[SERVICE]["spec"].update(selector={NAME: "r1"}),
+                "leaders selects pods that are no leaders and answer nothing: r1-0-1",
+            ),
+            (
+                lambda f: f[SLICES]["items"][0]["endpoints"][0].update(conditions={"ready": False}),
+                f"leaders has no ready endpoint: it selects {NAME}=r1,role=leader, and no such pod is ready",
+            ),
+        ],
+    )
+    def test_each_fault(self, change: Change, problem: str) -> None:
+        found = fault(objects(change).service)
+        assert (found.layer, found.problem) == (Layer.SERVICE, problem)
+
+
+class TestTarget:
+    OUTPUTS = {  # noqa: RUF012
+        "model": "ds",
+        "namespace": "n",
+        "group": "r1",
+        "serviceDnsName": "leaders.n.svc.cluster.local",
+        "servicePort": 80,
+    }
+
+    def test_comes_from_the_outputs(self) -> None:
+        assert Target.of_outputs(self.OUTPUTS, kubeconfig="k.yaml", context="c") == TARGET
+
+    def test_stack_that_is_not_deployed(self) -> None:
+        with pytest.raises(TargetError, match="no output 'model': deploy it first"):
+            Target.of_outputs({})
+
+    def test_kubeconfig_that_is_not_there(self) -> None:
+        target = Target.of_outputs(self.OUTPUTS, kubeconfig="/nonexistent/kubeconfig")
+        found = fault(lambda: ApiServer(target))
+        assert found.layer is Layer.API
+        assert "the kubeconfig /nonexistent/kubeconfig cannot be used" in found.problem
+        assert "cluster.kubeconfigFile" in found.fix

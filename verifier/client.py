@@ -1,0 +1,178 @@
+"""A client of an OpenAI-compatible server: health, models, one streamed chat completion. Standard library alone."""
+
+import http.client
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
+from dataclasses import dataclass, field
+from typing import Any
+
+MAX_TOKENS = 16
+PROMPT = "Reply with one short sentence: what is deep learning?"
+BODY_BYTES = 2**20
+"""Of an answer that is not streamed."""
+
+
+class StatusError(Exception):
+    """The server answered with an error; the text is the beginning of what it says."""
+
+    def __init__(self, status: int, text: str) -> None:
+        super().__init__(f"HTTP {status}: {text}" if text else f"HTTP {status}")
+        self.status = status
+
+
+class ProtocolError(Exception):
+    """What came is not what the API promises."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Completion:
+    """What a chat completion gave. Times in seconds from the sending of the request."""
+
+    text: str
+    chunks: int
+    """Pieces of text: at most as many as tokens, since one piece can hold several."""
+    finish_reason: str | None
+    usage: Mapping[str, Any]
+    first_token_seconds: float | None
+    last_token_seconds: float | None
+
+    @property
+    def tokens(self) -> int | None:
+        """Of the answer, as the server counts them."""
+        count = self.usage.get("completion_tokens")
+        return count if isinstance(count, int) else None
+
+    @property
+    def tokens_per_second(self) -> float | None:
+        """After the first token; None if too little came to tell."""
+        if self.first_token_seconds is None or self.last_token_seconds is None or not self.tokens:
+            return None
+        seconds = self.last_token_seconds - self.first_token_seconds
+        return (self.tokens - 1) / seconds if self.tokens > 1 and seconds >= 0.01 else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Client:
+    """Asks one server; every request has a connection of its own.
+
+    :param connect: makes a connection whose reads end after ``silence_seconds`` without a byte.
+    """
+
+    connect: Callable[[], http.client.HTTPConnection]
+    key: str | None = field(default=None, repr=False)
+    clock: Callable[[], float] = time.monotonic
+
+    def without_key(self) -> "Client":
+        """The same without credentials."""
+        return Client(connect=self.connect, clock=self.clock)
+
+    def health(self) -> None:
+        """Raises StatusError, OSError, http.client.HTTPException, as all requests do."""
+        for _ in self._lines("GET", "/health"):
+            pass
+
+    def models(self) -> dict[str, str]:
+        """Names of the served models, and who owns them: ``vllm`` is vLLM. Raises ProtocolError."""
+        body = _json(b"".join(self._lines("GET", "/v1/models")))
+        try:
+            return {str(item["id"]): str(item.get("owned_by", "")) for item in body["data"]}
+        except (KeyError, TypeError, AttributeError):
+            raise ProtocolError("/v1/models has no list of models") from None
+
+    def complete(self, model: str) -> Completion:
+        """A short answer, streamed. Raises ProtocolError."""
+        body = {
+            "model": model,
+            "messages": [{"role": "user", "content": PROMPT}],
+            "max_tokens": MAX_TOKENS,
+            "temperature": 0,
+            "stream": True,
+            "stream_options": {"include_usage": True},
+        }
+        started = self.clock()
+        text: list[str] = []
+        times: list[float] = []
+        finish_reason: str | None = None
+        usage: Mapping[str, Any] = {}
+        for event in _events(self._lines("POST", "/v1/chat/completions", body)):
+            if "error" in event:
+                # An error after the first byte cannot have a status any more.
+                raise StatusError(500, _message(event))
+            usage = event.get("usage") or usage
+            for choice in event.get("choices") or []:
+                finish_reason = choice.get("finish_reason") or finish_reason
+                if piece := _text(choice.get("delta") or {}):
+                    times.append(self.clock() - started)
+                    text.append(piece)
+        return Completion(
+            text="".join(text),
+            chunks=len(text),
+            finish_reason=finish_reason,
+            usage=usage,
+            first_token_seconds=times[0] if times else None,
+            last_token_seconds=times[-1] if times else None,
+        )
+
+    def _lines(self, method: str, path: str, body: object = None) -> Iterator[bytes]:
+        headers = {"Connection": "close", "Accept": "*/*"}
+        if self.key is not None:
+            headers["Authorization"] = f"Bearer {self.key}"
+        data = None
+        if body is not None:
+            headers["Content-Type"] = "application/json"
+            data = json.dumps(body).encode()
+        with closing(self.connect()) as connection:
+            connection.request(method, path, body=data, headers=headers)
+            response = connection.getresponse()
+            if response.status != http.client.OK:
+                raise StatusError(response.status, self._reason(response.read(BODY_BYTES)))
+            yield from response
+
+    def _reason(self, body: bytes) -> str:
+        try:
+            text = _message(json.loads(body))
+        except ValueError:
+            text = body.decode(errors="replace")
+        text = " ".join(text.split())[:200]
+        return text.replace(self.key, "***") if self.key else text
+
+
+def _text(delta: Mapping[str, Any]) -> str:
+    """With a reasoning parser the first tokens are in a field of their own, which has had two names
+    (https://docs.vllm.ai/en/latest/features/reasoning_outputs/)."""
+    return "".join(delta.get(name) or "" for name in ("reasoning_content", "reasoning", "content"))
+
+
+def _events(lines: Iterator[bytes]) -> Iterator[dict[str, Any]]:
+    """The events of a stream up to its end mark."""
+    for line in lines:
+        if not line.startswith(b"data:"):
+            continue
+        if not line.endswith(b"\n"):
+            break
+        data = line.removeprefix(b"data:").strip()
+        if data == b"[DONE]":
+            return
+        yield _json(data)
+    raise ProtocolError("the stream ended before its end mark")
+
+
+def _json(data: bytes) -> dict[str, Any]:
+    try:
+        value = json.loads(data)
+    except ValueError:
+        raise ProtocolError("the answer is not JSON") from None
+    if not isinstance(value, dict):
+        raise ProtocolError("the answer is not a JSON object")
+    return value
+
+
+def _message(body: object) -> str:
+    """The text of an error in the forms that vLLM and its framework have."""
+    if isinstance(body, dict):
+        for name in ("error", "message", "detail"):
+            if name in body:
+                return _message(body[name])
+    return str(body)

@@ -1,0 +1,50 @@
+"""What is verified, as the stack's outputs say."""
+
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+class TargetError(Exception):
+    """The outputs are not those of a deployed stack."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    """One deployment, and the cluster it is in; without a kubeconfig, kubectl's own default."""
+
+    model: str
+    namespace: str
+    group: str
+    service: str
+    port: int
+    kubeconfig: str | None = None
+    context: str | None = None
+
+    @classmethod
+    def of_outputs(
+        cls, outputs: Mapping[str, Any], *, kubeconfig: str | None = None, context: str | None = None
+    ) -> "Target":
+        """From ``pulumi stack output --json``. Raises TargetError."""
+        try:
+            return cls(
+                model=outputs["model"],
+                namespace=outputs["namespace"],
+                group=outputs["group"],
+                service=outputs["serviceDnsName"].split(".")[0],
+                port=int(outputs["servicePort"]),
+                kubeconfig=kubeconfig,
+                context=context,
+            )
+        except KeyError as error:
+            raise TargetError(f"the stack has no output {error}: deploy it first, with pulumi up") from None
+
+    def kubectl(self, command: str) -> str:
+        """A command for the user to run."""
+        words = ["kubectl"]
+        if self.kubeconfig:
+            words += ["--kubeconfig", self.kubeconfig]
+        if self.context:
+            words += ["--context", self.context]
+        return f"{shlex.join([*words, '--namespace', self.namespace])} {command}"
