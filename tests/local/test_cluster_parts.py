@@ -264,5 +264,5 @@ def test_driver_explains_an_unknown_stack(capsys: pytest.CaptureFixture[str]) ->
     assert main(["preview", "--stack", "nosuch"]) == 1
     assert (
         capsys.readouterr().err
-        == "error: there is no stack file Pulumi.nosuch.yaml; stacks: dev, local, local-fluid, prod\n"
+        == "error: there is no stack file Pulumi.nosuch.yaml; stacks: dev, local, local-fluid, local-prod, prod\n"
     )

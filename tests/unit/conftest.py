@@ -126,6 +126,10 @@ def is_secret(value: Any) -> bool:
     return isinstance(value, dict) and SECRET_KEY in value
 
 
+API_KEY = {"apiKey": "0123456789abcdef" * 4}
+STACK_SECRETS: Mapping[str, Mapping[str, str]] = {"prod": API_KEY, "local-prod": API_KEY}
+"""Secrets without which a stack file of the project cannot be used as it is."""
+
 Program = Callable[[], None]
 Run = Callable[..., Recorder]
 
@@ -232,11 +236,12 @@ def up(deploy: Run, kubeconfig: Path, recorded: dict[str, Recorder]) -> Run:
         served_api: Mapping[str, Any] = SERVED_API,
         again: bool = False,
     ) -> Recorder:
+        secrets = STACK_SECRETS.get(stack, {}) if secrets is None else secrets
         key = json.dumps([changes, stack, preview, secrets, served_api], default=dict)
         if again:
-            return fresh(changes, stack, preview, secrets or {}, served_api)
+            return fresh(changes, stack, preview, secrets, served_api)
         if key not in recorded:
-            recorded[key] = fresh(changes, stack, preview, secrets or {}, served_api)
+            recorded[key] = fresh(changes, stack, preview, secrets, served_api)
         return recorded[key]
 
     def fresh(

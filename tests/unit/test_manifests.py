@@ -35,13 +35,25 @@ SECOND_ROAD = {
 
 MP = {"inference": {"engine": {"backend": "mp", "image": "vllm/vllm-openai:v0.33.0", "enforceEager": False}}}
 
+OPTIONS_OFF: dict[str, Any] = {
+    "service": {"apiKey": None, "allowedCidrs": None},
+    "security": None,
+    "observability": None,
+    "verification": None,
+    "inference": {"scaling": None, "lifecycle": None},
+}
+"""The prod stack without what goes beyond the guide's second road."""
+
 
 def serving(recorder: Recorder) -> list[dict[str, Any]]:
     """The objects that the guide has, too; it moves the weights by hand."""
     return [m for m in recorder.manifests() if "app.kubernetes.io/name" not in m["metadata"].get("labels", {})]
 
 
-@pytest.mark.parametrize(("name", "stack", "changes"), [("ray", "dev", {}), ("mp", "dev", MP), ("prod", "prod", {})])
+@pytest.mark.parametrize(
+    ("name", "stack", "changes"),
+    [("ray", "dev", {}), ("mp", "dev", MP), ("prod", "prod", {}), ("prod-options-off", "prod", OPTIONS_OFF)],
+)
 def test_golden(name: str, stack: str, changes: dict[str, Any], up: Run, request: pytest.FixtureRequest) -> None:
     """``make golden`` writes them anew."""
     path = GOLDEN / f"{name}.yaml"

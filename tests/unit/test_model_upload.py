@@ -59,7 +59,7 @@ class TestProgram:
     def test_zip_file_is_the_same_from_any_system(self, monkeypatch: pytest.MonkeyPatch) -> None:
         here = archive("modelmover")
         monkeypatch.setattr(sys, "platform", "win32")
-        assert archive.__wrapped__() == here
+        assert archive.__wrapped__("modelmover") == here
 
     def test_config_map_is_immutable_and_named_by_its_content(self, up: Run) -> None:
         program = up().manifest("ConfigMap")
