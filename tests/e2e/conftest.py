@@ -26,6 +26,7 @@ ROOT = Path(__file__).parents[2]
 PARTS = (
     "__main__.py",
     "components",
+    "engineprobe",
     "modelmover",
     "planner",
     "verifier",
@@ -34,6 +35,7 @@ PARTS = (
     "Pulumi.dev.yaml",
     "Pulumi.local.yaml",
     "Pulumi.local-fluid.yaml",
+    "Pulumi.local-prod.yaml",
 )
 COMMAND_SECONDS = 300
 
@@ -76,10 +78,13 @@ class Project:
 
     def change(self, **changes: Any) -> None:
         """Changes the stack's settings: ``inference={"replicas": 2}``; a section with a kind is replaced, and None
-        removes a setting."""
+        removes a setting or a section."""
         content = yaml.safe_load(self._file.read_text())
         deployment = content["config"]["deepseek:deployment"]
         for section, values in changes.items():
+            if values is None:
+                del deployment[section]
+                continue
             kept = {} if "kind" in values else deployment.get(section, {})
             deployment[section] = {k: v for k, v in {**kept, **values}.items() if v is not None}
         self._file.write_text(yaml.safe_dump(content))
