@@ -12,6 +12,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from components.access_rules import access_warnings
+from components.monitoring.objectives import objective_findings
 from components.secret_forms import api_key_problem, certificate_problem, private_key_problem
 from components.settings.base import Settings, gibibytes, mebibytes, quantity
 from components.settings.deployment import Deployment
@@ -120,6 +121,7 @@ def plan_of(settings: Deployment) -> Plan:
         *pod_findings(pods),
         *controller_findings(features, installs=installs),
         *_benchmark(settings, case),
+        *objective_findings(settings.observability, case.engine),
     ]
     cache: CachePlan | None = None
     if isinstance(storage, FluidCacheSettings) and case.weights_gib is not None:
