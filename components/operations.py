@@ -16,7 +16,7 @@ from components.settings.deployment import Deployment
 from components.settings.scaling import ManualScaling
 from components.stack_config import Secrets
 from components.storage import ModelMount
-from components.verification import Verification, VerificationArgs
+from components.verification import READY_SECONDS, Verification, VerificationArgs
 from planner.plan import Plan
 
 
@@ -68,11 +68,12 @@ def operate(
             prometheus_token=secrets.prometheus_token,
         )
         Autoscaling("autoscaling", scaling_args, after)
-    return _verification(settings, mount, access, group, service, after)
+    return _verification(settings, plan, mount, access, group, service, after)
 
 
 def _verification(
     settings: Deployment,
+    plan: Plan,
     mount: ModelMount,
     access: GroupAccess,
     group: InferenceGroup,
@@ -80,6 +81,7 @@ def _verification(
     opts: pulumi.ResourceOptions,
 ) -> Mapping[str, pulumi.Input[object]]:
     namespace, verification, engine = settings.cluster.namespace, settings.verification, settings.inference.engine
+    is_manual = isinstance(settings.inference.scaling, ManualScaling)
     if verification is None or settings.inference.first_replicas == 0:
         return {}
     args = VerificationArgs(
@@ -93,6 +95,9 @@ def _verification(
         trust_remote_code=engine.trust_remote_code,
         mount=mount,
         key=access.api_key_reference,
+        service_account=access.service_account,
+        # An update of the group waits for its replicas; what the autoscaler does next, nothing waits for.
+        ready_seconds=READY_SECONDS if is_manual else plan.budget.create_seconds,
     )
     job = Verification("verification", args, opts).benchmark_job
     if job is None:

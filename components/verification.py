@@ -36,8 +36,11 @@ ON_DEMAND = {COMPUTE_CLASS: "general-purpose", COMPUTE_QOS: "default"}
 SILENCE_SECONDS = 180
 """Longest silence of the engine: its first request may compile kernels."""
 
+READY_SECONDS = 60
+"""Until the Service leads to a leader that was ready when the Job was made."""
+
 SMOKE_SECONDS = 900
-"""Until the Job is given up: patience for DNS and Service, and four requests, each silent for as long as it may be."""
+"""Until the Job is given up, ``READY_SECONDS`` included: four requests, each silent for as long as it may be."""
 
 BENCHMARK_SECONDS = 6 * 3600
 
@@ -47,8 +50,9 @@ RESULT = "/tmp/result.json"  # noqa: S108 - in the pod
 @dataclass(frozen=True, kw_only=True)
 class VerificationArgs:
     """``subject`` changes when there is something new to verify. ``url`` is the Service's, without a path, ``image``
-    one with Python for the smoke test, ``engine_image`` the default of the benchmark, ``key`` the ``secretKeyRef`` of
-    the API key, if there is one."""
+    one with Python for the smoke test, ``engine_image`` the default of the benchmark and ``service_account`` the one
+    that may pull it, ``key`` the ``secretKeyRef`` of the API key, if there is one. ``ready_seconds`` is how long it may
+    take until a leader is ready; with an autoscaler the first one may be yet to load."""
 
     namespace: str
     verification: VerificationSettings
@@ -60,6 +64,8 @@ class VerificationArgs:
     trust_remote_code: bool
     mount: ModelMount
     key: Mapping[str, pulumi.Input[str]] | None
+    service_account: pulumi.Input[str] | None = None
+    ready_seconds: int = READY_SECONDS
 
 
 class Verification(pulumi.ComponentResource):
@@ -76,6 +82,7 @@ class Verification(pulumi.ComponentResource):
 
     def _smoke(self, args: VerificationArgs) -> k8s.batch.v1.Job:
         zipped = program(PACKAGE, namespace=args.namespace, labels=LABELS, parent=self)
+        seconds = SMOKE_SECONDS - READY_SECONDS + args.ready_seconds
         size = {"cpu": "1", "memory": "2Gi"}
         container: k8s.core.v1.ContainerArgsDict = {
             "name": PACKAGE,
@@ -85,6 +92,7 @@ class Verification(pulumi.ComponentResource):
                 pulumi.Output.format("--url={0}", args.url),
                 f"--model={args.model}",
                 f"--timeout={SILENCE_SECONDS}",
+                f"--patience={args.ready_seconds}",
             ],
             "env": _key_variable("VLLM_API_KEY", args),
             "volume_mounts": [program_mount(PACKAGE)],
@@ -106,12 +114,12 @@ class Verification(pulumi.ComponentResource):
             },
             spec={
                 "backoff_limit": 0,
-                "active_deadline_seconds": SMOKE_SECONDS,
+                "active_deadline_seconds": seconds,
                 "template": {"metadata": {"labels": {**LABELS, **ON_DEMAND}}, "spec": spec},
             },
             opts=pulumi.ResourceOptions(
                 parent=self,
-                custom_timeouts=_minutes(SMOKE_SECONDS + AWAIT_SECONDS),
+                custom_timeouts=_minutes(seconds + AWAIT_SECONDS),
                 delete_before_replace=True,
             ),
         )
@@ -139,6 +147,9 @@ class Verification(pulumi.ComponentResource):
             "persistent_volume_claim": {"claim_name": args.mount.claim_name, "read_only": True},
         }
         labels = {**BENCHMARK_LABELS, **ON_DEMAND, **args.mount.sidecar.labels}
+        spec = _pod(container, claim)
+        if args.service_account is not None:
+            spec["service_account_name"] = args.service_account
         return k8s.batch.v1.Job(
             "benchmark",
             metadata={
@@ -151,10 +162,7 @@ class Verification(pulumi.ComponentResource):
             spec={
                 "backoff_limit": 0,
                 "active_deadline_seconds": BENCHMARK_SECONDS,
-                "template": {
-                    "metadata": {"labels": labels},
-                    "spec": _pod(container, claim),
-                },
+                "template": {"metadata": {"labels": labels}, "spec": spec},
             },
             opts=pulumi.ResourceOptions(parent=self, depends_on=[smoke] if smoke else [], delete_before_replace=True),
         )

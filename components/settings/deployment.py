@@ -10,6 +10,7 @@ from components.settings.inference import InferenceSettings
 from components.settings.model import ModelSettings
 from components.settings.observability import ObservabilitySettings
 from components.settings.operators import OperatorsSettings
+from components.settings.scaling import HpaScaling, QueueScaling
 from components.settings.security import SecuritySettings
 from components.settings.service import ServiceSettings
 from components.settings.storage import FluidCacheSettings, OssVolumeSettings
@@ -18,6 +19,9 @@ from components.settings.weights import RrsaIdentity, WeightsSettings
 
 DEV_MODE = "VLLM_SERVER_DEV_MODE"
 """https://docs.vllm.ai/en/stable/usage/security/"""
+
+NO_METRICS = "--disable-log-stats"
+"""https://docs.vllm.ai/en/stable/cli/serve/"""
 
 
 class Deployment(Settings):
@@ -52,6 +56,7 @@ class Deployment(Settings):
 
     observability: ObservabilitySettings | None = None
     """Metrics, alerts, dashboard and logs; off where left out."""
+
     verification: VerificationSettings | None = None
     """What asks the endpoint once it is up. Left out, nothing does; make verify can at any time."""
 
@@ -84,6 +89,18 @@ class Deployment(Settings):
                 f"inference.engine.env has {DEV_MODE}, which opens /collective_rpc and more of the engine without the "
                 "key",
                 fix=f"remove {DEV_MODE}",
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _metrics_are_kept(self) -> Self:
+        reader = "observability" if self.observability else f"inference.scaling.kind {self.inference.scaling.kind}"
+        reads = self.observability is not None or isinstance(self.inference.scaling, QueueScaling | HpaScaling)
+        if reads and NO_METRICS in self.inference.engine.extra_args:
+            raise problem(
+                f"inference.engine.extraArgs has {NO_METRICS}, and then the engine has none of the metrics that "
+                f"{reader} reads",
+                fix=f"remove {NO_METRICS}",
             )
         return self
 

@@ -271,6 +271,24 @@ class TestSettings:
                 "sidecar finds the ConfigMap",
             ),
             (
+                {**ON, "inference": {"engine": {"extraArgs": ["--disable-log-stats"]}}},
+                "deployment",
+                "has --disable-log-stats, and then the engine has none of the metrics that observability reads",
+                "remove --disable-log-stats",
+            ),
+            (
+                {
+                    "inference": {
+                        "replicas": None,
+                        "scaling": {"kind": "hpa", "maxReplicas": 2},
+                        "engine": {"extraArgs": ["--disable-log-stats"]},
+                    }
+                },
+                "deployment",
+                "the metrics that inference.scaling.kind hpa reads",
+                "remove --disable-log-stats",
+            ),
+            (
                 {**ON, "inference": {"gpu": {"computeClass": "gpu-hpn"}}},
                 "deployment",
                 "observability.logs.slsLogstore works by environment variables",

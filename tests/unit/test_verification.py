@@ -48,6 +48,7 @@ class TestSmoke:
             "--url=http://ds-leader.deepseek.svc.cluster.local:8000",
             "--model=ds",
             "--timeout=180",
+            "--patience=60",
         ]
         assert found["image"] == "ac2-registry.cn-hangzhou.cr.aliyuncs.com/ac2/base:alinux3.2104-py312"
         assert found["terminationMessagePolicy"] == "FallbackToLogsOnError"
@@ -74,6 +75,19 @@ class TestSmoke:
         assert seconds > job(recorder, "smoke")["spec"]["activeDeadlineSeconds"], (
             "the Job gives up first, with a reason"
         )
+
+    def test_first_group_of_an_autoscaler_may_be_yet_to_load(self, up: Run) -> None:
+        """After a hold of 0 nothing else waits for it."""
+        recorder = up(stack="prod")
+        (patience,) = [a for a in container(recorder, "smoke")["args"] if a.startswith("--patience=")]
+        startup = recorder.manifest("LeaderWorkerSet")["spec"]["leaderWorkerTemplate"]["leaderTemplate"]["spec"][
+            "containers"
+        ][0]["startupProbe"]
+        seconds = int(patience.removeprefix("--patience="))
+        assert seconds > startup["failureThreshold"] * startup["periodSeconds"]
+        deadline = job(recorder, "smoke")["spec"]["activeDeadlineSeconds"]
+        assert deadline > seconds + 4 * 180, "the requests have their time"
+        assert int(recorder.request("Job", "smoke").customTimeouts.create.removesuffix("m")) * 60 > deadline
 
     def test_program_runs_without_any_package(self, up: Run, tmp_path: Path) -> None:
         program = up(BOTH).manifest("ConfigMap", "verifier")
@@ -174,6 +188,7 @@ class TestKeyAndCache:
                         sidecar=Sidecar(labels={"alibabacloud.com/fluid-sidecar-target": "acs"}),
                     ),
                     key={"name": "key-1", "key": "VLLM_API_KEY"},
+                    service_account="engine",
                 ),
             )
 
@@ -186,6 +201,7 @@ class TestKeyAndCache:
 
     def test_engines_image_is_the_default_and_the_cache_mounts(self, recorder: Recorder) -> None:
         assert container(recorder, "benchmark")["image"] == VLLM
+        assert pod(recorder, "benchmark")["serviceAccountName"] == "engine", "whose Secrets pull that image"
         labels = job(recorder, "benchmark")["spec"]["template"]["metadata"]["labels"]
         assert labels["alibabacloud.com/fluid-sidecar-target"] == "acs"
         assert "--trust-remote-code" not in container(recorder, "benchmark")["command"][2]
