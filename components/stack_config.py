@@ -141,6 +141,7 @@ def plan_of(settings: Deployment) -> Plan:
         *(cache.warnings if cache else ()),
         *_bucket_warnings(settings, group_size=plan.group_size),
         *access_warnings(settings),
+        *_verification_warnings(settings),
     )
     return dataclasses.replace(plan, cache=cache, warnings=warnings)
 
@@ -188,6 +189,22 @@ def _benchmark(settings: Deployment, case: Case) -> list[Finding]:
         tokens=benchmark.input_tokens + benchmark.output_tokens,
         max_model_len=case.max_model_len,
     )
+
+
+def _verification_warnings(settings: Deployment) -> list[str]:
+    verification = settings.verification
+    if verification is None or not (verification.smoke or verification.benchmark):
+        return []
+    if settings.inference.first_replicas == 0:
+        return [
+            "deployment.verification: there is no group to begin with, so nothing is asked; make verify does when "
+            "there is one"
+        ]
+    benchmark = verification.benchmark
+    if benchmark is None:
+        return []
+    memory_gib = mebibytes(benchmark.memory) / 1024
+    return ticket_warnings("deployment.verification.benchmark", cpu=benchmark.cpu, memory_gib=memory_gib)
 
 
 def _sidecar(storage: FluidCacheSettings, case: Case) -> list[Finding]:
