@@ -51,7 +51,8 @@ def operate(
     if settings.observability is not None:
         observability_args = ObservabilityArgs(
             namespace=namespace,
-            inference=settings.inference,
+            group=settings.inference.name,
+            version=plan.case.engine.version,
             observability=settings.observability,
             budget=plan.budget,
             selector=group.leader_labels,
