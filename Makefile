@@ -38,8 +38,8 @@ status: $(INSTALLED) ## processes of the embedded cluster, their memory and logs
 down: $(INSTALLED) ## stop the embedded cluster, keep its data
 	@$(LOCAL) down
 
-reset: $(INSTALLED) ## delete the embedded cluster and the local stack's state
-	@$(LOCAL) reset --stack $(STACK)
+reset: $(INSTALLED) ## delete the embedded cluster, and the state of the stacks in it
+	@$(LOCAL) reset
 
 env: $(INSTALLED) ## shell lines for the same pulumi: eval "$(make env)"
 	@$(LOCAL) env --stack $(STACK)

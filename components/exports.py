@@ -25,7 +25,7 @@ def outputs(
         "model": settings.model.served_name,
         "namespace": namespace,
         "group": settings.inference.name,
-        "plan": plan.facts(),
+        "plan": plan.facts,
         "bucket": bucket.bucket_name,
         "weights": pulumi.Output.format("oss://{0}/{1}", bucket.bucket_name, settings.weights.prefix),
         "claim": mount.claim_name,

@@ -12,7 +12,7 @@ from local.engine import EngineEnvironment, engine_environment
 from local.nodes import ensure_nodes
 from local.processes import ProcessError, ProcessStatus, memory_mib
 from local.services import Services
-from local.stack import CLUSTER_FOLDER, LocalNeeds, StackError, local_needs, require_free_cluster
+from local.stack import CLUSTER_FOLDER, LocalNeeds, StackError, embedded_stacks, local_needs, require_free_cluster
 from local.tools import ToolError, tool
 from local.verification import verify
 
@@ -71,7 +71,7 @@ def _run(command: str, stack: str, options: Sequence[str]) -> int:
         print(environment.shell() + f"export PULUMI_STACK={stack}")
         return 0
     if command == "reset":
-        return _reset(stack, pulumi, environment)
+        return _reset(pulumi, environment)
     if command == "verify":
         return verify(ROOT, stack, options, pulumi, environment, needs, say)
     return _pulumi(command, stack, options, pulumi, environment, needs)
@@ -161,17 +161,15 @@ def _status() -> int:
     return 0 if _all_run(found) else 1
 
 
-def _reset(stack: str, pulumi: Path, environment: EngineEnvironment) -> int:
-    """Forgets a stack of the embedded cluster, cluster and all."""
-    if not stack.startswith("local"):
-        say("Only local stacks can be reset; for the others: make destroy.")
-        return 1
+def _reset(pulumi: Path, environment: EngineEnvironment) -> int:
+    """Forgets the embedded cluster, and every stack that is in it."""
     _stop()
     Cluster(ROOT / CLUSTER_FOLDER).stop(delete=True)
-    return _call(
-        [str(pulumi), "stack", "rm", stack, "--force", "--yes", "--preserve-config"],
-        environment,
-    )
+    codes = [
+        _call([str(pulumi), "stack", "rm", stack, "--force", "--yes", "--preserve-config"], environment)
+        for stack in embedded_stacks(ROOT)
+    ]
+    return max(codes, default=0)
 
 
 if __name__ == "__main__":

@@ -103,10 +103,13 @@ class Cluster:
         if not self.folder.exists():
             return
         with locked(self.folder):
-            for process in reversed(self._known_processes()):
-                process.stop()
+            self._stop_processes()
         if delete:
             shutil.rmtree(self.folder)
+
+    def _stop_processes(self) -> None:
+        for process in reversed(self._known_processes()):
+            process.stop()
 
     @property
     def kubelet_port(self) -> int:
@@ -120,7 +123,9 @@ class Cluster:
     def _known_processes(self) -> list[Process]:
         if not (self.folder / "ports.json").exists():
             return []
-        return self._processes(self._saved_ports(), dict.fromkeys(tools.CLUSTER_TOOLS, Path("/")))
+        # A cluster that another version of this project has started may lack some.
+        ports = {**dict.fromkeys(PORTS, 0), **self._saved_ports()}
+        return self._processes(ports, dict.fromkeys(tools.CLUSTER_TOOLS, Path("/")))
 
     def _saved_ports(self) -> dict[str, int]:
         saved: dict[str, int] = json.loads((self.folder / "ports.json").read_text(encoding="utf-8"))
@@ -133,6 +138,8 @@ class Cluster:
             ours = any(status.running for status in self.status())
             if saved.keys() == set(PORTS) and (ours or not any(listens(port) for port in saved.values())):
                 return saved
+            if ours:
+                self._stop_processes()
         with contextlib.ExitStack() as stack:
             # All are held open at once, or the same one could be given out twice.
             sockets = {name: stack.enter_context(socket.socket()) for name in PORTS}

@@ -67,20 +67,25 @@ def local_needs(root: Path, stack: str) -> LocalNeeds:
 def require_free_cluster(root: Path, stack: str) -> None:
     """Raises StackError if another stack has objects in the embedded cluster, whose nodes and ports are for one at a
     time. A stack whose state is not kept in ``.state`` (PULUMI_BACKEND_URL) is not seen."""
-    for other in _stacks(root):
-        if other == stack or not _uses_embedded_cluster(root, _deployment(root, other)):
-            continue
-        if count := _objects(root / STATE_FOLDER / f"{other}.json"):
+    for other in embedded_stacks(root):
+        if other != stack and (count := _objects(root / STATE_FOLDER / f"{other}.json")):
             raise StackError(
                 f"the stack {other} is up in the embedded cluster ({count} objects), and {stack} would wait for its "
                 f"GPU nodes. Take it down first: make destroy STACK={other}"
             )
 
 
+def embedded_stacks(root: Path) -> list[str]:
+    """Stacks of the embedded cluster that have a state in ``.state``."""
+    return [
+        stack
+        for stack in _stacks(root)
+        if (root / STATE_FOLDER / f"{stack}.json").is_file() and _uses_embedded_cluster(root, _deployment(root, stack))
+    ]
+
+
 def _objects(state: Path) -> int:
     """Objects of Kubernetes in a stack's state; what else is there, such as a retained bucket, is in nobody's way."""
-    if not state.is_file():
-        return 0
     latest = json.loads(state.read_text(encoding="utf-8"))["checkpoint"].get("latest") or {}
     return sum(resource["type"].startswith("kubernetes:") for resource in latest.get("resources") or ())
 

@@ -4,7 +4,9 @@ Plain values in, plain values out; the stack's settings are checked for shape be
 a finding.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 from planner.cache import CachePlan
 from planner.case import Case, Choices, Layout, load_model
@@ -47,11 +49,10 @@ class Plan:
 
     def summary(self) -> str:
         """One screen of text: the layout, memory of the tightest GPU, tokens, requests and times."""
-        from planner.summary import summary
+        return "\n".join(f"{label:<10}{text}" for label, text in self.facts.items())
 
-        return summary(self)
-
-    def facts(self) -> dict[str, str]:
+    @cached_property
+    def facts(self) -> Mapping[str, str]:
         """The lines of the summary by what they are about."""
         from planner.summary import lines
 

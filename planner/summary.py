@@ -9,13 +9,8 @@ from planner.roofline import decode_floor_ms
 from planner.search import longest_context, with_length
 
 
-def summary(plan: Plan) -> str:
-    """One screen; no line is longer than 96 columns."""
-    return "\n".join(f"{label:<10}{text}" for label, text in lines(plan).items())
-
-
 def lines(plan: Plan) -> dict[str, str]:
-    """The lines of the summary by what they are about."""
+    """Lines by what they are about; with their labels, none is longer than 96 columns."""
     case, layout = plan.case, plan.layout
     gpu = f" ({case.gpu.name}, {case.gpu.memory_gib:.1f} GiB)" if case.gpu else ""
     pods = "1 pod" if layout.pods == 1 else f"{layout.pods} pods"

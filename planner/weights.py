@@ -344,6 +344,7 @@ def parameters(model: Model) -> int:
     return total
 
 
+@cache
 def active_gib(model: Model, requests: int) -> float:
     """GiB of weights that one decode step of ``requests`` sequences reads; experts are hit at random."""
     total = float(model.vocabulary * model.hidden * DTYPE_BYTES)

@@ -27,6 +27,10 @@ ON_BY_ONE_KEY = ("security", "observability", "verification")
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
     found = make_project(tmp_path_factory.mktemp("prod"), "local-prod")
+    file = found.folder / "Pulumi.local-prod.yaml"
+    content = yaml.safe_load(file.read_text())
+    del content["config"]["deepseek:apiKey"]
+    file.write_text(yaml.safe_dump(content))
     yield found
     found.stop()
 

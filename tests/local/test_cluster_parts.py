@@ -16,6 +16,7 @@ from cryptography import x509
 from local import tools
 from local.__main__ import main
 from local.certificates import CLIENTS, RENEW_BEFORE, Certificates
+from local.cluster import Cluster
 from local.processes import Process, ProcessError, wait_until
 from local.services import Service
 from local.stack import STATE_FOLDER, StackError, local_needs, require_free_cluster
@@ -270,3 +271,10 @@ def test_driver_explains_an_unknown_stack(capsys: pytest.CaptureFixture[str]) ->
         capsys.readouterr().err
         == "error: there is no stack file Pulumi.nosuch.yaml; stacks: dev, local, local-fluid, local-prod, prod\n"
     )
+
+
+def test_ports_of_an_older_version_do_not_keep_a_cluster_from_being_stopped(tmp_path: Path) -> None:
+    cluster = Cluster(tmp_path)
+    (tmp_path / "ports.json").write_text(json.dumps({"etcd": 1, "apiserver": 2}))
+    assert not any(process.running for process in cluster.status())
+    cluster.stop()

@@ -268,10 +268,10 @@ class TestOwnership:
 
 class TestPlan:
     def test_summary_says_what_it_may_cost(self) -> None:
-        lines = make_plan(choices(deployment(QUEUE))).facts()
+        lines = make_plan(choices(deployment(QUEUE))).facts
         assert lines["scaling"] == "queue, 1 to 3 groups, at most 48 GPUs; a new one answers after 37 to 95 min"
-        assert make_plan(choices(deployment({**QUEUE, "hold": 2}))).facts()["scaling"].startswith("queue, held at 2, ")
-        assert "scaling" not in make_plan(choices(Deployment.model_validate(stack_settings("dev")))).facts()
+        assert make_plan(choices(deployment({**QUEUE, "hold": 2}))).facts["scaling"].startswith("queue, held at 2, ")
+        assert "scaling" not in make_plan(choices(Deployment.model_validate(stack_settings("dev")))).facts
 
     def test_zero_is_warned_of(self) -> None:
         (warning,) = (w for w in make_plan(choices(deployment(SCHEDULE))).warnings if "scaling" in w)
