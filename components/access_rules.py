@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from components.pod_security import namespace_labels
 from components.settings.deployment import Deployment
+from planner.shutdown import ANNOUNCE_SECONDS, LOAD_BALANCER_MAX
 
 POLICIES_ON_ACS = "https://help.aliyun.com/en/ack/product-overview/poseidon"
 """The component that enforces NetworkPolicy. Of the pods of ACS, its limitations name those with CPUs only."""
@@ -11,7 +12,12 @@ POLICIES_ON_ACS = "https://help.aliyun.com/en/ack/product-overview/poseidon"
 
 def access_warnings(settings: Deployment) -> list[str]:
     """Each begins with the setting that it is about."""
-    return [*_policies_may_not_hold(settings), *_namespace_is_not_labelled(settings)]
+    return [
+        *_policies_may_not_hold(settings),
+        *_namespace_is_not_labelled(settings),
+        *_old_groups_lose_their_key(settings),
+        *_requests_are_cut_off(settings),
+    ]
 
 
 def _policies_may_not_hold(settings: Deployment) -> Iterator[str]:
@@ -31,4 +37,33 @@ def _namespace_is_not_labelled(settings: Deployment) -> Iterator[str]:
         yield (
             "deployment.security.pods: the namespace is not the stack's, which therefore leaves its labels alone; "
             f"label it: kubectl label namespace {settings.cluster.namespace} {text}"
+        )
+
+
+def _old_groups_lose_their_key(settings: Deployment) -> Iterator[str]:
+    partition = settings.inference.rollout.partition
+    if partition and settings.service.api_key:
+        yield (
+            "deployment.inference.rollout.partition: an update with another deepseek:apiKey ends with the deletion of "
+            f"the old one's Secret, and groups below {partition} still need it: a pod of theirs that fails could not "
+            "come back; finish the rollout (partition: 0) before you change the key"
+        )
+
+
+def _requests_are_cut_off(settings: Deployment) -> Iterator[str]:
+    """Where the way in and the pods do not agree on the longest request."""
+    lifecycle, service = settings.inference.lifecycle, settings.service
+    if lifecycle is None:
+        return
+    path, seconds = "deployment.inference.lifecycle.requestSeconds", lifecycle.request_seconds
+    if service.route is not None and service.route.request_seconds > seconds:
+        yield (
+            f"{path}: the route admits requests of {service.route.request_seconds} s "
+            f"(deployment.service.route.requestSeconds), and a pod that ends finishes those of {seconds} s; write the "
+            "same number"
+        )
+    if service.kind == "internalLoadBalancer" and seconds > LOAD_BALANCER_MAX - ANNOUNCE_SECONDS:
+        yield (
+            f"{path}: the load balancer cuts the connections to a pod that ends after {LOAD_BALANCER_MAX} s, so "
+            f"requests of {seconds} s that come through it are not finished"
         )

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 import pulumi
+from pulumi.runtime.config import is_config_secret
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
@@ -310,17 +311,26 @@ def _secret_keys(settings: Deployment) -> list[str]:
 def _secret_findings(config: pulumi.Config, settings: Deployment) -> list[Finding]:
     """Secrets that are missing, or that cannot be what they are for."""
     found = []
-    for key in _secret_keys(settings):
+    # The hub's token is for private repositories only, and used where it is set.
+    optional = [HUB_TOKEN] if config.get_secret(HUB_TOKEN) is not None else []
+    for key in [*_secret_keys(settings), *optional]:
         name = f"{config.name}:{key}"
         # get_secret would wrap the value, and get warn about a secret read in the open. It goes nowhere from here.
         value = pulumi.runtime.get_config(name)
-        problem = "this secret is not set" if value is None else None
-        if value is not None and (form := SECRET_FORMS.get(key)) is not None:
-            problem = form(value)
+        problem = _secret_problem(key, value, hidden=is_config_secret(name))
         if problem:
             fix = SECRET_FIXES.get(key, "{set}").format(set=f"pulumi config set --secret {name}")
             found.append(Finding(path=name, problem=problem, fix=fix))
     return found
+
+
+def _secret_problem(key: str, value: str | None, *, hidden: bool) -> str | None:
+    if value is None:
+        return "this secret is not set"
+    if not hidden:
+        return "it stands in the stack file for all to read: whoever has the file, or an old version of it, has it"
+    form = SECRET_FORMS.get(key)
+    return form(value) if form else None
 
 
 def _secrets(config: pulumi.Config, settings: Deployment) -> Secrets:
@@ -332,7 +342,6 @@ def _secrets(config: pulumi.Config, settings: Deployment) -> Secrets:
         )
         if ACCESS_KEY_ID in keys
         else None,
-        # For private repositories only, so it is used where it is set.
         hub_token=config.get_secret(HUB_TOKEN),
         api_key=config.require_secret(API_KEY) if API_KEY in keys else None,
         certificate=Certificate(chain=config.require_secret(TLS_CERTIFICATE), key=config.require_secret(TLS_KEY))

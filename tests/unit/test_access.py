@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from components import stack_config
 from components.access_rules import access_warnings
 from components.exports import curl_command, route_url
 from components.group_access import API_KEY_VARIABLE, HOME, GroupAccess, secured
@@ -572,6 +573,18 @@ def test_policy_with_a_network_admits_the_load_balancers_clients() -> None:
     assert not problems({"security": policy, "service": {"kind": "internalLoadBalancer"}})
 
 
+def test_secret_in_the_open_is_refused(deploy: Run) -> None:
+    settings = merged(stack_settings("dev"), {"service": {"kind": "clusterIP", "apiKey": True}})
+    config = {"deepseek:deployment": json.dumps(settings), "deepseek:apiKey": KEY, "deepseek:hubToken": "hf_hidden"}
+    with pytest.raises(pulumi.RunError) as caught:
+        deploy(stack_config.load, config=config, secret_keys=[])
+    text = " ".join(str(caught.value).split())
+    for key in ("apiKey", "hubToken"):
+        assert f"deepseek:{key} problem: it stands in the stack file for all to read" in text
+    assert KEY not in text
+    assert "hf_hidden" not in text
+
+
 def test_missing_secrets_come_with_their_commands(up: Run) -> None:
     with pytest.raises(pulumi.RunError) as caught:
         up(ON)
@@ -592,6 +605,43 @@ def test_warnings() -> None:
     foreign = deployment({"security": {"pods": {}}, "cluster": {"createNamespace": False}})
     (warning,) = access_warnings(foreign)
     assert warning.endswith("kubectl label namespace deepseek pod-security.kubernetes.io/enforce=baseline")
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        (
+            {
+                "service": {"kind": "clusterIP", "apiKey": True},
+                "inference": {"replicas": 2, "rollout": {"partition": 1}},
+            },
+            "deployment.inference.rollout.partition: an update with another deepseek:apiKey ends with the deletion",
+        ),
+        (
+            {"service": {"kind": "clusterIP", "apiKey": True, "route": GATEWAY}, "inference": {"lifecycle": {}}},
+            "deployment.inference.lifecycle.requestSeconds: the route admits requests of 1800 s",
+        ),
+        (
+            {"service": {"kind": "internalLoadBalancer"}, "inference": {"lifecycle": {"requestSeconds": 900}}},
+            "deployment.inference.lifecycle.requestSeconds: the load balancer cuts the connections to a pod that ends "
+            "after 900 s",
+        ),
+    ],
+)
+def test_parts_that_do_not_agree_are_warned_of(changes: dict[str, Any], said: str) -> None:
+    (warning,) = access_warnings(deployment(changes))
+    assert warning.startswith(said)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"service": {"kind": "clusterIP", "apiKey": True, "route": {**GATEWAY, "requestSeconds": 600}}},
+        {"service": {"kind": "internalLoadBalancer"}},
+    ],
+)
+def test_parts_that_agree_are_not(changes: dict[str, Any]) -> None:
+    assert access_warnings(deployment({**changes, "inference": {"lifecycle": {"requestSeconds": 600}}})) == []
 
 
 def test_off_there_is_nothing(up: Run) -> None:
