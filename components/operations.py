@@ -68,11 +68,13 @@ def operate(
             prometheus_token=secrets.prometheus_token,
         )
         Autoscaling("autoscaling", scaling_args, after)
-    return _verification(settings, mount, access, group, service, after)
+    return _verification(settings, plan, mount=mount, access=access, group=group, service=service, opts=after)
 
 
 def _verification(
     settings: Deployment,
+    plan: Plan,
+    *,
     mount: ModelMount,
     access: GroupAccess,
     group: InferenceGroup,
@@ -93,6 +95,8 @@ def _verification(
         trust_remote_code=engine.trust_remote_code,
         mount=mount,
         key=access.api_key_reference,
+        # The end of a hold at 0 changes nothing that the group's update would wait for.
+        loading_seconds=0 if isinstance(settings.inference.scaling, ManualScaling) else plan.budget.create_seconds,
     )
     job = Verification("verification", args, opts).benchmark_job
     if job is None:

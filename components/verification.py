@@ -48,7 +48,8 @@ RESULT = "/tmp/result.json"  # noqa: S108 - in the pod
 class VerificationArgs:
     """``subject`` changes when there is something new to verify. ``url`` is the Service's, without a path, ``image``
     one with Python for the smoke test, ``engine_image`` the default of the benchmark, ``key`` the ``secretKeyRef`` of
-    the API key, if there is one."""
+    the API key, if there is one. ``loading_seconds`` is the time in which an autoscaler may still bring the first
+    group; 0 where the group is awaited before."""
 
     namespace: str
     verification: VerificationSettings
@@ -60,6 +61,7 @@ class VerificationArgs:
     trust_remote_code: bool
     mount: ModelMount
     key: Mapping[str, pulumi.Input[str]] | None
+    loading_seconds: int = 0
 
 
 class Verification(pulumi.ComponentResource):
@@ -75,6 +77,7 @@ class Verification(pulumi.ComponentResource):
         self.register_outputs({"benchmarkJob": self.benchmark_job})
 
     def _smoke(self, args: VerificationArgs) -> k8s.batch.v1.Job:
+        seconds = SMOKE_SECONDS + args.loading_seconds
         zipped = program(PACKAGE, namespace=args.namespace, labels=LABELS, parent=self)
         size = {"cpu": "1", "memory": "2Gi"}
         container: k8s.core.v1.ContainerArgsDict = {
@@ -85,6 +88,7 @@ class Verification(pulumi.ComponentResource):
                 pulumi.Output.format("--url={0}", args.url),
                 f"--model={args.model}",
                 f"--timeout={SILENCE_SECONDS}",
+                *([f"--patience={args.loading_seconds}"] if args.loading_seconds else []),
             ],
             "env": _key_variable("VLLM_API_KEY", args),
             "volume_mounts": [program_mount(PACKAGE)],
@@ -106,12 +110,12 @@ class Verification(pulumi.ComponentResource):
             },
             spec={
                 "backoff_limit": 0,
-                "active_deadline_seconds": SMOKE_SECONDS,
+                "active_deadline_seconds": seconds,
                 "template": {"metadata": {"labels": {**LABELS, **ON_DEMAND}}, "spec": spec},
             },
             opts=pulumi.ResourceOptions(
                 parent=self,
-                custom_timeouts=_minutes(SMOKE_SECONDS + AWAIT_SECONDS),
+                custom_timeouts=_minutes(seconds + AWAIT_SECONDS),
                 delete_before_replace=True,
             ),
         )

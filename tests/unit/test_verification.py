@@ -53,6 +53,14 @@ class TestSmoke:
         assert found["terminationMessagePolicy"] == "FallbackToLogsOnError"
         assert found["resources"]["limits"] == found["resources"]["requests"]
 
+    def test_waits_for_the_first_group_where_an_autoscaler_brings_it(self, up: Run) -> None:
+        """The end of a hold at 0 changes nothing of the group that an update would wait for."""
+        recorder = up(stack="prod")
+        seconds = int(container(recorder, "smoke")["args"][-1].removeprefix("--patience="))
+        group = recorder.request("LeaderWorkerSet").customTimeouts.create
+        assert f"{-(-seconds // 60)}m" == group
+        assert job(recorder, "smoke")["spec"]["activeDeadlineSeconds"] == seconds + 900
+
     def test_has_no_rights(self, up: Run) -> None:
         spec = pod(up(BOTH), "smoke")
         assert spec["automountServiceAccountToken"] is False
