@@ -12,9 +12,9 @@ from components.inference_service import InferenceService
 from components.observability import Observability, ObservabilityArgs
 from components.route import Route, RouteArgs
 from components.scaling import Autoscaling, AutoscalingArgs
+from components.secrets import Secrets
 from components.settings.deployment import Deployment
 from components.settings.scaling import ManualScaling
-from components.stack_config import Secrets
 from components.storage import ModelMount
 from components.verification import Verification, VerificationArgs
 from planner.plan import Plan

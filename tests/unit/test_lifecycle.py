@@ -120,9 +120,8 @@ class TestLoadBalancer:
         assert annotations[DRAIN] == "on"
         assert annotations[f"{DRAIN}-timeout"] == "615"
 
-    def test_nothing_is_asked_of_it_without_the_section_or_where_there_is_none(self, up: Run) -> None:
-        for recorder in (up({"service": {"kind": "internalLoadBalancer"}}), up(ALL)):
-            assert DRAIN not in recorder.manifest("Service", "leaders")["metadata"]["annotations"]
+    def test_there_may_be_none(self, up: Run) -> None:
+        assert DRAIN not in up(ALL).manifest("Service", "leaders")["metadata"]["annotations"]
 
 
 class TestHealthCheck:
