@@ -47,9 +47,12 @@ UNUSABLE_FLAGS = {
     "--ssl-keyfile": _NO_PLAIN_HTTP,
     "--ssl-certfile": _NO_PLAIN_HTTP,
     "--uds": _NO_PLAIN_HTTP,
+    "--root-path": "the key, the route and the checks are for the paths of vLLM as they are",
     "--master-port": "the checks of the pods look for the leader at vLLM's own port",
 }
-"""Arguments of ``vllm serve`` with which pods never become ready, and why."""
+"""Arguments of ``vllm serve`` with which pods never become ready, or answer without the key, and why. Version 0.7.2
+asks for the key only below the root path
+(https://github.com/vllm-project/vllm/blob/v0.7.2/vllm/entrypoints/openai/api_server.py)."""
 
 API_KEY_FLAG = "--api-key"
 

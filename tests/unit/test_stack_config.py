@@ -174,6 +174,12 @@ def test_stack_files_are_valid() -> None:
             "remove --ssl-keyfile; TLS is for the proxy of deployment.service.route",
         ),
         (
+            {"inference": {"engine": {"extraArgs": ["--root-path", "/llm"]}}},
+            "inference.engine",
+            "extraArgs has --root-path, and the key, the route and the checks are for the paths of vLLM as they are",
+            "remove --root-path",
+        ),
+        (
             {"inference": {"engine": {"extraArgs": ["--master-port=1234"]}}},
             "inference.engine",
             "extraArgs has --master-port, and the checks of the pods look for the leader at vLLM's own port",
