@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import pulumi
 from pulumi.runtime.config import is_config_secret
 
-from components.secret_forms import api_key_problem, certificate_problem, private_key_problem
+from components.secret_forms import api_key_problem, certificate_problem, header_problem, private_key_problem
 from components.settings.deployment import Deployment
 from components.settings.route import IngressRoute, StackCertificate
 from components.settings.scaling import QueueScaling
@@ -24,6 +24,7 @@ TLS_KEY = "tlsKey"
 
 SECRET_FORMS: Mapping[str, Callable[[str], str | None]] = {
     API_KEY: api_key_problem,
+    PROMETHEUS_TOKEN: header_problem,
     TLS_CERTIFICATE: certificate_problem,
     TLS_KEY: private_key_problem,
 }

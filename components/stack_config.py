@@ -10,7 +10,7 @@ import pulumi
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from components.access_rules import access_warnings
+from components.option_rules import option_warnings
 from components.secrets import Secrets, read_secrets, secret_findings
 from components.settings.base import Settings, gibibytes, mebibytes, quantity
 from components.settings.deployment import Deployment
@@ -85,7 +85,7 @@ def plan_of(settings: Deployment) -> Plan:
         *_upload_warnings(settings.weights.upload),
         *(cache.warnings if cache else ()),
         *_bucket_warnings(settings, group_size=plan.group_size),
-        *access_warnings(settings),
+        *option_warnings(settings),
     )
     return dataclasses.replace(plan, cache=cache, warnings=warnings)
 

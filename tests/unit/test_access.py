@@ -13,14 +13,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from components import stack_config
-from components.access_rules import access_warnings
 from components.exports import curl_command, route_url
 from components.group_access import API_KEY_VARIABLE, HOME, GroupAccess, secured
 from components.inference_service import ACL, ADDRESS_TYPE
 from components.operators import GATEWAY_API_MISSING, GATEWAY_CRD
+from components.option_rules import option_warnings
 from components.pod_security import enforced_level, namespace_labels
 from components.route import ingress_tls
-from components.secret_forms import API_KEY_MIN, api_key_problem, certificate_problem, private_key_problem
+from components.secret_forms import (
+    API_KEY_MIN,
+    api_key_problem,
+    certificate_problem,
+    header_problem,
+    private_key_problem,
+)
 from components.settings.deployment import Deployment
 from components.settings.route import GatewayRoute, IngressRoute, NoTls
 from components.settings.security import SecuritySettings
@@ -43,6 +49,7 @@ INGRESS = {
     "tls": {"kind": "config"},
     "annotations": {"nginx.ingress.kubernetes.io/proxy-body-size": "1g"},
 }
+QUEUE = {"kind": "queue", "maxReplicas": 2, "prometheus": {"url": "http://prometheus:9090"}}
 CLIENTS = [
     {"namespace": "apps", "podLabels": {"app_kind": "chat"}},
     {"namespace": "monitoring"},
@@ -361,6 +368,13 @@ class TestForms:
         assert private_key_problem(pem) is None
         assert certificate_problem(pem)
 
+    @pytest.mark.parametrize(
+        ("value", "fits"),
+        [("Basic TFRBSTp4", True), ("a", True), ("a\n", False), (" a", False), ("a\r\nHost: b", False), ("密", False)],
+    )
+    def test_values_of_headers(self, value: str, *, fits: bool) -> None:
+        assert (header_problem(value) is None) is fits
+
     @pytest.mark.parametrize("pem", ["", "AAAA", SECRETS["tlsCertificate"], PEM.format("ENCRYPTED PRIVATE KEY", "")])
     def test_no_private_keys(self, pem: str) -> None:
         assert private_key_problem(pem) == "it is no PEM file with a private key that needs no passphrase"
@@ -596,14 +610,14 @@ def test_missing_secrets_come_with_their_commands(up: Run) -> None:
 
 
 def test_warnings() -> None:
-    assert access_warnings(deployment({})) == []
+    assert option_warnings(deployment({})) == []
     policy = deployment({"security": {"networkPolicy": {"clients": CLIENTS}}})
-    (warning,) = access_warnings(policy)
+    (warning,) = option_warnings(policy)
     assert warning.startswith("deployment.security.networkPolicy: Alibaba Cloud documents network policies for the CPU")
     fenced = deployment({"security": {"networkPolicy": {"clients": CLIENTS}, "securityGroups": ["sg-1"]}})
-    assert access_warnings(fenced) == []
+    assert option_warnings(fenced) == []
     foreign = deployment({"security": {"pods": {}}, "cluster": {"createNamespace": False}})
-    (warning,) = access_warnings(foreign)
+    (warning,) = option_warnings(foreign)
     assert warning.endswith("kubectl label namespace deepseek pod-security.kubernetes.io/enforce=baseline")
 
 
@@ -626,10 +640,14 @@ def test_warnings() -> None:
             "deployment.inference.lifecycle.requestSeconds: the load balancer cuts the connections to a pod that ends "
             "after 900 s",
         ),
+        (
+            {"inference": {"replicas": None, "scaling": QUEUE}},
+            "deployment.inference.scaling: queue selects metrics by the labels namespace and leaderworkerset",
+        ),
     ],
 )
 def test_parts_that_do_not_agree_are_warned_of(changes: dict[str, Any], said: str) -> None:
-    (warning,) = access_warnings(deployment(changes))
+    (warning,) = option_warnings(deployment(changes))
     assert warning.startswith(said)
 
 
@@ -638,10 +656,12 @@ def test_parts_that_do_not_agree_are_warned_of(changes: dict[str, Any], said: st
     [
         {"service": {"kind": "clusterIP", "apiKey": True, "route": {**GATEWAY, "requestSeconds": 600}}},
         {"service": {"kind": "internalLoadBalancer"}},
+        {"inference": {"replicas": None, "scaling": QUEUE}, "observability": {}},
     ],
 )
 def test_parts_that_agree_are_not(changes: dict[str, Any]) -> None:
-    assert access_warnings(deployment({**changes, "inference": {"lifecycle": {"requestSeconds": 600}}})) == []
+    with_lifecycle = merged(changes, {"inference": {"lifecycle": {"requestSeconds": 600}}})
+    assert option_warnings(deployment(with_lifecycle)) == []
 
 
 def test_off_there_is_nothing(up: Run) -> None:

@@ -1,22 +1,24 @@
-"""What a preview warns of about access: options that are on and may not hold, or not fully."""
+"""What a preview warns of: options that are on and may not hold, or that do not agree with each other."""
 
 from collections.abc import Iterator
 
 from components.pod_security import namespace_labels
 from components.settings.deployment import Deployment
+from components.settings.scaling import QueueScaling
 from planner.shutdown import ANNOUNCE_SECONDS, LOAD_BALANCER_MAX
 
 POLICIES_ON_ACS = "https://help.aliyun.com/en/ack/product-overview/poseidon"
 """The component that enforces NetworkPolicy. Of the pods of ACS, its limitations name those with CPUs only."""
 
 
-def access_warnings(settings: Deployment) -> list[str]:
+def option_warnings(settings: Deployment) -> list[str]:
     """Each begins with the setting that it is about."""
     return [
         *_policies_may_not_hold(settings),
         *_namespace_is_not_labelled(settings),
         *_old_groups_lose_their_key(settings),
         *_requests_are_cut_off(settings),
+        *_metrics_may_not_be_found(settings),
     ]
 
 
@@ -66,4 +68,13 @@ def _requests_are_cut_off(settings: Deployment) -> Iterator[str]:
         yield (
             f"{path}: the load balancer cuts the connections to a pod that ends after {LOAD_BALANCER_MAX} s, so "
             f"requests of {seconds} s that come through it are not finished"
+        )
+
+
+def _metrics_may_not_be_found(settings: Deployment) -> Iterator[str]:
+    if isinstance(settings.inference.scaling, QueueScaling) and settings.observability is None:
+        yield (
+            "deployment.inference.scaling: queue selects metrics by the labels namespace and leaderworkerset, which "
+            "the PodMonitor of deployment.observability adds; where nothing else adds them, the number of groups never "
+            "changes: set deployment.observability, or see that your Prometheus has them (docs/scaling.md)"
         )
