@@ -12,11 +12,11 @@ from components.inference_service import InferenceService
 from components.observability import Observability, ObservabilityArgs
 from components.route import Route, RouteArgs
 from components.scaling import Autoscaling, AutoscalingArgs
+from components.secrets import Secrets
 from components.settings.deployment import Deployment
 from components.settings.scaling import ManualScaling
-from components.stack_config import Secrets
 from components.storage import ModelMount
-from components.verification import READY_SECONDS, Verification, VerificationArgs
+from components.verification import Verification, VerificationArgs
 from planner.plan import Plan
 
 
@@ -69,12 +69,13 @@ def operate(
             prometheus_token=secrets.prometheus_token,
         )
         Autoscaling("autoscaling", scaling_args, after)
-    return _verification(settings, plan, mount, access, group, service, after)
+    return _verification(settings, plan, mount=mount, access=access, group=group, service=service, opts=after)
 
 
 def _verification(
     settings: Deployment,
     plan: Plan,
+    *,
     mount: ModelMount,
     access: GroupAccess,
     group: InferenceGroup,
@@ -82,7 +83,6 @@ def _verification(
     opts: pulumi.ResourceOptions,
 ) -> Mapping[str, pulumi.Input[object]]:
     namespace, verification, engine = settings.cluster.namespace, settings.verification, settings.inference.engine
-    is_manual = isinstance(settings.inference.scaling, ManualScaling)
     if verification is None or settings.inference.first_replicas == 0:
         return {}
     args = VerificationArgs(
@@ -97,8 +97,8 @@ def _verification(
         mount=mount,
         key=access.api_key_reference,
         service_account=access.service_account,
-        # An update of the group waits for its replicas; what the autoscaler does next, nothing waits for.
-        ready_seconds=READY_SECONDS if is_manual else plan.budget.create_seconds,
+        # The end of a hold at 0 changes nothing that the group's update would wait for.
+        loading_seconds=0 if isinstance(settings.inference.scaling, ManualScaling) else plan.budget.create_seconds,
     )
     job = Verification("verification", args, opts).benchmark_job
     if job is None:

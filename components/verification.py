@@ -36,11 +36,8 @@ ON_DEMAND = {COMPUTE_CLASS: "general-purpose", COMPUTE_QOS: "default"}
 SILENCE_SECONDS = 180
 """Longest silence of the engine: its first request may compile kernels."""
 
-READY_SECONDS = 60
-"""Until the Service leads to a leader that was ready when the Job was made."""
-
 SMOKE_SECONDS = 900
-"""Until the Job is given up, ``READY_SECONDS`` included: four requests, each silent for as long as it may be."""
+"""Until the Job is given up: patience for DNS and Service, and four requests, each silent for as long as it may be."""
 
 BENCHMARK_SECONDS = 6 * 3600
 
@@ -51,8 +48,8 @@ RESULT = "/tmp/result.json"  # noqa: S108 - in the pod
 class VerificationArgs:
     """``subject`` changes when there is something new to verify. ``url`` is the Service's, without a path, ``image``
     one with Python for the smoke test, ``engine_image`` the default of the benchmark and ``service_account`` the one
-    that may pull it, ``key`` the ``secretKeyRef`` of the API key, if there is one. ``ready_seconds`` is how long it may
-    take until a leader is ready; with an autoscaler the first one may be yet to load."""
+    that may pull it, ``key`` the ``secretKeyRef`` of the API key, if there is one. ``loading_seconds`` is the time in
+    which an autoscaler may still bring the first group; 0 where the group is awaited before."""
 
     namespace: str
     verification: VerificationSettings
@@ -65,7 +62,7 @@ class VerificationArgs:
     mount: ModelMount
     key: Mapping[str, pulumi.Input[str]] | None
     service_account: pulumi.Input[str] | None = None
-    ready_seconds: int = READY_SECONDS
+    loading_seconds: int = 0
 
 
 class Verification(pulumi.ComponentResource):
@@ -81,8 +78,8 @@ class Verification(pulumi.ComponentResource):
         self.register_outputs({"benchmarkJob": self.benchmark_job})
 
     def _smoke(self, args: VerificationArgs) -> k8s.batch.v1.Job:
+        seconds = SMOKE_SECONDS + args.loading_seconds
         zipped = program(PACKAGE, namespace=args.namespace, labels=LABELS, parent=self)
-        seconds = SMOKE_SECONDS - READY_SECONDS + args.ready_seconds
         size = {"cpu": "1", "memory": "2Gi"}
         container: k8s.core.v1.ContainerArgsDict = {
             "name": PACKAGE,
@@ -92,7 +89,7 @@ class Verification(pulumi.ComponentResource):
                 pulumi.Output.format("--url={0}", args.url),
                 f"--model={args.model}",
                 f"--timeout={SILENCE_SECONDS}",
-                f"--patience={args.ready_seconds}",
+                *([f"--patience={args.loading_seconds}"] if args.loading_seconds else []),
             ],
             "env": _key_variable("VLLM_API_KEY", args),
             "volume_mounts": [program_mount(PACKAGE)],

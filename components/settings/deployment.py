@@ -6,11 +6,10 @@ from pydantic import Field, model_validator
 
 from components.settings.base import Settings, problem
 from components.settings.cloud import CloudSettings, ClusterSettings
-from components.settings.inference import InferenceSettings
+from components.settings.inference import NO_METRICS, InferenceSettings, has_no_metrics
 from components.settings.model import ModelSettings
 from components.settings.observability import ObservabilitySettings
 from components.settings.operators import OperatorsSettings
-from components.settings.scaling import HpaScaling, QueueScaling
 from components.settings.security import SecuritySettings
 from components.settings.service import ServiceSettings
 from components.settings.storage import FluidCacheSettings, OssVolumeSettings
@@ -19,9 +18,6 @@ from components.settings.weights import RrsaIdentity, WeightsSettings
 
 DEV_MODE = "VLLM_SERVER_DEV_MODE"
 """https://docs.vllm.ai/en/stable/usage/security/"""
-
-NO_METRICS = "--disable-log-stats"
-"""https://docs.vllm.ai/en/stable/cli/serve/"""
 
 
 class Deployment(Settings):
@@ -93,14 +89,11 @@ class Deployment(Settings):
         return self
 
     @model_validator(mode="after")
-    def _metrics_are_kept(self) -> Self:
-        reader = "observability" if self.observability else f"inference.scaling.kind {self.inference.scaling.kind}"
-        reads = self.observability is not None or isinstance(self.inference.scaling, QueueScaling | HpaScaling)
-        if reads and NO_METRICS in self.inference.engine.extra_args:
+    def _there_is_something_to_observe(self) -> Self:
+        if self.observability is not None and has_no_metrics(self.inference.engine):
             raise problem(
-                f"inference.engine.extraArgs has {NO_METRICS}, and then the engine has none of the metrics that "
-                f"{reader} reads",
-                fix=f"remove {NO_METRICS}",
+                f"inference.engine.extraArgs has {NO_METRICS}, and observability scrapes these metrics",
+                fix=f"remove {NO_METRICS}, or observability",
             )
         return self
 

@@ -180,7 +180,7 @@ def deploy() -> Iterator[Run]:
         served_api: Mapping[str, Any] = SERVED_API,
     ) -> Recorder:
         loop = asyncio.new_event_loop()
-        loop.run_in_executor = _at_once(loop)  # type: ignore[method-assign]
+        loop.run_in_executor = _at_once(loop)  # type: ignore[assignment, method-assign]
         asyncio.set_event_loop(loop)
         recorder = Recorder(served_api)
         mocks.set_mocks(recorder.mocks, project=PROJECT, stack=stack, preview=preview, monitor=recorder)

@@ -273,7 +273,7 @@ class TestSettings:
             (
                 {**ON, "inference": {"engine": {"extraArgs": ["--disable-log-stats"]}}},
                 "deployment",
-                "has --disable-log-stats, and then the engine has none of the metrics that observability reads",
+                "has --disable-log-stats, and observability scrapes these metrics",
                 "remove --disable-log-stats",
             ),
             (
@@ -285,7 +285,7 @@ class TestSettings:
                     }
                 },
                 "deployment",
-                "the metrics that inference.scaling.kind hpa reads",
+                "has --disable-log-stats, and scaling.kind hpa goes by these metrics",
                 "remove --disable-log-stats",
             ),
             (

@@ -50,11 +50,18 @@ class TestSmoke:
             "--url=http://ds-leader.deepseek.svc.cluster.local:8000",
             "--model=ds",
             "--timeout=180",
-            "--patience=60",
         ]
         assert found["image"] == "ac2-registry.cn-hangzhou.cr.aliyuncs.com/ac2/base:alinux3.2104-py312"
         assert found["terminationMessagePolicy"] == "FallbackToLogsOnError"
         assert found["resources"]["limits"] == found["resources"]["requests"]
+
+    def test_waits_for_the_first_group_where_an_autoscaler_brings_it(self, up: Run) -> None:
+        """The end of a hold at 0 changes nothing of the group that an update would wait for."""
+        recorder = up(stack="prod")
+        seconds = int(container(recorder, "smoke")["args"][-1].removeprefix("--patience="))
+        group = recorder.request("LeaderWorkerSet").customTimeouts.create
+        assert f"{-(-seconds // 60)}m" == group
+        assert job(recorder, "smoke")["spec"]["activeDeadlineSeconds"] == seconds + 900
 
     def test_has_no_rights(self, up: Run) -> None:
         spec = pod(up(BOTH), "smoke")
@@ -77,19 +84,6 @@ class TestSmoke:
         assert seconds > job(recorder, "smoke")["spec"]["activeDeadlineSeconds"], (
             "the Job gives up first, with a reason"
         )
-
-    def test_first_group_of_an_autoscaler_may_be_yet_to_load(self, up: Run) -> None:
-        """After a hold of 0 nothing else waits for it."""
-        recorder = up(stack="prod")
-        (patience,) = [a for a in container(recorder, "smoke")["args"] if a.startswith("--patience=")]
-        startup = recorder.manifest("LeaderWorkerSet")["spec"]["leaderWorkerTemplate"]["leaderTemplate"]["spec"][
-            "containers"
-        ][0]["startupProbe"]
-        seconds = int(patience.removeprefix("--patience="))
-        assert seconds > startup["failureThreshold"] * startup["periodSeconds"]
-        deadline = job(recorder, "smoke")["spec"]["activeDeadlineSeconds"]
-        assert deadline > seconds + 4 * 180, "the requests have their time"
-        assert int(recorder.request("Job", "smoke").customTimeouts.create.removesuffix("m")) * 60 > deadline
 
     def test_program_runs_without_any_package(self, up: Run, tmp_path: Path) -> None:
         program = up(BOTH).manifest("ConfigMap", "verifier")
