@@ -8,7 +8,7 @@ from components.access import Access, access_args
 from components.cluster import Cluster, cluster_args
 from components.exports import outputs
 from components.inference_group import InferenceGroup, group_args
-from components.inference_service import InferenceService, InferenceServiceArgs
+from components.inference_service import InferenceService, service_args
 from components.model_bucket import ModelBucket, ModelBucketArgs
 from components.model_upload import ModelUpload, ModelUploadArgs
 from components.operations import operate
@@ -46,11 +46,8 @@ with_access = ResourceOptions.merge(in_cluster, ResourceOptions(depends_on=[acce
 
 group = InferenceGroup("inference-group", group_args(settings, plan, mount, access.group), with_access)
 
-port, selector = settings.inference.engine.port, group.leader_labels
-service_args = InferenceServiceArgs(
-    namespace=namespace, selector=selector, target_port=port, service=settings.service, acl_id=access.acl_id
-)
-service = InferenceService("inference-service", service_args, in_cluster)
+to_leaders = service_args(settings, group.leader_labels, access.acl_id)
+service = InferenceService("inference-service", to_leaders, in_cluster)
 
 operated = operate(
     settings, plan, secrets, mount=mount, access=access.group, group=group, service=service, opts=in_cluster

@@ -11,11 +11,11 @@ from pulumi_kubernetes.networking.v1 import NetworkPolicySpecArgsDict
 
 from components.group_access import API_KEY_VARIABLE, GroupAccess
 from components.network_policy import clients_only, members_only
+from components.secrets import Secrets
 from components.settings.deployment import Deployment
 from components.settings.inference import InferenceSettings
 from components.settings.security import NetworkPolicySettings, PodSecuritySettings, SecuritySettings
 from components.settings.service import ServiceSettings
-from components.stack_config import Secrets
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,10 +20,10 @@ import pulumi_kubernetes as k8s
 from components.acs_pods import CACHE_WORKER, zone_selector
 from components.crds import DataLoad, Dataset, JindoRuntime
 from components.model_bucket import ModelBucket
+from components.secrets import AccessKey
 from components.settings.base import mebibytes
 from components.settings.storage import FluidCacheSettings
 from components.settings.weights import WeightsSettings
-from components.stack_config import AccessKey
 from components.storage import ModelMount, Sidecar, model_path
 from planner.cache import HIGH_WATERMARK, LOW_WATERMARK, CachePlan
 

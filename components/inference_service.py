@@ -6,7 +6,9 @@ from dataclasses import dataclass
 import pulumi
 import pulumi_kubernetes as k8s
 
+from components.settings.deployment import Deployment
 from components.settings.service import ServiceSettings
+from planner.shutdown import load_balancer_seconds
 
 ADDRESS_TYPE = "service.beta.kubernetes.io/alibaba-cloud-loadbalancer-address-type"
 """``intranet`` must be said: Alibaba Cloud's default is a public address
@@ -17,16 +19,37 @@ ACL = "service.beta.kubernetes.io/alibaba-cloud-loadbalancer-acl"
 (https://github.com/kubernetes/cloud-provider-alibaba-cloud/blob/master/pkg/controller/service/reconcile/annotation/annotations.go,
 https://www.alibabacloud.com/help/en/cs/add-annotations-to-the-yaml-file-of-a-service-to-configure-clb-instances)."""
 
+DRAIN = "service.beta.kubernetes.io/alibaba-cloud-loadbalancer-connection-drain"
+"""Without it the load balancer cuts the connections to a pod as soon as that is told to end, whatever the pod does
+(https://www.alibabacloud.com/help/en/cs/add-annotations-to-the-yaml-file-of-a-service-to-configure-clb-instances)."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class InferenceServiceArgs:
-    """``target_port`` is the leader's port, ``acl_id`` the list of who may use the load balancer; None admits all."""
+    """``target_port`` is the leader's port, ``acl_id`` the list of who may use the load balancer (None admits all),
+    ``request_seconds`` how long requests to a pod that ends may still take (None leaves it to the load balancer)."""
 
     namespace: str
     selector: Mapping[str, pulumi.Input[str]]
     target_port: int
     service: ServiceSettings
     acl_id: pulumi.Output[str] | None = None
+    request_seconds: int | None = None
+
+
+def service_args(
+    settings: Deployment, selector: Mapping[str, pulumi.Input[str]], acl_id: pulumi.Output[str] | None
+) -> InferenceServiceArgs:
+    """What the settings ask of the Service."""
+    inference = settings.inference
+    return InferenceServiceArgs(
+        namespace=settings.cluster.namespace,
+        selector=selector,
+        target_port=inference.engine.port,
+        service=settings.service,
+        acl_id=acl_id,
+        request_seconds=inference.lifecycle.request_seconds if inference.lifecycle else None,
+    )
 
 
 class InferenceService(pulumi.ComponentResource):
@@ -60,6 +83,8 @@ class InferenceService(pulumi.ComponentResource):
             annotations = {ADDRESS_TYPE: "intranet"}
             if args.acl_id is not None:
                 annotations |= {f"{ACL}-status": "on", f"{ACL}-id": args.acl_id, f"{ACL}-type": "white"}
+            if args.request_seconds is not None:
+                annotations |= {DRAIN: "on", f"{DRAIN}-timeout": str(load_balancer_seconds(args.request_seconds))}
             spec["type"] = "LoadBalancer"
             # ACS refuses node ports.
             spec["allocate_load_balancer_node_ports"] = False

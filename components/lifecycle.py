@@ -153,14 +153,15 @@ def _leader_checks(inference: InferenceSettings, check: HealthCheckSettings, ser
 
 
 def _worker_checks(inference: InferenceSettings, plan: Plan) -> dict[str, Any]:
-    """A worker may start before its leader does, and is given as long as the two together may take."""
+    """A worker may start before its leader does, and is given as long as the two together may take. Once it has met its
+    leader, an outage of the cluster's DNS must not end every group there is."""
     if plan.group_size == 1:
         return {}
     command = _run("check-leader", _rendezvous(inference))
     patience = POD_START_SECONDS // PROBE_PERIOD_SECONDS + plan.budget.startup_failure_threshold
     return {
         "startupProbe": _check(command, PROBE_PERIOD_SECONDS, patience),
-        "livenessProbe": _liveness(command, WORKER_FAILURES),
+        "livenessProbe": _liveness([*command, "--met"], WORKER_FAILURES),
     }
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import pulumi
 import pulumi_alicloud as alicloud
 
+from components.secrets import AccessKey
 from components.settings.cloud import CloudSettings
 from components.settings.weights import (
     AccessKeyIdentity,
@@ -19,7 +20,6 @@ from components.settings.weights import (
     RrsaIdentity,
     WeightsSettings,
 )
-from components.stack_config import AccessKey
 from modelmover.layout import OWN_FOLDER
 
 STALE_UPLOAD_DAYS = 7

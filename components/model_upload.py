@@ -27,8 +27,8 @@ from components.programs import (
     program_mount,
     program_volume,
 )
+from components.secrets import AccessKey
 from components.settings.weights import BucketSource, HuggingFaceSource, ModelScopeSource, WeightsSettings
-from components.stack_config import AccessKey
 from modelmover.errors import CONTINUE_EXIT_CODES
 from planner.upload import AWAIT_SECONDS, check_deadline_seconds, move_deadline_seconds
 

@@ -16,9 +16,8 @@ from components.crds import PodMonitor, PrometheusRule
 from components.monitoring.alerts import rule_groups
 from components.monitoring.logs import labels
 from components.monitoring.metrics import GROUP_LABEL, LWS_LABEL, EngineMetrics, Target
-from components.settings.inference import InferenceSettings
 from components.settings.observability import AlertSettings, DashboardSettings, ObservabilitySettings
-from planner.engine import CURRENT, version_of
+from planner.engine import Version
 from planner.loading import LoadBudget
 
 SCRAPE_TIMEOUT_SECONDS = 10
@@ -39,10 +38,12 @@ managed agent need not, and the alerts depend on them."""
 
 @dataclass(frozen=True, kw_only=True)
 class ObservabilityArgs:
-    """``selector`` selects the leaders; ``budget`` is the time that loading may take."""
+    """``group`` is the LeaderWorkerSet's name and ``selector`` selects its leaders, ``version`` is the engine's,
+    ``budget`` the time that loading may take."""
 
     namespace: str
-    inference: InferenceSettings
+    group: str
+    version: Version
     observability: ObservabilitySettings
     budget: LoadBudget
     selector: Mapping[str, pulumi.Input[str]]
@@ -53,7 +54,8 @@ class Observability(pulumi.ComponentResource):
 
     def __init__(self, name: str, args: ObservabilityArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("deepseek:operations:Observability", name, None, opts)
-        settings, target = args.observability, _target(args)
+        settings = args.observability
+        target = Target(namespace=args.namespace, name=args.group, metrics=EngineMetrics(version=args.version))
         self._pod_monitor(args)
         if settings.alerts:
             self._rules(args, target, settings.alerts)
@@ -88,7 +90,7 @@ class Observability(pulumi.ComponentResource):
         k8s.core.v1.ConfigMap(
             "dashboard",
             metadata=metadata,
-            data={f"vllm-{args.namespace}-{args.inference.name}.json": dashboard_json(target, alerts)},
+            data={f"vllm-{args.namespace}-{args.group}.json": dashboard_json(target, alerts)},
             opts=pulumi.ResourceOptions(parent=self),
         )
 
@@ -112,15 +114,9 @@ def pod_monitor_spec(selector: Mapping[str, pulumi.Input[str]], *, scrape_second
     }
 
 
-def _target(args: ObservabilityArgs) -> Target:
-    version = version_of(args.inference.engine.image) or CURRENT
-    return Target(namespace=args.namespace, name=args.inference.name, metrics=EngineMetrics(version=version))
-
-
 def _metadata(args: ObservabilityArgs, component: str, chosen: Mapping[str, str]) -> k8s.meta.v1.ObjectMetaArgsDict:
-    name = args.inference.name
     return {
-        "name": f"{name}-{component}",
+        "name": f"{args.group}-{component}",
         "namespace": args.namespace,
-        "labels": {**labels(name, component=component), **chosen},
+        "labels": {**labels(args.group, component=component), **chosen},
     }

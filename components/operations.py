@@ -12,9 +12,9 @@ from components.inference_service import InferenceService
 from components.observability import Observability, ObservabilityArgs
 from components.route import Route, RouteArgs
 from components.scaling import Autoscaling, AutoscalingArgs
+from components.secrets import Secrets
 from components.settings.deployment import Deployment
 from components.settings.scaling import ManualScaling
-from components.stack_config import Secrets
 from components.storage import ModelMount
 from components.verification import Verification, VerificationArgs
 from planner.plan import Plan
@@ -51,7 +51,8 @@ def operate(
     if settings.observability is not None:
         observability_args = ObservabilityArgs(
             namespace=namespace,
-            inference=settings.inference,
+            group=settings.inference.name,
+            version=plan.case.engine.version,
             observability=settings.observability,
             budget=plan.budget,
             selector=group.leader_labels,
@@ -68,11 +69,13 @@ def operate(
             prometheus_token=secrets.prometheus_token,
         )
         Autoscaling("autoscaling", scaling_args, after)
-    return _verification(settings, mount, access, group, service, after)
+    return _verification(settings, plan, mount=mount, access=access, group=group, service=service, opts=after)
 
 
 def _verification(
     settings: Deployment,
+    plan: Plan,
+    *,
     mount: ModelMount,
     access: GroupAccess,
     group: InferenceGroup,
@@ -93,6 +96,9 @@ def _verification(
         trust_remote_code=engine.trust_remote_code,
         mount=mount,
         key=access.api_key_reference,
+        service_account=access.service_account,
+        # The end of a hold at 0 changes nothing that the group's update would wait for.
+        loading_seconds=0 if isinstance(settings.inference.scaling, ManualScaling) else plan.budget.create_seconds,
     )
     job = Verification("verification", args, opts).benchmark_job
     if job is None:

@@ -15,9 +15,9 @@ import pulumi
 import pulumi_kubernetes as k8s
 
 from components.model_bucket import AssumableRole, ModelBucket
+from components.secrets import AccessKey
 from components.settings.storage import OssVolumeSettings
 from components.settings.weights import WeightsSettings
-from components.stack_config import AccessKey
 from components.storage import ModelMount, model_path
 
 DRIVER = "ossplugin.csi.alibabacloud.com"

@@ -6,8 +6,9 @@ import pulumi
 import pulumi_alicloud as alicloud
 import pulumi_kubernetes as k8s
 
+from components.secrets import Secrets
 from components.settings.cloud import CloudSettings, ClusterSettings
-from components.stack_config import Secrets, project_path
+from components.stack_config import project_path
 from planner.findings import Finding, report
 
 EMULATED_SERVICES = ("oss", "ram", "sts", "slb")

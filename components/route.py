@@ -6,8 +6,8 @@ import pulumi
 import pulumi_kubernetes as k8s
 
 from components.crds import HTTPRoute
+from components.secrets import Certificate
 from components.settings.route import GatewayRoute, IngressRoute, NoTls, SecretCertificate, StackCertificate
-from components.stack_config import Certificate
 
 EXACT_PATHS = ("/v1/models", "/v1/chat/completions", "/v1/completions")
 PATHS_WITH_CHILDREN = ("/v1/responses",)

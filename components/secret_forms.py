@@ -16,6 +16,13 @@ def api_key_problem(key: str) -> str | None:
     return f"it has fewer than {API_KEY_MIN} characters" if len(key) < API_KEY_MIN else None
 
 
+def header_problem(value: str) -> str | None:
+    """What keeps it from being the value of an HTTP header, if anything."""
+    if value.isascii() and value.isprintable() and value == value.strip():
+        return None
+    return "it has characters that no HTTP header can have: a line end, white space around it, or letters beyond ASCII"
+
+
 def certificate_problem(pem: str) -> str | None:
     """Why this is no certificate in PEM, if it is none."""
     return None if _title(pem) == "CERTIFICATE" else "it is no PEM file that begins with a certificate"

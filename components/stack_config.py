@@ -2,8 +2,7 @@
 
 import dataclasses
 import difflib
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, get_args
 
@@ -11,15 +10,15 @@ import pulumi
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from components.access_rules import access_warnings
-from components.secret_forms import api_key_problem, certificate_problem, private_key_problem
+from components.monitoring.objectives import objective_findings
+from components.option_rules import option_warnings
+from components.secrets import Secrets, read_secrets, secret_findings
 from components.settings.base import Settings, gibibytes, mebibytes, quantity
 from components.settings.deployment import Deployment
 from components.settings.operators import InstallLws
-from components.settings.route import IngressRoute, StackCertificate
-from components.settings.scaling import Autoscaler, ManualScaling, QueueScaling
+from components.settings.scaling import Autoscaler, ManualScaling
 from components.settings.storage import FluidCacheSettings
-from components.settings.weights import AccessKeyIdentity, UploadSettings
+from components.settings.weights import UploadSettings
 from planner.acs_rules import GPU, PodChoices, oss_warnings, pod_findings, pod_warnings, ticket_warnings
 from planner.benchmark import benchmark_findings
 from planner.cache import CacheChoices, CachePlan, plan_cache
@@ -31,63 +30,12 @@ from planner.plan import Choices, Plan, PlanError, check, plan_case, resolve
 from planner.shutdown import drain_seconds
 
 DEPLOYMENT = "deployment"
-KUBECONFIG = "kubeconfig"
-ACCESS_KEY_ID = "ossAccessKeyId"
-ACCESS_KEY_SECRET = "ossAccessKeySecret"  # noqa: S105 - the name of a configuration key
-HUB_TOKEN = "hubToken"  # noqa: S105 - as above
-PROMETHEUS_TOKEN = "prometheusToken"  # noqa: S105 - as above
-API_KEY = "apiKey"
-TLS_CERTIFICATE = "tlsCertificate"
-TLS_KEY = "tlsKey"
-
-SECRET_FORMS: Mapping[str, Callable[[str], str | None]] = {
-    API_KEY: api_key_problem,
-    TLS_CERTIFICATE: certificate_problem,
-    TLS_KEY: private_key_problem,
-}
-"""What is wrong with a secret, for those whose form is known."""
-
-SECRET_FIXES = {
-    KUBECONFIG: "{set} < KUBECONFIG-FILE, or set deployment.cluster.kubeconfigFile",
-    API_KEY: "openssl rand -hex 32 | {set}",
-    TLS_CERTIFICATE: "{set} < CERTIFICATE-FILE",
-    TLS_KEY: "{set} < KEY-FILE",
-}
-"""How a secret is set, for those that are not just typed; ``{set}`` is the command that does it."""
 
 MISSING_DEPLOYMENT = Finding(
     path=DEPLOYMENT,
     problem="the stack has no deployment settings",
     fix="copy the deepseek:deployment section of Pulumi.dev.yaml into the stack's file and change it",
 )
-
-
-@dataclass(frozen=True, kw_only=True)
-class AccessKey:
-    """An AccessKey of Alibaba Cloud; both parts are secret outputs."""
-
-    key_id: pulumi.Output[str]
-    key_secret: pulumi.Output[str]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Certificate:
-    """A certificate with its chain, and its private key, both PEM; both are secret outputs."""
-
-    chain: pulumi.Output[str]
-    key: pulumi.Output[str]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Secrets:
-    """The secrets that the settings call for; None where they do not."""
-
-    kubeconfig: pulumi.Output[str] | None
-    access_key: AccessKey | None
-    hub_token: pulumi.Output[str] | None
-    api_key: pulumi.Output[str] | None
-    certificate: Certificate | None
-    prometheus_token: pulumi.Output[str] | None
 
 
 def load() -> tuple[Deployment, Plan, Secrets]:
@@ -105,9 +53,9 @@ def load() -> tuple[Deployment, Plan, Secrets]:
         raise pulumi.RunError(report(findings(error), where=where)) from None
     except PlanError as error:
         raise pulumi.RunError(report(error.findings, where=where)) from None
-    if wrong := _secret_findings(config, settings):
+    if wrong := secret_findings(config, settings):
         raise pulumi.RunError(report(wrong, where=where))
-    return settings, plan, _secrets(config, settings)
+    return settings, plan, read_secrets(config, settings)
 
 
 def plan_of(settings: Deployment) -> Plan:
@@ -120,6 +68,7 @@ def plan_of(settings: Deployment) -> Plan:
         *pod_findings(pods),
         *controller_findings(features, installs=installs),
         *_benchmark(settings, case),
+        *objective_findings(settings.observability, case.engine),
     ]
     cache: CachePlan | None = None
     if isinstance(storage, FluidCacheSettings) and case.weights_gib is not None:
@@ -138,7 +87,7 @@ def plan_of(settings: Deployment) -> Plan:
         *_upload_warnings(settings.weights.upload),
         *(cache.warnings if cache else ()),
         *_bucket_warnings(settings, group_size=plan.group_size),
-        *access_warnings(settings),
+        *option_warnings(settings),
     )
     return dataclasses.replace(plan, cache=cache, warnings=warnings)
 
@@ -290,56 +239,6 @@ def _scaling(scaling: ManualScaling | Autoscaler) -> str | None:
 
 def _gib(size: str | None) -> float | None:
     return mebibytes(size) / 1024 if size else None
-
-
-def _secret_keys(settings: Deployment) -> list[str]:
-    keys = [] if settings.cluster.kubeconfig_file else [KUBECONFIG]
-    if isinstance(settings.weights.identity, AccessKeyIdentity):
-        keys += [ACCESS_KEY_ID, ACCESS_KEY_SECRET]
-    if settings.service.api_key:
-        keys.append(API_KEY)
-    route = settings.service.route
-    if isinstance(route, IngressRoute) and isinstance(route.tls, StackCertificate):
-        keys += [TLS_CERTIFICATE, TLS_KEY]
-    scaling = settings.inference.scaling
-    if isinstance(scaling, QueueScaling) and scaling.prometheus.authorization:
-        keys.append(PROMETHEUS_TOKEN)
-    return keys
-
-
-def _secret_findings(config: pulumi.Config, settings: Deployment) -> list[Finding]:
-    """Secrets that are missing, or that cannot be what they are for."""
-    found = []
-    for key in _secret_keys(settings):
-        name = f"{config.name}:{key}"
-        # get_secret would wrap the value, and get warn about a secret read in the open. It goes nowhere from here.
-        value = pulumi.runtime.get_config(name)
-        problem = "this secret is not set" if value is None else None
-        if value is not None and (form := SECRET_FORMS.get(key)) is not None:
-            problem = form(value)
-        if problem:
-            fix = SECRET_FIXES.get(key, "{set}").format(set=f"pulumi config set --secret {name}")
-            found.append(Finding(path=name, problem=problem, fix=fix))
-    return found
-
-
-def _secrets(config: pulumi.Config, settings: Deployment) -> Secrets:
-    keys = _secret_keys(settings)
-    return Secrets(
-        kubeconfig=config.require_secret(KUBECONFIG) if KUBECONFIG in keys else None,
-        access_key=AccessKey(
-            key_id=config.require_secret(ACCESS_KEY_ID), key_secret=config.require_secret(ACCESS_KEY_SECRET)
-        )
-        if ACCESS_KEY_ID in keys
-        else None,
-        # For private repositories only, so it is used where it is set.
-        hub_token=config.get_secret(HUB_TOKEN),
-        api_key=config.require_secret(API_KEY) if API_KEY in keys else None,
-        certificate=Certificate(chain=config.require_secret(TLS_CERTIFICATE), key=config.require_secret(TLS_KEY))
-        if TLS_KEY in keys
-        else None,
-        prometheus_token=config.require_secret(PROMETHEUS_TOKEN) if PROMETHEUS_TOKEN in keys else None,
-    )
 
 
 def findings(error: ValidationError) -> list[Finding]:

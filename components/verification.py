@@ -47,8 +47,9 @@ RESULT = "/tmp/result.json"  # noqa: S108 - in the pod
 @dataclass(frozen=True, kw_only=True)
 class VerificationArgs:
     """``subject`` changes when there is something new to verify. ``url`` is the Service's, without a path, ``image``
-    one with Python for the smoke test, ``engine_image`` the default of the benchmark, ``key`` the ``secretKeyRef`` of
-    the API key, if there is one."""
+    one with Python for the smoke test, ``engine_image`` the default of the benchmark and ``service_account`` the one
+    that may pull it, ``key`` the ``secretKeyRef`` of the API key, if there is one. ``loading_seconds`` is the time in
+    which an autoscaler may still bring the first group; 0 where the group is awaited before."""
 
     namespace: str
     verification: VerificationSettings
@@ -60,6 +61,8 @@ class VerificationArgs:
     trust_remote_code: bool
     mount: ModelMount
     key: Mapping[str, pulumi.Input[str]] | None
+    service_account: pulumi.Input[str] | None = None
+    loading_seconds: int = 0
 
 
 class Verification(pulumi.ComponentResource):
@@ -75,6 +78,7 @@ class Verification(pulumi.ComponentResource):
         self.register_outputs({"benchmarkJob": self.benchmark_job})
 
     def _smoke(self, args: VerificationArgs) -> k8s.batch.v1.Job:
+        seconds = SMOKE_SECONDS + args.loading_seconds
         zipped = program(PACKAGE, namespace=args.namespace, labels=LABELS, parent=self)
         size = {"cpu": "1", "memory": "2Gi"}
         container: k8s.core.v1.ContainerArgsDict = {
@@ -85,6 +89,7 @@ class Verification(pulumi.ComponentResource):
                 pulumi.Output.format("--url={0}", args.url),
                 f"--model={args.model}",
                 f"--timeout={SILENCE_SECONDS}",
+                *([f"--patience={args.loading_seconds}"] if args.loading_seconds else []),
             ],
             "env": _key_variable("VLLM_API_KEY", args),
             "volume_mounts": [program_mount(PACKAGE)],
@@ -106,12 +111,12 @@ class Verification(pulumi.ComponentResource):
             },
             spec={
                 "backoff_limit": 0,
-                "active_deadline_seconds": SMOKE_SECONDS,
+                "active_deadline_seconds": seconds,
                 "template": {"metadata": {"labels": {**LABELS, **ON_DEMAND}}, "spec": spec},
             },
             opts=pulumi.ResourceOptions(
                 parent=self,
-                custom_timeouts=_minutes(SMOKE_SECONDS + AWAIT_SECONDS),
+                custom_timeouts=_minutes(seconds + AWAIT_SECONDS),
                 delete_before_replace=True,
             ),
         )
@@ -139,6 +144,9 @@ class Verification(pulumi.ComponentResource):
             "persistent_volume_claim": {"claim_name": args.mount.claim_name, "read_only": True},
         }
         labels = {**BENCHMARK_LABELS, **ON_DEMAND, **args.mount.sidecar.labels}
+        spec = _pod(container, claim)
+        if args.service_account is not None:
+            spec["service_account_name"] = args.service_account
         return k8s.batch.v1.Job(
             "benchmark",
             metadata={
@@ -151,10 +159,7 @@ class Verification(pulumi.ComponentResource):
             spec={
                 "backoff_limit": 0,
                 "active_deadline_seconds": BENCHMARK_SECONDS,
-                "template": {
-                    "metadata": {"labels": labels},
-                    "spec": _pod(container, claim),
-                },
+                "template": {"metadata": {"labels": labels}, "spec": spec},
             },
             opts=pulumi.ResourceOptions(parent=self, depends_on=[smoke] if smoke else [], delete_before_replace=True),
         )

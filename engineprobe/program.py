@@ -43,6 +43,9 @@ IDLE_READINGS = 3
 STUCK_SECONDS = 120
 """Time without progress after which a stop hook no longer waits. A prompt of 160,000 tokens takes less."""
 
+LOOKUP_OPTIONS = "timeout:2 attempts:2"
+"""For the C library, whose own patience with name servers that do not answer is as long as a check's."""
+
 LOST_READINGS = 3
 LOST_PERIOD_SECONDS = 5
 
@@ -137,11 +140,14 @@ def parse(metrics: str) -> Load | None:
     return Load(requests, progress) if known else None
 
 
-def can_connect(host: str, port: int) -> bool:
-    """Whether somebody listens there; a name that is not known is nobody."""
+def can_connect(host: str, port: int, *, without_dns: bool = False) -> bool:
+    """Whether somebody listens there; a name that is not known is nobody. ``without_dns`` is the answer while no name
+    server gives one."""
     try:
         with socket.create_connection((host, port), timeout=HTTP_SECONDS):
             return True
+    except socket.gaierror as error:
+        return without_dns and error.errno == socket.EAI_AGAIN
     except OSError:
         return False
 
@@ -286,6 +292,9 @@ def arguments() -> argparse.ArgumentParser:
         command = commands.add_parser(name)
         command.add_argument("--port", type=int, required=True, help="where the pods of the group meet")
     commands.choices["outlast"].add_argument("--seconds", type=float, required=True)
+    commands.choices["check-leader"].add_argument(
+        "--met", action="store_true", help="it was reached before: without DNS, nothing is held against it"
+    )
     for name in ("drain", "outlast"):
         commands.choices[name].add_argument("--log-file", default=LOG_FILE)
     return parser
@@ -293,6 +302,7 @@ def arguments() -> argparse.ArgumentParser:
 
 def main() -> int:
     options = arguments().parse_args()
+    os.environ.setdefault("RES_OPTIONS", LOOKUP_OPTIONS)
     clock = Clock()
     if options.command == "drain":
         engine = Engine(options.port)
@@ -300,11 +310,14 @@ def main() -> int:
         say(drain(engine, clock=clock, **limits), options.log_file)
         return 0
     if options.command == "outlast":
-        ending = outlast(lambda: can_connect(leader(), options.port), seconds=options.seconds, clock=clock)
+        ending = outlast(
+            lambda: can_connect(leader(), options.port, without_dns=True), seconds=options.seconds, clock=clock
+        )
         say(ending, options.log_file)
         return 0
     if options.command == "check-leader":
-        wrong = None if can_connect(leader(), options.port) else f"{leader()}:{options.port} cannot be reached"
+        reached = can_connect(leader(), options.port, without_dns=options.met)
+        wrong = None if reached else f"{leader()}:{options.port} cannot be reached"
     else:
         watch, wrong = check_engine(
             Engine(options.port),

@@ -37,6 +37,7 @@ class LocalNeeds:
     :param services: web services of this machine, at the addresses of the stack file.
     :param kubeconfig: the stack's kubeconfig, as its file says; empty if it is a secret of the stack.
     :param context: the context of it; empty for its current one.
+    :param api_key: whether the engine asks for the stack's API key.
     :param nodes: GPU nodes for all groups, those of a rolling update included; None if the settings do not say.
     """
 
@@ -45,6 +46,7 @@ class LocalNeeds:
     services: tuple[Service, ...]
     kubeconfig: str
     context: str
+    api_key: bool
     nodes: GpuNodes | None
 
 
@@ -57,6 +59,7 @@ def local_needs(root: Path, stack: str) -> LocalNeeds:
         services=tuple(_services(raw)),
         kubeconfig=_text(raw, "cluster", "kubeconfigFile"),
         context=_text(raw, "cluster", "context"),
+        api_key=_value(raw, "service", "apiKey") is True,
         nodes=_nodes(raw),
     )
 
@@ -113,9 +116,14 @@ def _services(raw: Mapping[str, Any]) -> Iterator[Service]:
 
 def _text(raw: object, *path: str) -> str:
     """A text of the stack file, empty if it is not there."""
+    found = _value(raw, *path)
+    return found if isinstance(found, str) else ""
+
+
+def _value(raw: object, *path: str) -> object:
     for key in path:
         raw = raw.get(key) if isinstance(raw, Mapping) else None
-    return raw if isinstance(raw, str) else ""
+    return raw
 
 
 def _stacks(root: Path) -> list[str]:

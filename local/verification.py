@@ -47,7 +47,8 @@ def verify(
         raise StackError(f"pulumi has no outputs of the stack {stack}: {outputs.stderr.strip()}")
     if needs.embedded_cluster:
         say(NO_ENGINE)
-    key = secret(API_KEY)
+    # One that is left over from before service.apiKey was switched off would be missed as not asked for.
+    key = secret(API_KEY) if needs.api_key else ""
     with _kubeconfig(needs, secret) as kubeconfig:
         arguments = ["--outputs=-", f"--kubeconfig={kubeconfig}"]
         if needs.context:

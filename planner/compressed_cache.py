@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from functools import cache
 
 from planner.engine import BUCKETS_SINCE, DENSE_SINCE, Engine
-from planner.model import CompressedAttention
-from planner.weights import FLOAT_BYTES, INDEXED_RATIO, overlap
+from planner.model import INDEXED_RATIO, CompressedAttention
+from planner.weights import FLOAT_BYTES, overlap
 
 BLOCK_TOKENS = 256
 """The only size that the kernels take

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from planner.model import (
+    INDEXED_RATIO,
     CompressedAttention,
     Experts,
     GroupedQueryAttention,
@@ -71,6 +72,12 @@ def parse(config: Config, *, name: str, source: str, weights_gib: float | None =
         raise ConfigError(f"{source} has values of unexpected types") from None
 
 
+def _compresses_as_known(c: Config) -> bool:
+    """The sizes of blocks are modelled for what there is: some layers with an indexer, none of another ratio. The list
+    also has the layers for multi-token prediction, which do not count."""
+    return {INDEXED_RATIO} <= set(c["compress_ratios"][: int(c["num_hidden_layers"])]) <= COMPRESSION_RATIOS
+
+
 def _model(c: Config, name: str, source: str, weights_gib: float | None) -> Model:
     layers, hidden, heads = int(c["num_hidden_layers"]), int(c["hidden_size"]), int(c["num_attention_heads"])
     attention = _attention(c, hidden, heads)
@@ -102,8 +109,7 @@ def _model(c: Config, name: str, source: str, weights_gib: float | None) -> Mode
 def _attention(
     c: Config, hidden: int, heads: int
 ) -> MultiHeadLatentAttention | GroupedQueryAttention | CompressedAttention:
-    # Some layers compress, and none in a way that is not known.
-    if c.get("model_type") == "deepseek_v4" and {0} < {0, *c["compress_ratios"]} <= COMPRESSION_RATIOS:
+    if c.get("model_type") == "deepseek_v4" and _compresses_as_known(c):
         return CompressedAttention(
             query_rank=int(c["q_lora_rank"]),
             head_dim=int(c["head_dim"]),
@@ -111,7 +117,6 @@ def _attention(
             groups=int(c["o_groups"]),
             output_rank=int(c["o_lora_rank"]),
             window=int(c["sliding_window"]),
-            # The list also has the layers for multi-token prediction.
             ratios=tuple(c["compress_ratios"][layer] for layer in range(int(c["num_hidden_layers"]))),
             indexer_heads=int(c["index_n_heads"]),
             indexer_dim=int(c["index_head_dim"]),

@@ -20,8 +20,8 @@ from planner.catalogue import Gpu
 from planner.compressed_cache import INDEXER_SCALE_BYTES
 from planner.engine import Engine, Serving
 from planner.kv_cache import Pool, pool
-from planner.model import DTYPE_BYTES, CompressedAttention, Model, MultiHeadLatentAttention
-from planner.weights import FLOAT_BYTES, INDEXED_RATIO, Split, buffer_bytes, stage_bytes
+from planner.model import DTYPE_BYTES, INDEXED_RATIO, CompressedAttention, Model, MultiHeadLatentAttention
+from planner.weights import FLOAT_BYTES, Split, buffer_bytes, stage_bytes
 
 GIB = 2**30
 

@@ -38,6 +38,10 @@ class GroupedQueryAttention:
     bias: bool = False
 
 
+INDEXED_RATIO = 4
+"""Of DeepSeek-V4's compressed layers, those of this ratio have an indexer."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class CompressedAttention:
     """DeepSeek-V4's attention: each layer keeps the last tokens, and one entry for every ``ratio`` tokens before.

@@ -18,6 +18,10 @@ ANNOUNCE_SECONDS = 15
 STOP_SECONDS = 30
 """From the last request to the end of the processes."""
 
+LOAD_BALANCER_MIN, LOAD_BALANCER_MAX = 10, 900
+"""Seconds for which a Classic Load Balancer lets connections to a pod that ends go on
+(https://www.alibabacloud.com/help/en/cs/add-annotations-to-the-yaml-file-of-a-service-to-configure-clb-instances)."""
+
 SHUTDOWN_TIMEOUT_SINCE: Version = (0, 18, 0)
 """``--shutdown-timeout``: https://github.com/vllm-project/vllm/pull/36666"""
 
@@ -30,6 +34,12 @@ def grace_seconds(request_seconds: int) -> int:
 def drain_seconds(grace: int) -> int:
     """What a grace period leaves for requests."""
     return max(0, grace - ANNOUNCE_SECONDS - STOP_SECONDS)
+
+
+def load_balancer_seconds(request_seconds: int) -> int:
+    """What a load balancer grants to requests of so many seconds, which begin at the latest ``ANNOUNCE_SECONDS`` after
+    it has been told."""
+    return min(max(request_seconds + ANNOUNCE_SECONDS, LOAD_BALANCER_MIN), LOAD_BALANCER_MAX)
 
 
 def refuses_while_ending(version: Version | None) -> bool:

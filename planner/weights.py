@@ -13,6 +13,7 @@ from functools import cache
 from planner.engine import Engine
 from planner.model import (
     DTYPE_BYTES,
+    INDEXED_RATIO,
     CompressedAttention,
     GroupedQueryAttention,
     Model,
@@ -27,10 +28,6 @@ VOCABULARY_STEP = 64
 FLOAT_BYTES = 4
 
 MIB = 2**20
-
-
-INDEXED_RATIO = 4
-"""Of DeepSeek-V4's compressed layers, those of this ratio have an indexer."""
 
 
 def overlap(ratio: int) -> int:

@@ -40,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--kubeconfig", help="with --outputs (default: that of kubectl)")
     parser.add_argument("--context", help="with --outputs (default: the kubeconfig's current one)")
     parser.add_argument("--timeout", type=float, default=180, help="longest silence of the engine in s (default: 180)")
-    parser.add_argument("--patience", type=float, default=60, help="for DNS and Service in s, with --url (default: 60)")
+    parser.add_argument("--patience", type=float, default=60, help="for the Service in s, with --url (default: 60)")
     parser.add_argument("--json", action="store_true", help="one JSON object instead of lines")
     given = parser.parse_args(arguments)
     if given.url and not given.model:

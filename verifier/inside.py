@@ -5,7 +5,7 @@ import ipaddress
 import socket
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from urllib.parse import urlsplit
 
@@ -15,10 +15,13 @@ from verifier.results import FaultError, Found, Layer, Report, SkippedError, Val
 
 PAUSE_SECONDS = 2
 
+DNS_SECONDS = 60
+"""A Service has its name at once, however long its first leader takes."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Patience:
-    """How long DNS and the Service may take to learn of a leader that became ready just now."""
+    """How long it may take until the Service leads to a ready leader."""
 
     seconds: float
     sleep: Callable[[float], None] = time.sleep
@@ -43,7 +46,8 @@ def verify_inside(
     parts = urlsplit(url)
     host, port = parts.hostname or "", parts.port or http.client.HTTP_PORT
     before = len(report.results)
-    report.step(Layer.DNS, lambda: patience.until(partial(resolve, host)))
+    for_name = replace(patience, seconds=min(patience.seconds, DNS_SECONDS))
+    report.step(Layer.DNS, lambda: for_name.until(partial(resolve, host)))
     if report.results[before].state == "failed":
         return
     if report.step(Layer.SERVICE, lambda: patience.until(partial(reach, host, port))) is None:

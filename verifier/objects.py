@@ -33,7 +33,8 @@ class Objects:
             raise FaultError(
                 Layer.GROUP,
                 f"{target.group} is scaled to 0: nothing serves",
-                fix="set deployment.inference.replicas, then pulumi up",
+                fix="set deployment.inference.replicas, then pulumi up; with deployment.inference.scaling, see the "
+                "autoscaler (kubectl describe scaledobject) and whether hold is 0",
             )
         if ready < wanted or not available:
             raise FaultError(

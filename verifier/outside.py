@@ -7,6 +7,7 @@ from verifier.client import Client
 from verifier.cluster import ApiServer, version
 from verifier.forward import ForwardedConnection
 from verifier.objects import Objects
+from verifier.pods import Pod
 from verifier.results import Found, Layer, Report
 from verifier.target import Target
 
@@ -26,11 +27,12 @@ def verify_outside(report: Report, target: Target, *, key: str | None, timeout_s
         return
     report.step(Layer.PODS, objects.pods)
     report.step(Layer.STORAGE, objects.storage)
-    port = report.step(Layer.SERVICE, objects.service)
+    entry = report.step(Layer.SERVICE, partial(_entry, objects))
     report.skip(Layer.DNS, "only a pod can ask it: deployment.verification.smoke does")
-    if port is None:
+    if entry is None:
         return
-    for pod in objects.ready_leaders():
+    port, leaders = entry
+    for pod in leaders:
         name = pod["metadata"]["name"]
         connect = partial(ForwardedConnection, api, target, name, port, silence_seconds=timeout_seconds)
         if report.step(Layer.FORWARD, partial(_forward, connect, port), pod=name) is None:
@@ -38,6 +40,12 @@ def verify_outside(report: Report, target: Target, *, key: str | None, timeout_s
         logs = target.kubectl(f"logs {name} --tail=100")
         expected = Expected(model=target.model, logs=logs, timeout_seconds=timeout_seconds)
         check_engine(report, Client(connect=connect, key=key), expected, pod=name)
+
+
+def _entry(objects: Objects) -> Found[tuple[int, list[Pod]]]:
+    """The port of the leaders behind the Service, and those that can be asked, though others may be in trouble."""
+    found = objects.service()
+    return Found(found.text, (found.value, objects.ready_leaders()))
 
 
 def _forward(connect: "partial[ForwardedConnection]", port: int) -> Found[bool]:

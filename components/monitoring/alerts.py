@@ -78,16 +78,20 @@ def alerts(settings: AlertSettings, target: Target, budget: LoadBudget) -> Itera
 
 def _availability(target: Target, budget: LoadBudget) -> Iterator[Alert]:
     hours = max(OUTAGE_MEMORY_HOURS, math.ceil(2 * budget.create_seconds / 3600))
+    minutes = math.ceil(budget.create_seconds / 60)
+    # Of a pod that has no node, and of one that does not exist, there is no status at all.
+    wanted = f"kube_statefulset_replicas{{{target.stateful_set}}}"
     ready = f'kube_pod_status_ready{{{target.leaders},condition="true"}}'
     up = f"up{{{target.engine}}}"
     yield Alert(
         name="VllmNoLeaderReady",
         severity="critical",
-        expr=f"sum by (namespace) ({ready}) == 0 and sum by (namespace) (max_over_time({ready}[{hours}h])) > 0",
+        expr=f"min by (namespace) (min_over_time({wanted}[{minutes}m])) > 0 unless sum by (namespace) ({ready}) > 0 "
+        f"and sum by (namespace) (max_over_time({ready}[{hours}h])) > 0",
         seconds=120,
         summary=f"No group of {target.name} answers",
-        description="There are leaders, none of them is ready, and one was before: the endpoint is down. The first "
-        "load after a creation does not count.",
+        description="Groups are wanted, no leader is ready, and one was before: the endpoint is down. The load after "
+        "a creation, or after a scale-down to zero, does not count.",
     )
     yield Alert(
         name="VllmEngineDown",
@@ -101,7 +105,7 @@ def _availability(target: Target, budget: LoadBudget) -> Iterator[Alert]:
     yield Alert(
         name="GroupNotScraped",
         severity="warning",
-        expr=f"max by (namespace, pod) ({ready}) == 1 unless max by (namespace, pod) ({up})",
+        expr=f"max by (namespace, pod) ({ready}) == 1 unless max by (namespace, pod) ({up}) == 1",
         seconds=900,
         summary="{{ $labels.pod }} is ready, and Prometheus does not read its metrics",
         description="The PodMonitor is not selected (deployment.observability.labels), a NetworkPolicy keeps "
@@ -146,8 +150,9 @@ def _pods(target: Target, budget: LoadBudget) -> Iterator[Alert]:
     yield Alert(
         name="GroupFlapping",
         severity="critical",
-        expr=f"count by (namespace, pod) (count_over_time(kube_pod_created{{{target.leaders}}}[{window}m])) "
-        f"> {RECREATIONS}",
+        # By uid first: kube-state-metrics, too, may be made anew, and then tells all of them again.
+        expr="count by (namespace, pod) (count by (namespace, pod, uid) "
+        f"(count_over_time(kube_pod_created{{{target.leaders}}}[{window}m]))) > {RECREATIONS}",
         seconds=0,
         summary="The group of {{ $labels.pod }} is made anew again and again",
         description=f"Its leader was created more than {RECREATIONS} times in {window} min, so the model is loaded "
@@ -245,7 +250,8 @@ def _objectives(settings: AlertSettings, target: Target) -> Iterator[Alert]:
         yield Alert(
             name=name,
             severity="warning",
-            expr=f"histogram_quantile({OBJECTIVE_QUANTILE}, {buckets}) > {seconds:g}",
+            # Not only more: the quantile of all that is beyond the last bound is that bound.
+            expr=f"histogram_quantile({OBJECTIVE_QUANTILE}, {buckets}) >= {seconds:g}",
             seconds=600,
             summary=f"The {what} takes {{{{ $value | humanizeDuration }}}}",
             description=f"{1 - OBJECTIVE_QUANTILE:.0%} of them take longer than that; the objective is {seconds:g} s.",

@@ -72,13 +72,14 @@ def figures(target: Target, settings: AlertSettings) -> Iterator[Panel]:
     """The line of single figures: is it well, at a glance."""
     metrics, engine = target.metrics, target.engine
     ready = f'kube_pod_status_ready{{{target.leaders},condition="true"}}'
+    created = f"last_over_time(kube_pod_created{{{target.leaders}}}[1h])"
     failed = f'sum(rate({metrics.http_requests}{{{engine},status="5xx"}}[{WINDOW}]))'
 
     yield _figure(
         "Groups ready",
         "Leaders that answer, of all that exist. A group counts only with all its pods.",
         "percentunit",
-        f"sum({ready}) / count({ready})",
+        f"(sum({ready}) or vector(0)) / count(count by (pod) (kube_pod_created{{{target.leaders}}}))",
         warn=1,
         alarm=0.01,
         low_is_bad=True,
@@ -125,8 +126,7 @@ def figures(target: Target, settings: AlertSettings) -> Iterator[Panel]:
         "Made anew, 1 h",
         "Leaders that were created again within the last hour: restarts of whole groups, and rolling updates.",
         "short",
-        f"sum(count by (pod) (count_over_time(kube_pod_created{{{target.leaders}}}[1h]))) - "
-        f"count(max by (pod) (last_over_time(kube_pod_created{{{target.leaders}}}[1h])))",
+        f"count(count by (pod, uid) ({created})) - count(count by (pod) ({created}))",
         warn=1,
         alarm=3,
     )

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from components.settings.observability import LogSettings
-from planner.engine import CURRENT, Version, split_arguments, version_of
+from planner.engine import Version, split_arguments, version_of
 
 PART_OF = "deepseek"
 
@@ -37,10 +37,11 @@ QUIET_ARGUMENTS = (
 
 
 def log_arguments(logs: LogSettings, *, image: str, extra_args: Sequence[str]) -> list[str]:
-    """Arguments that silence the engine of ``image``, without those that ``extra_args`` has in either sense."""
-    if not logs.quiet:
+    """Arguments that silence the engine of ``image``, without those that ``extra_args`` has in either sense. An image
+    whose name tells no version gets none: an engine does not start with an argument that it does not know."""
+    version, given = version_of(image), split_arguments(extra_args)
+    if not logs.quiet or version is None:
         return []
-    version, given = version_of(image) or CURRENT, split_arguments(extra_args)
     return [
         f"{quiet.flag}={quiet.value}" if quiet.value else quiet.flag
         for quiet in QUIET_ARGUMENTS

@@ -17,6 +17,9 @@ KV_CACHE_RENAMED: Version = (0, 10, 0)
 INTER_TOKEN_RENAMED: Version = (0, 11, 0)
 """https://github.com/vllm-project/vllm/pull/24245"""
 
+LONG_LATENCIES_SINCE: Version = (0, 9, 0)
+"""Before, histograms of latencies ended where a loaded engine begins (https://github.com/vllm-project/vllm/pull/15202)."""
+
 LWS_LABEL, GROUP_LABEL = "leaderworkerset", "group"
 """Labels that the PodMonitor adds to everything it scrapes: the name of the LeaderWorkerSet, and the group's index."""
 
@@ -46,6 +49,16 @@ class EngineMetrics:
     def kv_cache_usage(self) -> str:
         """Share of the cache that is in use, 0 to 1."""
         return "vllm:kv_cache_usage_perc" if self.version >= KV_CACHE_RENAMED else "vllm:gpu_cache_usage_perc"
+
+    @property
+    def longest_first_token_seconds(self) -> float:
+        """Largest bound of ``first_token_latency``: no quantile is ever more."""
+        return 2560 if self.version >= LONG_LATENCIES_SINCE else 10
+
+    @property
+    def longest_inter_token_seconds(self) -> float:
+        """The same of ``inter_token_latency``."""
+        return 80 if self.version >= LONG_LATENCIES_SINCE else 2.5
 
     @property
     def inter_token_latency(self) -> str:
@@ -92,6 +105,11 @@ class Target:
     def leaders(self) -> str:
         """What kube-state-metrics says of the leaders: they are called NAME-GROUP."""
         return f'namespace="{self.namespace}",pod=~"{self.name}-[0-9]+"'
+
+    @property
+    def stateful_set(self) -> str:
+        """The same of the StatefulSet of the leaders, which the controller names like the LeaderWorkerSet."""
+        return f'namespace="{self.namespace}",statefulset="{self.name}"'
 
     @property
     def pods(self) -> str:

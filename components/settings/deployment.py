@@ -6,7 +6,7 @@ from pydantic import Field, model_validator
 
 from components.settings.base import Settings, problem
 from components.settings.cloud import CloudSettings, ClusterSettings
-from components.settings.inference import InferenceSettings
+from components.settings.inference import NO_METRICS, InferenceSettings, has_no_metrics
 from components.settings.model import ModelSettings
 from components.settings.observability import ObservabilitySettings
 from components.settings.operators import OperatorsSettings
@@ -52,6 +52,7 @@ class Deployment(Settings):
 
     observability: ObservabilitySettings | None = None
     """Metrics, alerts, dashboard and logs; off where left out."""
+
     verification: VerificationSettings | None = None
     """What asks the endpoint once it is up. Left out, nothing does; make verify can at any time."""
 
@@ -84,6 +85,15 @@ class Deployment(Settings):
                 f"inference.engine.env has {DEV_MODE}, which opens /collective_rpc and more of the engine without the "
                 "key",
                 fix=f"remove {DEV_MODE}",
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _there_is_something_to_observe(self) -> Self:
+        if self.observability is not None and has_no_metrics(self.inference.engine):
+            raise problem(
+                f"inference.engine.extraArgs has {NO_METRICS}, and observability scrapes these metrics",
+                fix=f"remove {NO_METRICS}, or observability",
             )
         return self
 

@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 from components.settings.base import DNS_LABEL, IMAGE, Port, Quantity, Settings, problem
 from components.settings.lifecycle import LifecycleSettings
 from components.settings.scaling import HpaScaling, ManualScaling, QueueScaling, ScheduleScaling
+from planner.engine import split_arguments
 from planner.rules import LWS_NAME_MAX
 
 ENV_NAME = r"^[A-Za-z_.-][A-Za-z0-9_.-]*$"
@@ -39,6 +40,19 @@ PROGRAM_FLAGS = {
     "-pp": "inference.parallelism.pipeline",
 }
 """Arguments of ``vllm serve`` that the program writes itself, and the setting behind each."""
+
+_NO_PLAIN_HTTP = "the probes, which ask by plain HTTP, would never find the engine ready"
+
+UNUSABLE_FLAGS = {
+    "--ssl-keyfile": _NO_PLAIN_HTTP,
+    "--ssl-certfile": _NO_PLAIN_HTTP,
+    "--uds": _NO_PLAIN_HTTP,
+    "--root-path": "the key, the route and the checks are for the paths of vLLM as they are",
+    "--master-port": "the checks of the pods look for the leader at vLLM's own port",
+}
+"""Arguments of ``vllm serve`` with which pods never become ready, or answer without the key, and why. Version 0.7.2
+asks for the key only below the root path
+(https://github.com/vllm-project/vllm/blob/v0.7.2/vllm/entrypoints/openai/api_server.py)."""
 
 API_KEY_FLAG = "--api-key"
 
@@ -172,12 +186,24 @@ class EngineSettings(Settings):
                     f"extraArgs has {flag}, whose value would be readable in the pod and in the state",
                     fix="remove it and set deployment.service.apiKey" if flag == API_KEY_FLAG else f"remove {flag}",
                 )
+            if flag in UNUSABLE_FLAGS:
+                tls = "; TLS is for the proxy of deployment.service.route" if flag.startswith("--ssl") else ""
+                raise problem(f"extraArgs has {flag}, and {UNUSABLE_FLAGS[flag]}", fix=f"remove {flag}{tls}")
             if flag in PROGRAM_FLAGS:
                 raise problem(
                     f"extraArgs has {flag}, which the program writes itself",
                     fix=f"remove it and set deployment.{PROGRAM_FLAGS[flag]}",
                 )
         return self
+
+
+NO_METRICS = "--disable-log-stats"
+"""With it the engine has none of its own metrics (https://docs.vllm.ai/en/stable/cli/serve/)."""
+
+
+def has_no_metrics(engine: EngineSettings) -> bool:
+    """Whether ``extraArgs`` takes the engine's metrics away."""
+    return NO_METRICS in split_arguments(engine.extra_args)
 
 
 class RolloutSettings(Settings):
@@ -279,9 +305,16 @@ class InferenceSettings(Settings):
 
     @model_validator(mode="after")
     def _requests_are_known(self) -> Self:
-        if self.lifecycle is not None and "--disable-log-stats" in self.engine.extra_args:
+        if not has_no_metrics(self.engine):
+            return self
+        if self.lifecycle is not None:
             raise problem(
-                "engine.extraArgs has --disable-log-stats, and lifecycle reads from these metrics whether requests run",
-                fix="remove --disable-log-stats, or lifecycle",
+                f"engine.extraArgs has {NO_METRICS}, and lifecycle reads from these metrics whether requests run",
+                fix=f"remove {NO_METRICS}, or lifecycle",
+            )
+        if isinstance(self.scaling, QueueScaling | HpaScaling):
+            raise problem(
+                f"engine.extraArgs has {NO_METRICS}, and scaling.kind {self.scaling.kind} goes by these metrics",
+                fix=f"remove {NO_METRICS}, or write another scaling.kind",
             )
         return self

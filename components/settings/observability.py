@@ -72,7 +72,8 @@ class LogSettings(Settings):
 
     quiet: bool = True
     """Leave out prompts (which 0.7 to 0.10.0 log by default) and, from 0.16 on, the probes' and the scraper's
-    requests. Arguments that engine.extraArgs has already are not touched."""
+    requests. Arguments that engine.extraArgs has already are not touched; an image whose name tells no version gets
+    none."""
 
     nccl_debug: Literal["WARN", "INFO"] | None = "WARN"
     """NCCL_DEBUG. WARN makes NCCL give the reason of a failure, INFO its choice of network as well, in hundreds of

@@ -29,7 +29,7 @@ class ServiceSettings(Settings):
 
     allowed_cidrs: Annotated[tuple[Cidr, ...], NotEmpty, Field(max_length=ACL_ENTRIES_MAX)] | None = None
     """Networks that may use the internal load balancer. By default everybody in the VPC, and in what is connected with
-    it."""
+    it. docs/access.md says how to take the list away from a live load balancer."""
 
     route: Annotated[GatewayRoute | IngressRoute | None, Field(discriminator="kind")] = None
     """A route through a proxy of the cluster, which lets only the OpenAI paths through. By default none."""

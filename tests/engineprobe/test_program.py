@@ -1,6 +1,7 @@
 """The stop hooks and checks, on an engine and a clock of the test's own."""
 
 import ast
+import socket
 from collections.abc import Callable, Sequence
 from importlib.resources import files
 from pathlib import Path
@@ -16,6 +17,7 @@ from engineprobe.program import (
     Engine,
     Load,
     Watch,
+    can_connect,
     check_engine,
     drain,
     observe,
@@ -271,3 +273,21 @@ def test_it_runs_on_any_python_of_an_image() -> None:
     source = files("engineprobe").joinpath("program.py").read_text(encoding="utf-8")
     tree = ast.parse(source, feature_version=(3, 9))
     assert {name.split(".")[0] for name in modules(tree)} <= sys.stdlib_module_names
+
+
+class TestNames:
+    @pytest.mark.parametrize(("error", "reached"), [(socket.EAI_AGAIN, True), (socket.EAI_NONAME, False)])
+    def test_no_answer_from_dns_is_held_against_nobody_that_was_met(
+        self, monkeypatch: pytest.MonkeyPatch, error: int, *, reached: bool
+    ) -> None:
+        def look_up(*_: object, **__: object) -> None:
+            raise socket.gaierror(error, "no")
+
+        monkeypatch.setattr(socket, "getaddrinfo", look_up)
+        assert can_connect("leader", 6379, without_dns=True) is reached
+        assert not can_connect("leader", 6379)
+
+    def test_a_closed_port_is_nobody_in_any_case(self) -> None:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            assert not can_connect("127.0.0.1", free.getsockname()[1], without_dns=True)

@@ -28,6 +28,7 @@ WORKER = 'namespace="ns",pod="r1-0-1",uid="u1"'
 OTHER = 'namespace="ns",pod="r1-canary-0",uid="u2"'
 
 READY = f'kube_pod_status_ready{{{LEADER},condition="true"}}'
+WANTED = 'kube_statefulset_replicas{namespace="ns",statefulset="r1"}'
 RUNNING = f'kube_pod_container_status_running{{{LEADER},container="vllm"}}'
 UP = f"up{{{ENGINE}}}"
 STUCK_MINUTES = BUDGET.startup_seconds * 9 // 600
@@ -44,6 +45,7 @@ class Case:
     minute: int
     fires: bool
     target: Target = TARGET
+    settings: AlertSettings = SETTINGS
 
 
 def counter(*increments: tuple[int, float]) -> str:
@@ -74,17 +76,35 @@ def pods_by_minutes(*minutes: int) -> dict[str, str]:
 
 def cases() -> Iterator[Case]:
     """Pairs: the trouble, and what looks like it."""
-    lost = {READY: "1x29 0x60", UP: "1x29 0x60"}
+    lost = {WANTED: "1x90", READY: "1x29 0x60", UP: "1x29 0x60"}
     yield Case(alert="VllmNoLeaderReady", what="the only leader fails", series=lost, minute=35, fires=True)
-    yield Case(alert="VllmNoLeaderReady", what="first load", series={READY: "0x60"}, minute=50, fires=False)
+    yield Case(
+        alert="VllmNoLeaderReady", what="first load", series={WANTED: "1x60", READY: "0x60"}, minute=50, fires=False
+    )
+    yield Case(
+        alert="VllmNoLeaderReady", what="no GPU for it", series={**lost, READY: "1x29 _x60"}, minute=40, fires=True
+    )
     other = 'kube_pod_status_ready{namespace="ns",pod="r1-1",uid="u5",condition="true"}'
     yield Case(
         alert="VllmNoLeaderReady", what="another answers", series={**lost, other: "1x90"}, minute=35, fires=False
     )
-    yield Case(alert="VllmNoLeaderReady", what="scaled to zero", series={READY: "1x29"}, minute=60, fires=False)
+    yield Case(
+        alert="VllmNoLeaderReady",
+        what="scaled to zero",
+        series={WANTED: "1x29 0x60", READY: "1x29 0x60"},
+        minute=60,
+        fires=False,
+    )
+    woken = {WANTED: "1x29 0x30 1x90", READY: "1x29 _x30 0x90"}
+    yield Case(alert="VllmNoLeaderReady", what="woken from zero", series=woken, minute=100, fires=False)
+    late = {WANTED: "1x29 0x30 1x200", READY: "1x29 _x30 0x200"}
+    minute = 65 + BUDGET.create_seconds // 60
+    yield Case(alert="VllmNoLeaderReady", what="woken and never ready", series=late, minute=minute, fires=True)
     yield Case(alert="VllmEngineDown", what="a scrape fails after success", series=lost, minute=40, fires=True)
     yield Case(alert="VllmEngineDown", what="first load", series={UP: "0x60"}, minute=50, fires=False)
     yield Case(alert="GroupNotScraped", what="no target", series={READY: "1x60"}, minute=40, fires=True)
+    kept_out = {READY: "1x60", UP: "0x60"}
+    yield Case(alert="GroupNotScraped", what="kept out by a NetworkPolicy", series=kept_out, minute=40, fires=True)
     yield Case(alert="GroupNotScraped", what="target", series={READY: "1x60", UP: "1x60"}, minute=40, fires=False)
 
     pending = f'kube_pod_status_phase{{{WORKER},phase="Pending"}}'
@@ -107,6 +127,12 @@ def cases() -> Iterator[Case]:
 
     yield Case(alert="GroupFlapping", what="five leaders", series=pods_by_minutes(*[20] * 5), minute=90, fires=True)
     yield Case(alert="GroupFlapping", what="an update", series=pods_by_minutes(80, 80), minute=90, fires=False)
+    told_again = {
+        name.replace("}", f',instance="{source}"}}'): values
+        for source in range(3)
+        for name, values in pods_by_minutes(80, 80).items()
+    }
+    yield Case(alert="GroupFlapping", what="another kube-state-metrics", series=told_again, minute=90, fires=False)
 
     xid = f'DCGM_FI_DEV_XID_ERRORS{{{WORKER},gpu="3"}}'
     yield Case(alert="GpuXidError", what="a new one", series={xid: "0x20 79x20"}, minute=24, fires=True)
@@ -139,6 +165,12 @@ def cases() -> Iterator[Case]:
         series = latency(TARGET.metrics.first_token_latency, TARGET, seconds)
         yield Case(alert="VllmFirstTokenSlow", what=f"{seconds} s", series=series, minute=40, fires=fires)
 
+    beyond = latency(V0.metrics.first_token_latency, V0, 60)
+    settings = AlertSettings(time_to_first_token_seconds=V0.metrics.longest_first_token_seconds)
+    yield Case(
+        alert="VllmFirstTokenSlow", what="beyond", series=beyond, minute=40, fires=True, target=V0, settings=settings
+    )
+
     preempted = f"vllm:num_preemptions_total{{{ENGINE}}}"
     yield Case(alert="VllmPreemptions", what="all the time", series={preempted: "0+5x60"}, minute=40, fires=True)
     yield Case(alert="VllmPreemptions", what="a few", series={preempted: "0x20 5x40"}, minute=40, fires=False)
@@ -164,9 +196,11 @@ def promtool() -> Path:
     return tools.tool("promtool")
 
 
-def run(promtool: Path, folder: Path, target: Target, tests: list[dict[str, Any]]) -> subprocess.CompletedProcess[str]:
+def run(
+    promtool: Path, folder: Path, target: Target, tests: list[dict[str, Any]], settings: AlertSettings = SETTINGS
+) -> subprocess.CompletedProcess[str]:
     """``promtool test rules`` on the rules of ``target``."""
-    (folder / "rules.yaml").write_text(yaml.safe_dump({"groups": rule_groups(SETTINGS, target, BUDGET)}))
+    (folder / "rules.yaml").write_text(yaml.safe_dump({"groups": rule_groups(settings, target, BUDGET)}))
     suite = {"rule_files": ["rules.yaml"], "evaluation_interval": "1m", "tests": tests}
     (folder / "tests.yaml").write_text(yaml.safe_dump(suite))
     return subprocess.run(
@@ -197,7 +231,7 @@ def test_fires_when_it_should(promtool: Path, tmp_path: Path, case: Case) -> Non
         "input_series": [{"series": name, "values": values} for name, values in case.series.items()],
         "promql_expr_test": [firing],
     }
-    done = run(promtool, tmp_path, case.target, [test])
+    done = run(promtool, tmp_path, case.target, [test], case.settings)
     assert done.returncode == 0, done.stdout + done.stderr
 
 

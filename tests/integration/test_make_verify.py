@@ -55,6 +55,7 @@ class Made:
             "services": (),
             "kubeconfig": "~/k.yaml",
             "context": "",
+            "api_key": True,
             "nodes": None,
         }
         return verify(
@@ -89,6 +90,12 @@ def test_outputs_key_and_kubeconfig_are_handed_over(made: Made) -> None:
 def test_stack_without_a_key(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("VLLM_API_KEY", raising=False)
     made.verify(key="exit 1")
+    assert made.shown()["key"] is None
+
+
+def test_key_that_is_not_asked_for_any_more(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("VLLM_API_KEY", raising=False)
+    made.verify(api_key=False)
     assert made.shown()["key"] is None
 
 

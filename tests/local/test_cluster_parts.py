@@ -208,6 +208,10 @@ class TestStack:
         with pytest.raises(StackError, match=r"there is no stack file Pulumi\.prod\.yaml; stacks: test"):
             local_needs(tmp_path, "prod")
 
+    @pytest.mark.parametrize(("stack", "asked"), [("prod", True), ("dev", False)])
+    def test_key_is_known_from_the_stack_file(self, stack: str, asked: bool) -> None:
+        assert local_needs(ROOT, stack).api_key is asked
+
     @pytest.mark.parametrize(
         ("endpoint", "emulated"),
         [

@@ -214,7 +214,8 @@ def test_deepseek_v4_is_read_but_not_its_successor() -> None:
             parsed({**v4, "compress_ratios": ratios})
     with pytest.raises(config_json.ConfigError, match="has no compress_ratios"):
         parsed({key: value for key, value in v4.items() if key != "compress_ratios"})
-    assert parsed({**v4, "compress_ratios": [0, 0, 0, 0]}).unpredicted is not None
+    for unknown in ([0, 0, 0, 0], [0, 0, 0, 0, 4], [0, 128, 128, 0]):
+        assert parsed({**v4, "compress_ratios": unknown}).unpredicted is not None
     whole = parsed({**v4, "expert_dtype": "fp8"})
     assert whole.quantisation is not None
     assert whole.quantisation.experts is None

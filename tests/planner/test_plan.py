@@ -256,6 +256,7 @@ def test_catalogues_are_printed(command: str, words: str, capsys: pytest.Capture
 
 
 @pytest.mark.integration
+@pytest.mark.integration
 def test_chart(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "planner", "chart", *GUIDE_WORDS, f"--output={tmp_path}/memory.svg"]
     subprocess.run(command, check=True, cwd=ROOT)

@@ -12,14 +12,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from components.access_rules import access_warnings
+from components import stack_config
 from components.exports import curl_command, route_url
 from components.group_access import API_KEY_VARIABLE, HOME, GroupAccess, secured
 from components.inference_service import ACL, ADDRESS_TYPE
 from components.operators import GATEWAY_API_MISSING, GATEWAY_CRD
+from components.option_rules import option_warnings
 from components.pod_security import enforced_level, namespace_labels
 from components.route import ingress_tls
-from components.secret_forms import API_KEY_MIN, api_key_problem, certificate_problem, private_key_problem
+from components.secret_forms import (
+    API_KEY_MIN,
+    api_key_problem,
+    certificate_problem,
+    header_problem,
+    private_key_problem,
+)
 from components.settings.deployment import Deployment
 from components.settings.route import GatewayRoute, IngressRoute, NoTls
 from components.settings.security import SecuritySettings
@@ -42,6 +49,7 @@ INGRESS = {
     "tls": {"kind": "config"},
     "annotations": {"nginx.ingress.kubernetes.io/proxy-body-size": "1g"},
 }
+QUEUE = {"kind": "queue", "maxReplicas": 2, "prometheus": {"url": "http://prometheus:9090"}}
 CLIENTS = [
     {"namespace": "apps", "podLabels": {"app_kind": "chat"}},
     {"namespace": "monitoring"},
@@ -360,6 +368,13 @@ class TestForms:
         assert private_key_problem(pem) is None
         assert certificate_problem(pem)
 
+    @pytest.mark.parametrize(
+        ("value", "fits"),
+        [("Basic TFRBSTp4", True), ("a", True), ("a\n", False), (" a", False), ("a\r\nHost: b", False), ("密", False)],
+    )
+    def test_values_of_headers(self, value: str, *, fits: bool) -> None:
+        assert (header_problem(value) is None) is fits
+
     @pytest.mark.parametrize("pem", ["", "AAAA", SECRETS["tlsCertificate"], PEM.format("ENCRYPTED PRIVATE KEY", "")])
     def test_no_private_keys(self, pem: str) -> None:
         assert private_key_problem(pem) == "it is no PEM file with a private key that needs no passphrase"
@@ -572,6 +587,18 @@ def test_policy_with_a_network_admits_the_load_balancers_clients() -> None:
     assert not problems({"security": policy, "service": {"kind": "internalLoadBalancer"}})
 
 
+def test_secret_in_the_open_is_refused(deploy: Run) -> None:
+    settings = merged(stack_settings("dev"), {"service": {"kind": "clusterIP", "apiKey": True}})
+    config = {"deepseek:deployment": json.dumps(settings), "deepseek:apiKey": KEY, "deepseek:hubToken": "hf_hidden"}
+    with pytest.raises(pulumi.RunError) as caught:
+        deploy(stack_config.load, config=config, secret_keys=[])
+    text = " ".join(str(caught.value).split())
+    for key in ("apiKey", "hubToken"):
+        assert f"deepseek:{key} problem: it stands in the stack file for all to read" in text
+    assert KEY not in text
+    assert "hf_hidden" not in text
+
+
 def test_missing_secrets_come_with_their_commands(up: Run) -> None:
     with pytest.raises(pulumi.RunError) as caught:
         up(ON)
@@ -583,15 +610,58 @@ def test_missing_secrets_come_with_their_commands(up: Run) -> None:
 
 
 def test_warnings() -> None:
-    assert access_warnings(deployment({})) == []
+    assert option_warnings(deployment({})) == []
     policy = deployment({"security": {"networkPolicy": {"clients": CLIENTS}}})
-    (warning,) = access_warnings(policy)
+    (warning,) = option_warnings(policy)
     assert warning.startswith("deployment.security.networkPolicy: Alibaba Cloud documents network policies for the CPU")
     fenced = deployment({"security": {"networkPolicy": {"clients": CLIENTS}, "securityGroups": ["sg-1"]}})
-    assert access_warnings(fenced) == []
+    assert option_warnings(fenced) == []
     foreign = deployment({"security": {"pods": {}}, "cluster": {"createNamespace": False}})
-    (warning,) = access_warnings(foreign)
+    (warning,) = option_warnings(foreign)
     assert warning.endswith("kubectl label namespace deepseek pod-security.kubernetes.io/enforce=baseline")
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        (
+            {
+                "service": {"kind": "clusterIP", "apiKey": True},
+                "inference": {"replicas": 2, "rollout": {"partition": 1}},
+            },
+            "deployment.inference.rollout.partition: an update with another deepseek:apiKey ends with the deletion",
+        ),
+        (
+            {"service": {"kind": "clusterIP", "apiKey": True, "route": GATEWAY}, "inference": {"lifecycle": {}}},
+            "deployment.inference.lifecycle.requestSeconds: the route admits requests of 1800 s",
+        ),
+        (
+            {"service": {"kind": "internalLoadBalancer"}, "inference": {"lifecycle": {"requestSeconds": 900}}},
+            "deployment.inference.lifecycle.requestSeconds: the load balancer cuts the connections to a pod that ends "
+            "after 900 s",
+        ),
+        (
+            {"inference": {"replicas": None, "scaling": QUEUE}},
+            "deployment.inference.scaling: queue selects metrics by the labels namespace and leaderworkerset",
+        ),
+    ],
+)
+def test_parts_that_do_not_agree_are_warned_of(changes: dict[str, Any], said: str) -> None:
+    (warning,) = option_warnings(deployment(changes))
+    assert warning.startswith(said)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"service": {"kind": "clusterIP", "apiKey": True, "route": {**GATEWAY, "requestSeconds": 600}}},
+        {"service": {"kind": "internalLoadBalancer"}},
+        {"inference": {"replicas": None, "scaling": QUEUE}, "observability": {}},
+    ],
+)
+def test_parts_that_agree_are_not(changes: dict[str, Any]) -> None:
+    with_lifecycle = merged(changes, {"inference": {"lifecycle": {"requestSeconds": 600}}})
+    assert option_warnings(deployment(with_lifecycle)) == []
 
 
 def test_off_there_is_nothing(up: Run) -> None:

@@ -8,13 +8,14 @@ import pytest
 
 from components.disruption_budget import DisruptionBudget
 from components.inference_group import InferenceGroupArgs, group_spec
+from components.inference_service import DRAIN
 from components.lifecycle import CHECK_SECONDS, grace, program_name
 from components.settings.deployment import Deployment
 from components.stack_config import plan_of
 from components.storage import ModelMount
 from engineprobe.program import HTTP_SECONDS
 from planner.plan import PlanError
-from planner.shutdown import ANNOUNCE_SECONDS, drain_seconds, grace_seconds, refuses_while_ending
+from planner.shutdown import ANNOUNCE_SECONDS, drain_seconds, grace_seconds, load_balancer_seconds, refuses_while_ending
 from tests.unit.conftest import Run, merged, stack_settings
 
 LIFECYCLE: dict[str, Any] = {"lifecycle": {"requestSeconds": 900, "disruptionBudget": {}, "healthCheck": {}}}
@@ -109,6 +110,20 @@ class TestDrain:
         assert (timeouts.create, timeouts.update, timeouts.delete) == ("95m", "111m", "31m")
 
 
+class TestLoadBalancer:
+    @pytest.mark.parametrize(("requests", "granted"), [(1, 16), (600, 615), (900, 900), (86_400, 900)])
+    def test_it_knows_no_longer_connections(self, requests: int, granted: int) -> None:
+        assert load_balancer_seconds(requests) == granted
+
+    def test_it_lets_connections_to_a_pod_that_ends_go_on(self, up: Run) -> None:
+        annotations = up(stack="prod").manifest("Service", "leaders")["metadata"]["annotations"]
+        assert annotations[DRAIN] == "on"
+        assert annotations[f"{DRAIN}-timeout"] == "615"
+
+    def test_there_may_be_none(self, up: Run) -> None:
+        assert DRAIN not in up(ALL).manifest("Service", "leaders")["metadata"]["annotations"]
+
+
 class TestHealthCheck:
     def test_a_leader_must_make_progress(self) -> None:
         leader, _ = pods(LIFECYCLE)
@@ -142,7 +157,8 @@ class TestHealthCheck:
     def test_a_worker_must_reach_its_leader_once_it_has_started(self) -> None:
         leader, worker = pods(LIFECYCLE)
         command = [*PROGRAM, "check-leader", "--port=6379"]
-        assert worker["startupProbe"]["exec"]["command"] == worker["livenessProbe"]["exec"]["command"] == command
+        assert worker["startupProbe"]["exec"]["command"] == command
+        assert worker["livenessProbe"]["exec"]["command"] == [*command, "--met"], "an outage of DNS ends no group"
         patience = {
             role: pod["startupProbe"]["periodSeconds"] * pod["startupProbe"]["failureThreshold"]
             for role, pod in (("leader", leader), ("worker", worker))

@@ -15,6 +15,7 @@ from components.monitoring.alerts import LOAD_SHARE, alerts
 from components.monitoring.dashboard import COLUMNS, dashboard_json
 from components.monitoring.logs import log_arguments, log_environment
 from components.monitoring.metrics import EngineMetrics, Target
+from components.monitoring.objectives import objective_findings
 from components.observability import pod_monitor_spec
 from components.operators import (
     POD_MONITOR_API_MISSING,
@@ -23,9 +24,9 @@ from components.operators import (
     PROMETHEUS_RULE_CRD,
 )
 from components.settings.deployment import Deployment
-from components.settings.observability import AlertSettings, LogSettings
+from components.settings.observability import AlertSettings, LogSettings, ObservabilitySettings
 from components.stack_config import findings
-from planner.engine import Version
+from planner.engine import Engine, Version
 from planner.loading import load_budget
 from tests.unit.conftest import ROOT, Recorder, Run, merged, stack_settings
 
@@ -112,6 +113,22 @@ class TestAlerts:
         before = {alert.name for alert in alerts(AlertSettings(), target(), budget)}
         after = {alert.name for alert in alerts(with_objectives, target(), budget)}
         assert after - before == {"VllmFirstTokenSlow", "VllmTokensSlow"}
+
+    def test_objective_that_can_never_be_missed_stops_the_preview(self, up: Run) -> None:
+        alerting = {"timeToFirstTokenSeconds": 11, "interTokenSeconds": 3}
+        with pytest.raises(pulumi.RunError) as caught:
+            up({"observability": {"alerts": alerting}})
+        text = " ".join(str(caught.value).split())
+        assert "deployment.observability.alerts.timeToFirstTokenSeconds" in text
+        assert "the histogram of vLLM 0.7.2 ends at 10 s, so an alert at 11 s would never fire" in text
+        assert "write 10 or less, or leave it out" in text
+        assert "ends at 2.5 s, so an alert at 3 s" in text
+
+    @pytest.mark.parametrize(("version", "seconds"), [((0, 7, 2), 10), ((0, 9, 0), 11)])
+    def test_objective_within_the_histogram_passes(self, version: Version, seconds: float) -> None:
+        settings = ObservabilitySettings(alerts=AlertSettings(time_to_first_token_seconds=seconds))
+        assert list(objective_findings(settings, Engine(version=version))) == []
+        assert list(objective_findings(None, Engine(version=version))) == []
 
     @pytest.mark.parametrize(
         ("version", "cache", "token", "hits"),
@@ -219,7 +236,8 @@ class TestLogs:
             ("vllm:v0.10.0", ["--disable-log-requests"]),
             ("vllm:v0.11.0", []),
             ("vllm:v0.16.0", ["--disable-access-log-for-endpoints=/health,/metrics,/ping"]),
-            ("mine:latest", ["--disable-access-log-for-endpoints=/health,/metrics,/ping"]),
+            # An argument that an older engine does not know would keep it from starting.
+            ("mine:latest", []),
         ],
     )
     def test_arguments_are_those_that_the_version_has(self, image: str, expected: list[str]) -> None:
@@ -251,6 +269,24 @@ class TestSettings:
                 "deployment.observability.dashboard.labels",
                 "at least 1 item",
                 "sidecar finds the ConfigMap",
+            ),
+            (
+                {**ON, "inference": {"engine": {"extraArgs": ["--disable-log-stats"]}}},
+                "deployment",
+                "has --disable-log-stats, and observability scrapes these metrics",
+                "remove --disable-log-stats",
+            ),
+            (
+                {
+                    "inference": {
+                        "replicas": None,
+                        "scaling": {"kind": "hpa", "maxReplicas": 2},
+                        "engine": {"extraArgs": ["--disable-log-stats"]},
+                    }
+                },
+                "deployment",
+                "has --disable-log-stats, and scaling.kind hpa goes by these metrics",
+                "remove --disable-log-stats",
             ),
             (
                 {**ON, "inference": {"gpu": {"computeClass": "gpu-hpn"}}},

@@ -10,7 +10,7 @@ from policy.checks import acs, exposure
 from policy.resources import Resource
 from policy.resources import plain as known
 from policy.rules import RULES, ResourceRule, message, table
-from tests.unit.conftest import PROJECT, ROOT, Recorder, Run, plain
+from tests.unit.conftest import API_KEY, PROJECT, ROOT, Recorder, Run, plain
 
 STACKS = ("dev", "prod", "local", "local-fluid", "local-prod")
 
@@ -56,6 +56,13 @@ def test_stacks_keep_the_rules(up: Run, stack: str) -> None:
     changes = {"cluster": {"kubeconfigFile": "~/.kube/config"}} if stack.startswith("local") else None
     found = violations(resources(up(changes, stack=stack), stack))
     assert not found
+
+
+def test_header_of_the_autoscalers_secret_is_no_leak(up: Run) -> None:
+    """Authorization is also a word in the programs that the stack brings along."""
+    changes = {"inference": {"scaling": {"prometheus": {"authorization": True}}}}
+    found = resources(up(changes, stack="prod", secrets={**API_KEY, "prometheusToken": "Bearer 0123456789"}), "prod")
+    assert not violations(found)
 
 
 def test_a_weak_stack_breaks_them(up: Run) -> None:

@@ -150,6 +150,42 @@ def test_stack_files_are_valid() -> None:
             "how long an engine with requests may make no progress",
         ),
         (
+            {
+                "inference": {
+                    "replicas": None,
+                    "scaling": {"kind": "hpa", "maxReplicas": 2},
+                    "engine": {"extraArgs": ["--disable_log_stats"]},
+                }
+            },
+            "inference",
+            "engine.extraArgs has --disable-log-stats, and scaling.kind hpa goes by these metrics",
+            "remove --disable-log-stats, or write another scaling.kind",
+        ),
+        (
+            {"observability": {}, "inference": {"engine": {"extraArgs": ["--disable-log-stats"]}}},
+            "",
+            "inference.engine.extraArgs has --disable-log-stats, and observability scrapes these metrics",
+            "remove --disable-log-stats, or observability",
+        ),
+        (
+            {"inference": {"engine": {"extraArgs": ["--ssl-keyfile=/k"]}}},
+            "inference.engine",
+            "extraArgs has --ssl-keyfile, and the probes, which ask by plain HTTP, would never find the engine ready",
+            "remove --ssl-keyfile; TLS is for the proxy of deployment.service.route",
+        ),
+        (
+            {"inference": {"engine": {"extraArgs": ["--root-path", "/llm"]}}},
+            "inference.engine",
+            "extraArgs has --root-path, and the key, the route and the checks are for the paths of vLLM as they are",
+            "remove --root-path",
+        ),
+        (
+            {"inference": {"engine": {"extraArgs": ["--master-port=1234"]}}},
+            "inference.engine",
+            "extraArgs has --master-port, and the checks of the pods look for the leader at vLLM's own port",
+            "remove --master-port",
+        ),
+        (
             {"inference": {"engine": {"extraArgs": ["--shutdown-timeout=60"]}}},
             "inference.engine",
             "extraArgs has --shutdown-timeout, which the program writes itself",

@@ -9,11 +9,13 @@ from typing import Any
 import pulumi
 import pytest
 
+from components.settings.deployment import Deployment
 from components.settings.verification import VerificationSettings
+from components.stack_config import plan_of
 from components.storage import ModelMount, Sidecar
 from components.verification import Verification, VerificationArgs
 from planner.benchmark import benchmark_findings
-from tests.unit.conftest import Recorder, Run
+from tests.unit.conftest import Recorder, Run, merged, stack_settings
 
 VLLM = "vllm/vllm-openai:v0.11.0"
 SMOKE = {"verification": {"smoke": True}}
@@ -52,6 +54,14 @@ class TestSmoke:
         assert found["image"] == "ac2-registry.cn-hangzhou.cr.aliyuncs.com/ac2/base:alinux3.2104-py312"
         assert found["terminationMessagePolicy"] == "FallbackToLogsOnError"
         assert found["resources"]["limits"] == found["resources"]["requests"]
+
+    def test_waits_for_the_first_group_where_an_autoscaler_brings_it(self, up: Run) -> None:
+        """The end of a hold at 0 changes nothing of the group that an update would wait for."""
+        recorder = up(stack="prod")
+        seconds = int(container(recorder, "smoke")["args"][-1].removeprefix("--patience="))
+        group = recorder.request("LeaderWorkerSet").customTimeouts.create
+        assert f"{-(-seconds // 60)}m" == group
+        assert job(recorder, "smoke")["spec"]["activeDeadlineSeconds"] == seconds + 900
 
     def test_has_no_rights(self, up: Run) -> None:
         spec = pod(up(BOTH), "smoke")
@@ -108,6 +118,12 @@ class TestSmoke:
 
     def test_nothing_is_asked_of_no_replica(self, up: Run) -> None:
         assert "Verification" not in up({"inference": {"replicas": 0}, **BOTH}).kinds()
+
+    @pytest.mark.parametrize(("smoke", "replicas", "warned"), [(True, 0, True), (True, 1, False), (False, 0, False)])
+    def test_that_nothing_is_asked_is_said(self, smoke: bool, replicas: int, warned: bool) -> None:
+        changes = {"verification": {"smoke": smoke}, "inference": {"replicas": replicas}}
+        plan = plan_of(Deployment.model_validate(merged(stack_settings("dev"), changes)))
+        assert any("so nothing is asked" in warning for warning in plan.warnings) is warned
 
     def test_off_by_default(self, up: Run) -> None:
         assert "Verification" not in up().kinds()
@@ -174,6 +190,7 @@ class TestKeyAndCache:
                         sidecar=Sidecar(labels={"alibabacloud.com/fluid-sidecar-target": "acs"}),
                     ),
                     key={"name": "key-1", "key": "VLLM_API_KEY"},
+                    service_account="engine",
                 ),
             )
 
@@ -186,12 +203,19 @@ class TestKeyAndCache:
 
     def test_engines_image_is_the_default_and_the_cache_mounts(self, recorder: Recorder) -> None:
         assert container(recorder, "benchmark")["image"] == VLLM
+        assert pod(recorder, "benchmark")["serviceAccountName"] == "engine", "whose Secrets pull that image"
         labels = job(recorder, "benchmark")["spec"]["template"]["metadata"]["labels"]
         assert labels["alibabacloud.com/fluid-sidecar-target"] == "acs"
         assert "--trust-remote-code" not in container(recorder, "benchmark")["command"][2]
 
 
 class TestFindings:
+    @pytest.mark.parametrize(("size", "warned"), [({"cpu": 17}, True), ({"memory": "129Gi"}, True), ({}, False)])
+    def test_pod_that_acs_makes_by_ticket_only(self, size: dict[str, Any], warned: bool) -> None:
+        changes = {"verification": {"benchmark": {"image": VLLM, **size}}}
+        plan = plan_of(Deployment.model_validate(merged(stack_settings("dev"), changes)))
+        assert any("deployment.verification.benchmark" in warning for warning in plan.warnings) is warned
+
     def test_image_without_the_client_and_too_long_requests(self, up: Run) -> None:
         with pytest.raises(pulumi.RunError) as raised:
             up({"verification": {"benchmark": {"inputTokens": 2000, "outputTokens": 49}}})

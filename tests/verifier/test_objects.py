@@ -24,8 +24,9 @@ from tests.verifier.world import (
 )
 from verifier.cluster import ApiServer
 from verifier.objects import Objects
+from verifier.outside import verify_outside
 from verifier.pods import trouble
-from verifier.results import FaultError, Layer, SkippedError
+from verifier.results import FaultError, Layer, Report, SkippedError
 from verifier.target import Target, TargetError
 
 Change = Callable[[dict[str, Any]], object]
@@ -214,6 +215,23 @@ class TestService:
     def test_each_fault(self, change: Change, problem: str) -> None:
         found = fault(objects(change).service)
         assert (found.layer, found.problem) == (Layer.SERVICE, problem)
+
+
+def test_api_server_that_fails_between_two_checks(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Failing(FakeCluster):
+        def get(self, path: str, **query: str) -> dict[str, Any] | None:
+            if path == PODS and SLICES in read:
+                raise FaultError(Layer.API, "gone", fix="")
+            read.add(path)
+            return super().get(path, **query)
+
+    read: set[str] = set()
+    monkeypatch.setattr("verifier.outside.ApiServer", lambda target: Failing(healthy()))
+    report = Report()
+    verify_outside(report, TARGET, key=None, timeout_seconds=1)
+    assert report.fault is not None
+    assert report.fault.layer is Layer.API
+    assert report.fault.text == "gone"
 
 
 class TestTarget:

@@ -6,7 +6,7 @@ import socket
 import pytest
 
 from verifier import __main__ as program
-from verifier.inside import PAUSE_SECONDS, Patience
+from verifier.inside import DNS_SECONDS, PAUSE_SECONDS, Patience, verify_inside
 from verifier.output import WIDTH, as_json, line, verdict
 from verifier.results import EXIT_CODES, FaultError, Found, Layer, Report, Result, SkippedError
 
@@ -102,6 +102,18 @@ class TestPatience:
         with pytest.raises(FaultError):
             patience.until(lambda: failing(Layer.DNS))
         assert sum(waits) == 6
+
+    def test_name_is_not_waited_for_as_long_as_a_leader(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def resolver(*arguments: object, **options: object) -> None:
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+        monkeypatch.setattr("socket.getaddrinfo", resolver)
+        waits: list[float] = []
+        patience = Patience(seconds=4000, sleep=waits.append, clock=lambda: sum(waits))
+        report = Report()
+        verify_inside(report, "http://leaders.invalid:80", "ds", key=None, timeout_seconds=1, patience=patience)
+        assert report.exit_code == EXIT_CODES[Layer.DNS]
+        assert sum(waits) == DNS_SECONDS
 
 
 class TestCommand:

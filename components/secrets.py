@@ -1,0 +1,126 @@
+"""The stack's secrets: configuration keys of their own, because Pulumi encrypts a key and not a part of one."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import pulumi
+from pulumi.runtime.config import is_config_secret
+
+from components.secret_forms import api_key_problem, certificate_problem, header_problem, private_key_problem
+from components.settings.deployment import Deployment
+from components.settings.route import IngressRoute, StackCertificate
+from components.settings.scaling import QueueScaling
+from components.settings.weights import AccessKeyIdentity
+from planner.findings import Finding
+
+KUBECONFIG = "kubeconfig"
+ACCESS_KEY_ID = "ossAccessKeyId"
+ACCESS_KEY_SECRET = "ossAccessKeySecret"  # noqa: S105 - the name of a configuration key
+HUB_TOKEN = "hubToken"  # noqa: S105 - as above
+PROMETHEUS_TOKEN = "prometheusToken"  # noqa: S105 - as above
+API_KEY = "apiKey"
+TLS_CERTIFICATE = "tlsCertificate"
+TLS_KEY = "tlsKey"
+
+SECRET_FORMS: Mapping[str, Callable[[str], str | None]] = {
+    API_KEY: api_key_problem,
+    PROMETHEUS_TOKEN: header_problem,
+    TLS_CERTIFICATE: certificate_problem,
+    TLS_KEY: private_key_problem,
+}
+"""What is wrong with a secret, for those whose form is known."""
+
+SECRET_FIXES = {
+    KUBECONFIG: "{set} < KUBECONFIG-FILE, or set deployment.cluster.kubeconfigFile",
+    API_KEY: "openssl rand -hex 32 | {set}",
+    TLS_CERTIFICATE: "{set} < CERTIFICATE-FILE",
+    TLS_KEY: "{set} < KEY-FILE",
+}
+"""How a secret is set, for those that are not just typed; ``{set}`` is the command that does it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AccessKey:
+    """An AccessKey of Alibaba Cloud; both parts are secret outputs."""
+
+    key_id: pulumi.Output[str]
+    key_secret: pulumi.Output[str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Certificate:
+    """A certificate with its chain, and its private key, both PEM; both are secret outputs."""
+
+    chain: pulumi.Output[str]
+    key: pulumi.Output[str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Secrets:
+    """The secrets that the settings call for; None where they do not."""
+
+    kubeconfig: pulumi.Output[str] | None
+    access_key: AccessKey | None
+    hub_token: pulumi.Output[str] | None
+    api_key: pulumi.Output[str] | None
+    certificate: Certificate | None
+    prometheus_token: pulumi.Output[str] | None
+
+
+def secret_findings(config: pulumi.Config, settings: Deployment) -> list[Finding]:
+    """Secrets that are missing, or that cannot be what they are for."""
+    found = []
+    # The hub's token is for private repositories only, and used where it is set.
+    optional = [HUB_TOKEN] if config.get_secret(HUB_TOKEN) is not None else []
+    for key in [*_secret_keys(settings), *optional]:
+        name = f"{config.name}:{key}"
+        # get_secret would wrap the value, and get warn about a secret read in the open. It goes nowhere from here.
+        value = pulumi.runtime.get_config(name)
+        problem = _secret_problem(key, value, hidden=is_config_secret(name))
+        if problem:
+            fix = SECRET_FIXES.get(key, "{set}").format(set=f"pulumi config set --secret {name}")
+            found.append(Finding(path=name, problem=problem, fix=fix))
+    return found
+
+
+def read_secrets(config: pulumi.Config, settings: Deployment) -> Secrets:
+    """Those that the settings call for, none of which ``secret_findings`` has found wrong."""
+    keys = _secret_keys(settings)
+    return Secrets(
+        kubeconfig=config.require_secret(KUBECONFIG) if KUBECONFIG in keys else None,
+        access_key=AccessKey(
+            key_id=config.require_secret(ACCESS_KEY_ID), key_secret=config.require_secret(ACCESS_KEY_SECRET)
+        )
+        if ACCESS_KEY_ID in keys
+        else None,
+        hub_token=config.get_secret(HUB_TOKEN),
+        api_key=config.require_secret(API_KEY) if API_KEY in keys else None,
+        certificate=Certificate(chain=config.require_secret(TLS_CERTIFICATE), key=config.require_secret(TLS_KEY))
+        if TLS_KEY in keys
+        else None,
+        prometheus_token=config.require_secret(PROMETHEUS_TOKEN) if PROMETHEUS_TOKEN in keys else None,
+    )
+
+
+def _secret_keys(settings: Deployment) -> list[str]:
+    keys = [] if settings.cluster.kubeconfig_file else [KUBECONFIG]
+    if isinstance(settings.weights.identity, AccessKeyIdentity):
+        keys += [ACCESS_KEY_ID, ACCESS_KEY_SECRET]
+    if settings.service.api_key:
+        keys.append(API_KEY)
+    route = settings.service.route
+    if isinstance(route, IngressRoute) and isinstance(route.tls, StackCertificate):
+        keys += [TLS_CERTIFICATE, TLS_KEY]
+    scaling = settings.inference.scaling
+    if isinstance(scaling, QueueScaling) and scaling.prometheus.authorization:
+        keys.append(PROMETHEUS_TOKEN)
+    return keys
+
+
+def _secret_problem(key: str, value: str | None, *, hidden: bool) -> str | None:
+    if value is None:
+        return "this secret is not set"
+    if not hidden:
+        return "it stands in the stack file for all to read: whoever has the file, or an old version of it, has it"
+    form = SECRET_FORMS.get(key)
+    return form(value) if form else None
