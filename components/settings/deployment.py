@@ -79,6 +79,16 @@ class Deployment(Settings):
         return self
 
     @model_validator(mode="after")
+    def _service_account_is_their_own(self) -> Self:
+        if self.security.pods is not None and self.inference.name == "default":
+            raise problem(
+                "security.pods makes a service account of the name of inference.name, and every namespace has one that "
+                "is called default already, for all other pods",
+                fix="write another inference.name",
+            )
+        return self
+
+    @model_validator(mode="after")
     def _key_has_no_back_door(self) -> Self:
         if self.service.api_key and self.inference.engine.env.get(DEV_MODE, "0") != "0":
             raise problem(

@@ -129,6 +129,7 @@ def test_its_own_request_takes_the_key_from_the_environment(
 
 def test_a_worker_knows_its_leader_by_a_port(vllm: Vllm) -> None:
     assert run("check-leader", f"--port={vllm.port}", LWS_LEADER_ADDRESS="127.0.0.1") == (0, "ok")
+    assert run("check-leader", f"--port={vllm.port}", "--met", LWS_LEADER_ADDRESS="127.0.0.1") == (0, "ok")
     assert run("check-leader", f"--port={vllm.port}", LWS_LEADER_ADDRESS="leader.invalid") == (
         1,
         f"leader.invalid:{vllm.port} cannot be reached",

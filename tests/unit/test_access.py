@@ -568,6 +568,13 @@ def test_every_resource_has_an_explicit_provider(on: Recorder, second_road: Reco
             "remove VLLM_SERVER_DEV_MODE",
         ),
         (
+            {"security": {"pods": {}}, "inference": {"name": "default"}},
+            "",
+            "security.pods makes a service account of the name of inference.name, and every namespace has one that is "
+            "called default already, for all other pods",
+            "write another inference.name",
+        ),
+        (
             {"security": {"pods": {"runAsUser": 0}}},
             "security.pods.runAsUser",
             "input should be greater than or equal to 1",
