@@ -51,8 +51,10 @@ plugins: $(INSTALLED) ## install the official plugins, for the real cloud
 
 test: lint unit integration e2e ## everything that CI runs
 
+unit: export PYTHONDONTWRITEBYTECODE := # or each worker compiles all tests, each time
 unit: $(INSTALLED_DEV) ## unit tests: no network, no processes
-	$(RUN) -m pytest -q -n auto --dist loadfile -m "not integration and not e2e" --ignore tests/integration --ignore tests/e2e
+	$(RUN) -m pytest -q -n auto --dist loadfile -p no:unraisableexception -m "not integration and not e2e" \
+	  --ignore tests/integration --ignore tests/e2e
 
 integration: $(INSTALLED_DEV) ## tests with servers and processes of this machine, no cluster
 	$(RUN) -m pytest -q -n auto -m integration

@@ -280,6 +280,7 @@ def test_missing_package_is_named(
     assert capsys.readouterr().err == expected
 
 
+@pytest.mark.integration
 def test_the_program_does_not_import_what_only_the_command_needs() -> None:
     heavy = ("rich", "matplotlib", "numpy", "pydantic", "pulumi", "tomllib")
     code = f"import sys, planner.plan; print([m for m in {heavy} if m in sys.modules])"

@@ -1,6 +1,7 @@
 """Runs the program, or a part of it, under Pulumi's mocks and records everything that it asked the engine for."""
 
 import asyncio
+import contextlib
 import copy
 import json
 import runpy
@@ -245,9 +246,10 @@ def recorded() -> dict[str, Recorder]:
 
 
 @pytest.fixture
-def up(deploy: Run, kubeconfig: Path, recorded: dict[str, Recorder]) -> Run:
-    """``up(changes, stack="dev", preview=False, secrets={}, again=False)`` runs the whole program with a changed stack
-    file; a run with the same inputs is done once, but with ``again``."""
+def program(deploy: Run, kubeconfig: Path, recorded: dict[str, Recorder]) -> Run:
+    """``program(changes, stack="dev", preview=False, secrets={}, again=False, until="")`` runs the program with a
+    changed stack file, to its end or ``until`` it calls what has this name; a run with the same inputs is done once,
+    but with ``again``."""
 
     def run(
         changes: Mapping[str, Any] | None = None,
@@ -257,13 +259,14 @@ def up(deploy: Run, kubeconfig: Path, recorded: dict[str, Recorder]) -> Run:
         secrets: Mapping[str, str] | None = None,
         served_api: Mapping[str, Any] = SERVED_API,
         again: bool = False,
+        until: str = "",
     ) -> Recorder:
         secrets = STACK_SECRETS.get(stack, {}) if secrets is None else secrets
-        key = json.dumps([changes, stack, preview, secrets, served_api], default=dict)
+        key = json.dumps([changes, stack, preview, secrets, served_api, until], default=dict)
         if again:
-            return fresh(changes, stack, preview, secrets, served_api)
+            return fresh(changes, stack, preview, secrets, served_api, until)
         if key not in recorded:
-            recorded[key] = fresh(changes, stack, preview, secrets, served_api)
+            recorded[key] = fresh(changes, stack, preview, secrets, served_api, until)
         return recorded[key]
 
     def fresh(
@@ -272,16 +275,20 @@ def up(deploy: Run, kubeconfig: Path, recorded: dict[str, Recorder]) -> Run:
         preview: bool,
         secrets: Mapping[str, str],
         served_api: Mapping[str, Any],
+        until: str,
     ) -> Recorder:
         deployment = merged(stack_settings(stack), changes or {})
         config = {f"{PROJECT}:deployment": json.dumps(deployment)}
         config |= {f"{PROJECT}:{key}": value for key, value in secrets.items()}
 
-        def program() -> None:
-            runpy.run_path(str(ROOT / "__main__.py"), run_name="__main__")
+        def main() -> None:
+            with pytest.MonkeyPatch.context() as patch, contextlib.suppress(_Reached):
+                if until:
+                    patch.setattr(until, _reached)
+                runpy.run_path(str(ROOT / "__main__.py"), run_name="__main__")
 
         return deploy(
-            program,
+            main,
             stack=stack,
             preview=preview,
             config=config,
@@ -290,3 +297,17 @@ def up(deploy: Run, kubeconfig: Path, recorded: dict[str, Recorder]) -> Run:
         )
 
     return run
+
+
+class _Reached(Exception):  # noqa: N818 - no error
+    pass
+
+
+def _reached(*_: object, **__: object) -> None:
+    raise _Reached
+
+
+@pytest.fixture
+def up(program: Run) -> Run:
+    """The whole program; modules whose tests need less of it have their own."""
+    return program

@@ -435,6 +435,7 @@ class TestOutputs:
         assert isinstance(ingress.tls, NoTls)
         assert route_url(ingress) == "http://llm.example.com"
 
+    @pytest.mark.integration
     def test_curl_gets_the_key_by_its_standard_input(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """The command is run by a shell, with stand-ins for curl and pulumi that tell what they were given."""
         monkeypatch.setattr("pulumi.get_stack", lambda: "dev")

@@ -1,18 +1,27 @@
 """What the GPU pods carry for ACS: labels, annotations, node selector, environment."""
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import Any, cast
 
 import pytest
 
-from tests.unit.conftest import Recorder, Run
+from components.group_access import GroupAccess
+from components.inference_group import group_args, group_spec
+from components.settings.deployment import Deployment
+from components.stack_config import plan_of
+from components.storage import ModelMount
+from tests.unit.conftest import Recorder, Run, merged, stack_settings
 
 RDMA = {"network": "rdma"}
 P16EN = {"gpu": {"series": "P16EN", "cards": 16}, "parallelism": {"tensor": 16, "pipeline": 1}}
 
 
-def templates(recorder: Recorder) -> list[dict[str, Any]]:
-    template = recorder.manifest("LeaderWorkerSet")["spec"]["leaderWorkerTemplate"]
+def templates(changes: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
+    """The pod templates of the dev stack with changed settings."""
+    settings = Deployment.model_validate(merged(stack_settings("dev"), changes or {}))
+    # A real Output would stay pending, because these tests run outside the engine's event loop.
+    mount = ModelMount(claim_name=cast(Any, "c"), model_path="/models/m", ready=cast(Any, None))
+    template = group_spec(group_args(settings, plan_of(settings), mount, GroupAccess()))["leaderWorkerTemplate"]
     return [template["leaderTemplate"], template["workerTemplate"]]
 
 
@@ -21,8 +30,8 @@ def environment(template: dict[str, Any]) -> dict[str, str | None]:
     return {entry["name"]: entry.get("value") for entry in container["env"]}
 
 
-def test_rdma_is_a_label_and_an_environment_and_nothing_else(up: Run) -> None:
-    for plain, rdma in zip(templates(up()), templates(up({"inference": RDMA})), strict=True):
+def test_rdma_is_a_label_and_an_environment_and_nothing_else() -> None:
+    for plain, rdma in zip(templates(), templates({"inference": RDMA}), strict=True):
         assert rdma["metadata"]["labels"] == {**plain["metadata"]["labels"], "alibabacloud.com/hpn-type": "rdma"}
         added = environment(rdma).items() - environment(plain).items()
         assert dict(added) == {
@@ -38,8 +47,8 @@ def test_rdma_is_a_label_and_an_environment_and_nothing_else(up: Run) -> None:
         assert {k: v for k, v in one.items() if k != "env"} == {k: v for k, v in other.items() if k != "env"}
 
 
-def test_standard_network_sets_nothing_of_it(up: Run) -> None:
-    for template in templates(up()):
+def test_standard_network_sets_nothing_of_it() -> None:
+    for template in templates():
         assert "alibabacloud.com/hpn-type" not in template["metadata"]["labels"]
         assert not [name for name in environment(template) if "_IB_" in name or name == "NCCL_DEBUG"]
 
@@ -47,15 +56,15 @@ def test_standard_network_sets_nothing_of_it(up: Run) -> None:
 @pytest.mark.parametrize(
     "image", ["r.example.com/egslingjun/inference-nv-pytorch:26.03", "r.example.com/e/inference-xpu-pytorch:26.04"]
 )
-def test_images_of_acs_bring_their_own_network_library(up: Run, image: str) -> None:
+def test_images_of_acs_bring_their_own_network_library(image: str) -> None:
     changes = {"inference": {**RDMA, "engine": {"image": image, "backend": "mp"}}}
-    for template in templates(up(changes)):
+    for template in templates(changes):
         assert "NCCL_NET_PLUGIN" not in environment(template)
         assert environment(template)["NCCL_IB_HCA"] == "mlx5"
 
 
-def test_ppu_pods_have_their_own_resource_and_card(up: Run) -> None:
-    for template in templates(up({"inference": {**RDMA, **P16EN}})):
+def test_ppu_pods_have_their_own_resource_and_card() -> None:
+    for template in templates({"inference": {**RDMA, **P16EN}}):
         (container,) = template["spec"]["containers"]
         assert container["resources"]["limits"]["alibabacloud.com/ppu"] == "16"
         assert "nvidia.com/gpu" not in container["resources"]["limits"]
@@ -63,36 +72,36 @@ def test_ppu_pods_have_their_own_resource_and_card(up: Run) -> None:
         assert "NCCL_IB_TC" not in environment(template)
 
 
-def test_users_variables_win(up: Run) -> None:
+def test_users_variables_win() -> None:
     own = {"NCCL_DEBUG": "WARN", "NCCL_IB_TIMEOUT": "22"}
-    for template in templates(up({"inference": {**RDMA, "engine": {"env": own}}})):
+    for template in templates({"inference": {**RDMA, "engine": {"env": own}}}):
         assert environment(template).items() >= own.items()
         names = [entry["name"] for entry in template["spec"]["containers"][0]["env"]]
         assert len(names) == len(set(names))
 
 
-def test_reserved_nodes_are_selected_by_series_and_on_demand_pods_labelled(up: Run) -> None:
+def test_reserved_nodes_are_selected_by_series_and_on_demand_pods_labelled() -> None:
     key = "alibabacloud.com/gpu-model-series"
-    for template in templates(up()):
+    for template in templates():
         assert template["metadata"]["labels"][key] == "GU8TF"
         assert "nodeSelector" not in template["spec"]
-    for template in templates(up({"inference": {"gpu": {"computeClass": "gpu-hpn"}}})):
+    for template in templates({"inference": {"gpu": {"computeClass": "gpu-hpn"}}}):
         assert template["metadata"]["labels"]["alibabacloud.com/compute-class"] == "gpu-hpn"
         assert key not in template["metadata"]["labels"]
         assert template["spec"]["nodeSelector"] == {key: "GU8TF"}
 
 
-def test_zone_driver_and_storage(up: Run) -> None:
+def test_zone_driver_and_storage() -> None:
     changes = {
         "zone": "cn-hangzhou-j",
         "gpu": {"driverVersion": "550.90.07"},
         "resources": {"extraEphemeralStorage": "50Gi"},
     }
-    for template in templates(up({"inference": changes})):
+    for template in templates({"inference": changes}):
         assert template["spec"]["nodeSelector"] == {"topology.kubernetes.io/zone": "cn-hangzhou-j"}
         assert template["metadata"]["labels"]["alibabacloud.com/gpu-driver-version"] == "550.90.07"
         assert template["metadata"]["annotations"] == {"alibabacloud.com/extra-ephemeral-storage": "50Gi"}
-    for template in templates(up()):
+    for template in templates():
         assert "annotations" not in template["metadata"]
         assert "alibabacloud.com/gpu-driver-version" not in template["metadata"]["labels"]
 
@@ -101,11 +110,11 @@ def test_no_selector_relies_on_labels_that_the_platform_may_change(up: Run) -> N
     assert not [key for key in up().manifest("Service")["spec"]["selector"] if key.startswith("alibabacloud.com")]
 
 
-def test_node_index_does_not_need_a_new_controller(up: Run) -> None:
+def test_node_index_does_not_need_a_new_controller() -> None:
     """The App Marketplace's controller (0.5) sets no LWS_WORKER_INDEX, and Kubernetes leaves an unknown variable as it
     stands; the label is set by all versions."""
     image = "vllm/vllm-openai:v0.33.0"
-    for template in templates(up({"inference": {"engine": {"backend": "mp", "image": image}}})):
+    for template in templates({"inference": {"engine": {"backend": "mp", "image": image}}}):
         assert "LWS_WORKER_INDEX" not in str(template)
         assert "metadata.labels['leaderworkerset.sigs.k8s.io/worker-index']" in str(template)
 

@@ -1,6 +1,7 @@
 """The Fluid cache: what it asks of Fluid, what it waits for, and what it makes of the outcome."""
 
 import itertools
+from functools import partial
 from typing import Any
 
 import pulumi
@@ -30,9 +31,15 @@ def answer(monkeypatch: pytest.MonkeyPatch, kind: type[DataLoad] | type[Dataset]
     monkeypatch.setitem(conftest.COMPUTED, token, {"status": status})
 
 
+@pytest.fixture
+def up(program: Run) -> Run:
+    """The program until the claim is there."""
+    return partial(program, until="components.access.access_args")
+
+
 class TestObjects:
-    def test_one_name_for_all_and_for_the_claim_that_fluid_makes(self, up: Run) -> None:
-        recorder = up(FLUID)
+    def test_one_name_for_all_and_for_the_claim_that_fluid_makes(self, program: Run) -> None:
+        recorder = program(FLUID)
         (name,) = {recorder.manifest(kind)["metadata"]["name"] for kind in KINDS}
         assert name.startswith("llm-cache-")
         assert "PersistentVolumeClaim" not in recorder.kinds(), "the claim is Fluid's own"
@@ -41,15 +48,15 @@ class TestObjects:
             (volume,) = (v for v in template["spec"]["volumes"] if v["name"] == "llm-model")
             assert volume["persistentVolumeClaim"] == {"claimName": name, "readOnly": True}
 
-    def test_root_of_the_claim_is_the_model(self, up: Run) -> None:
+    def test_root_of_the_claim_is_the_model(self, program: Run) -> None:
         """So the path in the pod is that of the OSS volume, and the preload loads the model and nothing else."""
-        recorder = up(FLUID)
+        recorder = program(FLUID)
         (mount,) = recorder.manifest("Dataset")["spec"]["mounts"]
         assert mount["mountPoint"] == "oss://deepseek-dev-models-id/models/DeepSeek-R1"
         assert (mount["path"], mount["readOnly"]) == ("/", True)
         assert recorder.manifest("Dataset")["spec"]["accessModes"] == ["ReadOnlyMany"]
         assert "target" not in recorder.manifest("DataLoad")["spec"], "all of the Dataset"
-        for template, csi in zip(templates(recorder), templates(up()), strict=True):
+        for template, csi in zip(templates(recorder), templates(program()), strict=True):
             paths = [t["spec"]["containers"][0]["volumeMounts"] for t in (template, csi)]
             assert paths[0] == paths[1]
 
@@ -113,8 +120,8 @@ class TestOrder:
         assert timeouts.create == timeouts.update == "3527s"
         assert up(storage(preloadMiBps=100)).request("DataLoad").customTimeouts.create == "14034s"
 
-    def test_weights_are_there_before_the_cache_and_the_group_comes_after_the_preload(self, up: Run) -> None:
-        recorder = up(FLUID)
+    def test_weights_are_there_before_the_cache_and_the_group_comes_after_the_preload(self, program: Run) -> None:
+        recorder = program(FLUID)
         assert any("ModelUpload" in urn for urn in recorder.request("FluidCache").dependencies)
         assert any("DataLoad" in urn for urn in recorder.request("LeaderWorkerSet").dependencies)
 
@@ -153,20 +160,20 @@ class TestName:
 
 
 class TestSidecar:
-    def test_label_is_on_both_templates_and_configurable(self, up: Run) -> None:
+    def test_label_is_on_both_templates_and_configurable(self, program: Run) -> None:
         for value in ("acs", "eci"):
-            found = [t["metadata"]["labels"][SIDECAR_TARGET] for t in templates(up(storage(sidecar=value)))]
+            found = [t["metadata"]["labels"][SIDECAR_TARGET] for t in templates(program(storage(sidecar=value)))]
             assert found == [value, value]
-        for recorder in (up(storage(sidecar="none")), up()):
+        for recorder in (program(storage(sidecar="none")), program()):
             assert not [t for t in templates(recorder) if SIDECAR_TARGET in t["metadata"]["labels"]]
 
-    def test_other_labels_that_call_for_a_sidecar_are_not_set_beside_it(self, up: Run) -> None:
+    def test_other_labels_that_call_for_a_sidecar_are_not_set_beside_it(self, program: Run) -> None:
         """Fluid refuses a pod with both."""
-        assert not [t for t in templates(up(FLUID)) if "serverless.fluid.io/inject" in t["metadata"]["labels"]]
+        assert not [t for t in templates(program(FLUID)) if "serverless.fluid.io/inject" in t["metadata"]["labels"]]
 
-    def test_pod_and_sidecar_together_are_what_the_settings_say(self, up: Run) -> None:
+    def test_pod_and_sidecar_together_are_what_the_settings_say(self, program: Run) -> None:
         """ACS bills the sum, and 64 vCPU and 512 GiB are a size of it; a little more would be the next one."""
-        recorder = up(FLUID)
+        recorder = program(FLUID)
         fuse = recorder.manifest("JindoRuntime")["spec"]["fuse"]["resources"]["limits"]
         for template in templates(recorder):
             (container,) = template["spec"]["containers"]
@@ -200,11 +207,11 @@ class TestOutcome:
         assert preload_problem(load, dataset) == problem
 
     def test_failure_names_the_layer_and_what_to_do_and_stops_before_the_group(
-        self, up: Run, monkeypatch: pytest.MonkeyPatch
+        self, program: Run, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         answer(monkeypatch, DataLoad, {"phase": "Failed", "conditions": [{"reason": "BackoffLimitExceeded"}]})
         with pytest.raises(pulumi.RunError) as caught:
-            up(FLUID, again=True)
+            program(FLUID, again=True)
         text = str(caught.value)
         assert text.startswith("Fluid cache deepseek/llm-cache-")
         assert "its DataLoad ended as Failed (BackoffLimitExceeded). No GPU pod was started" in text
@@ -213,10 +220,10 @@ class TestOutcome:
         assert "pulumi up --replace 'urn:pulumi:" in text
         assert "$kubernetes:data.fluid.io/v1alpha1:DataLoad::llm-cache-" in text
 
-    def test_empty_cache_is_a_failure(self, up: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_empty_cache_is_a_failure(self, program: Run, monkeypatch: pytest.MonkeyPatch) -> None:
         answer(monkeypatch, Dataset, {"cacheStates": {"cached": "0.00B"}})
         with pytest.raises(pulumi.RunError, match=r"reports 0\.00B as cached"):
-            up(FLUID, again=True)
+            program(FLUID, again=True)
 
     def test_dataset_is_read_after_the_preload(self, up: Run) -> None:
         recorder = up(FLUID)
@@ -226,13 +233,13 @@ class TestOutcome:
         )
         assert any("DataLoad" in urn for urn in read.dependencies) or read.id
 
-    def test_first_preview_asks_for_no_outcome(self, up: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_first_preview_asks_for_no_outcome(self, program: Run, monkeypatch: pytest.MonkeyPatch) -> None:
         answer(monkeypatch, DataLoad, None)
-        assert "LeaderWorkerSet" in up(FLUID, preview=True, again=True).kinds()
+        assert "LeaderWorkerSet" in program(FLUID, preview=True, again=True).kinds()
 
 
-def test_swapping_storage_changes_only_its_own_part(up: Run) -> None:
-    csi, fluid = up(), up(FLUID)
+def test_swapping_storage_changes_only_its_own_part(program: Run) -> None:
+    csi, fluid = program(), program(FLUID)
     own = {"PersistentVolume", "PersistentVolumeClaim", "OssVolume", "Secret", "FluidCache", *KINDS}
     assert set(csi.kinds()) - own == set(fluid.kinds()) - own
     for kind in ("Service", "Namespace", "Job", "ConfigMap", "Bucket", "AccessKey"):

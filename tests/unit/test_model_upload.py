@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import zipfile
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,14 @@ def name(recorder: Recorder) -> str:
     return str(job(recorder)["metadata"]["name"])
 
 
+@pytest.fixture
+def up(program: Run) -> Run:
+    """The program until the weights are there."""
+    return partial(program, until="components.storage_layers.mount_model")
+
+
 class TestProgram:
+    @pytest.mark.integration
     def test_zip_file_in_the_config_map_runs_without_any_package(self, up: Run, tmp_path: Path) -> None:
         content = base64.b64decode(up().manifest("ConfigMap")["binaryData"]["modelmover.pyz"])
         path = tmp_path / "modelmover.pyz"
@@ -131,8 +139,8 @@ class TestIdentity:
         assert [key for key, value in values.items() if value == "hf_hidden"] == ([variable] if variable else [])
         assert "hf_hidden" not in json.dumps(job(recorder))
 
-    def test_role_of_this_service_account_of_this_cluster_only(self, up: Run) -> None:
-        recorder = up({"weights": {"identity": RRSA}})
+    def test_role_of_this_service_account_of_this_cluster_only(self, program: Run) -> None:
+        recorder = program({"weights": {"identity": RRSA}})
         assert "Secret" not in recorder.kinds()
         (statement,) = json.loads(recorder.inputs("Role", "mover")["assumeRolePolicyDocument"])["Statement"]
         subject = statement["Condition"]["StringEquals"]["oidc:sub"]
@@ -269,14 +277,14 @@ class TestWhenItRunsAgain:
     def test_anything_else_is_not(self, up: Run, changes: dict[str, Any]) -> None:
         assert name(up()) == name(up(changes))
 
-    def test_pods_that_serve_do_not_care_how_the_weights_came(self, up: Run) -> None:
+    def test_pods_that_serve_do_not_care_how_the_weights_came(self, program: Run) -> None:
         changes = {"weights": {"source": {"kind": "huggingFace"}, "upload": {"cpu": 4}}}
-        claims = [up(c).manifest("PersistentVolumeClaim")["metadata"]["name"] for c in ({}, changes)]
+        claims = [program(c).manifest("PersistentVolumeClaim")["metadata"]["name"] for c in ({}, changes)]
         assert claims[0] == claims[1]
 
 
-def test_volume_and_group_wait_for_the_weights(up: Run) -> None:
-    recorder = up()
+def test_volume_and_group_wait_for_the_weights(program: Run) -> None:
+    recorder = program()
     upload = recorder.request("Job")
     volume = recorder.request("OssVolume")
     assert any(urn.endswith(f"::{upload.name}") and ":Job::" in urn for urn in volume.dependencies)

@@ -1,5 +1,6 @@
 """The controllers: expected ones are checked, others come by charts that cannot delete what depends on them."""
 
+from functools import partial
 from typing import Any
 
 import pulumi
@@ -15,6 +16,12 @@ INSTALL_FLUID = {"operators": {"fluid": {"kind": "install"}}}
 
 def checks(recorder: Recorder) -> dict[str, str]:
     return {r.name: r.id for key, r in recorder.reads.items() if ":CustomResourceDefinition::" in key}
+
+
+@pytest.fixture
+def up(program: Run) -> Run:
+    """The program until the cluster is checked."""
+    return partial(program, until="components.model_bucket.ModelBucket")
 
 
 class TestExpected:
@@ -40,20 +47,20 @@ class TestExpected:
         assert definition in text
         assert "kind: install" in text
 
-    def test_version_that_is_not_served_is_missing(self, up: Run) -> None:
+    def test_version_that_is_not_served_is_missing(self, program: Run) -> None:
         with pytest.raises(pulumi.RunError, match="no LeaderWorkerSet API"):
-            up(served_api={"versions": [{"name": "v1", "served": False}]})
+            program(served_api={"versions": [{"name": "v1", "served": False}]})
 
-    def test_group_and_cache_come_after_the_checks(self, up: Run) -> None:
-        recorder = up(FLUID)
+    def test_group_and_cache_come_after_the_checks(self, program: Run) -> None:
+        recorder = program(FLUID)
         for component in ("InferenceGroup", "FluidCache"):
             found = [urn for urn in recorder.request(component).dependencies if "CustomResourceDefinition" in urn]
             assert len(found) == 2, component
 
 
 class TestInstalled:
-    def test_lws_by_its_pinned_chart(self, up: Run) -> None:
-        recorder = up(INSTALL_LWS)
+    def test_lws_by_its_pinned_chart(self, program: Run) -> None:
+        recorder = program(INSTALL_LWS)
         release = recorder.inputs("Release", "lws")
         assert (release["chart"], release["version"]) == ("oci://registry.k8s.io/lws/charts/lws", "0.9.0")
         assert (release["name"], release["namespace"], release["createNamespace"]) == ("lws", "lws-system", True)
@@ -78,8 +85,8 @@ class TestInstalled:
         release = up(INSTALL_LWS).inputs("Release", "lws")
         assert not {"skipCrds", "takeOwnership", "forceUpdate"} & release.keys()
 
-    def test_fluid_with_the_values_that_the_console_would_fill_in(self, up: Run) -> None:
-        recorder = up({**FLUID, **INSTALL_FLUID})
+    def test_fluid_with_the_values_that_the_console_would_fill_in(self, program: Run) -> None:
+        recorder = program({**FLUID, **INSTALL_FLUID})
         release = recorder.inputs("Release", "ack-fluid")
         assert release["chart"].endswith("/ack-fluid-1.0.13.tgz")
         assert (release["name"], release["namespace"]) == ("ack-fluid", "fluid-system")

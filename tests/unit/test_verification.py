@@ -85,6 +85,7 @@ class TestSmoke:
             "the Job gives up first, with a reason"
         )
 
+    @pytest.mark.integration
     def test_program_runs_without_any_package(self, up: Run, tmp_path: Path) -> None:
         program = up(BOTH).manifest("ConfigMap", "verifier")
         assert program["immutable"] is True
