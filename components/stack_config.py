@@ -211,6 +211,7 @@ def choices(settings: Deployment) -> Choices:
         backend=engine.backend,
         max_model_len=engine.max_model_len,
         gpu_memory_utilization=engine.gpu_memory_utilization,
+        cache_gib=engine.cache_gib,
         enforce_eager=engine.enforce_eager,
         extra_args=engine.extra_args,
         startup_seconds=engine.startup_seconds,

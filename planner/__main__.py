@@ -26,6 +26,7 @@ def parser() -> argparse.ArgumentParser:
         "--max-model-len", type=int, help="longest request in tokens (default: the model's context)"
     )
     deployment.add_argument("--gpu-memory-utilization", type=float, default=0.9, help="share of GPU memory")
+    deployment.add_argument("--cache-gib", type=float, help="measured: what an engine's log says is left for the cache")
     deployment.add_argument("--enforce-eager", action="store_true", help="no CUDA graphs")
     deployment.add_argument("--gpu-memory-gib", type=float, help="memory of a card, if the series is not known")
     deployment.add_argument("--network", choices=("standard", "rdma"), default="standard", help="network of the pods")
@@ -72,6 +73,7 @@ def choices(arguments: argparse.Namespace, series: str) -> Choices:
         backend=arguments.backend,
         max_model_len=arguments.max_model_len,
         gpu_memory_utilization=arguments.gpu_memory_utilization,
+        cache_gib=arguments.cache_gib,
         enforce_eager=arguments.enforce_eager,
         extra_args=tuple(arguments.engine_arg),
         network=arguments.network,

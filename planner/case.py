@@ -45,6 +45,9 @@ class Choices:
     """None takes the model's own context length, as the engine does."""
 
     gpu_memory_utilization: float = 0.9
+    cache_gib: float | None = None
+    """What the engine has said is left for the cache of the tightest GPU, on the layout that is given."""
+
     enforce_eager: bool = False
     extra_args: tuple[str, ...] = ()
 
@@ -163,7 +166,15 @@ class Case:
             return None
         if self.layout.pipeline > model.layers:
             return None
-        return estimate(model, gpu, self.engine, serving, tensor=self.layout.tensor, pipeline=self.layout.pipeline)
+        return estimate(
+            model,
+            gpu,
+            self.engine,
+            serving,
+            tensor=self.layout.tensor,
+            pipeline=self.layout.pipeline,
+            measured_cache_gib=self.choices.cache_gib,
+        )
 
     @cached_property
     def budget(self) -> LoadBudget | None:
@@ -205,8 +216,10 @@ class Case:
         return self.choices.shared_memory_gib or SHARED_MEMORY_GIB_PER_CARD * self.layout.cards
 
     def with_layout(self, layout: Layout) -> "Case":
-        """The same choices on another layout."""
-        return dataclasses.replace(self, layout=layout)
+        """The same choices on another layout, for which nothing was measured."""
+        if layout == self.layout:
+            return self
+        return dataclasses.replace(self, layout=layout, choices=dataclasses.replace(self.choices, cache_gib=None))
 
 
 def load_model(choices: Choices) -> tuple[Model | None, str | None]:

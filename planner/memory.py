@@ -179,8 +179,18 @@ class Memory:
         return low, nominal, high
 
 
-def estimate(model: Model, gpu: Gpu, engine: Engine, serving: Serving, *, tensor: int, pipeline: int) -> Memory:
-    """Memory of one replica of ``model`` on ``tensor`` × ``pipeline`` GPUs."""
+def estimate(
+    model: Model,
+    gpu: Gpu,
+    engine: Engine,
+    serving: Serving,
+    *,
+    tensor: int,
+    pipeline: int,
+    measured_cache_gib: float | None = None,
+) -> Memory:
+    """Memory of one replica of ``model`` on ``tensor`` × ``pipeline`` GPUs. ``measured_cache_gib``, what an engine has
+    said is left for the cache of a GPU, takes the place of the estimate of it."""
     split = Split(tensor=tensor, expert_parallel=serving.expert_parallel)
     sequences = serving.sequences(engine, gpu)
     batched = serving.batched_tokens(engine, gpu)
@@ -199,6 +209,9 @@ def estimate(model: Model, gpu: Gpu, engine: Engine, serving: Serving, *, tensor
             model, engine, serving, tensor=tensor, batched=batched, sequences=sequences if last else 0
         )
         other = activation + non_torch + graphs
+        cache = Band(*(usable - weights / GIB - part for part in (other.high, other.nominal, other.low)))
+        if measured_cache_gib is not None:
+            cache = Band(measured_cache_gib, measured_cache_gib, measured_cache_gib)
         stages.append(
             Stage(
                 layers=layers,
@@ -206,7 +219,7 @@ def estimate(model: Model, gpu: Gpu, engine: Engine, serving: Serving, *, tensor
                 activation=activation,
                 non_torch=non_torch,
                 graphs=graphs,
-                cache=Band(*(usable - weights / GIB - part for part in (other.high, other.nominal, other.low))),
+                cache=cache,
                 pool=pool(model, engine, serving, tensor=tensor, layers=layers, in_flight=in_flight),
             )
         )

@@ -98,7 +98,9 @@ def _parts(layout: Layout) -> tuple[int, int, int]:
 
 def other_series(case: Case, *, count: int = 2) -> list[tuple[str, Layout]]:
     """Other GPU series on which a layout works, with the cheapest, those with the least memory first."""
-    free = dataclasses.replace(case.choices, cards=None, tensor=None, pipeline=None, gpu_memory_gib=None)
+    free = dataclasses.replace(
+        case.choices, cards=None, tensor=None, pipeline=None, gpu_memory_gib=None, cache_gib=None
+    )
     found = []
     for series in gpu_series().values():
         if series.name != case.choices.series:

@@ -3,7 +3,7 @@
 import math
 
 from planner.case import Case
-from planner.memory import Memory, Verdict
+from planner.memory import Memory, Stage, Verdict
 from planner.plan import Plan
 from planner.roofline import decode_floor_ms
 from planner.search import longest_context, with_length
@@ -50,12 +50,20 @@ def _scaling(plan: Plan) -> str:
     )
 
 
+def _engine_and_cache(case: Case, memory: Memory, stage: Stage) -> str:
+    cache = case.choices.cache_gib
+    if cache is not None:
+        return f"engine {memory.usable_gib - stage.weights_gib - cache:.1f} + cache {cache:.2f}, measured"
+    other = stage.activation + stage.non_torch + stage.graphs
+    low, high = max(0, stage.cache.low), stage.cache.high
+    return f"engine {other.low:.1f}–{other.high:.1f} + cache {low:.1f}–{high:.1f}"
+
+
 def _memory_lines(case: Case, memory: Memory) -> list[tuple[str, str]]:
     stage = memory.tightest
     low, nominal, high = memory.tokens
     number = list(memory.stages).index(stage)
     where = f"stage {number} of {len(memory.stages)}" if len(memory.stages) > 1 else "each GPU"
-    other = stage.activation + stage.non_torch + stage.graphs
     lines = [
         (
             "verdict",
@@ -65,8 +73,8 @@ def _memory_lines(case: Case, memory: Memory) -> list[tuple[str, str]]:
         ),
         (
             "memory",
-            f"{where}: {memory.usable_gib:.1f} GiB usable = weights {stage.weights_gib:.1f} + engine "
-            f"{other.low:.1f}–{other.high:.1f} + cache {max(0, stage.cache.low):.1f}–{stage.cache.high:.1f}",
+            f"{where}: {memory.usable_gib:.1f} GiB usable = weights {stage.weights_gib:.1f} + "
+            f"{_engine_and_cache(case, memory, stage)}",
         ),
         ("cache", f"{nominal:,} tokens ({low:,} to {high:,})"),
     ]

@@ -149,6 +149,10 @@ class EngineSettings(Settings):
     gpu_memory_utilization: Annotated[float, Field(gt=0, le=1)] = 0.95
     """Share of each GPU's memory that vLLM may use."""
 
+    cache_gib: Annotated[float | None, Field(alias="cacheGiB", gt=0, le=1000)] = None
+    """What the engine's log of an earlier start says is left for the KV cache of one GPU, in GiB: the smallest of all
+    ranks, with this image, layout and these arguments. It takes the place of the plan's estimate."""
+
     enforce_eager: bool = True
     """Run without CUDA graphs: starts faster and needs less memory, decodes slower."""
 
@@ -293,6 +297,19 @@ class InferenceSettings(Settings):
     def most_replicas(self) -> int:
         """The most groups that there may ever be."""
         return self.replicas if isinstance(self.scaling, ManualScaling) else self.scaling.most
+
+    @model_validator(mode="after")
+    def _measured_on_a_layout(self) -> Self:
+        if self.engine.cache_gib is not None and None in (
+            self.gpu.cards,
+            self.parallelism.tensor,
+            self.parallelism.pipeline,
+        ):
+            raise problem(
+                "engine.cacheGiB was measured on one layout, and the layout is left open",
+                fix="write gpu.cards, parallelism.tensor and parallelism.pipeline as they were, or remove cacheGiB",
+            )
+        return self
 
     @model_validator(mode="after")
     def _one_owner_of_replicas(self) -> Self:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 import planner
 from planner import catalogue
 from planner.__main__ import main
-from planner.case import Choices
+from planner.case import Choices, Layout
 from planner.findings import report
 from planner.loading import ENGINE_SETUP_SECONDS, POD_START_SECONDS, PROBE_PERIOD_SECONDS, load_budget
 from planner.memory import Verdict
@@ -286,3 +286,13 @@ def test_the_program_does_not_import_what_only_the_command_needs() -> None:
     code = f"import sys, planner.plan; print([m for m in {heavy} if m in sys.modules])"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
+
+
+def test_a_measured_cache_takes_the_place_of_the_band() -> None:
+    plan = make_plan(dataclasses.replace(GUIDE, cards=8, tensor=8, pipeline=2, cache_gib=36.5))
+    assert "+ cache 36.50, measured" in plan.summary()
+    assert plan.memory is not None
+    low, nominal, high = plan.memory.tokens
+    assert low == nominal == high
+    other = plan.case.with_layout(Layout(8, 8, 3))
+    assert other.choices.cache_gib is None, "on another layout nothing was measured"

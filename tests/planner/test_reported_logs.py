@@ -71,6 +71,25 @@ def test_the_engine_asks_for_as_much_cache(name: str) -> None:
     assert any(text.startswith("too close to say whether it fits") for text in warnings)
 
 
+@pytest.mark.parametrize("name", [name for name, log in LOGS.items() if log.needed])
+def test_with_the_measured_memory_it_is_refused_with_the_engines_words(name: str) -> None:
+    log = LOGS[name]
+    assert log.cache is not None
+    case = case_of(log)
+    measured = replace(case, choices=replace(case.choices, cache_gib=log.cache))
+    (finding,) = (
+        found for found in check(measured, severity="error", suggest=False) if "does not fit" in found.problem
+    )
+    assert (
+        f"seq len ({log.max_model_len}), ({log.needed} GiB KV cache is needed, which is larger than" in finding.problem
+    )
+    assert f"the available KV cache memory ({log.cache} GiB)" in finding.problem
+    # The log rounds to 0.01 GiB.
+    shorter = replace(case, choices=replace(case.choices, max_model_len=log.longest, cache_gib=log.cache + 0.005))
+    assert shorter.memory is not None
+    assert shorter.memory.verdict is Verdict.FITS
+
+
 @pytest.mark.parametrize("name", [name for name, log in LOGS.items() if log.tokens and not log.refused])
 def test_what_started_is_not_refused(name: str) -> None:
     assert LOGS[name].estimate().verdict is not Verdict.DOES_NOT_FIT

@@ -126,6 +126,12 @@ def test_stack_files_are_valid() -> None:
             "name of the LeaderWorkerSet",
         ),
         (
+            {"inference": {"gpu": {"series": "GU8TF", "cards": None}, "engine": {"cacheGiB": 30.5}}},
+            "inference",
+            "engine.cacheGiB was measured on one layout, and the layout is left open",
+            "write gpu.cards, parallelism.tensor and parallelism.pipeline as they were, or remove cacheGiB",
+        ),
+        (
             {"inference": {"rollout": {"maxUnavailable": 0}}},
             "inference.rollout",
             "maxUnavailable and maxSurge are both 0, so no update could ever proceed",
@@ -493,6 +499,7 @@ GIVEN = {
             "maxModelLen": 4096,
             "startupSeconds": 7200,
             "gpuMemoryUtilization": 0.8,
+            "cacheGiB": 35.5,
             "enforceEager": False,
             "extraArgs": ["--max-num-seqs=64"],
         },
@@ -517,6 +524,7 @@ def test_the_planner_gets_everything_that_it_takes(kubeconfig: Path) -> None:
         "network": "rdma",
         "max_model_len": 4096,
         "gpu_memory_utilization": 0.8,
+        "cache_gib": 35.5,
         "enforce_eager": False,
         "extra_args": ("--max-num-seqs=64",),
         "name": "group",
