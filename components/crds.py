@@ -6,7 +6,7 @@ type token is the one that crd2pulumi would generate.
 
 from collections.abc import Mapping
 from importlib.metadata import version
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import pulumi
 
@@ -42,12 +42,6 @@ class _CustomResource(pulumi.CustomResource):
             },
             pulumi.ResourceOptions.merge(pulumi.ResourceOptions(version=version("pulumi-kubernetes")), opts),
         )
-
-    @classmethod
-    def get(cls, resource_name: str, id: pulumi.Input[str], opts: pulumi.ResourceOptions) -> Self:
-        """The live object ``namespace/name``, read each time the program runs and never changed."""
-        read = pulumi.ResourceOptions.merge(opts, pulumi.ResourceOptions(id=id))
-        return cls(resource_name, metadata=None, spec=None, opts=read)
 
 
 class LeaderWorkerSet(_CustomResource):

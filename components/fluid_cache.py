@@ -5,12 +5,12 @@ hash of the weights and of what a running cache cannot change, so a Dataset's da
 second cache beside the first, the group moves over to it, and then the first is deleted. Pulumi knows them by the same
 name: until the group has moved, the way back to the first is no change at all.
 
-Nothing waits for the Dataset, which waits for its runtime itself; the one thing that is waited for is the DataLoad.
+Nothing waits for the Dataset, which waits for its runtime itself; the one thing that is waited for is the preload, by a
+Job (components/preload.py) and not by the engine, for which a DataLoad that failed would be one like any other.
 """
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +20,7 @@ import pulumi_kubernetes as k8s
 from components.acs_pods import CACHE_WORKER, zone_selector
 from components.crds import DataLoad, Dataset, JindoRuntime
 from components.model_bucket import ModelBucket
+from components.preload import Preload, PreloadArgs
 from components.secrets import AccessKey
 from components.settings.base import mebibytes
 from components.settings.storage import FluidCacheSettings
@@ -56,11 +57,6 @@ NETWORK_MODE = "ContainerNetwork"
 VOLUME_TYPE = "emptyDir"
 """Fluid's default is a folder of the node, which pods on ACS cannot mount (as above)."""
 
-FINISHED = "jsonpath={.status.conditions[0].type}"
-"""A DataLoad has a condition once it is over, Complete or Failed: its phase could only be waited for by one of the two
-names, and a failure would be waited on until the time is up
-(https://github.com/fluid-cloudnative/fluid/blob/master/pkg/controllers/v1alpha1/dataload/status_handler.go)."""
-
 DELETE_MINUTES = 15
 """Fluid keeps a runtime until no pod mounts its claim, and then ends its pods."""
 
@@ -79,7 +75,8 @@ class FluidCacheArgs:
 
 
 class FluidCache(pulumi.ComponentResource):
-    """Secret, Dataset, JindoRuntime, and the DataLoad that fills the cache with exactly the model's folder."""
+    """Secret, Dataset, JindoRuntime, the DataLoad that fills the cache with exactly the model's folder, and the Job
+    that sees to it."""
 
     mount: ModelMount
 
@@ -89,11 +86,11 @@ class FluidCache(pulumi.ComponentResource):
         dataset = self._dataset(args, secret)
         runtime = self._runtime(args, dataset)
         load = self._load(args, runtime)
-        filled = self._filled(load)
+        preload = self._preload(args, load)
         self.mount = ModelMount(
-            claim_name=_checked_claim(args, load, filled),
+            claim_name=pulumi.Output.from_input(cache_name(args)),
             model_path=model_path(args.weights.prefix),
-            ready=load,
+            ready=preload.job,
             sidecar=sidecar(args.storage),
         )
         self.register_outputs({"claimName": self.mount.claim_name, "modelPath": self.mount.model_path})
@@ -167,29 +164,32 @@ class FluidCache(pulumi.ComponentResource):
         )
 
     def _load(self, args: FluidCacheArgs, runtime: JindoRuntime) -> DataLoad:
-        seconds = args.plan.preload_seconds
         return DataLoad(
             cache_name(args),
-            metadata=_metadata(args) | {"annotations": {"pulumi.com/waitFor": FINISHED}},
-            spec={
-                "dataset": {"name": cache_name(args), "namespace": args.namespace},
-                "loadMetadata": True,
-                "podMetadata": {"labels": CACHE_WORKER},
-            },
+            metadata=_metadata(args),
+            spec=_load_spec(args),
             opts=pulumi.ResourceOptions.merge(
                 self._options(depends_on=runtime),
-                pulumi.ResourceOptions(
-                    custom_timeouts=pulumi.CustomTimeouts(create=f"{seconds}s", update=f"{seconds}s"),
-                    hooks=pulumi.ResourceHookBinding(on_error=[_explains(args)]),
-                    # A second one of the same name can only be made after the first is gone.
-                    delete_before_replace=True,
-                ),
+                # A second one of the same name can only be made after the first is gone.
+                pulumi.ResourceOptions(delete_before_replace=True),
             ),
         )
 
-    def _filled(self, load: DataLoad) -> Dataset:
-        """The Dataset as it is after the DataLoad, which has the same name and so the same id."""
-        return Dataset.get("filled-dataset", load.id, pulumi.ResourceOptions(parent=self))
+    def _preload(self, args: FluidCacheArgs, load: DataLoad) -> Preload:
+        preload_args = PreloadArgs(
+            name=cache_name(args),
+            namespace=args.namespace,
+            load=load,
+            manifest={
+                "apiVersion": DataLoad.group_version,
+                "kind": DataLoad.resource_kind,
+                "metadata": _metadata(args),
+                "spec": _load_spec(args),
+            },
+            seconds=args.plan.preload_seconds,
+            image=args.weights.upload.image,
+        )
+        return Preload("preload", preload_args, pulumi.ResourceOptions(parent=self))
 
     def _options(self, *, depends_on: pulumi.Resource | None = None) -> pulumi.ResourceOptions:
         return pulumi.ResourceOptions(
@@ -219,55 +219,15 @@ def _metadata(args: FluidCacheArgs) -> dict[str, Any]:
     return {"name": cache_name(args), "namespace": args.namespace}
 
 
+def _load_spec(args: FluidCacheArgs) -> dict[str, Any]:
+    return {
+        "dataset": {"name": cache_name(args), "namespace": args.namespace},
+        "loadMetadata": True,
+        "podMetadata": {"labels": CACHE_WORKER},
+    }
+
+
 def _resources(cpu: int, memory: str) -> dict[str, Any]:
     # Fluid raises a request that is below the quota, which would then differ from what is written here.
     size = {"cpu": cpu, "memory": memory}
     return {"requests": size, "limits": size}
-
-
-def _checked_claim(args: FluidCacheArgs, load: DataLoad, filled: Dataset) -> pulumi.Output[str]:
-    """The claim's name, once the cache is known to hold the model; the id keeps the check out of a preview of its
-    making."""
-    name = cache_name(args)
-
-    def check(values: Sequence[Any]) -> str:
-        _, urn, load_status, dataset_status = values
-        if problem := preload_problem(load_status or {}, dataset_status or {}):
-            raise pulumi.RunError(preload_failed(problem, args.namespace, name, urn))
-        return name
-
-    return pulumi.Output.all(load.id, load.urn, load.status, filled.status).apply(check)
-
-
-def _explains(args: FluidCacheArgs) -> pulumi.ErrorHook:
-    """Says more than the engine can when the time is up."""
-
-    def explain(error: pulumi.ErrorHookArgs) -> bool:
-        problem = f"its DataLoad was not over after {args.plan.preload_seconds} s"
-        pulumi.log.error(preload_failed(problem, args.namespace, cache_name(args), error.urn))
-        return False
-
-    return pulumi.ErrorHook("explain-preload", explain)
-
-
-def preload_problem(load: Mapping[str, Any], dataset: Mapping[str, Any]) -> str | None:
-    """What is wrong after the DataLoad is over, from its status and the Dataset's; None if the cache holds data."""
-    if load.get("phase") != "Complete":
-        condition: Mapping[str, Any] = next(iter(load.get("conditions") or ()), {})
-        said = ": ".join(filter(None, (condition.get("reason"), condition.get("message"))))
-        return f"its DataLoad ended as {load.get('phase', 'unknown')}" + (f" ({said})" if said else "")
-    cached = str((dataset.get("cacheStates") or {}).get("cached", ""))
-    # A number and its unit, such as 641.30GiB; an empty cache is 0.00B.
-    if not any(digit in cached for digit in "123456789"):
-        return f"its DataLoad is complete, but the Dataset reports {cached or 'nothing'} as cached"
-    return None
-
-
-def preload_failed(problem: str, namespace: str, name: str, urn: str) -> str:
-    """The error: which layer, what is wrong, where to look, how to go on."""
-    return (
-        f"Fluid cache {namespace}/{name}: {problem}. No GPU pod was started or changed for it.\n"
-        f"  look at: kubectl --namespace {namespace} describe dataload,dataset,jindoruntime {name}\n"
-        f"           kubectl --namespace {namespace} logs job/{name}-loader-job\n"
-        f"  then:    pulumi up --replace '{urn}'   (loads again)"
-    )

@@ -8,5 +8,5 @@ address of the server that plays them (``local/openai``). Tokens of service acco
 """
 
 LABEL = "app.kubernetes.io/name"
-PROGRAMS = ("modelmover", "verifier")
+PROGRAMS = ("modelmover", "preload", "verifier")
 """Values of the label of the pods that are run: programs of this project. All others are kwok's."""

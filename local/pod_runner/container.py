@@ -72,7 +72,8 @@ def prepare(pod: Manifest, folder: Path, sources: Sources) -> Container:
     words = [relocated(addressed(word, sources), places) for word in words]
     if words[0] in ("python3", "python"):
         words[:1] = PYTHON
-    own = {"PATH": STANDARD_PATH}
+    host, port = sources.api_server()
+    own = {"PATH": STANDARD_PATH, "KUBERNETES_SERVICE_HOST": host, "KUBERNETES_SERVICE_PORT": port}
     for variable, name in (("HOME", "home"), ("TMPDIR", "tmp")):
         (folder / name).mkdir()
         own[variable] = str(folder / name)

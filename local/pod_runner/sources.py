@@ -42,6 +42,9 @@ class Sources(Protocol):
     def token(self, pod: Manifest, audience: str | None, seconds: int) -> bytes:
         """A token of the pod's service account, bound to the pod."""
 
+    def api_server(self) -> tuple[str, str]:
+        """Host and port of the API server."""
+
     def address(self, namespace: str, service: str, port: int) -> str | None:
         """Host and port of this machine that play the Service's; None for a Service of no engine, or none at all."""
 
@@ -74,6 +77,10 @@ class ClusterSources:
             {"spec": request},
         )
         return str(found.status.token).encode()
+
+    def api_server(self) -> tuple[str, str]:
+        url = urllib3.util.parse_url(self._api.api_client.configuration.host)
+        return str(url.host), str(url.port)
 
     def address(self, namespace: str, service: str, port: int) -> str | None:
         try:

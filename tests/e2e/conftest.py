@@ -29,6 +29,7 @@ PARTS = (
     "engineprobe",
     "modelmover",
     "planner",
+    "preload",
     "verifier",
     "local",
     "Pulumi.yaml",

@@ -53,6 +53,9 @@ class FakeSources:
     def token(self, pod: Mapping[str, Any], audience: str | None, seconds: int) -> bytes:
         return f"token for {audience} of {pod['spec']['serviceAccountName']}, {seconds} s".encode()
 
+    def api_server(self) -> tuple[str, str]:
+        return "127.0.0.1", "6443"
+
     def address(self, namespace: str, service: str, port: int) -> str | None:
         return "127.0.0.1:9" if (namespace, service, port) == ("n", "leaders", 8000) else None
 
@@ -132,6 +135,8 @@ class TestContainer:
         assert found.command == ["echo", "blue"]
         assert {name: value for name, value in found.environment.items() if not name.startswith("PRE_")} == {
             "PATH": STANDARD_PATH,
+            "KUBERNETES_SERVICE_HOST": "127.0.0.1",
+            "KUBERNETES_SERVICE_PORT": "6443",
             "HOME": str(folder / "home"),
             "TMPDIR": str(folder / "tmp"),
             "KEY": SECRET,

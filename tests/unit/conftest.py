@@ -28,10 +28,8 @@ COMPUTED: Mapping[str, Mapping[str, Any]] = {
     "alicloud:ram/role:Role": {"arn": "acs:ram::1:role/reader", "roleName": "reader"},
     "alicloud:ram/user:User": {"name": "reader"},
     "alicloud:ram/policy:Policy": {"policyName": "read"},
-    "kubernetes:data.fluid.io/v1alpha1:DataLoad": {"status": {"phase": "Complete"}},
-    "kubernetes:data.fluid.io/v1alpha1:Dataset": {"status": {"cacheStates": {"cached": "641.30GiB"}}},
 }
-"""Outputs that the cloud and the cluster's controllers would compute."""
+"""Outputs that the cloud would compute."""
 
 SERVED_API = {"versions": [{"name": "v1", "served": True}, {"name": "v1alpha1", "served": True}]}
 
@@ -139,18 +137,6 @@ Run = Callable[..., Recorder]
 def no_source_positions(monkeypatch: pytest.MonkeyPatch) -> None:
     """The SDK looks up every frame of pytest's deep stack for each resource, which is a third of the time."""
     monkeypatch.setattr("pulumi.runtime.resource._get_stack_trace", lambda: source_pb2.StackTrace())
-
-
-@pytest.fixture(autouse=True)
-def hooks_are_registered(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The mocks have no server that the engine could call back."""
-
-    def register(hook: pulumi.ErrorHook) -> asyncio.Future[None]:
-        registered: asyncio.Future[None] = asyncio.get_event_loop().create_future()
-        registered.set_result(None)
-        return registered
-
-    monkeypatch.setattr("pulumi.resource_hooks.register_error_hook", register)
 
 
 def _at_once(loop: asyncio.AbstractEventLoop) -> Callable[..., Any]:

@@ -1,15 +1,14 @@
-"""The Fluid cache: what it asks of Fluid, what it waits for, and what it makes of the outcome."""
+"""The Fluid cache: what it asks of Fluid, and the Job that sees to it that it is filled."""
 
 import itertools
+import json
 from functools import partial
 from typing import Any
 
-import pulumi
 import pytest
 
-from components.crds import DataLoad, Dataset
-from components.fluid_cache import FUSE_PROPERTIES, SIDECAR_TARGET, preload_problem
-from tests.unit import conftest
+from components.archives import archive_digest
+from components.fluid_cache import FUSE_PROPERTIES, SIDECAR_TARGET
 from tests.unit.conftest import Recorder, Run, is_secret
 
 FLUID = {"storage": {"kind": "fluid"}}
@@ -23,12 +22,6 @@ def storage(**settings: Any) -> dict[str, Any]:
 def templates(recorder: Recorder) -> list[dict[str, Any]]:
     template = recorder.manifest("LeaderWorkerSet")["spec"]["leaderWorkerTemplate"]
     return [template["leaderTemplate"], template["workerTemplate"]]
-
-
-def answer(monkeypatch: pytest.MonkeyPatch, kind: type[DataLoad] | type[Dataset], status: object) -> None:
-    """What the cluster will report about an object of this kind."""
-    token = f"kubernetes:{kind.group_version}:{kind.resource_kind}"
-    monkeypatch.setitem(conftest.COMPUTED, token, {"status": status})
 
 
 @pytest.fixture
@@ -106,24 +99,18 @@ class TestObjects:
 class TestOrder:
     def test_nothing_waits_for_the_dataset_which_waits_for_its_runtime(self, up: Run) -> None:
         recorder = up(FLUID)
-        for kind in ("Dataset", "JindoRuntime"):
+        for kind in KINDS:
             assert "annotations" not in recorder.manifest(kind)["metadata"]
         chain = [recorder.request("Secret", "fluid"), *(recorder.request(kind) for kind in KINDS)]
         for before, after in itertools.pairwise(chain):
             assert any(urn.endswith(f"::{before.name}") for urn in after.dependencies), after.name
 
-    def test_end_of_the_preload_is_waited_for_whatever_it_is(self, up: Run) -> None:
-        recorder = up(FLUID)
-        annotations = recorder.manifest("DataLoad")["metadata"]["annotations"]
-        assert annotations == {"pulumi.com/waitFor": "jsonpath={.status.conditions[0].type}"}
-        timeouts = recorder.request("DataLoad").customTimeouts
-        assert timeouts.create == timeouts.update == "3527s"
-        assert up(storage(preloadMiBps=100)).request("DataLoad").customTimeouts.create == "14034s"
-
     def test_weights_are_there_before_the_cache_and_the_group_comes_after_the_preload(self, program: Run) -> None:
         recorder = program(FLUID)
         assert any("ModelUpload" in urn for urn in recorder.request("FluidCache").dependencies)
-        assert any("DataLoad" in urn for urn in recorder.request("LeaderWorkerSet").dependencies)
+        job = recorder.request("Job", "llm-cache")
+        assert any("DataLoad" in urn for urn in job.dependencies)
+        assert any(urn.endswith(f"Job::{job.name}") for urn in recorder.request("LeaderWorkerSet").dependencies)
 
     def test_a_second_preload_is_made_after_the_first_is_gone(self, up: Run) -> None:
         assert up(FLUID).request("DataLoad").deleteBeforeReplace is True
@@ -183,64 +170,78 @@ class TestSidecar:
             assert gib == 512
 
 
-class TestOutcome:
-    @pytest.mark.parametrize(
-        ("load", "dataset", "problem"),
-        [
-            ({"phase": "Complete"}, {"cacheStates": {"cached": "641.30GiB"}}, None),
-            ({"phase": "Complete"}, {"cacheStates": {"cached": "0.05GiB"}}, None),
-            (
-                {"phase": "Failed", "conditions": [{"reason": "BackoffLimitExceeded", "message": "no more"}]},
-                {},
-                "its DataLoad ended as Failed (BackoffLimitExceeded: no more)",
-            ),
-            ({"phase": "Failed"}, {}, "its DataLoad ended as Failed"),
-            (
-                {"phase": "Complete"},
-                {"cacheStates": {"cached": "0.00B"}},
-                "its DataLoad is complete, but the Dataset reports 0.00B as cached",
-            ),
-            ({"phase": "Complete"}, {}, "its DataLoad is complete, but the Dataset reports nothing as cached"),
-        ],
-    )
-    def test_each(self, load: dict[str, Any], dataset: dict[str, Any], problem: str | None) -> None:
-        assert preload_problem(load, dataset) == problem
+class TestPreload:
+    def test_job_gives_up_before_it_is_given_up(self, up: Run) -> None:
+        for settings, seconds in ((FLUID, 3527), (storage(preloadMiBps=100), 14034)):
+            recorder = up(settings)
+            spec = recorder.manifest("Job", "llm-cache")["spec"]
+            (container,) = spec["template"]["spec"]["containers"]
+            assert f"--seconds={seconds}" in container["args"]
+            assert spec["activeDeadlineSeconds"] > seconds, "it says what is wrong, the deadline does not"
+            timeouts = recorder.request("Job", "llm-cache").customTimeouts
+            assert int(timeouts.create.removesuffix("m")) * 60 > spec["activeDeadlineSeconds"]
+            assert timeouts.create == timeouts.update
 
-    def test_failure_names_the_layer_and_what_to_do_and_stops_before_the_group(
-        self, program: Run, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        answer(monkeypatch, DataLoad, {"phase": "Failed", "conditions": [{"reason": "BackoffLimitExceeded"}]})
-        with pytest.raises(pulumi.RunError) as caught:
-            program(FLUID, again=True)
-        text = str(caught.value)
-        assert text.startswith("Fluid cache deepseek/llm-cache-")
-        assert "its DataLoad ended as Failed (BackoffLimitExceeded). No GPU pod was started" in text
-        assert "kubectl --namespace deepseek describe dataload,dataset,jindoruntime llm-cache-" in text
-        assert "-loader-job" in text
-        assert "pulumi up --replace 'urn:pulumi:" in text
-        assert "$kubernetes:data.fluid.io/v1alpha1:DataLoad::llm-cache-" in text
-
-    def test_empty_cache_is_a_failure(self, program: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-        answer(monkeypatch, Dataset, {"cacheStates": {"cached": "0.00B"}})
-        with pytest.raises(pulumi.RunError, match=r"reports 0\.00B as cached"):
-            program(FLUID, again=True)
-
-    def test_dataset_is_read_after_the_preload(self, up: Run) -> None:
+    def test_next_up_runs_a_failed_one_again_and_a_pod_is_not_repeated(self, up: Run) -> None:
         recorder = up(FLUID)
-        (read,) = (r for key, r in recorder.reads.items() if ":Dataset::" in key)
-        assert read.id == f"{recorder.request('DataLoad').name}-id", (
-            "the DataLoad has the Dataset's name, so its id is the Dataset's"
-        )
-        assert any("DataLoad" in urn for urn in read.dependencies) or read.id
+        job = recorder.manifest("Job", "llm-cache")
+        assert job["metadata"]["annotations"] == {"pulumi.com/replaceUnready": "true"}
+        assert job["spec"]["backoffLimit"] == 0
+        assert recorder.request("Job", "llm-cache").deleteBeforeReplace is True
+        assert "ttlSecondsAfterFinished" not in job["spec"], "it would vanish from under the state"
 
-    def test_first_preview_asks_for_no_outcome(self, program: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-        answer(monkeypatch, DataLoad, None)
-        assert "LeaderWorkerSet" in program(FLUID, preview=True, again=True).kinds()
+    def test_name_is_bound_to_cache_and_program(self, up: Run) -> None:
+        recorder = up(FLUID)
+        cache = recorder.manifest("DataLoad")["metadata"]["name"]
+        name = recorder.manifest("Job", "llm-cache")["metadata"]["name"]
+        assert name == f"{cache}-preload-{archive_digest('preload')[:8]}"
+        assert recorder.request("Job", "llm-cache").name == cache, "that of the first cache stays until the end"
+
+    def test_it_can_make_the_same_dataload_again(self, up: Run) -> None:
+        recorder = up(FLUID)
+        (container,) = recorder.manifest("Job", "llm-cache")["spec"]["template"]["spec"]["containers"]
+        (given,) = (a.removeprefix("--dataload=") for a in container["args"] if a.startswith("--dataload="))
+        assert json.loads(given) == recorder.manifest("DataLoad")
+
+    def test_pod_may_look_after_this_dataload_and_nothing_else(self, up: Run) -> None:
+        recorder = up(FLUID)
+        name = recorder.manifest("DataLoad")["metadata"]["name"]
+        rules = recorder.manifest("Role", "llm-cache")["rules"]
+        assert {(r["resources"][0], verb, *r.get("resourceNames", ())) for r in rules for verb in r["verbs"]} == {
+            ("dataloads", "get", name),
+            ("dataloads", "delete", name),
+            ("datasets", "get", name),
+            ("dataloads", "create"),
+        }
+        assert {group for rule in rules for group in rule["apiGroups"]} == {"data.fluid.io"}
+        binding = recorder.manifest("RoleBinding", "llm-cache")
+        account = recorder.manifest("ServiceAccount", "llm-cache")
+        pod = recorder.manifest("Job", "llm-cache")["spec"]["template"]["spec"]
+        assert binding["roleRef"]["name"].startswith(name)
+        (subject,) = binding["subjects"]
+        assert subject["name"] == pod["serviceAccountName"]
+        assert (subject["namespace"], account["automountServiceAccountToken"]) == ("deepseek", False)
+        assert pod["automountServiceAccountToken"] is True
+        urns = recorder.request("Job", "llm-cache").dependencies
+        assert any("RoleBinding" in urn for urn in urns), "it may do so when it begins"
+
+    def test_pod_is_restricted_and_tells_why_it_failed(self, up: Run) -> None:
+        template = up(FLUID).manifest("Job", "llm-cache")["spec"]["template"]
+        (container,) = template["spec"]["containers"]
+        (mover,) = up(FLUID).manifest("Job", "model-upload")["spec"]["template"]["spec"]["containers"]
+        assert container["image"] == mover["image"]
+        assert container["terminationMessagePolicy"] == "FallbackToLogsOnError"
+        assert container["securityContext"]["readOnlyRootFilesystem"] is True
+        assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+        assert template["spec"]["securityContext"]["runAsNonRoot"] is True
+        assert template["metadata"]["labels"]["alibabacloud.com/compute-class"] == "general-purpose"
+        assert "env" not in container, "no key"
 
 
 def test_swapping_storage_changes_only_its_own_part(program: Run) -> None:
     csi, fluid = program(), program(FLUID)
-    own = {"PersistentVolume", "PersistentVolumeClaim", "OssVolume", "Secret", "FluidCache", *KINDS}
+    preload = {"Preload", "ServiceAccount", "Role", "RoleBinding"}
+    own = {"PersistentVolume", "PersistentVolumeClaim", "OssVolume", "Secret", "FluidCache", *preload, *KINDS}
     assert set(csi.kinds()) - own == set(fluid.kinds()) - own
     for kind in ("Service", "Namespace", "Job", "ConfigMap", "Bucket", "AccessKey"):
         keys = [key for key in csi.requests if key.split("::")[0].endswith(f":{kind}")]

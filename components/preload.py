@@ -1,0 +1,163 @@
+"""Sees to it that a Fluid cache is filled: a Job that waits for the DataLoad, judges it, and has it made anew.
+
+Fluid never repeats a DataLoad that is over, and to Pulumi one that failed is as good as any. A Job that failed is
+replaced by the next ``pulumi up``, and its pod repeats the preload. The program is ``preload``.
+"""
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pulumi
+import pulumi_kubernetes as k8s
+
+from components.acs_pods import COMPUTE_CLASS, COMPUTE_QOS
+from components.archives import archive_digest
+from components.crds import DataLoad
+from components.programs import (
+    CONTAINER_SECURITY,
+    POD_SECURITY,
+    program,
+    program_command,
+    program_mount,
+    program_volume,
+)
+from planner.upload import AWAIT_SECONDS, START_SECONDS
+
+PACKAGE = "preload"
+LABELS = {"app.kubernetes.io/name": PACKAGE, "app.kubernetes.io/component": "storage"}
+
+CREDENTIALS = "/var/run/secrets/kubernetes.io/serviceaccount"
+"""https://kubernetes.io/docs/tasks/run-application/access-api-from-pod/"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreloadArgs:
+    """``name`` is that of the cache, ``load`` its DataLoad and ``manifest`` what makes it again, ``seconds`` when it is
+    given up, and ``image`` one with Python 3.11."""
+
+    name: str
+    namespace: str
+    load: DataLoad
+    manifest: Mapping[str, Any]
+    seconds: int
+    image: str
+
+
+class Preload(pulumi.ComponentResource):
+    """The program as a ConfigMap, its right to look after this one DataLoad, and the Job."""
+
+    job: k8s.batch.v1.Job
+
+    def __init__(self, name: str, args: PreloadArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__("deepseek:storage:Preload", name, None, opts)
+        zipped = program(PACKAGE, namespace=args.namespace, labels=LABELS, parent=self)
+        account = self._service_account(args)
+        allowed = self._role_binding(args, account, self._role(args))
+        self.job = self._job(args, zipped, account, allowed)
+        self.register_outputs({"jobName": self.job.metadata["name"]})
+
+    def _service_account(self, args: PreloadArgs) -> k8s.core.v1.ServiceAccount:
+        return k8s.core.v1.ServiceAccount(
+            args.name,
+            metadata=_metadata(args),
+            automount_service_account_token=False,
+            opts=pulumi.ResourceOptions(parent=self),
+        )
+
+    def _role(self, args: PreloadArgs) -> k8s.rbac.v1.Role:
+        """Nothing can be named that is still to be made
+        (https://kubernetes.io/docs/reference/access-authn-authz/rbac/#referring-to-resources)."""
+        fluid, own = ["data.fluid.io"], [args.name]
+        return k8s.rbac.v1.Role(
+            args.name,
+            metadata=_metadata(args),
+            rules=[
+                {"api_groups": fluid, "resources": ["dataloads"], "resource_names": own, "verbs": ["get", "delete"]},
+                {"api_groups": fluid, "resources": ["datasets"], "resource_names": own, "verbs": ["get"]},
+                {"api_groups": fluid, "resources": ["dataloads"], "verbs": ["create"]},
+            ],
+            opts=pulumi.ResourceOptions(parent=self),
+        )
+
+    def _role_binding(
+        self, args: PreloadArgs, account: k8s.core.v1.ServiceAccount, role: k8s.rbac.v1.Role
+    ) -> k8s.rbac.v1.RoleBinding:
+        return k8s.rbac.v1.RoleBinding(
+            args.name,
+            metadata=_metadata(args),
+            role_ref={"api_group": "rbac.authorization.k8s.io", "kind": "Role", "name": role.metadata["name"]},
+            subjects=[{"kind": "ServiceAccount", "name": account.metadata["name"], "namespace": args.namespace}],
+            opts=pulumi.ResourceOptions(parent=self),
+        )
+
+    def _job(
+        self,
+        args: PreloadArgs,
+        zipped: k8s.core.v1.ConfigMap,
+        account: k8s.core.v1.ServiceAccount,
+        allowed: k8s.rbac.v1.RoleBinding,
+    ) -> k8s.batch.v1.Job:
+        # The program gives up by itself, which is what it has a say in; this is for a pod that never runs.
+        deadline = args.seconds + START_SECONDS
+        minutes = f"{math.ceil((deadline + AWAIT_SECONDS) / 60)}m"
+        return k8s.batch.v1.Job(
+            args.name,
+            metadata={
+                "name": f"{args.name}-preload-{archive_digest(PACKAGE)[:8]}",
+                "namespace": args.namespace,
+                "labels": LABELS,
+                # Without it a Job that failed would be awaited again and again.
+                "annotations": {"pulumi.com/replaceUnready": "true"},
+            },
+            spec={
+                "backoff_limit": 0,
+                "active_deadline_seconds": deadline,
+                "template": self._pod_template(args, zipped, account),
+            },
+            opts=pulumi.ResourceOptions(
+                parent=self,
+                depends_on=[args.load, allowed],
+                custom_timeouts=pulumi.CustomTimeouts(create=minutes, update=minutes),
+                delete_before_replace=True,
+            ),
+        )
+
+    def _pod_template(
+        self, args: PreloadArgs, zipped: k8s.core.v1.ConfigMap, account: k8s.core.v1.ServiceAccount
+    ) -> k8s.core.v1.PodTemplateSpecArgsDict:
+        size = {"cpu": "1", "memory": "2Gi"}
+        container: k8s.core.v1.ContainerArgsDict = {
+            "name": PACKAGE,
+            "image": args.image,
+            "command": program_command(PACKAGE),
+            "args": [
+                f"--dataload={json.dumps(args.manifest)}",
+                f"--seconds={args.seconds}",
+                f"--credentials={CREDENTIALS}",
+            ],
+            "volume_mounts": [program_mount(PACKAGE)],
+            "resources": {"limits": size, "requests": size},
+            "security_context": CONTAINER_SECURITY,
+            # What is wrong then stands in the pod's status, and so in the output of pulumi up.
+            "termination_message_policy": "FallbackToLogsOnError",
+        }
+        return {
+            "metadata": {"labels": {**LABELS, COMPUTE_CLASS: "general-purpose", COMPUTE_QOS: "default"}},
+            "spec": {
+                "restart_policy": "Never",
+                "service_account_name": account.metadata["name"],
+                "automount_service_account_token": True,
+                "enable_service_links": False,
+                "security_context": POD_SECURITY,
+                "containers": [container],
+                "volumes": [program_volume(zipped)],
+            },
+        }
+
+
+def _metadata(args: PreloadArgs) -> k8s.meta.v1.ObjectMetaArgsDict:
+    # Generated: two stacks may share a namespace.
+    return {"namespace": args.namespace, "labels": LABELS}

@@ -1,0 +1,76 @@
+"""Requests to the API server with the pod's own service account."""
+
+import http.client
+import json
+import os
+import ssl
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+REQUEST_SECONDS = 30
+
+DENIED = (401, 403)
+"""Statuses that no repetition changes."""
+
+
+class ApiError(Exception):
+    """The API server did not answer, or not with what was asked for; the next attempt may succeed."""
+
+
+class DeniedError(ApiError):
+    """The service account may not do this; no attempt will succeed."""
+
+
+class ApiServer:
+    """``url`` is the server's, ``credentials`` the folder with ``ca.crt`` and ``token``."""
+
+    def __init__(self, url: str, credentials: Path) -> None:
+        self._url = url
+        self._token = credentials / "token"
+        handlers: list[urllib.request.BaseHandler] = [urllib.request.ProxyHandler({})]
+        if url.startswith("https:"):
+            context = ssl.create_default_context(cafile=str(credentials / "ca.crt"))
+            handlers.append(urllib.request.HTTPSHandler(context=context))
+        self._opener = urllib.request.build_opener(*handlers)
+
+    def get(self, path: str) -> dict[str, Any] | None:
+        """The object; None if there is none. Raises ApiError."""
+        return self._request("GET", path, missing=404)
+
+    def create(self, path: str, body: object) -> None:
+        """Makes the object, unless there is one already. Raises ApiError."""
+        self._request("POST", path, body, missing=409)
+
+    def delete(self, path: str) -> None:
+        """Has the object deleted, if there is one. Raises ApiError."""
+        self._request("DELETE", path, missing=404)
+
+    def _request(self, method: str, path: str, body: object = None, *, missing: int) -> dict[str, Any] | None:
+        # Read each time: the kubelet renews it.
+        headers = {
+            "Authorization": f"Bearer {self._token.read_text(encoding='utf-8').strip()}",
+            "Content-Type": "application/json",
+        }
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(f"{self._url}{path}", data, headers, method=method)  # noqa: S310
+        try:
+            with self._opener.open(request, timeout=REQUEST_SECONDS) as answer:
+                found: dict[str, Any] = json.load(answer)
+                return found
+        except urllib.error.HTTPError as error:
+            with error:
+                if error.code == missing:
+                    return None
+            kind = DeniedError if error.code in DENIED else ApiError
+            raise kind(f"{method} {path}: {error.code} {error.reason}") from None
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            raise ApiError(f"{method} {path}: {error}") from None
+
+
+def in_cluster() -> str:
+    """Address of the API server, as every pod is told it
+    (https://kubernetes.io/docs/tasks/run-application/access-api-from-pod/)."""
+    host, port = os.environ["KUBERNETES_SERVICE_HOST"], os.environ["KUBERNETES_SERVICE_PORT"]
+    return f"https://{f'[{host}]' if ':' in host else host}:{port}"
