@@ -2,9 +2,9 @@
 
 import time
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any
 
-from preload.api import ApiError, DeniedError
+from preload.api import ApiError, ApiServer, DeniedError
 from preload.outcome import COMPLETE, is_over, preload_problem, progress
 
 POLL_SECONDS = 2
@@ -25,20 +25,10 @@ class Clock:
         time.sleep(seconds)
 
 
-class Api(Protocol):
-    """``preload.api.ApiServer``, or a test's."""
-
-    def get(self, path: str) -> dict[str, Any] | None: ...
-
-    def create(self, path: str, body: object) -> None: ...
-
-    def delete(self, path: str) -> None: ...
-
-
 class Preload:
     """One preload, as this run of the program sees it."""
 
-    def __init__(self, api: Api, manifest: Mapping[str, Any], clock: Clock) -> None:
+    def __init__(self, api: ApiServer, manifest: Mapping[str, Any], clock: Clock) -> None:
         metadata = manifest["metadata"]
         self._api, self._manifest, self._clock = api, manifest, clock
         self._loads = f"{FLUID}/namespaces/{metadata['namespace']}/dataloads"
@@ -88,7 +78,7 @@ class Preload:
         self._said = text
 
 
-def fill(api: Api, manifest: Mapping[str, Any], *, seconds: float, clock: Clock) -> str | None:
+def fill(api: ApiServer, manifest: Mapping[str, Any], *, seconds: float, clock: Clock) -> str | None:
     """Returns when the cache of the DataLoad ``manifest`` is filled, with None, or with what is wrong."""
     preload = Preload(api, manifest, clock)
     start = clock.now()

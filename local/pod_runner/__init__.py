@@ -4,7 +4,8 @@ It stands beside kwok, which leaves these pods alone. Everything around a pod is
 status, termination message, exit code, deletion. The pod itself is not: no image is pulled, nothing is isolated, and
 neither users, resources, read-only mounts nor node placement mean anything. ``python3`` is this interpreter with its
 standard library alone. Names of Services do not resolve here; in command lines those of engines are replaced by the
-address of the server that plays them (``local/openai``). Tokens of service accounts are written once, and not renewed.
+address of the server that plays them (``local/openai``). Tokens of service accounts are written once, and not renewed;
+the API server is where ``KUBERNETES_SERVICE_HOST`` says, but not its Service.
 """
 
 LABEL = "app.kubernetes.io/name"

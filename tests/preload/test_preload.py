@@ -36,7 +36,7 @@ class FakeClock(Clock):
         self.time += seconds
 
 
-class Fluid:
+class Fluid(ApiServer):
     """Each DataLoad goes through ``lives`` of its own, one status per look; the last one stays. None: none is there.
     One that is complete has cached ``cached``, the next entry for each."""
 
