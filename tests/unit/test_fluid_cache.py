@@ -144,6 +144,7 @@ class TestName:
         before, after = up(FLUID), up({**FLUID, **changes})
         assert before.manifest("Dataset") == after.manifest("Dataset")
         assert before.manifest("DataLoad") == after.manifest("DataLoad")
+        assert before.manifest("Job", "llm-cache") == after.manifest("Job", "llm-cache")
 
 
 class TestSidecar:
