@@ -158,7 +158,7 @@ def continues(project: Project) -> None:
     assert mounted(project) == {load["metadata"]["name"]} != before
     assert claims(project).keys() == mounted(project)
     assert all_ready(project)
-    project.run("up", "--expect-no-changes")
+    project.run("preview", "--refresh", "--expect-no-changes")
 
 
 def test_way_back_from_a_failed_preload_is_no_change(project: Project) -> None:
