@@ -14,5 +14,5 @@ def pytest_configure() -> None:
     """Keeps the suite quick: full collections of the generated SDKs, hundreds of thousands of objects that live as long
     as the process, find nothing; and what needs more examples than these asks for them itself."""
     gc.set_threshold(100_000, 50, 1_000)
-    settings.register_profile("suite", max_examples=40, deadline=None)
+    settings.register_profile("suite", max_examples=25, deadline=None)
     settings.load_profile("suite")

@@ -1,6 +1,7 @@
 """Every property of the components that matters, on what the program asks the engine for."""
 
 import json
+from functools import partial
 from typing import Any, cast
 
 import pytest
@@ -28,6 +29,11 @@ RRSA = {
 
 
 class TestModelBucket:
+    @pytest.fixture
+    def up(self, program: Run) -> Run:
+        """The program until the weights are there."""
+        return partial(program, until="components.storage_layers.mount_model")
+
     def test_bucket_is_private_encrypted_protected_and_cleans_up(self, up: Run) -> None:
         recorder = up()
         bucket = recorder.inputs("Bucket")
@@ -58,8 +64,8 @@ class TestModelBucket:
         named = up({"weights": {"bucket": {"kind": "create", "name": "my-models"}}})
         assert named.inputs("Bucket")["bucket"] == "my-models"
 
-    def test_existing_bucket_is_only_read(self, up: Run) -> None:
-        recorder = up({"weights": {"bucket": {"kind": "existing", "name": "my-models"}}})
+    def test_existing_bucket_is_only_read(self, program: Run) -> None:
+        recorder = program({"weights": {"bucket": {"kind": "existing", "name": "my-models"}}})
         assert not {"Bucket", "BucketAcl", "BucketPolicy", "BucketPublicAccessBlock"} & set(recorder.kinds())
         (read,) = (r for key, r in recorder.reads.items() if ":Bucket::" in key)
         assert read.id == "my-models"
@@ -90,16 +96,16 @@ class TestModelBucket:
             assert any(urn.endswith(f"UserPolicyAttachment::{who}-policy") for urn in key.dependencies)
             assert recorder.inputs("UserPolicyAttachment", who)["policyType"] == "Custom"
 
-    def test_access_key_of_the_user(self, up: Run) -> None:
-        recorder = up(
+    def test_access_key_of_the_user(self, program: Run) -> None:
+        recorder = program(
             {"weights": {"identity": {"kind": "accessKey"}}},
             secrets={"ossAccessKeyId": "LTAI-mine", "ossAccessKeySecret": "hidden"},
         )
         assert not {"User", "AccessKey", "Policy"} & set(recorder.kinds())
         assert recorder.manifest("Secret", "oss")["stringData"] == {"akId": "LTAI-mine", "akSecret": "hidden"}
 
-    def test_role_for_the_volume_plugin_of_this_cluster_only(self, up: Run) -> None:
-        recorder = up({"weights": {"identity": RRSA}})
+    def test_role_for_the_volume_plugin_of_this_cluster_only(self, program: Run) -> None:
+        recorder = program({"weights": {"identity": RRSA}})
         assert not {"User", "AccessKey", "Secret"} & set(recorder.kinds())
         (statement,) = json.loads(recorder.inputs("Role", "reader")["assumeRolePolicyDocument"])["Statement"]
         assert statement["Principal"] == {"Federated": [RRSA["oidcProviderArn"]]}
