@@ -306,7 +306,10 @@ class TestWorker:
         state = run.state()["terminated"]
         assert (state["exitCode"], state["reason"], state["message"]) == (0, "Completed", "done\n")
         variables = {line.split("=")[0] for line in run.log.splitlines() if "=" in line}
-        assert variables - {"_", "PWD", "SHLVL", "OLDPWD"} == {"PATH", "HOME", "TMPDIR"}, "nothing is inherited"
+        of_every_pod = {"KUBERNETES_SERVICE_HOST", "KUBERNETES_SERVICE_PORT"}
+        assert variables - {"_", "PWD", "SHLVL", "OLDPWD"} == {"PATH", "HOME", "TMPDIR", *of_every_pod}, (
+            "nothing is inherited"
+        )
         assert not (tmp_path / "n_mover-0").exists(), "its secrets go with it"
 
     def test_failure_shows_the_end_of_the_log(self, tmp_path: Path) -> None:
