@@ -69,22 +69,27 @@ def group_always_has_a_claim(project: Project) -> Iterator[None]:
     ended, missing, looks = threading.Event(), set(), []
 
     def look() -> None:
-        while not ended.wait(0.1):
-            templates = project.group()["spec"]["leaderWorkerTemplate"]
-            for template in (templates["leaderTemplate"], templates["workerTemplate"]):
-                (volume,) = (v for v in template["spec"]["volumes"] if v["name"] == "llm-model")
-                name = volume["persistentVolumeClaim"]["claimName"]
-                looks.append(name)
-                if claims(project).get(name) != "Bound":
-                    missing.add(name)
+        templates = project.group()["spec"]["leaderWorkerTemplate"]
+        for template in (templates["leaderTemplate"], templates["workerTemplate"]):
+            (volume,) = (v for v in template["spec"]["volumes"] if v["name"] == "llm-model")
+            name = volume["persistentVolumeClaim"]["claimName"]
+            looks.append(name)
+            if claims(project).get(name) != "Bound":
+                missing.add(name)
 
-    thread = threading.Thread(target=look)
+    def keep_looking() -> None:
+        while not ended.wait(0.1):
+            look()
+
+    thread = threading.Thread(target=keep_looking)
     thread.start()
     try:
         yield
     finally:
         ended.set()
         thread.join()
+    # The update may end sooner than the next look would have come.
+    look()
     assert len(set(looks)) == 2, "the group has moved"
     assert not missing
 
