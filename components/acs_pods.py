@@ -38,6 +38,9 @@ ACS_IMAGES = ("/inference-nv-pytorch:", "/inference-xpu-pytorch:")
 """Images of ACS, which have their network library and its settings built in; all others are open-source ones
 (https://help.aliyun.com/en/cs/user-guide/acs-ai-container-image-version-release-record/)."""
 
+GENERAL_PURPOSE = {COMPUTE_CLASS: "general-purpose", COMPUTE_QOS: "default"}
+"""Labels of pods without GPUs."""
+
 CACHE_WORKER = {COMPUTE_CLASS: "performance", COMPUTE_QOS: "default"}
 """Labels of the pods of the cache, by the guide."""
 

@@ -8,7 +8,6 @@ and its pod continues from what the bucket holds.
 
 import hashlib
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +15,7 @@ from typing import Any
 import pulumi
 import pulumi_kubernetes as k8s
 
-from components.acs_pods import COMPUTE_CLASS, COMPUTE_QOS
+from components.acs_pods import GENERAL_PURPOSE
 from components.archives import archive_digest
 from components.model_bucket import MOVER_SERVICE_ACCOUNT, AssumableRole, ModelBucket
 from components.programs import (
@@ -24,13 +23,14 @@ from components.programs import (
     POD_SECURITY,
     program,
     program_command,
+    program_job,
     program_mount,
     program_volume,
 )
 from components.secrets import AccessKey
 from components.settings.weights import BucketSource, HuggingFaceSource, ModelScopeSource, WeightsSettings
 from modelmover.errors import CONTINUE_EXIT_CODES
-from planner.upload import AWAIT_SECONDS, check_deadline_seconds, move_deadline_seconds
+from planner.upload import check_deadline_seconds, move_deadline_seconds
 
 PACKAGE = CONTAINER = "modelmover"
 
@@ -109,32 +109,13 @@ class ModelUpload(pulumi.ComponentResource):
         )
 
     def _job(self, args: ModelUploadArgs, template: k8s.core.v1.PodTemplateSpecArgsDict) -> k8s.batch.v1.Job:
-        deadline = deadline_seconds(args.weights, args.weights_gib)
-        minutes = math.ceil((deadline + AWAIT_SECONDS) / 60)
-        return k8s.batch.v1.Job(
+        return program_job(
             "model-upload",
-            metadata={
-                "name": f"model-upload-{task_digest(args)}",
-                "namespace": args.namespace,
-                "labels": LABELS,
-                # Without it a Job that failed would be awaited again and again.
-                "annotations": {"pulumi.com/replaceUnready": "true"},
-            },
-            spec={
-                # What the policy does not ignore ends the Job at once. The action FailJob would do so, too, but Pulumi
-                # does not know its reason, PodFailurePolicy, and would wait on
-                # (provider/pkg/await/checker/job/check.go in https://github.com/pulumi/pulumi-kubernetes).
-                "backoff_limit": 0,
-                "active_deadline_seconds": deadline,
-                "pod_failure_policy": {"rules": failure_rules()},
-                "template": template,
-            },
-            opts=pulumi.ResourceOptions(
-                parent=self,
-                custom_timeouts=pulumi.CustomTimeouts(create=f"{minutes}m", update=f"{minutes}m"),
-                # Two movers must not work on one prefix, and the one before may still be running.
-                delete_before_replace=True,
-            ),
+            metadata={"name": f"model-upload-{task_digest(args)}", "namespace": args.namespace, "labels": LABELS},
+            template=template,
+            deadline_seconds=deadline_seconds(args.weights, args.weights_gib),
+            failure_rules=failure_rules(),
+            opts=pulumi.ResourceOptions(parent=self),
         )
 
     def _pod_template(
@@ -178,13 +159,11 @@ class ModelUpload(pulumi.ComponentResource):
         }
         if account is not None:
             spec["service_account_name"] = account.metadata["name"]
-        labels = {
-            **LABELS,
-            COMPUTE_CLASS: "general-purpose",
-            COMPUTE_QOS: "default",
-        }
         return {
-            "metadata": {"labels": labels, "annotations": _eip_annotations(upload.eip_bandwidth_mbps)},
+            "metadata": {
+                "labels": {**LABELS, **GENERAL_PURPOSE},
+                "annotations": _eip_annotations(upload.eip_bandwidth_mbps),
+            },
             "spec": spec,
         }
 

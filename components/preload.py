@@ -5,7 +5,6 @@ replaced by the next ``pulumi up``, and its pod repeats the preload. The program
 """
 
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +12,7 @@ from typing import Any
 import pulumi
 import pulumi_kubernetes as k8s
 
-from components.acs_pods import COMPUTE_CLASS, COMPUTE_QOS
+from components.acs_pods import GENERAL_PURPOSE
 from components.archives import archive_digest
 from components.crds import DataLoad
 from components.programs import (
@@ -21,10 +20,11 @@ from components.programs import (
     POD_SECURITY,
     program,
     program_command,
+    program_job,
     program_mount,
     program_volume,
 )
-from planner.upload import AWAIT_SECONDS, START_SECONDS
+from planner.upload import START_SECONDS
 
 PACKAGE = "preload"
 LABELS = {"app.kubernetes.io/name": PACKAGE, "app.kubernetes.io/component": "storage"}
@@ -100,29 +100,17 @@ class Preload(pulumi.ComponentResource):
         account: k8s.core.v1.ServiceAccount,
         allowed: k8s.rbac.v1.RoleBinding,
     ) -> k8s.batch.v1.Job:
-        # The program gives up by itself, which is what it has a say in; this is for a pod that never runs.
-        deadline = args.seconds + START_SECONDS
-        minutes = f"{math.ceil((deadline + AWAIT_SECONDS) / 60)}m"
-        return k8s.batch.v1.Job(
+        return program_job(
             args.name,
             metadata={
                 "name": f"{args.name}-preload-{archive_digest(PACKAGE)[:8]}",
                 "namespace": args.namespace,
                 "labels": LABELS,
-                # Without it a Job that failed would be awaited again and again.
-                "annotations": {"pulumi.com/replaceUnready": "true"},
             },
-            spec={
-                "backoff_limit": 0,
-                "active_deadline_seconds": deadline,
-                "template": self._pod_template(args, zipped, account),
-            },
-            opts=pulumi.ResourceOptions(
-                parent=self,
-                depends_on=[args.load, allowed],
-                custom_timeouts=pulumi.CustomTimeouts(create=minutes, update=minutes),
-                delete_before_replace=True,
-            ),
+            template=self._pod_template(args, zipped, account),
+            # The program gives up by itself, which is what it has a say in; this is for a pod that never runs.
+            deadline_seconds=args.seconds + START_SECONDS,
+            opts=pulumi.ResourceOptions(parent=self, depends_on=[args.load, allowed]),
         )
 
     def _pod_template(
@@ -145,7 +133,7 @@ class Preload(pulumi.ComponentResource):
             "termination_message_policy": "FallbackToLogsOnError",
         }
         return {
-            "metadata": {"labels": {**LABELS, COMPUTE_CLASS: "general-purpose", COMPUTE_QOS: "default"}},
+            "metadata": {"labels": {**LABELS, **GENERAL_PURPOSE}},
             "spec": {
                 "restart_policy": "Never",
                 "service_account_name": account.metadata["name"],

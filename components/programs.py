@@ -1,12 +1,14 @@
 """How a program of this project runs in the cluster: one zip file in a ConfigMap, in any image with Python 3.11."""
 
 import base64
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 
 import pulumi
 import pulumi_kubernetes as k8s
 
 from components.archives import archive, archive_digest
+from planner.upload import AWAIT_SECONDS
 
 NOBODY = 65534
 
@@ -50,6 +52,43 @@ def program_mount(package: str) -> k8s.core.v1.VolumeMountArgsDict:
 def program_command(package: str) -> list[str]:
     """Runs it."""
     return ["python3", f"/opt/{package}/{_file(package)}"]
+
+
+def program_job(
+    resource: str,
+    *,
+    metadata: k8s.meta.v1.ObjectMetaArgsDict,
+    template: k8s.core.v1.PodTemplateSpecArgsDict,
+    deadline_seconds: int,
+    opts: pulumi.ResourceOptions,
+    failure_rules: Sequence[k8s.batch.v1.PodFailurePolicyRuleArgsDict] = (),
+) -> k8s.batch.v1.Job:
+    """A Job of one pod, awaited a little longer than it may take; a ``pulumi up`` after one that failed repeats it.
+
+    A pod that fails ends the Job, but for those that ``failure_rules`` ignore. The action FailJob would do so, too, but
+    Pulumi does not know its reason, PodFailurePolicy, and would wait on
+    (provider/pkg/await/checker/job/check.go in https://github.com/pulumi/pulumi-kubernetes).
+    """
+    spec: k8s.batch.v1.JobSpecArgsDict = {
+        "backoff_limit": 0,
+        "active_deadline_seconds": deadline_seconds,
+        "template": template,
+    }
+    if failure_rules:
+        spec["pod_failure_policy"] = {"rules": failure_rules}
+    minutes = f"{math.ceil((deadline_seconds + AWAIT_SECONDS) / 60)}m"
+    own = pulumi.ResourceOptions(
+        custom_timeouts=pulumi.CustomTimeouts(create=minutes, update=minutes),
+        # The one before may still be running, and two would work on the same things.
+        delete_before_replace=True,
+    )
+    return k8s.batch.v1.Job(
+        resource,
+        # Without it a Job that failed would be awaited again and again.
+        metadata={**metadata, "annotations": {"pulumi.com/replaceUnready": "true"}},
+        spec=spec,
+        opts=pulumi.ResourceOptions.merge(own, opts),
+    )
 
 
 def _file(package: str) -> str:

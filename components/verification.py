@@ -13,7 +13,7 @@ from typing import Any
 import pulumi
 import pulumi_kubernetes as k8s
 
-from components.acs_pods import COMPUTE_CLASS, COMPUTE_QOS
+from components.acs_pods import GENERAL_PURPOSE
 from components.archives import archive_digest
 from components.network_policy import VERIFICATION
 from components.programs import (
@@ -21,17 +21,16 @@ from components.programs import (
     POD_SECURITY,
     program,
     program_command,
+    program_job,
     program_mount,
     program_volume,
 )
 from components.settings.verification import BenchmarkSettings, VerificationSettings
 from components.storage import ModelMount
-from planner.upload import AWAIT_SECONDS
 
 PACKAGE = "verifier"
 LABELS = {"app.kubernetes.io/name": PACKAGE, **VERIFICATION}
 BENCHMARK_LABELS = {"app.kubernetes.io/name": "vllm-bench", **VERIFICATION}
-ON_DEMAND = {COMPUTE_CLASS: "general-purpose", COMPUTE_QOS: "default"}
 
 SILENCE_SECONDS = 180
 """Longest silence of the engine: its first request may compile kernels."""
@@ -100,25 +99,16 @@ class Verification(pulumi.ComponentResource):
         }
         spec = _pod(container, program_volume(zipped))
         spec["security_context"] = POD_SECURITY
-        return k8s.batch.v1.Job(
+        return program_job(
             "smoke",
             metadata={
                 "name": _name("verify", args, [args.url, args.model, archive_digest(PACKAGE)]),
                 "namespace": args.namespace,
                 "labels": LABELS,
-                # Without it a Job that failed would be awaited again and again.
-                "annotations": {"pulumi.com/replaceUnready": "true"},
             },
-            spec={
-                "backoff_limit": 0,
-                "active_deadline_seconds": seconds,
-                "template": {"metadata": {"labels": {**LABELS, **ON_DEMAND}}, "spec": spec},
-            },
-            opts=pulumi.ResourceOptions(
-                parent=self,
-                custom_timeouts=_minutes(seconds + AWAIT_SECONDS),
-                delete_before_replace=True,
-            ),
+            template={"metadata": {"labels": {**LABELS, **GENERAL_PURPOSE}}, "spec": spec},
+            deadline_seconds=seconds,
+            opts=pulumi.ResourceOptions(parent=self),
         )
 
     def _benchmark(
@@ -143,7 +133,7 @@ class Verification(pulumi.ComponentResource):
             "name": "llm-model",
             "persistent_volume_claim": {"claim_name": args.mount.claim_name, "read_only": True},
         }
-        labels = {**BENCHMARK_LABELS, **ON_DEMAND, **args.mount.sidecar.labels}
+        labels = {**BENCHMARK_LABELS, **GENERAL_PURPOSE, **args.mount.sidecar.labels}
         spec = _pod(container, claim)
         if args.service_account is not None:
             spec["service_account_name"] = args.service_account
@@ -206,8 +196,3 @@ def _pod(container: k8s.core.v1.ContainerArgsDict, volume: k8s.core.v1.VolumeArg
         "containers": [container],
         "volumes": [volume],
     }
-
-
-def _minutes(seconds: int) -> pulumi.CustomTimeouts:
-    minutes = f"{-(-seconds // 60)}m"
-    return pulumi.CustomTimeouts(create=minutes, update=minutes)
