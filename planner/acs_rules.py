@@ -1,5 +1,5 @@
 """What ACS refuses, said before it does: compute class, storage, ports, drivers; and what OSS gives. Cards, sizes and
-RDMA, on which the layout depends, are in ``rules.py``. All of them by source: docs/acs.md.
+RDMA, on which the layout depends, are in ``rules/``. All of them by source: docs/acs.md.
 
 Each rule is one function with its source. Rules about a series hold for those of ``pods.toml``; what is not listed
 there is passed on with a warning, because the cloud adds models faster than this program.

@@ -14,7 +14,8 @@ from planner.catalogue import gpu_series
 from planner.findings import Finding, PlanError
 from planner.loading import LoadBudget
 from planner.memory import Memory
-from planner.rules import RULES, Rule
+from planner.rules import RULES
+from planner.rules.rule import Rule
 from planner.search import cheapest, longest_context, nearest, other_series, with_length, works
 
 __all__ = ["Choices", "Layout", "Plan", "PlanError", "make_plan"]

@@ -9,7 +9,7 @@ from components.settings.base import DNS_LABEL, IMAGE, Port, Quantity, Settings,
 from components.settings.lifecycle import LifecycleSettings
 from components.settings.scaling import HpaScaling, ManualScaling, QueueScaling, ScheduleScaling
 from planner.engine import split_arguments
-from planner.rules import LWS_NAME_MAX
+from planner.rules.pods import LWS_NAME_MAX
 
 ENV_NAME = r"^[A-Za-z_.-][A-Za-z0-9_.-]*$"
 """Names of environment variables; with any other a GPU pod does not start

@@ -104,7 +104,7 @@ def test_what_is_given_is_kept() -> None:
 def test_all_findings_at_once() -> None:
     with pytest.raises(PlanError) as caught:
         make_plan(changed(cards=3, tensor=4, name="x" * 60))
-    assert [f.path.rsplit(".", 1)[-1] for f in caught.value.findings] == ["cards", "parallelism", "name"]
+    assert [f.path.rsplit(".", 1)[-1] for f in caught.value.findings] == ["cards", "name", "parallelism"]
 
 
 def test_another_series_where_this_one_cannot() -> None:
