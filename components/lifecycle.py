@@ -17,7 +17,7 @@ import pulumi_kubernetes as k8s
 
 from components.settings.inference import InferenceSettings
 from components.settings.lifecycle import HealthCheckSettings
-from planner.engine import version_of
+from planner.engine import RENDEZVOUS_PORTS, version_of
 from planner.loading import POD_START_SECONDS, PROBE_PERIOD_SECONDS
 from planner.plan import Plan
 from planner.shutdown import ANNOUNCE_SECONDS, STOP_SECONDS, grace_seconds, refuses_while_ending
@@ -27,11 +27,6 @@ Role = Literal["leader", "worker"]
 PROGRAM = "engineprobe.py"
 MOUNT_PATH = "/opt/engineprobe"
 LABELS = {"app.kubernetes.io/name": "engineprobe", "app.kubernetes.io/component": "inference"}
-
-RENDEZVOUS_PORTS = {"ray": 6379, "mp": 29501}
-"""Where a leader is met, and which it keeps open as long as its processes live: Ray's global store, and torch's store
-(https://docs.ray.io/en/latest/ray-core/configure.html, master_port in
-https://github.com/vllm-project/vllm/blob/v0.33.0/vllm/config/parallel.py)."""
 
 WORKER_STOP_SECONDS = 10
 """What a worker has left after it gave up waiting for its leader."""

@@ -2,6 +2,8 @@
 
 import re
 
+import yaml
+
 API_KEY_MIN = 32
 """Characters; ``openssl rand -hex 32`` gives 64."""
 
@@ -14,6 +16,21 @@ def api_key_problem(key: str) -> str | None:
     if not API_KEY_FORM.fullmatch(key):
         return "it has characters that an HTTP client cannot send, white space or the end of a line for example"
     return f"it has fewer than {API_KEY_MIN} characters" if len(key) < API_KEY_MIN else None
+
+
+def word_problem(value: str) -> str | None:
+    """What keeps it from being a key or token as its issuer shows it, if anything."""
+    return "it has white space or other characters that no key has" if not re.fullmatch(r"[!-~]+", value) else None
+
+
+def kubeconfig_problem(text: str) -> str | None:
+    """Why no cluster can be reached with it, if none can."""
+    try:
+        config = yaml.safe_load(text)
+    except yaml.YAMLError:
+        return "it is no YAML file"
+    clusters = config.get("clusters") if isinstance(config, dict) else None
+    return None if clusters else "it is no kubeconfig: it names no clusters"
 
 
 def header_problem(value: str) -> str | None:

@@ -6,7 +6,14 @@ from dataclasses import dataclass
 import pulumi
 from pulumi.runtime.config import is_config_secret
 
-from components.secret_forms import api_key_problem, certificate_problem, header_problem, private_key_problem
+from components.secret_forms import (
+    api_key_problem,
+    certificate_problem,
+    header_problem,
+    kubeconfig_problem,
+    private_key_problem,
+    word_problem,
+)
 from components.settings.deployment import Deployment
 from components.settings.route import IngressRoute, StackCertificate
 from components.settings.scaling import QueueScaling
@@ -23,6 +30,10 @@ TLS_CERTIFICATE = "tlsCertificate"
 TLS_KEY = "tlsKey"
 
 SECRET_FORMS: Mapping[str, Callable[[str], str | None]] = {
+    KUBECONFIG: kubeconfig_problem,
+    ACCESS_KEY_ID: word_problem,
+    ACCESS_KEY_SECRET: word_problem,
+    HUB_TOKEN: word_problem,
     API_KEY: api_key_problem,
     PROMETHEUS_TOKEN: header_problem,
     TLS_CERTIFICATE: certificate_problem,
@@ -122,5 +133,7 @@ def _secret_problem(key: str, value: str | None, *, hidden: bool) -> str | None:
         return "this secret is not set"
     if not hidden:
         return "it stands in the stack file for all to read: whoever has the file, or an old version of it, has it"
+    if not value.strip():
+        return "this secret is empty"
     form = SECRET_FORMS.get(key)
     return form(value) if form else None

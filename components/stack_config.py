@@ -37,16 +37,26 @@ MISSING_DEPLOYMENT = Finding(
     fix="copy the deepseek:deployment section of Pulumi.dev.yaml into the stack's file and change it",
 )
 
+TEXT_DEPLOYMENT = Finding(
+    path=DEPLOYMENT,
+    problem="it is a text and no settings",
+    fix="write the settings below it, indented, as in Pulumi.dev.yaml, and no | or quotes",
+)
+
 
 def load() -> tuple[Deployment, Plan, Secrets]:
     """Settings, plan and secrets of the current stack; raises ``pulumi.RunError`` with all problems and their fixes."""
     config = pulumi.Config()
     where = f"Pulumi.{pulumi.get_stack()}.yaml"
-    raw = config.get_object(DEPLOYMENT)
+    try:
+        raw = config.get_object(DEPLOYMENT)
+    except pulumi.ConfigTypeError:
+        # ``from None``: its text has all of the settings in it.
+        raise pulumi.RunError(report([TEXT_DEPLOYMENT], where=where)) from None
     if raw is None:
         raise pulumi.RunError(report([MISSING_DEPLOYMENT], where=where))
     try:
-        settings = Deployment.model_validate(raw)
+        settings = Deployment.model_validate(raw, by_alias=True, by_name=False)
         plan = plan_of(settings)
     except ValidationError as error:
         # ``from None``: the cause would be printed with the traceback, and pydantic's text is for developers.
@@ -158,6 +168,7 @@ def pod_choices(settings: Deployment, *, cards: int) -> PodChoices:
     inference = settings.inference
     return PodChoices(
         series=inference.gpu.series,
+        has_gpu_memory=inference.gpu.gpu_memory_gib is not None,
         cards=cards,
         compute_class=inference.gpu.compute_class,
         qos=inference.qos,
@@ -209,6 +220,7 @@ def choices(settings: Deployment) -> Choices:
         shared_memory_gib=_gib(resources.shared_memory),
         image=engine.image,
         backend=engine.backend,
+        port=engine.port,
         max_model_len=engine.max_model_len,
         gpu_memory_utilization=engine.gpu_memory_utilization,
         cache_gib=engine.cache_gib,
@@ -267,6 +279,13 @@ def _finding(detail: ErrorDetails) -> Finding:
         case "union_tag_invalid" | "union_tag_not_found":
             problem = "there is no such choice" if "tag" in context else "this setting is required"
             path, fix = f"{path}.kind", f"write {' or '.join(_kinds(model, name))}"
+        case "tuple_type":
+            problem, fix = "a list is expected", f"write each item on a line of its own, after a dash: {expected}"
+        case "model_type" | "model_attributes_type" | "dict_type":
+            problem = "settings of its own are expected"
+            fix = f"write them below it, each on a line{_below(model, name)}"
+        case "string_type":
+            problem, fix = "a text is expected", "write it in quotes, as whatever looks like a number or like yes"
         case "string_pattern_mismatch":
             problem, fix = "the value does not have the expected form", expected
         case _:
@@ -314,6 +333,14 @@ def _kind(model: type[BaseModel]) -> str:
 
 def _kinds(model: type[BaseModel], alias: str) -> list[str]:
     return [f"'{_kind(member)}'" for member in _nested_models(model, alias)]
+
+
+def _below(model: type[BaseModel], alias: str) -> str:
+    """The settings of a section, or its kinds."""
+    nested = _nested_models(model, alias) if alias else [model]
+    if not nested:
+        return ""
+    return f": {', '.join(_aliases(nested[0]))}" if len(nested) == 1 else f": kind: {' or '.join(_kinds(model, alias))}"
 
 
 def _aliases(model: type[BaseModel]) -> list[str]:

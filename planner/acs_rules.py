@@ -8,6 +8,7 @@ there is passed on with a warning, because the cloud adds models faster than thi
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from planner.catalogue import gpu_series
 from planner.findings import Finding
 from planner.pods import pod_series, resource_name
 from planner.shutdown import drain_seconds
@@ -58,7 +59,8 @@ OSS_GBITS_MAINLAND, OSS_GBITS_ELSEWHERE = 10, 5
 @dataclass(frozen=True, kw_only=True)
 class PodChoices:
     """What the user chose for the GPU pods, as far as ACS has rules for it. ``resource`` and ``driver_version`` are
-    None for the series' own; ``extra_ephemeral_gib`` is in GiB, on top of the free storage; ``request_seconds`` is the
+    None for the series' own; ``has_gpu_memory`` is whether the memory of a card was given, as for an unlisted series;
+    ``extra_ephemeral_gib`` is in GiB, on top of the free storage; ``request_seconds`` is the
     longest request that a pod is to finish before it ends, None if there is no such promise."""
 
     series: str
@@ -71,11 +73,18 @@ class PodChoices:
     extra_ephemeral_gib: int
     port: int
     request_seconds: int | None
+    has_gpu_memory: bool = False
 
 
 def pod_findings(choices: PodChoices) -> list[Finding]:
     """What ACS would refuse."""
-    return [*_qos(choices), *_hpn_cards(choices), *_ephemeral_storage(choices), *_port(choices)]
+    return [
+        *_series(choices),
+        *_qos(choices),
+        *_hpn_cards(choices),
+        *_ephemeral_storage(choices),
+        *_port(choices),
+    ]
 
 
 def pod_warnings(choices: PodChoices) -> list[str]:
@@ -112,6 +121,20 @@ def oss_warnings(path: str, *, region: str, mib_s: int, clients: int = 1) -> lis
         f"{path}: {mib_s} MiB/s is more than OSS gives: an account has {limit} Gbit/s in {region}, and {each}; write "
         "that, so that loading is given the time that it takes"
     ]
+
+
+def _series(choices: PodChoices) -> Iterator[Finding]:
+    """A series that is certainly misspelt; others that are not listed may be newer than this program."""
+    known = {name.upper(): [name] for name in gpu_series()}
+    for series in gpu_series().values():
+        known.setdefault((series.gpu or series.name).upper(), []).append(series.name)
+    meant = known.get(choices.series.upper())
+    if meant and choices.series not in gpu_series() and not choices.has_gpu_memory:
+        yield Finding(
+            path="deployment.inference.gpu.series",
+            problem=f"ACS has no series {choices.series}",
+            fix=f"write {' or '.join(meant)}",
+        )
 
 
 def _qos(choices: PodChoices) -> Iterator[Finding]:

@@ -37,6 +37,13 @@ PRELOAD_HEADROOM = 2
 (https://help.aliyun.com/zh/oss/user-guide/limits)."""
 
 
+USUAL_CPU, USUAL_GIB = 16, 128
+"""vCPUs and memory of a worker, by the guide."""
+
+MANY = 2
+"""Times the workers of the usual size, from which on the size is rather a mistake."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class CacheChoices:
     """What the user chose. ``workers`` None is derived; ``throughput_mib_s`` is what each of ``pods`` pods is to read,
@@ -53,9 +60,12 @@ class CacheChoices:
 
 @dataclass(frozen=True, kw_only=True)
 class CachePlan:
-    """What follows: ``quota_gib`` GiB of blocks in each of ``workers`` workers, ``preload_seconds`` to fill them."""
+    """What follows: ``workers`` workers of ``cpu`` vCPUs and ``memory_gib`` GiB, ``quota_gib`` of them for blocks, and
+    ``preload_seconds`` to fill them."""
 
     workers: int
+    cpu: int
+    memory_gib: int
     quota_gib: int
     preload_seconds: int
     warnings: tuple[str, ...]
@@ -63,11 +73,8 @@ class CachePlan:
 
 def plan_cache(choices: CacheChoices) -> CachePlan:
     """The cache for ``choices``; raises PlanError if it cannot hold the model."""
-    quota = math.floor(choices.memory_gib * (1 - MEMORY_HEADROOM))
-    derived = max(
-        math.ceil(choices.weights_gib / (quota * FILL)),
-        math.ceil(choices.pods * choices.throughput_mib_s / worker_mib_s(choices.cpu)),
-    )
+    quota = _quota(choices.memory_gib)
+    derived = _workers(choices, cpu=choices.cpu, memory_gib=choices.memory_gib)
     workers = choices.workers or derived
     if workers * quota * HIGH_WATERMARK < choices.weights_gib:
         raise PlanError(
@@ -85,9 +92,23 @@ def plan_cache(choices: CacheChoices) -> CachePlan:
     seconds = math.ceil(choices.weights_gib * 1024 / choices.preload_mib_s * PRELOAD_HEADROOM)
     return CachePlan(
         workers=workers,
+        cpu=choices.cpu,
+        memory_gib=choices.memory_gib,
         quota_gib=quota,
         preload_seconds=START_SECONDS + seconds,
         warnings=tuple(_warnings(choices, workers=workers, quota_gib=quota, derived=derived)),
+    )
+
+
+def _quota(memory_gib: int) -> int:
+    return math.floor(memory_gib * (1 - MEMORY_HEADROOM))
+
+
+def _workers(choices: CacheChoices, *, cpu: int, memory_gib: int) -> int:
+    """Workers of this size that hold the model, and have the bandwidth for all pods."""
+    return max(
+        math.ceil(choices.weights_gib / (_quota(memory_gib) * FILL)),
+        math.ceil(choices.pods * choices.throughput_mib_s / worker_mib_s(cpu)),
     )
 
 
@@ -106,5 +127,10 @@ def _warnings(choices: CacheChoices, *, workers: int, quota_gib: int, derived: i
         warnings.append(
             f"deployment.storage.workers: the model takes {share:.0%} of {workers} workers; with {derived} neither "
             "space nor bandwidth is short"
+        )
+    if choices.workers is None and workers > MANY * (usual := _workers(choices, cpu=USUAL_CPU, memory_gib=USUAL_GIB)):
+        warnings.append(
+            f"deployment.storage: {workers} workers of {choices.cpu} vCPU and {choices.memory_gib} GiB follow from cpu "
+            f"and memory; {usual} of {USUAL_CPU} vCPU and {USUAL_GIB} GiB do the same"
         )
     return warnings

@@ -41,6 +41,7 @@ class Choices:
 
     image: str | None = None
     backend: str = "ray"
+    port: int = 8000
     max_model_len: int | None = None
     """None takes the model's own context length, as the engine does."""
 

@@ -51,6 +51,14 @@ IN_FLIGHT_SINCE: Version = (0, 26, 0)
 """From here on windows also hold the tokens of steps that have been scheduled ahead
 (https://github.com/vllm-project/vllm/blob/v0.26.0/vllm/config/vllm.py, ``max_in_flight_tokens``)."""
 
+RENDEZVOUS_PORTS = {"ray": 6379, "mp": 29501}
+"""Where the leader of several pods is met, and which it keeps open as long as its processes live: Ray's global store,
+and torch's store (https://docs.ray.io/en/latest/ray-core/configure.html, master_port in
+https://github.com/vllm-project/vllm/blob/v0.33.0/vllm/config/parallel.py)."""
+
+RAY_PORTS = (8265, *range(10001, 20000))
+"""More ports that Ray takes: dashboard, clients, workers (https://docs.ray.io/en/latest/ray-core/configure.html)."""
+
 DEFAULT_SEQUENCES = 256
 DEFAULT_SEQUENCES_LARGE = 1024
 LARGE_GPU_GIB = 70
@@ -172,6 +180,8 @@ FLAGS = {
 }
 """Arguments of ``vllm serve`` that change the plan, and the field of ``Serving`` for each."""
 
+NUMBER_FLAGS = frozenset(FLAGS) - {"--kv-cache-dtype", "--enable-expert-parallel", "-ep"}
+
 DATA_PARALLEL_FLAGS = ("--data-parallel-size", "-dp")
 
 UNCOUNTED_FLAGS = (
@@ -185,21 +195,42 @@ UNCOUNTED_FLAGS = (
 
 
 def split_arguments(arguments: Sequence[str]) -> dict[str, str]:
-    """Flags and values of ``arguments``, written ``--flag=value``, ``--flag value`` or as two items."""
-    words = [word for item in arguments for word in re.split(r"[= ]", item, maxsplit=1) if word]
+    """Flags and values of ``arguments``, written ``--flag=value`` or as two items."""
     values: dict[str, str] = {}
     flag = ""
-    for word in words:
-        if word.startswith("-"):
-            flag = word.replace("_", "-")
-            values[flag] = ""
+    for item in arguments:
+        if item.startswith("-"):
+            name, _, value = item.partition("=")
+            flag = name.replace("_", "-")
+            values[flag] = value
         elif flag:
-            values[flag] = word
+            values[flag] = item
     return values
 
 
+def argument_problem(arguments: Sequence[str]) -> tuple[str, str] | None:
+    """What ``vllm serve`` would end with at once, as far as words alone tell, and what to write. The words themselves
+    are left out: one could be a misplaced secret."""
+    takes_value = False
+    for number, item in enumerate(arguments, start=1):
+        flag, _, value = item.partition("=")
+        if not item.startswith("-"):
+            if not takes_value:
+                return f"item {number} belongs to no argument", "write --flag=value"
+        elif re.search(r"\s", flag):
+            problem = f"item {number} has a flag and its value with a space between, which vLLM takes for one word"
+            return problem, "write --flag=value, or the value as an item of its own"
+        else:
+            takes_value = not value
+    for flag, value in split_arguments(arguments).items():
+        if flag in NUMBER_FLAGS and not (value.isdecimal() and int(value) > 0):
+            return f"{flag} has no whole number above 0", f"write for example {flag}=8"
+    return None
+
+
 def serving_changes(arguments: Sequence[str]) -> dict[str, str | int | bool]:
-    """The fields of ``Serving`` that ``arguments`` set; values that are no numbers where one is due are left out."""
+    """The fields of ``Serving`` that ``arguments`` set; values that are no numbers where one is due are left out, as
+    ``argument_problem`` refuses them."""
     changes: dict[str, str | int | bool] = {}
     for flag, value in split_arguments(arguments).items():
         match FLAGS.get(flag):

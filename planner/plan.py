@@ -120,10 +120,12 @@ def _finding(rule: Rule, values: dict[str, object]) -> Finding:
 
 def _layouts(case: Case) -> str:
     """What works instead: other layouts of the series, a shorter context on this one, or another series."""
-    ways = [f"{layout} cards" for layout in nearest(case)]
+    layouts = ", or ".join(f"{layout} cards" for layout in nearest(case))
+    ways = [f"choose {layouts}"] if layouts else []
     length = longest_context(case)
     if 0 < length < (case.max_model_len or 0) and works(with_length(case, length)):
         ways.append(f"set deployment.inference.engine.maxModelLen to {length}")
     if not ways:
-        ways = [f"series {name}: {layout} cards" for name, layout in other_series(case)]
-    return "choose " + ", or ".join(ways) if ways else "no series of the catalogue works with these settings"
+        series = ", or ".join(f"series {name}: {layout} cards" for name, layout in other_series(case))
+        ways = [f"choose {series}"] if series else []
+    return ", or ".join(ways) or "no series of the catalogue works with these settings"

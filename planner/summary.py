@@ -2,6 +2,7 @@
 
 import math
 
+from planner.cache import CachePlan
 from planner.case import Case
 from planner.memory import Memory, Stage, Verdict
 from planner.plan import Plan
@@ -35,9 +36,18 @@ def lines(plan: Plan) -> dict[str, str]:
             f"the startup probe waits {_minutes(budget.startup_seconds)}",
         )
     )
+    if plan.cache is not None:
+        found.append(("fluid", _fluid(plan.cache)))
     if case.choices.scaling is not None:
         found.append(("scaling", _scaling(plan)))
     return dict(found)
+
+
+def _fluid(cache: CachePlan) -> str:
+    return (
+        f"{cache.workers} workers × {cache.cpu} vCPUs, {cache.memory_gib} GiB of which {cache.quota_gib} GiB cache; "
+        f"the preload may take {_minutes(cache.preload_seconds)}"
+    )
 
 
 def _scaling(plan: Plan) -> str:

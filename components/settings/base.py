@@ -1,9 +1,10 @@
 """What all settings are made of: the base class, kinds of text, and quantities."""
 
 import ipaddress
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, get_args
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 from pydantic.alias_generators import to_camel
 from pydantic_core import PydanticCustomError
 
@@ -23,8 +24,10 @@ legal size and bills that (https://www.alibabacloud.com/help/en/cs/user-guide/ac
 
 MOUNT_OPTION = r"^[a-z0-9_]+(=[^\s,]+)?$"
 
-IMAGE = r"^\S+[:@]\S+$"
-"""An image with a tag or a digest."""
+_REPOSITORY = r"([A-Za-z0-9.-]+(:[0-9]+)?/)?[a-z0-9]+([._-]+[a-z0-9]+)*(/[a-z0-9]+([._-]+[a-z0-9]+)*)*"
+_TAG, _DIGEST = r":[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}", r"@sha256:[0-9a-f]{64}"
+IMAGE = rf"^{_REPOSITORY}({_TAG}|({_TAG})?{_DIGEST})$"
+"""An image with a tag or a digest (https://github.com/distribution/reference/blob/main/reference.go)."""
 
 DnsLabel = Annotated[str, Field(pattern=DNS_LABEL, max_length=63)]
 Quantity = Annotated[str, Field(pattern=BINARY_QUANTITY, examples=["512Gi"])]
@@ -49,7 +52,8 @@ def quantity(gib: float) -> str:
 
 
 class Settings(BaseModel):
-    """Base of all settings: camelCase in the stack file, frozen, unknown keys refused, values never in errors."""
+    """Base of all settings: camelCase in the stack file, frozen, unknown keys refused, values never in errors, nothing
+    left empty that would be as if it were not there."""
 
     model_config = ConfigDict(
         alias_generator=to_camel,
@@ -60,6 +64,21 @@ class Settings(BaseModel):
         hide_input_in_errors=True,
         use_attribute_docstrings=True,
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _nothing_is_empty(cls, values: object) -> object:
+        """A section whose lines are all commented out is null, and would be off without a word. Where null is a choice,
+        something else is the default."""
+        if not isinstance(values, Mapping):
+            return values
+        for field in cls.model_fields.values():
+            is_choice = field.default is not None and type(None) in get_args(field.annotation)
+            if field.alias in values and values[field.alias] is None and not is_choice:
+                raise problem(
+                    f"{field.alias} is empty", fix="write a value, or {} for a section's defaults, or remove the line"
+                )
+        return values
 
 
 def problem(problem: str, *, fix: str) -> PydanticCustomError:

@@ -66,6 +66,26 @@ class Deployment(Settings):
         return self
 
     @model_validator(mode="after")
+    def _service_has_a_name_of_its_own(self) -> Self:
+        if self.service.name == self.inference.name:
+            # https://github.com/kubernetes-sigs/lws/blob/main/pkg/controllers/leaderworkerset_controller.go
+            raise problem(
+                "service.name is inference.name, by which the LeaderWorkerSet controller makes a Service for its pods",
+                fix="write another service.name",
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _zone_is_in_the_region(self) -> Self:
+        zone, region = self.inference.zone, self.cloud.region
+        if zone is not None and not (zone.startswith(region) and zone != region):
+            raise problem(
+                f"inference.zone is {zone}, which is no zone of {region}",
+                fix=f"write one of {region}, such as {region}{'' if region[-1].isdigit() else '-'}a, or cloud.region",
+            )
+        return self
+
+    @model_validator(mode="after")
     def _load_balancer_is_a_client(self) -> Self:
         policy, service = self.security.network_policy, self.service
         if policy is None or service.kind != "internalLoadBalancer" or service.allowed_cidrs:

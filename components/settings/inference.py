@@ -47,6 +47,7 @@ UNUSABLE_FLAGS = {
     "--ssl-keyfile": _NO_PLAIN_HTTP,
     "--ssl-certfile": _NO_PLAIN_HTTP,
     "--uds": _NO_PLAIN_HTTP,
+    "--host": "the probes need all addresses, to which vLLM listens without it",
     "--root-path": "the key, the route and the checks are for the paths of vLLM as they are",
     "--master-port": "the checks of the pods look for the leader at vLLM's own port",
 }
@@ -126,7 +127,8 @@ class EngineSettings(Settings):
     """vLLM."""
 
     image: Annotated[str, Field(pattern=IMAGE)] = "registry-cn-hangzhou.ack.aliyuncs.com/ack-demo/vllm:v0.7.2"
-    """Container image with a tag or digest."""
+    """Container image with a tag or digest, without https://. From a public registry it is pulled through a NAT
+    gateway."""
 
     backend: Literal["ray", "mp"] = "ray"
     """How the pods of a group form one engine: ray (images that ship Ray and a start script, such as the guide's) or

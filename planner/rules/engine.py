@@ -8,7 +8,10 @@ from planner.engine import (
     DATA_PARALLEL_FLAGS,
     EXPERT_PARALLEL_SINCE,
     MULTI_NODE_MP_SINCE,
+    RAY_PORTS,
+    RENDEZVOUS_PORTS,
     UNCOUNTED_FLAGS,
+    argument_problem,
     serving_changes,
     split_arguments,
     version_of,
@@ -46,6 +49,19 @@ def _batched_tokens(case: Case) -> Values | None:
     if case.engine.is_v0 and given < serving.max_model_len <= 32768:
         return {"given": given, "what": f"max_model_len ({serving.max_model_len})", "least": serving.max_model_len}
     return None
+
+
+def _arguments(case: Case) -> Values | None:
+    found = argument_problem(case.choices.extra_args)
+    return {"problem": found[0], "fix": found[1]} if found else None
+
+
+def _port(case: Case) -> Values | None:
+    backend, port = case.choices.backend, case.choices.port
+    taken = (RENDEZVOUS_PORTS[backend], *(RAY_PORTS if backend == "ray" else ()))
+    if case.layout.pods == 1 or port not in taken:
+        return None
+    return {"port": port, "who": "Ray" if backend == "ray" else "the rendezvous of vLLM's mp backend"}
 
 
 def _expert_parallel(case: Case) -> Values | None:
@@ -197,6 +213,24 @@ ENGINE_RULES = (
         problem="vLLM: max_num_batched_tokens ({given}) must be greater than or equal to {what}",
         fix="write --max-num-batched-tokens={least} or more",
         check=_batched_tokens,
+    ),
+    Rule(
+        id="arguments",
+        statement="Further arguments are arguments, and their numbers numbers.",
+        source=f"{VLLM}/engine/arg_utils.py",
+        path="deployment.inference.engine.extraArgs",
+        problem="{problem}",
+        fix="{fix}",
+        check=_arguments,
+    ),
+    Rule(
+        id="port",
+        statement="The server's port is not one by which the pods of a group find each other.",
+        source="https://docs.ray.io/en/latest/ray-core/configure.html",
+        path="deployment.inference.engine.port",
+        problem="port {port} is taken by {who} in a group of several pods",
+        fix="write another one, for example 8000",
+        check=_port,
     ),
     Rule(
         id="expert-parallel",

@@ -5,6 +5,10 @@ import difflib
 from planner import catalogue
 from planner.case import Case
 from planner.rules.rule import Rule, Values
+from planner.weights import checkpoint_gib
+
+SIZE_TOLERANCE = 0.05
+"""Of a model's size, for files beside its tensors."""
 
 
 def _model_known(case: Case) -> Values | None:
@@ -17,6 +21,13 @@ def _model_known(case: Case) -> Values | None:
 
 def _config_readable(case: Case) -> Values | None:
     return {"error": case.config_error} if case.config_error else None
+
+
+def _model_size(case: Case) -> Values | None:
+    given, known = case.choices.weights_gib, checkpoint_gib(case.model) if case.model else None
+    if given is None or known is None or abs(given - known) <= SIZE_TOLERANCE * known:
+        return None
+    return {"given": given, "known": known, "model": case.choices.model}
 
 
 def _model_modelled(case: Case) -> Values | None:
@@ -44,6 +55,15 @@ MODEL_RULES = (
         problem="{error}",
         fix="give the path of the model's own config.json, as downloaded with its weights",
         check=_config_readable,
+    ),
+    Rule(
+        id="model-size",
+        statement="A size that is given is that of the model, where its shapes are known.",
+        source="planner/models.toml",
+        path="deployment.model.weightsGiB",
+        problem="{given:g} GiB are not the {known:.1f} GiB of {model}, on which load times and cache would be planned",
+        fix="remove it, or write deployment.model.name of the model that is meant",
+        check=_model_size,
     ),
     Rule(
         id="model-modelled",

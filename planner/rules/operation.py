@@ -25,6 +25,16 @@ def _startup(case: Case) -> Values | None:
     }
 
 
+def _startup_close(case: Case) -> Values | None:
+    given, weights, rate = case.choices.startup_seconds, case.weights_gib, case.choices.throughput_mib_s
+    if given is None or weights is None:
+        return None
+    needed = load_budget(weights_gib=weights, throughput_mib_s=rate)
+    if not needed.read_seconds <= given < needed.startup_seconds:
+        return None
+    return {"given": given, "left": given - needed.read_seconds, "needed": needed.startup_seconds}
+
+
 def _drain(case: Case) -> Values | None:
     drain, request = case.choices.drain_seconds, case.choices.request_seconds
     if drain is None or request is None or drain >= request:
@@ -104,6 +114,17 @@ OPERATION_RULES = (
         problem="with no group left, the first answer takes {least} to {most} minutes, and requests fail until then",
         fix="write 1 where that is too long",
         check=_scale_to_zero,
+        severity="warning",
+    ),
+    Rule(
+        id="startup-close",
+        statement="The startup probe leaves time for slow reads, and for what comes after them.",
+        source="planner/loading.py",
+        path="deployment.inference.engine.startupSeconds",
+        problem="of {given} s, {left} s are left after reading for the other pods, NCCL, profiling and slower reads; "
+        "then the probe ends the pod",
+        fix="leave it out ({needed} s) unless starts were measured",
+        check=_startup_close,
         severity="warning",
     ),
     Rule(

@@ -1,5 +1,6 @@
 """What ACS and the LeaderWorkerSet have pods for. More of ACS, on which no layout depends: ``planner/acs_rules.py``."""
 
+import difflib
 from collections.abc import Mapping
 
 from planner import catalogue
@@ -20,7 +21,9 @@ def _series_known(case: Case) -> Values | None:
         sized = f"it is sized as {case.gpu.name}"
     else:
         sized = "without deployment.inference.gpu.gpuMemoryGiB, the memory of one card, it is not sized"
-    return {"series": case.choices.series, "sized": sized}
+    near = difflib.get_close_matches(case.choices.series, catalogue.gpu_series(), n=1)
+    meant = f"did you mean {near[0]}? Otherwise check" if near else "check"
+    return {"series": case.choices.series, "sized": sized, "meant": meant}
 
 
 def _cards(case: Case) -> Values | None:
@@ -102,8 +105,10 @@ def _available(case: Case) -> Values | None:
         "surge": case.choices.max_surge,
         "needed": needed,
         "available": available,
-        "per": per_replica,
-        "what": "replicas" if case.choices.scaling is None else "the most groups of scaling",
+        "fix": f"lower {'replicas' if case.choices.scaling is None else 'the most groups of scaling'} or maxSurge; "
+        f"each group needs {per_replica} GPUs"
+        if per_replica <= available
+        else f"a single group needs {per_replica}: choose a smaller layout, or write the cards that there are",
     }
 
 
@@ -114,7 +119,7 @@ POD_RULES = (
         source=ACS_PODS,
         path="deployment.inference.gpu.series",
         problem="{series} is not in planner/acs.toml; it is passed to ACS unchecked; {sized}",
-        fix="check the name with your account manager",
+        fix="{meant} the name with your account manager",
         check=_series_known,
         severity="warning",
     ),
@@ -151,9 +156,9 @@ POD_RULES = (
         id="shared-memory",
         statement="Shared memory is a part of the pod's memory.",
         source="https://kubernetes.io/docs/concepts/storage/volumes/#emptydir",
-        path="deployment.inference.resources.sharedMemory",
+        path="deployment.inference.resources",
         problem="{shared:g} GiB of shared memory leave nothing of the pod's {memory:g} GiB, of which they are a part",
-        fix="write less than the pod's memory, for example 4 GiB per card",
+        fix="write less sharedMemory than memory; the guide has 4 GiB and 64 GiB per card",
         check=_shared_memory,
     ),
     Rule(
@@ -189,9 +194,9 @@ POD_RULES = (
         id="available-gpus",
         statement="All replicas, and those that an update adds, fit on the GPUs that there are.",
         source="https://lws.sigs.k8s.io/docs/concepts/rollout-strategy/",
-        path="deployment.inference.rollout.maxSurge",
+        path="deployment.inference.gpu.available",
         problem="{replicas} replicas and {surge} more during an update need {needed} GPUs, of {available}",
-        fix="lower {what} or maxSurge; each group needs {per} GPUs",
+        fix="{fix}",
         check=_available,
         mended_by_layout=True,
     ),

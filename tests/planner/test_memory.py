@@ -268,7 +268,7 @@ def test_the_version_in_an_images_name(image: str | None, version: tuple[int, in
 
 
 def test_arguments_in_all_spellings() -> None:
-    assert serving_changes(["--max-num-seqs=64", "--kv_cache_dtype fp8", "--block-size", "32", "-ep", "--seed=1"]) == {
+    assert serving_changes(["--max-num-seqs=64", "--kv_cache_dtype=fp8", "--block-size", "32", "-ep", "--seed=1"]) == {
         "max_num_seqs": 64,
         "kv_cache_dtype": "fp8",
         "block_size": 32,

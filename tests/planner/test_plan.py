@@ -176,7 +176,12 @@ def test_a_model_without_shapes_is_bounded() -> None:
 
 
 def test_own_size_beats_the_catalogue() -> None:
-    assert make_plan(changed(weights_gib=700.0)).weights_gib == 700.0
+    assert make_plan(changed(weights_gib=650.0)).weights_gib == 650.0
+
+
+def test_a_size_near_the_known_one_is_only_in_the_plan() -> None:
+    with pytest.raises(PlanError, match=r"700 GiB are not the 641\.3 GiB"):
+        make_plan(changed(weights_gib=700.0))
 
 
 def test_decode_reads_active_weights_and_cache() -> None:

@@ -2,13 +2,14 @@
 
 import dataclasses
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from planner.case import Choices
-from planner.engine import CURRENT
+from planner.engine import CURRENT, argument_problem
 from planner.plan import check, resolve
 from planner.rules import LAYOUT_RULES, RULES
 
@@ -38,6 +39,22 @@ BROKEN: dict[str, tuple[dict[str, Any], str, str]] = {
         {"config_file": "/nowhere/config.json"},
         "/nowhere/config.json cannot be read: No such",
         "give",
+    ),
+    "model-size": (
+        {"weights_gib": 64.1},
+        "64.1 GiB are not the 641.3 GiB of deepseek-ai/DeepSeek-R1",
+        "remove it, or write deployment.model.name of the model that is meant",
+    ),
+    "arguments": (
+        {"extra_args": ("--max-num-seqs 8",)},
+        "item 1 has a flag and its value with a space between, which vLLM takes for one word",
+        "write --flag=value, or the value as an item of its own",
+    ),
+    "port": ({"port": 6379}, "port 6379 is taken by Ray in a group of several pods", "write another one"),
+    "startup-close": (
+        {"startup_seconds": 2200},
+        "of 2200 s, 11 s are left after reading for the other pods, NCCL, profiling and slower reads",
+        "leave it out (3884 s) unless starts were measured",
     ),
     "cards": (
         {"cards": 16},
@@ -125,7 +142,7 @@ BROKEN: dict[str, tuple[dict[str, Any], str, str]] = {
     "shared-memory": (
         {"shared_memory_gib": 512},
         "512 GiB of shared memory leave nothing of the pod's 512 GiB, of which they are a part",
-        "write less than the pod's memory",
+        "write less sharedMemory than memory",
     ),
     "rdma": (
         {"network": "rdma", "cards": 4},
@@ -441,3 +458,58 @@ def test_cards_that_are_left_out_have_rdma() -> None:
 def test_layout_rules_stop_deployments() -> None:
     assert len(LAYOUT_RULES) == 13
     assert all(rule.severity == "error" for rule in LAYOUT_RULES)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        (("max-num-seqs=8",), "item 1 belongs to no argument"),
+        (("--seed=1", "8"), "item 2 belongs to no argument"),
+        (("--seed", "1", "--max num seqs=8"), "item 3 has a flag and its value with a space between"),
+        (("--max-num-seqs",), "--max-num-seqs has no whole number above 0"),
+        (("--max_num_seqs=eight",), "--max-num-seqs has no whole number above 0"),
+        (("--max-num-batched-tokens", "0"), "--max-num-batched-tokens has no whole number above 0"),
+        (("-dcp=-1",), "-dcp has no whole number above 0"),
+        (("--lora-modules", "a=/a", "b=/b", "--enable-lora", "--hf-overrides={'a': 1}", "-ep"), None),
+        (("--kv-cache-dtype=fp8", "--max-num-seqs", "8", "--reasoning-parser=deepseek_r1"), None),
+    ],
+)
+def test_arguments(arguments: tuple[str, ...], problem: str | None) -> None:
+    found = argument_problem(arguments)
+    assert (found is None) == (problem is None)
+    assert not found or (problem and found[0].startswith(problem))
+
+
+@pytest.mark.parametrize(
+    ("changes", "is_taken"),
+    [
+        ({"port": 8265}, True),
+        ({"port": 10001}, True),
+        ({"port": 19999}, True),
+        ({"port": 20000}, False),
+        ({"port": 29501}, False),
+        ({"port": 29501, "backend": "mp", **NEW}, True),
+        ({"port": 6379, "backend": "mp", **NEW}, False),
+        ({"port": 6379, "model": "Qwen/Qwen3-32B", "pipeline": 1}, False),
+    ],
+)
+def test_ports_of_the_rendezvous(changes: dict[str, Any], *, is_taken: bool) -> None:
+    rule = next(rule for rule in RULES if rule.id == "port")
+    assert (rule.check(resolve(dataclasses.replace(GUIDE, **changes))) is not None) is is_taken
+
+
+def test_a_group_that_is_larger_than_the_quota() -> None:
+    (finding,) = check(resolve(dataclasses.replace(GUIDE, available_gpus=8)), severity="error")
+    assert finding.fix == "a single group needs 16: choose a smaller layout, or write the cards that there are"
+
+
+def test_a_series_that_is_nearly_known() -> None:
+    warnings = check(resolve(dataclasses.replace(GUIDE, series="GU8TE", gpu_memory_gib=96)), severity="warning")
+    (fix,) = (found.fix for found in warnings if found.path == "deployment.inference.gpu.series")
+    assert fix.startswith("did you mean GU8TEF? Otherwise check the name")
+
+
+def test_a_shorter_context_is_one_of_the_ways() -> None:
+    case = resolve(dataclasses.replace(GUIDE, **{**NEW, "pipeline": 1, "max_model_len": 163_840}))
+    (finding,) = check(case, severity="error")
+    assert re.search(r"^choose tensor .*, or set deployment\.inference\.engine\.maxModelLen to \d+$", finding.fix)

@@ -25,7 +25,9 @@ from components.secret_forms import (
     api_key_problem,
     certificate_problem,
     header_problem,
+    kubeconfig_problem,
     private_key_problem,
+    word_problem,
 )
 from components.settings.deployment import Deployment
 from components.settings.route import GatewayRoute, IngressRoute, NoTls
@@ -41,6 +43,8 @@ SECRETS = {
     "tlsCertificate": PEM.format("CERTIFICATE", "CERTIFICATE"),
     "tlsKey": PEM.format("PRIVATE KEY", "PRIVATE KEY"),
 }
+
+KUBECONFIG = "clusters: [{name: acs, cluster: {server: 'https://acs'}}]"
 
 INGRESS = {
     "kind": "ingress",
@@ -379,6 +383,36 @@ class TestForms:
     def test_no_private_keys(self, pem: str) -> None:
         assert private_key_problem(pem) == "it is no PEM file with a private key that needs no passphrase"
 
+    @pytest.mark.parametrize(
+        ("value", "fits"), [("LTAI5tAbc+/=", True), ("a b", False), ("a\n", False), ("\ufeffa", False)]
+    )
+    def test_keys_of_others(self, value: str, *, fits: bool) -> None:
+        assert (word_problem(value) is None) is fits
+
+    @pytest.mark.parametrize(
+        ("text", "problem"),
+        [
+            (json.dumps(stack_settings("dev")), "it is no kubeconfig: it names no clusters"),
+            ("~/.kube/config", "it is no kubeconfig: it names no clusters"),
+            ("clusters: []", "it is no kubeconfig: it names no clusters"),
+            ("a: [", "it is no YAML file"),
+            (KUBECONFIG, None),
+        ],
+    )
+    def test_kubeconfigs(self, text: str, problem: str | None) -> None:
+        assert kubeconfig_problem(text) == problem
+
+    @pytest.mark.parametrize("value", ["", " \n"])
+    def test_an_empty_secret_is_none(self, up: Run, value: str) -> None:
+        """The provider would take an empty kubeconfig for none, and the one of the shell."""
+        changes = {"cluster": {"kubeconfigFile": None}, "weights": {"identity": {"kind": "accessKey"}}}
+        with pytest.raises(pulumi.RunError) as caught:
+            up(
+                changes,
+                secrets=dict.fromkeys(("kubeconfig", "ossAccessKeyId", "ossAccessKeySecret", "hubToken"), value),
+            )
+        assert str(caught.value).count("problem: this secret is empty") == 4
+
     def test_all_problems_are_explained_and_nothing_is_shown(self, up: Run) -> None:
         wrong = {"apiKey": "s3cret", "tlsCertificate": "AAAA-SECRET", "tlsKey": SECRETS["tlsCertificate"]}
         with pytest.raises(pulumi.RunError) as caught:
@@ -508,9 +542,9 @@ def test_every_resource_has_an_explicit_provider(on: Recorder, second_road: Reco
         ),
         (
             {"service": {"kind": "clusterIP", "apiKey": True, "route": {**GATEWAY, "sectionName": None}}},
-            "service.route.sectionName",
-            "input should be a valid string",
-            "name of the Gateway's listener",
+            "service.route",
+            "sectionName is empty",
+            "write a value, or {} for a section's defaults, or remove the line",
         ),
         (
             {"service": {"kind": "clusterIP", "apiKey": True, "route": {**GATEWAY, "kind": "public"}}},

@@ -39,6 +39,18 @@ def changed(**changes: Any) -> PodChoices:
     ("changes", "path", "problem", "fix"),
     [
         (
+            {"series": "gu8tf"},
+            "inference.gpu.series",
+            "ACS has no series gu8tf",
+            "write GU8TF",
+        ),
+        (
+            {"series": "H20"},
+            "inference.gpu.series",
+            "ACS has no series H20",
+            "write GU8TF",
+        ),
+        (
             {"compute_class": "gpu-hpn", "qos": "best-effort"},
             "inference.qos",
             "compute class gpu-hpn knows only the quality of service default, not best-effort",
@@ -80,6 +92,7 @@ def test_each_finding(changes: dict[str, Any], path: str, problem: str, fix: str
         {"extra_ephemeral_gib": 5000, "cards": 4, "rdma": False},
         *({"compute_class": "gpu-hpn", "cards": cards} for cards in GPU_HPN_CARDS),
         {"series": "NEW1", "cards": 12, "rdma": True},
+        {"series": "H20", "has_gpu_memory": True},
     ],
 )
 def test_what_may_pass(changes: dict[str, Any]) -> None:

@@ -56,6 +56,10 @@ def test_cache_that_is_too_small_is_refused() -> None:
             {"workers": 6},
             "deployment.storage.workers: the model takes 93% of 6 workers; with 7 neither space nor bandwid",
         ),
+        (
+            {"memory_gib": 12},
+            "deployment.storage: 76 workers of 16 vCPU and 12 GiB follow from cpu and memory; 7 of 16 vCPU and 128 GiB",
+        ),
         ({"memory_gib": 256}, "deployment.storage: pods without GPUs and with more than 16 vCPU or 128 GiB need a t"),
         ({"cpu": 24}, "deployment.storage: pods without GPUs and with more than 16 vCPU or 128 GiB need a t"),
     ],

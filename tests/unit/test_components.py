@@ -300,8 +300,10 @@ class TestInferenceGroup:
         assert not [part for part in leader["command"] if "nnodes" in part or "distributed-executor" in part]
 
     def test_extra_arguments_are_quoted_for_the_shell(self, up: Run) -> None:
-        leader, _ = containers(up({"inference": {"engine": {"extraArgs": ['--hf-overrides={"a": 1}', "x; rm -rf /"]}}}))
-        assert "'--hf-overrides={\"a\": 1}' 'x; rm -rf /'" in leader["command"][2]
+        leader, _ = containers(
+            up({"inference": {"engine": {"extraArgs": ['--hf-overrides={"a": 1}', "--x=; rm -rf /"]}}})
+        )
+        assert "'--hf-overrides={\"a\": 1}' '--x=; rm -rf /'" in leader["command"][2]
 
     def test_network_interface_is_named_for_nccl_gloo_and_vllm(self, up: Run) -> None:
         leader, worker = containers(up())
@@ -345,11 +347,9 @@ class TestInferenceGroup:
                 "replicas": given["replicas"],
                 "gpu": {"cards": given["cards"]},
                 "parallelism": {"tensor": tensor, "pipeline": pipeline},
-                "resources": {
-                    "cpu": given["cpu"],
-                    "memory": given["memory"],
-                    "sharedMemory": given["shared_memory"],
-                },
+                "resources": merged(
+                    {}, {"cpu": given["cpu"], "memory": given["memory"], "sharedMemory": given["shared_memory"]}
+                ),
                 "engine": {
                     "backend": given["backend"],
                     "maxModelLen": given["max_model_len"],
@@ -455,7 +455,7 @@ class TestCluster:
 class TestProviders:
     def test_kubernetes_provider_keeps_objects_when_credentials_change(self, up: Run) -> None:
         provider = up(
-            {"cluster": {"kubeconfigFile": None, "context": "acs"}}, secrets={"kubeconfig": "apiVersion: v1"}
+            {"cluster": {"kubeconfigFile": None, "context": "acs"}}, secrets={"kubeconfig": "clusters: [{name: acs}]"}
         ).raw_inputs("kubernetes")
         assert is_secret(provider["kubeconfig"])
         assert provider["clusterIdentifier"] == "deepseek-dev"

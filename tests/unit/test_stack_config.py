@@ -114,6 +114,66 @@ def test_stack_files_are_valid() -> None:
             "groups, each a whole copy of the model",
         ),
         (
+            {"service": ["clusterIP"]},
+            "service",
+            "settings of its own are expected",
+            "write them below it, each on a line: name, kind, port, ",
+        ),
+        (
+            {"storage": "fluid"},
+            "storage",
+            "settings of its own are expected",
+            "write them below it, each on a line: kind: 'csi' or 'fluid'",
+        ),
+        (
+            {"inference": {"engine": {"extraArgs": "--seed=1"}}},
+            "inference.engine.extraArgs",
+            "a list is expected",
+            "write each item on a line of its own, after a dash: more arguments of vllm serve",
+        ),
+        (
+            {"inference": {"engine": {"env": {"VLLM_USE_V1": 0}}}},
+            "inference.engine.env.VLLM_USE_V1",
+            "a text is expected",
+            "write it in quotes",
+        ),
+        (
+            {"inference": {"engine": {"env": "VLLM_USE_V1=0"}}},
+            "inference.engine.env",
+            "settings of its own are expected",
+            "write them below it, each on a line",
+        ),
+        (
+            {"inference": {"engine": {"image": "https://registry/vllm:v0.7.2"}}},
+            "inference.engine.image",
+            "the value does not have the expected form",
+            "container image with a tag or digest, without https://",
+        ),
+        (
+            {"inference": {"engine": {"extraArgs": ["--host=127.0.0.1"]}}},
+            "inference.engine",
+            "extraArgs has --host, and the probes need all addresses, to which vLLM listens without it",
+            "remove --host",
+        ),
+        (
+            {"inference": {"zone": "cn-beijing-a"}},
+            "",
+            "inference.zone is cn-beijing-a, which is no zone of cn-hangzhou",
+            "write one of cn-hangzhou, such as cn-hangzhou-a, or cloud.region",
+        ),
+        (
+            {"cloud": {"region": "ap-southeast-1"}, "inference": {"zone": "ap-southeast-1"}},
+            "",
+            "inference.zone is ap-southeast-1, which is no zone of ap-southeast-1",
+            "write one of ap-southeast-1, such as ap-southeast-1a, or cloud.region",
+        ),
+        (
+            {"service": {"name": "deepseek-r1"}},
+            "",
+            "service.name is inference.name, by which the LeaderWorkerSet controller makes a Service for its pods",
+            "write another service.name",
+        ),
+        (
             {"service": {"port": 99999}},
             "service.port",
             "input should be less than or equal to 65535",
@@ -362,7 +422,33 @@ def test_deployment_that_is_no_object() -> None:
         Deployment.model_validate("text")
     (found,) = findings(caught.value)
     assert found.path == "deployment"
-    assert found.fix == "compare the file with Pulumi.dev.yaml and stack.schema.json"
+    assert found.problem == "settings of its own are expected"
+    assert found.fix.startswith("write them below it, each on a line: cloud, cluster, model, weights, storage, ")
+
+
+def test_settings_in_one_text(deploy: Any) -> None:
+    """Pulumi's own error has the text in it, and with it secrets that were put into the wrong place."""
+    with pytest.raises(pulumi.RunError, match="it is a text and no settings") as caught:
+        deploy(stack_config.load, config={"deepseek:deployment": "hubToken: hf_SECRET"})
+    assert "SECRET" not in str(caught.value)
+    assert caught.value.__suppress_context__
+
+
+def test_null_is_a_choice_only_where_it_is_not_the_default() -> None:
+    for path, values in (("deployment.security", {"pods": None}), ("deployment", None)):
+        with pytest.raises(ValidationError) as caught:
+            Deployment.model_validate({**DEV, "security": values})
+        (found,) = findings(caught.value)
+        assert (found.path, found.problem) == (path, f"{'pods' if values else 'security'} is empty")
+        assert found.fix == "write a value, or {} for a section's defaults, or remove the line"
+    Deployment.model_validate({**DEV, "observability": {"alerts": None}})
+
+
+def test_spelling_of_the_program_is_not_that_of_the_file(up: Any) -> None:
+    with pytest.raises(
+        pulumi.RunError, match=r"deployment\.cluster\.kubeconfig_file(?s:.)*did you mean kubeconfigFile"
+    ):
+        up({"cluster": {"kubeconfig_file": "~/.kube/config"}})
 
 
 @given(st.text(min_size=1).filter(lambda text: text not in str(problems({"ossAccessKeySecret": "x"}))))
@@ -453,7 +539,7 @@ def test_a_plan_that_fails_says_all_of_why_and_what_works(up: Any) -> None:
     assert "Pulumi.dev.yaml: 3 problems" in text
     assert "deployment.inference problem: deepseek-ai/DeepSeek-R1 does not fit: of 42.1 GiB on the tightest GPU" in text
     assert "fix: choose series GU8TEF: tensor 8 × pipeline 1 on 1 pod of 8 cards, or series" in text
-    assert "deployment.inference.resources.sharedMemory problem: 32 GiB of shared memory leave nothing" in text
+    assert "deployment.inference.resources problem: 32 GiB of shared memory leave nothing" in text
     assert "deployment.inference.engine.startupSeconds problem: the startup probe would end the pod after 600 s" in text
 
 
@@ -496,6 +582,7 @@ GIVEN = {
         "engine": {
             "image": "vllm/vllm-openai:v0.33.0",
             "backend": "mp",
+            "port": 8001,
             "maxModelLen": 4096,
             "startupSeconds": 7200,
             "gpuMemoryUtilization": 0.8,
@@ -521,6 +608,7 @@ def test_the_planner_gets_everything_that_it_takes(kubeconfig: Path) -> None:
         "gpu_memory_gib": 200.5,
         "image": "vllm/vllm-openai:v0.33.0",
         "backend": "mp",
+        "port": 8001,
         "network": "rdma",
         "max_model_len": 4096,
         "gpu_memory_utilization": 0.8,
