@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import copy
+import functools
 import json
 import runpy
 from collections.abc import Callable, Iterator, Mapping
@@ -206,6 +207,11 @@ def kubeconfig(home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def stack_settings(stack: str) -> dict[str, Any]:
     """The ``deployment`` object of a stack file of the project."""
+    return copy.deepcopy(_deployment(stack))
+
+
+@functools.cache
+def _deployment(stack: str) -> dict[str, Any]:
     content = yaml.safe_load((ROOT / f"Pulumi.{stack}.yaml").read_text())
     deployment = content["config"][f"{PROJECT}:deployment"]
     assert isinstance(deployment, dict)
