@@ -9,8 +9,7 @@ Nothing waits for the Dataset, which waits for its runtime itself; the one thing
 Job (components/preload.py) and not by the engine, for which a DataLoad that failed would be one like any other.
 """
 
-import hashlib
-import json
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +19,7 @@ import pulumi_kubernetes as k8s
 from components.acs_pods import CACHE_WORKER, zone_selector
 from components.crds import DataLoad, Dataset, JindoRuntime
 from components.model_bucket import ModelBucket
+from components.names import name_of
 from components.preload import Preload, PreloadArgs
 from components.secrets import AccessKey
 from components.settings.base import mebibytes
@@ -57,13 +57,19 @@ NETWORK_MODE = "ContainerNetwork"
 VOLUME_TYPE = "emptyDir"
 """Fluid's default is a folder of the node, which pods on ACS cannot mount (as above)."""
 
+PLACEMENT = "Shared"
+"""By default no worker may share a node with a pod of any cache, and a cache that takes the place of another would wait
+for it to go, in vain
+(https://github.com/fluid-cloudnative/fluid/blob/master/pkg/ctrl/affinity.go)."""
+
 DELETE_MINUTES = 15
 """Fluid keeps a runtime until no pod mounts its claim, and then ends its pods."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class FluidCacheArgs:
-    """``model`` names the weights, ``plan`` sizes the cache, ``zone`` is where the GPU pods are to be."""
+    """``model`` names the weights, ``plan`` sizes the cache, ``zone`` is where the GPU pods are to be; once the group
+    has another claim, no pod mounts this one after ``release_seconds``."""
 
     bucket: ModelBucket
     model: str
@@ -72,6 +78,7 @@ class FluidCacheArgs:
     storage: FluidCacheSettings
     plan: CachePlan
     zone: str | None
+    release_seconds: int
 
 
 class FluidCache(pulumi.ComponentResource):
@@ -124,8 +131,8 @@ class FluidCache(pulumi.ComponentResource):
         return Dataset(
             cache_name(args),
             metadata=_metadata(args),
-            spec={"mounts": [mount], "accessModes": ["ReadOnlyMany"]},
-            opts=self._options(),
+            spec={"mounts": [mount], "accessModes": ["ReadOnlyMany"], "placement": PLACEMENT},
+            opts=self._options(args),
         )
 
     def _runtime(self, args: FluidCacheArgs, dataset: Dataset) -> JindoRuntime:
@@ -160,7 +167,7 @@ class FluidCache(pulumi.ComponentResource):
                 },
                 "tieredstore": {"levels": [level]},
             },
-            opts=self._options(depends_on=dataset),
+            opts=self._options(args, depends_on=dataset),
         )
 
     def _load(self, args: FluidCacheArgs, runtime: JindoRuntime) -> DataLoad:
@@ -169,7 +176,7 @@ class FluidCache(pulumi.ComponentResource):
             metadata=_metadata(args),
             spec=_load_spec(args),
             opts=pulumi.ResourceOptions.merge(
-                self._options(depends_on=runtime),
+                self._options(args, depends_on=runtime),
                 # A second one of the same name can only be made after the first is gone.
                 pulumi.ResourceOptions(delete_before_replace=True),
             ),
@@ -186,16 +193,18 @@ class FluidCache(pulumi.ComponentResource):
                 "metadata": _metadata(args),
                 "spec": _load_spec(args),
             },
+            workers=args.plan.workers,
             seconds=args.plan.preload_seconds,
             image=args.weights.upload.image,
         )
         return Preload("preload", preload_args, pulumi.ResourceOptions(parent=self))
 
-    def _options(self, *, depends_on: pulumi.Resource | None = None) -> pulumi.ResourceOptions:
+    def _options(self, args: FluidCacheArgs, *, depends_on: pulumi.Resource | None = None) -> pulumi.ResourceOptions:
+        minutes = DELETE_MINUTES + math.ceil(args.release_seconds / 60)
         return pulumi.ResourceOptions(
             parent=self,
             depends_on=[depends_on] if depends_on else None,
-            custom_timeouts=pulumi.CustomTimeouts(delete=f"{DELETE_MINUTES}m"),
+            custom_timeouts=pulumi.CustomTimeouts(delete=f"{minutes}m"),
         )
 
 
@@ -211,8 +220,8 @@ def cache_name(args: FluidCacheArgs) -> str:
     cannot be changed while it runs. The number of workers can."""
     weights = args.weights.model_dump(mode="json", include={"source", "bucket", "prefix", "identity"})
     storage = args.storage.model_dump(mode="json", include={"cpu", "memory", "sidecar_cpu", "sidecar_memory"})
-    content = [pulumi.get_stack(), args.bucket.endpoint, args.model, weights, storage, args.plan.quota_gib, args.zone]
-    return f"{CACHE_NAME}-{hashlib.sha256(json.dumps(content).encode()).hexdigest()[:8]}"
+    shape = [storage, args.plan.quota_gib, args.zone, PLACEMENT]
+    return name_of(CACHE_NAME, args.bucket.endpoint, args.model, weights, shape)
 
 
 def _metadata(args: FluidCacheArgs) -> dict[str, Any]:

@@ -16,7 +16,15 @@ import pulumi
 from components.acs_pods import gpu_placement, network_environment
 from components.crds import LeaderWorkerSet
 from components.group_access import GroupAccess, secured
-from components.lifecycle import Role, grace, interruptible, pod_lifecycle, program, serve_arguments
+from components.lifecycle import (
+    Role,
+    grace,
+    interruptible,
+    pod_lifecycle,
+    program,
+    serve_arguments,
+    update_seconds,
+)
 from components.monitoring.logs import labels as common_labels
 from components.monitoring.logs import log_arguments, log_environment
 from components.settings.base import quantity
@@ -167,14 +175,10 @@ def ready_conditions(replicas: int | None) -> list[str]:
 
 def _timeouts(inference: InferenceSettings, budget: LoadBudget) -> pulumi.CustomTimeouts:
     """Far above Pulumi's 10 minutes: see ``planner/loading.py`` for the arithmetic."""
-    groups_at_once = inference.rollout.max_unavailable + inference.rollout.max_surge
-    end_seconds = grace(inference)
-    rounds = max(1, math.ceil(inference.most_replicas / groups_at_once))
-    update_seconds = budget.update_seconds(replicas=inference.most_replicas, groups_at_once=groups_at_once)
     return pulumi.CustomTimeouts(
         create=f"{math.ceil(budget.create_seconds / 60)}m",
-        update=f"{math.ceil((update_seconds + end_seconds * rounds) / 60)}m",
-        delete=f"{math.ceil((DELETE_SECONDS + end_seconds) / 60)}m",
+        update=f"{math.ceil(update_seconds(inference, budget) / 60)}m",
+        delete=f"{math.ceil((DELETE_SECONDS + grace(inference)) / 60)}m",
     )
 
 

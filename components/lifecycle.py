@@ -5,7 +5,7 @@ the stack is destroyed. A worker therefore outlasts its leader, whose last reque
 goes first anyway. docs/lifecycle.md has the whole story.
 """
 
-import hashlib
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -15,10 +15,11 @@ from typing import Any, Literal
 import pulumi
 import pulumi_kubernetes as k8s
 
+from components.names import name_of
 from components.settings.inference import InferenceSettings
 from components.settings.lifecycle import HealthCheckSettings
 from planner.engine import RENDEZVOUS_PORTS, version_of
-from planner.loading import POD_START_SECONDS, PROBE_PERIOD_SECONDS
+from planner.loading import POD_START_SECONDS, PROBE_PERIOD_SECONDS, LoadBudget
 from planner.plan import Plan
 from planner.shutdown import ANNOUNCE_SECONDS, STOP_SECONDS, grace_seconds, refuses_while_ending
 
@@ -84,7 +85,7 @@ def program(namespace: str, opts: pulumi.ResourceOptions) -> k8s.core.v1.ConfigM
 
 def program_name() -> str:
     """Name of the ConfigMap."""
-    return f"engineprobe-{hashlib.sha256(_source().encode()).hexdigest()[:8]}"
+    return name_of("engineprobe", _source())
 
 
 @cache
@@ -98,6 +99,14 @@ def grace(inference: InferenceSettings) -> int:
     if lifecycle is None:
         return 0
     return lifecycle.grace_seconds or grace_seconds(lifecycle.request_seconds)
+
+
+def update_seconds(inference: InferenceSettings, budget: LoadBudget) -> int:
+    """How long an update of all groups may take, in seconds: each ends, is made anew, and loads the model."""
+    groups_at_once = inference.rollout.max_unavailable + inference.rollout.max_surge
+    rounds = max(1, math.ceil(inference.most_replicas / groups_at_once))
+    loading = budget.update_seconds(replicas=inference.most_replicas, groups_at_once=groups_at_once)
+    return loading + grace(inference) * rounds
 
 
 def serve_arguments(inference: InferenceSettings) -> list[str]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import pulumi
 import pulumi_alicloud as alicloud
 
+from components.names import name_of
 from components.secrets import AccessKey
 from components.settings.cloud import CloudSettings
 from components.settings.weights import (
@@ -28,10 +29,6 @@ STALE_UPLOAD_DAYS = 7
 VOLUME_PLUGIN_SUBJECT = "system:serviceaccount:ack-csi-fuse:csi-fuse-ossfs"
 """Service account of the OSS volume plugin since CSI 1.30.4
 (https://alibabacloud.com/help/en/ack/product-overview/announcement-on-csi-oss-driver-upgrade)."""
-
-
-MOVER_SERVICE_ACCOUNT = "model-upload"
-"""Of the pod that moves the weights, where a role is assumed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,7 +104,7 @@ class ModelBucket(pulumi.ComponentResource):
             "mover",
             args,
             policy=self.bucket_name.apply(lambda bucket: mover_policy(bucket, args.weights.prefix, writes=writes)),
-            subject=f"system:serviceaccount:{args.namespace}:{MOVER_SERVICE_ACCOUNT}",
+            subject=f"system:serviceaccount:{args.namespace}:{mover_service_account()}",
         )
 
     def _reader(self, args: ModelBucketArgs) -> AccessKey | AssumableRole:
@@ -174,6 +171,11 @@ class ModelBucket(pulumi.ComponentResource):
         )
         arn = pulumi.Output.all(role.arn, attachment.id).apply(lambda values: str(values[0]))
         return AssumableRole(role_arn=arn, oidc_provider_arn=identity.oidc_provider_arn)
+
+
+def mover_service_account() -> str:
+    """Name of that of the pod that moves the weights, where a role is assumed: the role's trust policy names it."""
+    return name_of("model-upload")
 
 
 def tls_only_policy(bucket: str) -> str:

@@ -6,8 +6,6 @@ source, revision, filter, place or program makes another one. A Job that failed 
 and its pod continues from what the bucket holds.
 """
 
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +15,8 @@ import pulumi_kubernetes as k8s
 
 from components.acs_pods import GENERAL_PURPOSE
 from components.archives import archive_digest
-from components.model_bucket import MOVER_SERVICE_ACCOUNT, AssumableRole, ModelBucket
+from components.model_bucket import AssumableRole, ModelBucket, mover_service_account
+from components.names import name_of
 from components.programs import (
     CONTAINER_SECURITY,
     POD_SECURITY,
@@ -102,8 +101,8 @@ class ModelUpload(pulumi.ComponentResource):
         if isinstance(args.bucket.mover, AccessKey):
             return None
         return k8s.core.v1.ServiceAccount(
-            MOVER_SERVICE_ACCOUNT,
-            metadata={"name": MOVER_SERVICE_ACCOUNT, "namespace": args.namespace, "labels": LABELS},
+            "model-upload",
+            metadata={"name": mover_service_account(), "namespace": args.namespace, "labels": LABELS},
             automount_service_account_token=False,
             opts=pulumi.ResourceOptions(parent=self),
         )
@@ -111,7 +110,7 @@ class ModelUpload(pulumi.ComponentResource):
     def _job(self, args: ModelUploadArgs, template: k8s.core.v1.PodTemplateSpecArgsDict) -> k8s.batch.v1.Job:
         return program_job(
             "model-upload",
-            metadata={"name": f"model-upload-{task_digest(args)}", "namespace": args.namespace, "labels": LABELS},
+            metadata={"name": job_name(args), "namespace": args.namespace, "labels": LABELS},
             template=template,
             deadline_seconds=deadline_seconds(args.weights, args.weights_gib),
             failure_rules=failure_rules(),
@@ -190,11 +189,11 @@ def deadline_seconds(weights: WeightsSettings, weights_gib: float) -> int:
     return move_deadline_seconds(weights_gib=weights_gib, throughput_mib_s=throughput)
 
 
-def task_digest(args: ModelUploadArgs) -> str:
-    """Eight hexadecimal digits that change when the Job has something else to do: not with the size of its pod. The
-    rules of failure are among it, because those of a Job that exists cannot be changed."""
+def job_name(args: ModelUploadArgs) -> str:
+    """Another one when the Job has something else to do: not with the size of its pod. The rules of failure are among
+    it, because those of a Job that exists cannot be changed."""
     task = [args.weights.source.model_dump(mode="json"), args.model, args.weights.prefix, args.bucket.endpoint]
-    return hashlib.sha256(json.dumps([*task, archive_digest(PACKAGE), failure_rules()]).encode()).hexdigest()[:8]
+    return name_of("model-upload", task, archive_digest(PACKAGE), failure_rules())
 
 
 def command_line(args: ModelUploadArgs) -> list[pulumi.Input[str]]:

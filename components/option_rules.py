@@ -18,7 +18,7 @@ def option_warnings(settings: Deployment) -> list[str]:
     return [
         *_policies_may_not_hold(settings),
         *_namespace_is_not_labelled(settings),
-        *_old_groups_lose_their_key(settings),
+        *_old_groups_lose_what_they_use(settings),
         *_requests_are_cut_off(settings),
         *_metrics_may_not_be_found(settings),
         *_nothing_is_verified(settings),
@@ -46,13 +46,15 @@ def _namespace_is_not_labelled(settings: Deployment) -> Iterator[str]:
         )
 
 
-def _old_groups_lose_their_key(settings: Deployment) -> Iterator[str]:
+def _old_groups_lose_what_they_use(settings: Deployment) -> Iterator[str]:
     partition = settings.inference.rollout.partition
-    if partition and settings.service.api_key:
+    if partition:
+        key = "deepseek:apiKey, " if settings.service.api_key else ""
         yield (
-            "deployment.inference.rollout.partition: an update with another deepseek:apiKey ends with the deletion of "
-            f"the old one's Secret, and groups below {partition} still need it: a pod of theirs that fails could not "
-            "come back; finish the rollout (partition: 0) before you change the key"
+            f"deployment.inference.rollout.partition: an update with another {key}storage, model or bucket ends with "
+            f"the deletion of the old one, which groups below {partition} still use: pulumi up waits for it in vain, "
+            "and a pod of theirs that fails does not come back; finish the rollout (partition: 0) before you change "
+            "them"
         )
 
 

@@ -6,8 +6,6 @@ could neither be changed nor deleted. Pulumi knows them by the same name: until 
 first is no change at all.
 """
 
-import hashlib
-import json
 import math
 from dataclasses import dataclass
 
@@ -15,6 +13,7 @@ import pulumi
 import pulumi_kubernetes as k8s
 
 from components.model_bucket import AssumableRole, ModelBucket
+from components.names import name_of
 from components.secrets import AccessKey
 from components.settings.storage import OssVolumeSettings
 from components.settings.weights import WeightsSettings
@@ -25,16 +24,21 @@ DRIVER = "ossplugin.csi.alibabacloud.com"
 CLAIM_NAME = "llm-model"
 SECRET_NAME = "oss-secret"  # noqa: S105 - the name of a Secret, not its contents
 
+DELETE_SECONDS = 600
+"""Until Kubernetes has looked that no pod mounts them."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class OssVolumeArgs:
-    """``weights_gib`` is the size of the model's files in GiB."""
+    """``weights_gib`` is the size of the model's files in GiB; once the group has another claim, no pod mounts this one
+    after ``release_seconds``."""
 
     bucket: ModelBucket
     weights: WeightsSettings
     weights_gib: float
     namespace: str
     storage: OssVolumeSettings
+    release_seconds: int
 
 
 class OssVolume(pulumi.ComponentResource):
@@ -98,7 +102,7 @@ class OssVolume(pulumi.ComponentResource):
                 "claim_ref": {"namespace": args.namespace, "name": _claim_name(args)},
                 "csi": csi,
             },
-            opts=pulumi.ResourceOptions(parent=self),
+            opts=self._options(args),
         )
 
     def _claim(self, args: OssVolumeArgs, volume: k8s.core.v1.PersistentVolume) -> k8s.core.v1.PersistentVolumeClaim:
@@ -112,20 +116,20 @@ class OssVolume(pulumi.ComponentResource):
                 "volume_name": volume.metadata["name"],
                 "resources": {"requests": {"storage": capacity(args.weights_gib)}},
             },
-            opts=pulumi.ResourceOptions(parent=self),
+            opts=self._options(args),
         )
+
+    def _options(self, args: OssVolumeArgs) -> pulumi.ResourceOptions:
+        # Kubernetes keeps both until no pod mounts the claim.
+        minutes = math.ceil((DELETE_SECONDS + args.release_seconds) / 60)
+        return pulumi.ResourceOptions(parent=self, custom_timeouts=pulumi.CustomTimeouts(delete=f"{minutes}m"))
 
 
 def _claim_name(args: OssVolumeArgs) -> str:
     """The claim's name, with eight hexadecimal digits that change when what is mounted does."""
-    mounted = [
-        pulumi.get_stack(),
-        args.bucket.endpoint,
-        # Not how the weights came there: pods that mount them do not care.
-        args.weights.model_dump(mode="json", include={"bucket", "prefix", "identity"}),
-        args.storage.mount_options,
-    ]
-    return f"{CLAIM_NAME}-{hashlib.sha256(json.dumps(mounted).encode()).hexdigest()[:8]}"
+    # Not how the weights came there: pods that mount them do not care.
+    weights = args.weights.model_dump(mode="json", include={"bucket", "prefix", "identity"})
+    return name_of(CLAIM_NAME, args.bucket.endpoint, weights, args.storage.mount_options)
 
 
 def capacity(weights_gib: float) -> str:

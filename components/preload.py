@@ -15,6 +15,7 @@ import pulumi_kubernetes as k8s
 from components.acs_pods import GENERAL_PURPOSE
 from components.archives import archive_digest
 from components.crds import DataLoad
+from components.names import name_of
 from components.programs import (
     CONTAINER_SECURITY,
     POD_SECURITY,
@@ -29,19 +30,22 @@ from planner.upload import START_SECONDS
 PACKAGE = "preload"
 LABELS = {"app.kubernetes.io/name": PACKAGE, "app.kubernetes.io/component": "storage"}
 
+WORKERS = "deepseek/cache-workers"
+
 CREDENTIALS = "/var/run/secrets/kubernetes.io/serviceaccount"
 """https://kubernetes.io/docs/tasks/run-application/access-api-from-pod/"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PreloadArgs:
-    """``name`` is that of the cache, ``load`` its DataLoad and ``manifest`` what makes it again, ``seconds`` when it is
-    given up, and ``image`` one with Python 3.11."""
+    """``name`` is that of the cache and ``workers`` their number, ``load`` its DataLoad and ``manifest`` what makes it
+    again, ``seconds`` when it is given up, and ``image`` one with Python 3.11."""
 
     name: str
     namespace: str
     load: DataLoad
     manifest: Mapping[str, Any]
+    workers: int
     seconds: int
     image: str
 
@@ -103,7 +107,7 @@ class Preload(pulumi.ComponentResource):
         return program_job(
             args.name,
             metadata={
-                "name": f"{args.name}-preload-{archive_digest(PACKAGE)[:8]}",
+                "name": name_of(f"{args.name}-preload", archive_digest(PACKAGE)),
                 "namespace": args.namespace,
                 "labels": LABELS,
             },
@@ -133,7 +137,9 @@ class Preload(pulumi.ComponentResource):
             "termination_message_policy": "FallbackToLogsOnError",
         }
         return {
-            "metadata": {"labels": {**LABELS, **GENERAL_PURPOSE}},
+            # Another number of workers makes another Job, which judges the cache again: those that go take their part
+            # of it along.
+            "metadata": {"labels": {**LABELS, **GENERAL_PURPOSE}, "annotations": {WORKERS: str(args.workers)}},
             "spec": {
                 "restart_policy": "Never",
                 "service_account_name": account.metadata["name"],

@@ -8,6 +8,7 @@ import pulumi
 import pulumi_kubernetes as k8s
 
 from components.archives import archive, archive_digest
+from components.names import name_of
 from planner.upload import AWAIT_SECONDS
 
 NOBODY = 65534
@@ -32,7 +33,7 @@ def program(
     """The package as an immutable ConfigMap, named by its content."""
     return k8s.core.v1.ConfigMap(
         package,
-        metadata={"name": f"{package}-{archive_digest(package)[:8]}", "namespace": namespace, "labels": labels},
+        metadata={"name": name_of(package, archive_digest(package)), "namespace": namespace, "labels": labels},
         binary_data={_file(package): base64.b64encode(archive(package)).decode()},
         immutable=True,
         opts=pulumi.ResourceOptions(parent=parent),

@@ -168,7 +168,6 @@ def pod_choices(settings: Deployment, *, cards: int) -> PodChoices:
     inference = settings.inference
     return PodChoices(
         series=inference.gpu.series,
-        has_gpu_memory=inference.gpu.gpu_memory_gib is not None,
         cards=cards,
         compute_class=inference.gpu.compute_class,
         qos=inference.qos,

@@ -3,6 +3,7 @@
 import pulumi
 
 from components.fluid_cache import FluidCache, FluidCacheArgs
+from components.lifecycle import update_seconds
 from components.model_bucket import ModelBucket
 from components.oss_volume import OssVolume, OssVolumeArgs
 from components.settings.deployment import Deployment
@@ -17,9 +18,16 @@ def mount_model(
     """The claim of the layer that the settings name. After a change of kind the new layer is made beside the old one,
     which is deleted at the end of the update, when the group has moved."""
     weights, storage = settings.weights, settings.storage
+    # Controllers before LWS 0.9 report the end of an update too early, and then all of it is still to come.
+    release_seconds = update_seconds(settings.inference, plan.budget)
     if not isinstance(storage, FluidCacheSettings):
         volume_args = OssVolumeArgs(
-            bucket=bucket, weights=weights, weights_gib=plan.weights_gib, namespace=namespace, storage=storage
+            bucket=bucket,
+            weights=weights,
+            weights_gib=plan.weights_gib,
+            namespace=namespace,
+            storage=storage,
+            release_seconds=release_seconds,
         )
         return OssVolume("oss-volume", volume_args, opts).mount
     if plan.cache is None:
@@ -32,5 +40,6 @@ def mount_model(
         storage=storage,
         plan=plan.cache,
         zone=settings.inference.zone,
+        release_seconds=release_seconds,
     )
     return FluidCache("fluid-cache", cache_args, opts).mount

@@ -4,7 +4,6 @@ Their names are bound to the templates of the group's pods, the API key's Secret
 not verified at every ``pulumi up``, and pods that are made anew are.
 """
 
-import hashlib
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ import pulumi_kubernetes as k8s
 
 from components.acs_pods import GENERAL_PURPOSE
 from components.archives import archive_digest
+from components.names import name_of
 from components.network_policy import VERIFICATION
 from components.programs import (
     CONTAINER_SECURITY,
@@ -178,8 +178,7 @@ def bench_command(args: VerificationArgs, benchmark: BenchmarkSettings) -> list[
 
 def _name(prefix: str, args: VerificationArgs, task: list[Any]) -> pulumi.Output[str]:
     """Another one for another subject or task."""
-    text = pulumi.Output.json_dumps([args.subject, *task])
-    return text.apply(lambda found: f"{prefix}-{hashlib.sha256(found.encode()).hexdigest()[:8]}")
+    return pulumi.Output.json_dumps([args.subject, *task]).apply(lambda text: name_of(prefix, text))
 
 
 def _key_variable(name: str, args: VerificationArgs) -> list[k8s.core.v1.EnvVarArgsDict]:

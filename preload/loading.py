@@ -5,12 +5,16 @@ from collections.abc import Mapping
 from typing import Any
 
 from preload.api import ApiError, ApiServer, DeniedError
-from preload.outcome import COMPLETE, is_over, preload_problem, progress
+from preload.outcome import COMPLETE, is_ignored, is_over, preload_problem, progress
 
 POLL_SECONDS = 2
 
 SETTLE_SECONDS = 30
-"""For the Dataset to report what a DataLoad that is complete has cached: Fluid looks at the cache now and then only."""
+"""For the Dataset to report what is cached, after a DataLoad is complete and after workers have gone: Fluid looks at
+the cache now and then only."""
+
+IGNORED_SECONDS = 300
+"""After which a cache that no controller has looked at is given up. A controller that restarts is faster."""
 
 FLUID = "/apis/data.fluid.io/v1alpha1"
 
@@ -37,6 +41,7 @@ class Preload:
         self._seen_loading = False
         """Whether its end, when it comes, is that of a preload of this run."""
         self._complete_since: float | None = None
+        self._start = clock.now()
         self._said = ""
 
     def step(self) -> tuple[bool, str | None]:
@@ -51,15 +56,22 @@ class Preload:
             return False, None
         dataset = (self._api.get(self._dataset) or {}).get("status") or {}
         status = load.get("status") or {}
+        if is_ignored(status, dataset) and self._clock.now() - self._start >= IGNORED_SECONDS:
+            return True, (
+                f"no controller has looked at its Dataset for {IGNORED_SECONDS} s: of ack-fluid this cluster has the "
+                "definitions, but nothing seems to run"
+            )
         if not is_over(status):
             self._seen_loading = True
             self._say(progress(status, dataset))
             return False, None
         problem = preload_problem(status, dataset)
-        if problem is None:
+        if problem is None and self._seen_loading:
             return True, None
         if status.get("phase") == COMPLETE and not self._settled():
             return False, None
+        if problem is None:
+            return True, None
         if self._seen_loading:
             return True, problem
         self._say(f"{problem}, before this run; deleting it, to load again")

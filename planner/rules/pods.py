@@ -21,7 +21,8 @@ def _series_known(case: Case) -> Values | None:
         sized = f"it is sized as {case.gpu.name}"
     else:
         sized = "without deployment.inference.gpu.gpuMemoryGiB, the memory of one card, it is not sized"
-    near = difflib.get_close_matches(case.choices.series, catalogue.gpu_series(), n=1)
+    near = [name for name, row in catalogue.gpu_series().items() if row.gpu == case.choices.series]
+    near += difflib.get_close_matches(case.choices.series, catalogue.gpu_series(), n=1)
     meant = f"did you mean {near[0]}? Otherwise check" if near else "check"
     return {"series": case.choices.series, "sized": sized, "meant": meant}
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from preload.api import ApiError, ApiServer, DeniedError, in_cluster
-from preload.loading import FLUID, SETTLE_SECONDS, Clock, fill
+from preload.loading import FLUID, IGNORED_SECONDS, SETTLE_SECONDS, Clock, fill
 from preload.outcome import failed, preload_problem, progress, watched
 
 NAME, NAMESPACE = "llm-cache-1", "n"
@@ -49,12 +49,15 @@ class Fluid(ApiServer):
         self.calls: list[tuple[str, str]] = []
         self.made: list[object] = []
         self.deleting = False
+        self.share = "100.0%"
+        self.phase = "Bound"
 
     def get(self, path: str) -> dict[str, Any] | None:
         if self.errors:
             raise self.errors.pop(0)
         if path == f"{DATASETS}/{NAME}":
-            return {"status": {"cacheStates": {"cached": self.cached[0]}}}
+            states = {"cached": self.cached[0], "cachedPercentage": self.share}
+            return {"status": {"phase": self.phase, "ufsTotal": "641.30GiB", "cacheStates": states}}
         assert path == f"{LOADS}/{NAME}"
         life = self.lives[0]
         if self.deleting:
@@ -90,6 +93,40 @@ class TestFill:
         fluid = Fluid([COMPLETE])
         assert run(fluid) is None
         assert fluid.made == []
+
+    def test_what_was_filled_before_must_stay_so_a_while(self) -> None:
+        """Fluid still reports what workers had that are gone."""
+
+        class Shrinking(Fluid):
+            def get(self, path: str) -> dict[str, Any] | None:
+                self.looks = getattr(self, "looks", 0) + 1
+                if self.made:
+                    self.share = "100.0%"
+                elif self.looks > 10:
+                    self.share = "50.0%"
+                return super().get(path)
+
+        fluid = Shrinking([COMPLETE], [EXECUTING, COMPLETE])
+        assert run(fluid) is None
+        assert fluid.made == [MANIFEST]
+
+    def test_part_of_it_is_not_enough(self) -> None:
+        fluid = Fluid([EXECUTING, COMPLETE])
+        fluid.share = "57.3%"
+        assert run(fluid) == (
+            "its DataLoad is complete, but the Dataset reports only 641.30GiB of 641.30GiB as cached (57.3%)"
+        )
+
+    def test_cache_that_no_controller_looks_at_is_given_up_soon(self) -> None:
+        fluid, clock = Fluid([{}]), FakeClock()
+        fluid.phase = ""
+        problem = fill(fluid, MANIFEST, seconds=3600, clock=clock)
+        assert problem is not None
+        assert problem.startswith("no controller has looked at its Dataset for 300 s: of ack-fluid this cluster has")
+        assert IGNORED_SECONDS <= clock.time < 2 * IGNORED_SECONDS
+
+    def test_dataset_that_waits_for_its_workers_is_waited_for(self) -> None:
+        assert run(Fluid([{}]), 500) == "its DataLoad was not over after 500 s"
 
     def test_failure_of_its_own_is_told(self) -> None:
         fluid = Fluid([EXECUTING, FAILED])
@@ -154,7 +191,7 @@ class TestFill:
 
     def test_what_does_not_change_is_said_once(self, capsys: pytest.CaptureFixture[str]) -> None:
         run(Fluid([EXECUTING]), 60)
-        assert capsys.readouterr().out == "its DataLoad is Executing\n"
+        assert capsys.readouterr().out == "its DataLoad is Executing, 100.0% cached\n"
 
 
 class TestOutcome:
@@ -163,6 +200,14 @@ class TestOutcome:
         [
             (COMPLETE, {"cacheStates": {"cached": "641.30GiB"}}, None),
             (COMPLETE, {"cacheStates": {"cached": "0.05GiB"}}, None),
+            (COMPLETE, {"cacheStates": {"cached": "0.05GiB", "cachedPercentage": "0.1%"}}, None),
+            (COMPLETE, {"cacheStates": {"cached": "9GiB", "cachedPercentage": "0.0%"}, "ufsTotal": "0.00B"}, None),
+            (COMPLETE, {"cacheStates": {"cached": "9GiB", "cachedPercentage": "95.0%"}, "ufsTotal": "9.50GiB"}, None),
+            (
+                COMPLETE,
+                {"cacheStates": {"cached": "9GiB", "cachedPercentage": "94.9%"}, "ufsTotal": "9.50GiB"},
+                "its DataLoad is complete, but the Dataset reports only 9GiB of 9.50GiB as cached (94.9%)",
+            ),
             (FAILED, {}, FAILED_TEXT),
             ({"phase": "Failed"}, {}, "its DataLoad ended as Failed"),
             (COMPLETE, {"cacheStates": {"cached": "0.00B"}}, EMPTY_TEXT),

@@ -671,7 +671,11 @@ def test_warnings() -> None:
                 "service": {"kind": "clusterIP", "apiKey": True},
                 "inference": {"replicas": 2, "rollout": {"partition": 1}},
             },
-            "deployment.inference.rollout.partition: an update with another deepseek:apiKey ends with the deletion",
+            "deployment.inference.rollout.partition: an update with another deepseek:apiKey, storage, model or b",
+        ),
+        (
+            {"inference": {"replicas": 2, "rollout": {"partition": 1}}},
+            "deployment.inference.rollout.partition: an update with another storage, model or bucket ends with the del",
         ),
         (
             {"service": {"kind": "clusterIP", "apiKey": True, "route": GATEWAY}, "inference": {"lifecycle": {}}},

@@ -452,6 +452,18 @@ class TestCluster:
         assert recorder.manifest("LeaderWorkerSet")["metadata"]["namespace"] == "given"
 
 
+def test_two_stacks_may_share_a_namespace(program: Run) -> None:
+    """With other names for what has one in the settings."""
+    same = merged(stack_settings("prod"), {"cloud": {"endpoint": None}, "cluster": {"createNamespace": False}})
+    other = merged(same, {"inference": {"name": "other"}, "service": {"name": "other-leader"}})
+    names = [
+        {(m["kind"], m["metadata"]["name"]) for m in recorder.manifests() if "name" in m["metadata"]}
+        for recorder in (program(same, stack="prod"), program(other, stack="local-prod"))
+    ]
+    assert len(names[0]) > 10
+    assert not names[0] & names[1]
+
+
 class TestProviders:
     def test_kubernetes_provider_keeps_objects_when_credentials_change(self, up: Run) -> None:
         provider = up(

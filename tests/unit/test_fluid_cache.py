@@ -2,12 +2,12 @@
 
 import itertools
 import json
+import re
 from functools import partial
 from typing import Any
 
 import pytest
 
-from components.archives import archive_digest
 from components.fluid_cache import FUSE_PROPERTIES, SIDECAR_TARGET
 from tests.unit.conftest import Recorder, Run, is_secret
 
@@ -138,13 +138,31 @@ class TestName:
 
     @pytest.mark.parametrize(
         "changes",
-        [storage(workers=20), storage(throughputMiBps=900), storage(sidecar="none"), {"model": {"servedName": "x"}}],
+        [storage(throughputMiBps=900), storage(sidecar="none"), {"model": {"servedName": "x"}}],
     )
     def test_what_can_be_changed_in_place_does_not(self, up: Run, changes: dict[str, Any]) -> None:
         before, after = up(FLUID), up({**FLUID, **changes})
         assert before.manifest("Dataset") == after.manifest("Dataset")
         assert before.manifest("DataLoad") == after.manifest("DataLoad")
         assert before.manifest("Job", "llm-cache") == after.manifest("Job", "llm-cache")
+
+    def test_another_number_of_workers_is_judged_again_and_else_changed_in_place(self, up: Run) -> None:
+        before, after = up(FLUID), up(storage(workers=20))
+        assert before.manifest("Dataset") == after.manifest("Dataset")
+        assert before.manifest("DataLoad") == after.manifest("DataLoad")
+        old, new = (recorder.manifest("Job", "llm-cache")["spec"]["template"] for recorder in (before, after))
+        assert old["metadata"] != new["metadata"]
+        assert old["spec"] == new["spec"]
+
+    def test_a_cache_waits_for_the_pods_that_leave_it(self, program: Run) -> None:
+        """Under an old controller all of the update is still to come when the old cache is deleted."""
+        for recorder, kinds in ((program(FLUID), KINDS), (program(), ("PersistentVolume", "PersistentVolumeClaim"))):
+            update = minutes(recorder.request("LeaderWorkerSet").customTimeouts.update)
+            assert all(minutes(recorder.request(kind).customTimeouts.delete) > update for kind in kinds)
+
+
+def minutes(timeout: str) -> int:
+    return int(timeout.removesuffix("m"))
 
 
 class TestSidecar:
@@ -195,7 +213,7 @@ class TestPreload:
         recorder = up(FLUID)
         cache = recorder.manifest("DataLoad")["metadata"]["name"]
         name = recorder.manifest("Job", "llm-cache")["metadata"]["name"]
-        assert name == f"{cache}-preload-{archive_digest('preload')[:8]}"
+        assert re.fullmatch(rf"{cache}-preload-[0-9a-f]{{8}}", name)
         assert recorder.request("Job", "llm-cache").name == cache, "that of the first cache stays until the end"
 
     def test_it_can_make_the_same_dataload_again(self, up: Run) -> None:

@@ -9,7 +9,7 @@ import pytest
 from components.disruption_budget import DisruptionBudget
 from components.inference_group import InferenceGroupArgs, group_spec
 from components.inference_service import DRAIN
-from components.lifecycle import CHECK_SECONDS, grace, program_name
+from components.lifecycle import CHECK_SECONDS, grace
 from components.settings.deployment import Deployment
 from components.stack_config import plan_of
 from components.storage import ModelMount
@@ -190,7 +190,7 @@ class TestProgram:
         for role in ("leader", "worker"):
             pod = template[f"{role}Template"]["spec"]
             (volume,) = (v for v in pod["volumes"] if v["name"] == "engineprobe")
-            assert volume["configMap"] == {"name": config_map["metadata"]["name"]} == {"name": program_name()}
+            assert volume["configMap"] == {"name": config_map["metadata"]["name"]}
             (mount,) = (m for m in pod["containers"][0]["volumeMounts"] if m["name"] == "engineprobe")
             assert mount == {"name": "engineprobe", "mountPath": "/opt/engineprobe", "readOnly": True}
 
