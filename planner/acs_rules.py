@@ -174,11 +174,16 @@ def _port(choices: PodChoices) -> Iterator[Finding]:
 
 
 def _unchecked_rdma(choices: PodChoices) -> Iterator[str]:
-    if choices.rdma and choices.series not in pod_series():
-        yield (
-            f"deployment.inference.network: whether ACS has RDMA for {choices.series} is not in planner/pods.toml; it "
-            "is asked for unchecked, with the variables for mlx5 cards (deployment.inference.engine.env changes them)"
-        )
+    """Where no network card is known: of a series that is not listed, or that has RDMA by a capacity reservation only,
+    whose card follows from the model (https://www.alibabacloud.com/help/en/cs/user-guide/pod-hpn-type-rdma)."""
+    series = pod_series().get(choices.series)
+    if not choices.rdma or (series and series.nic):
+        return
+    unknown = "the type of the RDMA network card of" if series else "whether ACS has RDMA for"
+    yield (
+        f"deployment.inference.network: {unknown} {choices.series} is not in planner/pods.toml; it is asked for "
+        "unchecked, with the variables for mlx5 cards (deployment.inference.engine.env changes them)"
+    )
 
 
 def _unlisted_driver(choices: PodChoices) -> Iterator[str]:

@@ -41,7 +41,7 @@ def nic(kind: str) -> Nic:
 
 
 DEFAULT_NIC = "1"
-"""For a series that is not listed: the type of all NVIDIA series that are."""
+"""For a series without a known card: the type of all NVIDIA series that have one. ``acs_rules`` warns of it."""
 
 
 @cache

@@ -1,5 +1,6 @@
 """The controllers in the cluster."""
 
+import re
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
@@ -9,6 +10,10 @@ from components.settings.base import Settings, problem
 LWS_CHART_MIN = (0, 8, 0)
 """From this version on the chart has its custom resource definition in ``crds/``, which Helm never deletes
 (https://lws.sigs.k8s.io/docs/installation/)."""
+
+FLUID_CHART_MIN = (1, 0, 11)
+"""From this version on ack-fluid knows pods of ACS, those with the label ``fluid-sidecar-target: acs``
+(https://www.alibabacloud.com/help/en/ack/cloud-native-ai-suite/user-guide/accelerate-argo-workflows-1)."""
 
 
 class ExpectOperator(Settings):
@@ -50,10 +55,16 @@ class InstallFluid(Settings):
     chart: Annotated[str, Field(pattern=r"^https://\S+\.tgz$")] = (
         "https://aliacs-app-catalog.oss-cn-hangzhou.aliyuncs.com/charts-incubator/ack-fluid-1.0.13.tgz"
     )
-    """Address of the chart's archive; the version is part of it."""
+    """Address of the chart's archive; the version is part of it, and storage.sidecar: acs needs 1.0.11 or newer."""
 
     image_tag: Annotated[str, Field(pattern=r"^v[0-9]\S*$")] = "v1.0.13-fc3296a6"
     """Tag of the controllers' images, which belongs to the chart."""
+
+    @property
+    def chart_version(self) -> tuple[int, ...] | None:
+        """Version of the chart by the name of its archive; None if a mirror calls it otherwise."""
+        found = re.search(r"-v?([0-9]+)\.([0-9]+)\.([0-9]+)[^/]*\.tgz$", self.chart)
+        return tuple(map(int, found.groups())) if found else None
 
 
 class OperatorsSettings(Settings):

@@ -7,11 +7,48 @@ import pulumi
 import pytest
 
 from components.operators import FLUID_API_MISSING, FLUID_CRD, LWS_API_MISSING, LWS_CRD
+from components.settings.operators import InstallFluid
 from tests.unit.conftest import Recorder, Run
 
 FLUID = {"storage": {"kind": "fluid"}}
 INSTALL_LWS = {"operators": {"lws": {"kind": "install"}}}
 INSTALL_FLUID = {"operators": {"fluid": {"kind": "install"}}}
+
+FLUID_VALUES: dict[str, Any] = {
+    "region": "cn-hangzhou",
+    "cluster_profile": "ManagedKubernetes",
+    "clusterProfileforApp": "Acs",
+    "pullImageByVPCNetwork": True,
+    "appendImageTag": True,
+    "helmDriver": "configmap",
+    "version": "v1.0.13-fc3296a6",
+    "crdUpgrade": {"enabled": True},
+    "runtime": {
+        "jindo": {
+            "enabled": False,
+            "engine": "jindocache",
+            "queryUfsTotal": True,
+            "init": {"portCheck": {"enabled": False}},
+        }
+    },
+    "webhook": {
+        "enabled": True,
+        "timeoutSeconds": 15,
+        "reinvocationPolicy": "IfNeeded",
+        "replicas": 2,
+        "serverlessInject": {
+            "platformKey": "alibabacloud.com/fluid-sidecar-target",
+            "platformValue": "acs",
+            "vfuseResourceName": "alibabacloud.com/vfuse",
+        },
+    },
+    "csi": {"config": {"hostNetwork": False}, "hostPID": False},
+    "fluidapp": {"enabled": True},
+}
+"""Those of https://github.com/aliyun-computenest/quickstart-vllm-ack, .computenest/ros_templates/acs-ecs.yaml, except
+for the chart's own images, two replicas of the webhook, and the target of the sidecar."""
+
+MIRROR = "https://mirror.example.com/charts"
 
 
 def checks(recorder: Recorder) -> dict[str, str]:
@@ -90,10 +127,7 @@ class TestInstalled:
         release = recorder.inputs("Release", "ack-fluid")
         assert release["chart"].endswith("/ack-fluid-1.0.13.tgz")
         assert (release["name"], release["namespace"]) == ("ack-fluid", "fluid-system")
-        values = release["values"]
-        assert (values["region"], values["clusterProfileforApp"]) == ("cn-hangzhou", "Acs")
-        assert values["version"] == "v1.0.13-fc3296a6"
-        assert "__ACK" not in str(values)
+        assert release["values"] == FLUID_VALUES
         assert any("Release" in urn for urn in recorder.request("FluidCache").dependencies)
 
     def test_webhook_listens_to_the_label_of_the_pods_and_does_not_go_alone(self, up: Run) -> None:
@@ -103,7 +137,44 @@ class TestInstalled:
             assert webhook["serverlessInject"]["platformValue"] == target
             assert webhook["replicas"] == 2
         without = up({"storage": {"kind": "fluid", "sidecar": "none"}, **INSTALL_FLUID})
-        assert "serverlessInject" not in without.inputs("Release", "ack-fluid")["values"]["webhook"]
+        values = without.inputs("Release", "ack-fluid")["values"]
+        webhook = {name: value for name, value in FLUID_VALUES["webhook"].items() if name != "serverlessInject"}
+        assert values == {**FLUID_VALUES, "webhook": webhook}
 
     def test_installed_fluid_stays_when_the_storage_is_changed(self, up: Run) -> None:
         assert up(INSTALL_FLUID).inputs("Release", "ack-fluid")["name"] == "ack-fluid"
+
+    @pytest.mark.parametrize(
+        ("name", "version"),
+        [
+            ("ack-fluid-1.0.13.tgz", (1, 0, 13)),
+            ("ack-fluid-v1.0.9-beta.2.tgz", (1, 0, 9)),
+            ("fluid/1.0.9/chart.tgz", None),
+        ],
+    )
+    def test_version_of_a_chart(self, name: str, version: tuple[int, ...] | None) -> None:
+        assert InstallFluid(kind="install", chart=f"{MIRROR}/{name}").chart_version == version
+
+    def test_chart_that_is_too_old_for_pods_of_acs(self, up: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+        warnings: list[str] = []
+        monkeypatch.setattr("pulumi.log.warn", lambda text, *_: warnings.append(text))
+
+        def said(chart: str, storage: dict[str, Any]) -> list[str]:
+            warnings.clear()
+            install = {"kind": "install", "chart": f"{MIRROR}/{chart}", "imageTag": "v1.0.10-0"}
+            up({"storage": storage, "operators": {"fluid": install}})
+            return [text for text in warnings if "operators" in text]
+
+        old, acs = "ack-fluid-1.0.10.tgz", {"kind": "fluid", "sidecar": "acs"}
+        assert said(old, acs) == [
+            "deployment.operators.fluid.chart: ack-fluid 1.0.10 is older than 1.0.11, from which on it adds the "
+            "cache's client to pods of ACS (deployment.storage.sidecar: acs); the GPU pods may find no weights; write "
+            "a newer chart, and its imageTag"
+        ]
+        for chart, storage in (
+            ("ack-fluid-1.0.11.tgz", acs),
+            ("ack-fluid.tgz", acs),
+            (old, {"kind": "fluid", "sidecar": "eci"}),
+            (old, {"kind": "csi"}),
+        ):
+            assert said(chart, storage) == [], (chart, storage)
