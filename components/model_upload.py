@@ -14,12 +14,11 @@ import pulumi
 import pulumi_kubernetes as k8s
 
 from components.acs_pods import GENERAL_PURPOSE
-from components.archives import archive_digest
 from components.model_bucket import AssumableRole, ModelBucket, mover_service_account
-from components.names import name_of
 from components.programs import (
     CONTAINER_SECURITY,
     POD_SECURITY,
+    job_name,
     program,
     program_command,
     program_job,
@@ -110,7 +109,10 @@ class ModelUpload(pulumi.ComponentResource):
     def _job(self, args: ModelUploadArgs, template: k8s.core.v1.PodTemplateSpecArgsDict) -> k8s.batch.v1.Job:
         return program_job(
             "model-upload",
-            metadata={"name": job_name(args), "namespace": args.namespace, "labels": LABELS},
+            # Of a Job that exists the rules of failure cannot be changed either.
+            name=job_name("model-upload", template, failure_rules()),
+            namespace=args.namespace,
+            labels=LABELS,
             template=template,
             deadline_seconds=deadline_seconds(args.weights, args.weights_gib),
             failure_rules=failure_rules(),
@@ -187,13 +189,6 @@ def deadline_seconds(weights: WeightsSettings, weights_gib: float) -> int:
     if weights.upload.eip_bandwidth_mbps is not None:
         throughput = min(throughput, weights.upload.eip_bandwidth_mbps * 1e6 / 8 / 2**20 * EIP_SHARE)
     return move_deadline_seconds(weights_gib=weights_gib, throughput_mib_s=throughput)
-
-
-def job_name(args: ModelUploadArgs) -> str:
-    """Another one when the Job has something else to do: not with the size of its pod. The rules of failure are among
-    it, because those of a Job that exists cannot be changed."""
-    task = [args.weights.source.model_dump(mode="json"), args.model, args.weights.prefix, args.bucket.endpoint]
-    return name_of("model-upload", task, archive_digest(PACKAGE), failure_rules())
 
 
 def command_line(args: ModelUploadArgs) -> list[pulumi.Input[str]]:

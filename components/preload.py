@@ -13,12 +13,11 @@ import pulumi
 import pulumi_kubernetes as k8s
 
 from components.acs_pods import GENERAL_PURPOSE
-from components.archives import archive_digest
 from components.crds import DataLoad
-from components.names import name_of
 from components.programs import (
     CONTAINER_SECURITY,
     POD_SECURITY,
+    job_name,
     program,
     program_command,
     program_job,
@@ -104,14 +103,13 @@ class Preload(pulumi.ComponentResource):
         account: k8s.core.v1.ServiceAccount,
         allowed: k8s.rbac.v1.RoleBinding,
     ) -> k8s.batch.v1.Job:
+        template = self._pod_template(args, zipped, account)
         return program_job(
             args.name,
-            metadata={
-                "name": name_of(f"{args.name}-preload", archive_digest(PACKAGE)),
-                "namespace": args.namespace,
-                "labels": LABELS,
-            },
-            template=self._pod_template(args, zipped, account),
+            name=job_name(f"{args.name}-preload", template),
+            namespace=args.namespace,
+            labels=LABELS,
+            template=template,
             # The program gives up by itself, which is what it has a say in; this is for a pod that never runs.
             deadline_seconds=args.seconds + START_SECONDS,
             opts=pulumi.ResourceOptions(parent=self, depends_on=[args.load, allowed]),

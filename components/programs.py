@@ -55,16 +55,27 @@ def program_command(package: str) -> list[str]:
     return ["python3", f"/opt/{package}/{_file(package)}"]
 
 
+def job_name(
+    kind: str, template: k8s.core.v1.PodTemplateSpecArgsDict, *content: pulumi.Input[object]
+) -> pulumi.Output[str]:
+    """Another one for another template, which the API server would refuse for a Job that exists, and for other
+    ``content``."""
+    return pulumi.Output.json_dumps([template, *content]).apply(lambda text: name_of(kind, text))
+
+
 def program_job(
     resource: str,
     *,
-    metadata: k8s.meta.v1.ObjectMetaArgsDict,
+    name: pulumi.Output[str],
+    namespace: str,
+    labels: Mapping[str, str],
     template: k8s.core.v1.PodTemplateSpecArgsDict,
     deadline_seconds: int,
     opts: pulumi.ResourceOptions,
     failure_rules: Sequence[k8s.batch.v1.PodFailurePolicyRuleArgsDict] = (),
 ) -> k8s.batch.v1.Job:
-    """A Job of one pod, awaited a little longer than it may take; a ``pulumi up`` after one that failed repeats it.
+    """A Job of one pod with a ``name`` of ``job_name``, awaited a little longer than it may take; a ``pulumi up`` after
+    one that failed repeats it.
 
     A pod that fails ends the Job, but for those that ``failure_rules`` ignore. The action FailJob would do so, too, but
     Pulumi does not know its reason, PodFailurePolicy, and would wait on
@@ -86,7 +97,12 @@ def program_job(
     return k8s.batch.v1.Job(
         resource,
         # Without it a Job that failed would be awaited again and again.
-        metadata={**metadata, "annotations": {"pulumi.com/replaceUnready": "true"}},
+        metadata={
+            "name": name,
+            "namespace": namespace,
+            "labels": labels,
+            "annotations": {"pulumi.com/replaceUnready": "true"},
+        },
         spec=spec,
         opts=pulumi.ResourceOptions.merge(own, opts),
     )

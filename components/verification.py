@@ -7,18 +7,16 @@ not verified at every ``pulumi up``, and pods that are made anew are.
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import pulumi
 import pulumi_kubernetes as k8s
 
 from components.acs_pods import GENERAL_PURPOSE
-from components.archives import archive_digest
-from components.names import name_of
 from components.network_policy import VERIFICATION
 from components.programs import (
     CONTAINER_SECURITY,
     POD_SECURITY,
+    job_name,
     program,
     program_command,
     program_job,
@@ -99,14 +97,16 @@ class Verification(pulumi.ComponentResource):
         }
         spec = _pod(container, program_volume(zipped))
         spec["security_context"] = POD_SECURITY
+        template: k8s.core.v1.PodTemplateSpecArgsDict = {
+            "metadata": {"labels": {**LABELS, **GENERAL_PURPOSE}},
+            "spec": spec,
+        }
         return program_job(
             "smoke",
-            metadata={
-                "name": _name("verify", args, [args.url, args.model, archive_digest(PACKAGE)]),
-                "namespace": args.namespace,
-                "labels": LABELS,
-            },
-            template={"metadata": {"labels": {**LABELS, **GENERAL_PURPOSE}}, "spec": spec},
+            name=job_name("verify", template, args.subject),
+            namespace=args.namespace,
+            labels=LABELS,
+            template=template,
             deadline_seconds=seconds,
             opts=pulumi.ResourceOptions(parent=self),
         )
@@ -137,10 +137,11 @@ class Verification(pulumi.ComponentResource):
         spec = _pod(container, claim)
         if args.service_account is not None:
             spec["service_account_name"] = args.service_account
+        template: k8s.core.v1.PodTemplateSpecArgsDict = {"metadata": {"labels": labels}, "spec": spec}
         return k8s.batch.v1.Job(
             "benchmark",
             metadata={
-                "name": _name("benchmark", args, [args.url, args.model, benchmark.model_dump(mode="json")]),
+                "name": job_name("benchmark", template, args.subject, benchmark.run),
                 "namespace": args.namespace,
                 "labels": BENCHMARK_LABELS,
                 # A measurement that takes long or fails is no fault of the deployment.
@@ -149,7 +150,7 @@ class Verification(pulumi.ComponentResource):
             spec={
                 "backoff_limit": 0,
                 "active_deadline_seconds": BENCHMARK_SECONDS,
-                "template": {"metadata": {"labels": labels}, "spec": spec},
+                "template": template,
             },
             opts=pulumi.ResourceOptions(parent=self, depends_on=[smoke] if smoke else [], delete_before_replace=True),
         )
@@ -174,11 +175,6 @@ def bench_command(args: VerificationArgs, benchmark: BenchmarkSettings) -> list[
         *("--result-dir", RESULT.rpartition("/")[0]),
         *("--result-filename", RESULT.rpartition("/")[2]),
     ]
-
-
-def _name(prefix: str, args: VerificationArgs, task: list[Any]) -> pulumi.Output[str]:
-    """Another one for another subject or task."""
-    return pulumi.Output.json_dumps([args.subject, *task]).apply(lambda text: name_of(prefix, text))
 
 
 def _key_variable(name: str, args: VerificationArgs) -> list[k8s.core.v1.EnvVarArgsDict]:

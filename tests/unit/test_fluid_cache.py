@@ -150,9 +150,15 @@ class TestName:
         before, after = up(FLUID), up(storage(workers=20))
         assert before.manifest("Dataset") == after.manifest("Dataset")
         assert before.manifest("DataLoad") == after.manifest("DataLoad")
-        old, new = (recorder.manifest("Job", "llm-cache")["spec"]["template"] for recorder in (before, after))
-        assert old["metadata"] != new["metadata"]
-        assert old["spec"] == new["spec"]
+        old, new = (recorder.manifest("Job", "llm-cache") for recorder in (before, after))
+        assert old["metadata"]["name"] != new["metadata"]["name"]
+        assert old["spec"]["template"]["spec"] == new["spec"]["template"]["spec"]
+
+    def test_another_pod_is_another_job(self, up: Run) -> None:
+        """The API server takes no other template for a Job that exists, not even in a preview."""
+        before, after = (up(changes).manifest("Job", "llm-cache") for changes in (FLUID, storage(preloadMiBps=400)))
+        assert before["spec"]["template"] != after["spec"]["template"]
+        assert before["metadata"]["name"] != after["metadata"]["name"]
 
     def test_a_cache_waits_for_the_pods_that_leave_it(self, program: Run) -> None:
         """Under an old controller all of the update is still to come when the old cache is deleted."""
