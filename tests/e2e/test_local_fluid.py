@@ -131,9 +131,18 @@ def test_workers_are_changed_in_place(project: Project) -> None:
     project.change(storage={"workers": 9})
     output = project.run("up")
     assert "~ 1 updated" in output
+    assert "+-1 replaced" in output, "the Job that judges the cache"
     (runtime,) = objects(project, "jindoruntimes")
     assert runtime["spec"]["replicas"] == 9
     assert objects(project, "datasets")[0]["metadata"]["uid"] == before["metadata"]["uid"]
+    assert {p.metadata.uid for p in project.pods().values()} == {p.metadata.uid for p in pods.values()}
+
+
+def test_other_pods_of_the_jobs_are_other_jobs(project: Project) -> None:
+    """The API server takes no other template for a Job that exists, not even in the preview."""
+    pods = project.pods()
+    project.change(storage={"preloadMiBps": 400}, weights={"upload": {"cpu": 3}})
+    assert "+-2 replaced" in project.run("up")
     assert {p.metadata.uid for p in project.pods().values()} == {p.metadata.uid for p in pods.values()}
 
 
@@ -190,9 +199,9 @@ def test_preload_that_caches_nothing_stops_and_the_next_up_repeats_it(project: P
 def test_preload_that_hangs_is_given_up_and_the_next_up_continues(project: Project) -> None:
     program = project.folder / "planner" / "cache.py"
     text = program.read_text()
-    program.write_text(text.replace("START_SECONDS = 900", "START_SECONDS = 1"))
+    program.write_text(text.replace("START_SECONDS = 900", "START_SECONDS = 40"))
     output = failed_up(project, "hang", memory="104Gi", preloadMiBps=100_000)
-    assert "its DataLoad was not over after 15 s" in output
+    assert "its DataLoad was not over after 54 s" in output
     continues(project)
     program.write_text(text)
 
