@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from components.settings.deployment import Deployment
 from components.stack_config import choices
+from local import passphrase
 from local.nodes import GpuNodes
 from local.services import Service
 from planner.plan import PlanError, make_plan
@@ -22,6 +23,14 @@ PROJECT = "deepseek"
 CLUSTER_FOLDER = Path(".state") / "cluster"
 STATE_FOLDER = Path(".state") / "pulumi" / ".pulumi" / "stacks" / PROJECT
 """Of stacks, where ``local/engine.py`` puts the backend."""
+
+
+READABLE_BY_ALL = """\
+Pulumi.{stack}.yaml is encrypted with the passphrase of the local stacks, which is no secret (see its encryptionsalt).
+Encrypt it anew, and then replace its secrets by others:
+  eval "$(make env)"
+  pulumi stack select --create {stack}
+  pulumi stack change-secrets-provider --stack {stack} passphrase < .state/passphrase   # or type one of your own"""
 
 
 class StackError(Exception):
@@ -75,6 +84,13 @@ def require_free_cluster(root: Path, stack: str) -> None:
             )
 
 
+def require_private_passphrase(root: Path, stack: str) -> None:
+    """Raises StackError if everybody can read the secrets in the file of a stack that is not a local one."""
+    salt = _file(root, stack).get("encryptionsalt")
+    if isinstance(salt, str) and not passphrase.is_local(stack) and passphrase.is_public(salt):
+        raise StackError(READABLE_BY_ALL.format(stack=stack))
+
+
 def embedded_stacks(root: Path) -> list[str]:
     """Stacks of the embedded cluster that have a state in ``.state``."""
     return [
@@ -90,12 +106,15 @@ def _objects(state: Path) -> int:
     return sum(resource["type"].startswith("kubernetes:") for resource in latest.get("resources") or ())
 
 
-def _deployment(root: Path, stack: str) -> dict[str, Any]:
+def _file(root: Path, stack: str) -> dict[str, Any]:
     path = root / f"Pulumi.{stack}.yaml"
     if not path.is_file():
         raise StackError(f"there is no stack file {path.name}; stacks: {', '.join(_stacks(root))}")
-    content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    raw = (content.get("config") or {}).get(f"{PROJECT}:deployment")
+    return yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+
+
+def _deployment(root: Path, stack: str) -> dict[str, Any]:
+    raw = (_file(root, stack).get("config") or {}).get(f"{PROJECT}:deployment")
     return raw if isinstance(raw, dict) else {}
 
 
