@@ -62,14 +62,15 @@ class LocalNeeds:
 def local_needs(root: Path, stack: str) -> LocalNeeds:
     """Reads ``Pulumi.<stack>.yaml``. Mistakes in it are not reported here: the program says them better."""
     raw = _deployment(root, stack)
+    settings = _settings(raw)
     return LocalNeeds(
         embedded_cluster=_uses_embedded_cluster(root, raw),
         emulated_cloud=_is_loopback(_text(raw, "cloud", "endpoint")),
         services=tuple(_services(raw)),
         kubeconfig=_text(raw, "cluster", "kubeconfigFile"),
         context=_text(raw, "cluster", "context"),
-        api_key=_value(raw, "service", "apiKey") is True,
-        nodes=_nodes(raw),
+        api_key=settings is not None and settings.service.api_key,
+        nodes=_nodes(settings) if settings else None,
     )
 
 
@@ -135,25 +136,26 @@ def _services(raw: Mapping[str, Any]) -> Iterator[Service]:
 
 def _text(raw: object, *path: str) -> str:
     """A text of the stack file, empty if it is not there."""
-    found = _value(raw, *path)
-    return found if isinstance(found, str) else ""
-
-
-def _value(raw: object, *path: str) -> object:
     for key in path:
         raw = raw.get(key) if isinstance(raw, Mapping) else None
-    return raw
+    return raw if isinstance(raw, str) else ""
 
 
 def _stacks(root: Path) -> list[str]:
     return sorted(path.name.split(".")[1] for path in root.glob("Pulumi.*.yaml"))
 
 
-def _nodes(raw: object) -> GpuNodes | None:
+def _settings(raw: object) -> Deployment | None:
     try:
-        settings = Deployment.model_validate(raw)
+        return Deployment.model_validate(raw)
+    except ValidationError:
+        return None
+
+
+def _nodes(settings: Deployment) -> GpuNodes | None:
+    try:
         plan = make_plan(choices(settings))
-    except (ValidationError, PlanError):
+    except PlanError:
         return None
     inference = settings.inference
     return GpuNodes(

@@ -212,6 +212,11 @@ class TestStack:
     def test_key_is_known_from_the_stack_file(self, stack: str, asked: bool) -> None:
         assert local_needs(ROOT, stack).api_key is asked
 
+    def test_key_is_known_as_the_program_reads_it(self, tmp_path: Path) -> None:
+        deployment = yaml.safe_load((ROOT / "Pulumi.dev.yaml").read_text())["config"]["deepseek:deployment"]
+        self.write(tmp_path, deployment | {"service": {"apiKey": "true"}})
+        assert local_needs(tmp_path, "test").api_key is True
+
     @pytest.mark.parametrize(
         ("endpoint", "emulated"),
         [
