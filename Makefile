@@ -41,7 +41,7 @@ down: $(INSTALLED) ## stop the embedded cluster, keep its data
 reset: $(INSTALLED) ## delete the embedded cluster, and the state of the stacks in it
 	@$(LOCAL) reset
 
-env: $(INSTALLED) ## shell lines for the same pulumi: eval "$(make env)"
+env: $(INSTALLED) ## shell lines for the same pulumi: eval "$(make env STACK=dev)"
 	@$(LOCAL) env --stack $(STACK)
 
 plugins: $(INSTALLED) ## install the official plugins, for the real cloud

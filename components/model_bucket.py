@@ -139,7 +139,7 @@ class ModelBucket(pulumi.ComponentResource):
         user = alicloud.ram.User(
             f"{pulumi.get_project()}-{pulumi.get_stack()}-weights-{who}",
             comments=f"The {who} of the model's weights",
-            # Deletes the user although an AccessKey was added to it by hand.
+            # Its AccessKeys are retained, below; with the user they all go.
             force=True,
             opts=options,
         )
@@ -149,8 +149,13 @@ class ModelBucket(pulumi.ComponentResource):
         key = alicloud.ram.AccessKey(
             f"{who}-key",
             user_name=user.name,
-            # A key that works from its first moment on: pods use it as soon as they have it.
-            opts=pulumi.ResourceOptions.merge(options, pulumi.ResourceOptions(depends_on=[attachment])),
+            opts=pulumi.ResourceOptions(
+                parent=self,
+                # A key that works from its first moment on: pods use it as soon as they have it.
+                depends_on=[attachment],
+                # A rotation must not take the old key from volumes that are mounted (docs/runbook.md).
+                retain_on_delete=True,
+            ),
         )
         return AccessKey(key_id=pulumi.Output.secret(key.id), key_secret=pulumi.Output.secret(key.secret))
 

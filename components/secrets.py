@@ -89,7 +89,9 @@ def secret_findings(config: pulumi.Config, settings: Deployment) -> list[Finding
         value = pulumi.runtime.get_config(name)
         problem = _secret_problem(key, value, hidden=is_config_secret(name))
         if problem:
-            fix = SECRET_FIXES.get(key, "{set}").format(set=f"pulumi config set --secret {name}")
+            # The short form of --stack: the command is copied, and a longer one would be broken in two lines.
+            command = f"pulumi config set -s {pulumi.get_stack()} --secret {name}"
+            fix = SECRET_FIXES.get(key, "{set}").format(set=command)
             found.append(Finding(path=name, problem=problem, fix=fix))
     return found
 

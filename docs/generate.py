@@ -20,7 +20,7 @@ INTRODUCTION = """# Configuration
 Everything under `deepseek:deployment` in `Pulumi.<stack>.yaml`. Made from `components/settings/` by `make schema`;
 editors that know YAML schemas complete and check the same from `stack.schema.json`.
 
-Secrets are keys of their own, set with `pulumi config set --secret`:
+Secrets are keys of their own, set with `pulumi config set --stack STACK --secret KEY`:
 
 | key | needed when |
 |---|---|

@@ -12,7 +12,15 @@ from local.engine import EngineEnvironment, engine_environment
 from local.nodes import ensure_nodes
 from local.processes import ProcessError, ProcessStatus, memory_mib
 from local.services import Services
-from local.stack import CLUSTER_FOLDER, LocalNeeds, StackError, embedded_stacks, local_needs, require_free_cluster
+from local.stack import (
+    CLUSTER_FOLDER,
+    LocalNeeds,
+    StackError,
+    embedded_stacks,
+    local_needs,
+    require_free_cluster,
+    require_private_passphrase,
+)
 from local.tools import ToolError, tool
 from local.verification import verify
 
@@ -67,6 +75,7 @@ def _run(command: str, stack: str, options: Sequence[str]) -> int:
     environment = engine_environment(
         ROOT, stack, pulumi=pulumi, emulated_cloud=needs.emulated_cloud, environ=os.environ
     )
+    require_private_passphrase(ROOT, stack)
     if command == "env":
         print(environment.shell() + f"export PULUMI_STACK={stack}")
         return 0
@@ -114,7 +123,7 @@ def _select_stack(stack: str, pulumi: Path, environment: EngineEnvironment) -> N
     done = subprocess.run(  # noqa: S603
         [str(pulumi), "stack", "select", "--create", stack],
         cwd=ROOT,
-        env={**os.environ, **environment.variables},
+        env=environment.over(os.environ),
         capture_output=True,
         text=True,
         check=False,
@@ -124,7 +133,7 @@ def _select_stack(stack: str, pulumi: Path, environment: EngineEnvironment) -> N
 
 
 def _call(command: Sequence[str], environment: EngineEnvironment) -> int:
-    with subprocess.Popen(command, cwd=ROOT, env={**os.environ, **environment.variables}) as process:  # noqa: S603
+    with subprocess.Popen(command, cwd=ROOT, env=environment.over(os.environ)) as process:  # noqa: S603
         while True:
             try:
                 return process.wait()

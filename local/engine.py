@@ -9,17 +9,15 @@ https://github.com/pulumi/pulumi/blob/v3.255.0/sdk/go/common/workspace/plugins.g
 from __future__ import annotations
 
 import os
-import secrets
 import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
-_STAND_INS = Path(__file__).resolve().parent / "plugins"
+from local import passphrase
 
-LOCAL_PASSPHRASE = "local"  # noqa: S105 -- see _passphrase
-"""The passphrase of every stack named ``local*``."""
+_STAND_INS = Path(__file__).resolve().parent / "plugins"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,12 +38,18 @@ class EngineEnvironment:
     """What to set before ``pulumi`` is run.
 
     :param variables: environment variables, PATH among them.
+    :param unset: those that must not be set.
     :param path_entries: the folders that were put first on that PATH.
     """
 
     variables: Mapping[str, str]
     path_entries: tuple[Path, ...]
     plugins: tuple[Plugin, ...]
+    unset: tuple[str, ...] = ()
+
+    def over(self, environ: Mapping[str, str]) -> dict[str, str]:
+        """Give `environ`, changed so."""
+        return {**_without(environ, self.unset), **self.variables}
 
     @property
     def stand_ins(self) -> tuple[str, ...]:
@@ -57,8 +61,9 @@ class EngineEnvironment:
         return "plugins: " + ", ".join(f"{plugin.name} {plugin.source}" for plugin in self.plugins)
 
     def shell(self) -> str:
-        """Give POSIX shell commands that set the variables."""
-        return "".join(f"export {name}={shlex.quote(value)}\n" for name, value in self.variables.items())
+        """Give POSIX shell commands that set and unset the variables."""
+        unset = "".join(f"unset {name}\n" for name in self.unset)
+        return unset + "".join(f"export {name}={shlex.quote(value)}\n" for name, value in self.variables.items())
 
 
 def engine_environment(
@@ -74,6 +79,8 @@ def engine_environment(
     :param emulated_cloud: whether the stack's cloud is simulated on this machine. It then always gets the stand-in
         for the alicloud plugin: the official one would look for the real cloud.
     """
+    unset = passphrase.unwanted(stack, environ)
+    environ = _without(environ, unset)
     plugins = (
         _language_host(pulumi, environ),
         _provider("kubernetes", environ),
@@ -86,13 +93,17 @@ def engine_environment(
         "PATH": os.pathsep.join([*map(os.fspath, entries), *_path(environ)]),
         "PULUMI_SKIP_UPDATE_CHECK": environ.get("PULUMI_SKIP_UPDATE_CHECK", "true"),
         **_backend(root, environ),
-        **_passphrase(root, stack.rpartition("/")[2], environ),
+        **passphrase.variables(_state(root), stack, environ),
     }
     if folders:
         # What the CLI would download is what the stand-ins are here for; and it must find them on the PATH.
         variables["PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION"] = "true"
         variables["PULUMI_IGNORE_AMBIENT_PLUGINS"] = "false"
-    return EngineEnvironment(variables=variables, path_entries=entries, plugins=plugins)
+    return EngineEnvironment(variables=variables, path_entries=entries, plugins=plugins, unset=unset)
+
+
+def _without(environ: Mapping[str, str], names: tuple[str, ...]) -> dict[str, str]:
+    return {name: value for name, value in environ.items() if name not in names}
 
 
 def _language_host(pulumi: Path, environ: Mapping[str, str]) -> Plugin:
@@ -154,28 +165,6 @@ def _backend(root: Path, environ: Mapping[str, str]) -> dict[str, str]:
     folder = _state(root) / "pulumi"
     folder.mkdir(mode=0o700, exist_ok=True)
     return {"PULUMI_BACKEND_URL": folder.as_uri()}
-
-
-def _passphrase(root: Path, stack: str, environ: Mapping[str, str]) -> dict[str, str]:
-    if stack.startswith("local"):
-        # Fixed, because the salt that belongs to it is committed in Pulumi.local.yaml. It keeps nothing secret:
-        # such a stack knows only a cluster on the loopback interface.
-        return {"PULUMI_CONFIG_PASSPHRASE": LOCAL_PASSPHRASE}
-    if "PULUMI_CONFIG_PASSPHRASE" in environ or environ.get("PULUMI_CONFIG_PASSPHRASE_FILE"):
-        return {}
-    file = _state(root) / "passphrase"
-    if not file.exists():
-        # Linked into place, so that of two first runs at once both see the same whole file.
-        draft = file.with_name(f"passphrase.{secrets.token_hex(8)}")
-        with open(draft, "x", opener=lambda path, flags: os.open(path, flags, 0o600), encoding="ascii") as new:
-            new.write(secrets.token_urlsafe(32))
-        try:
-            os.link(draft, file)
-        except FileExistsError:
-            pass
-        finally:
-            draft.unlink()
-    return {"PULUMI_CONFIG_PASSPHRASE_FILE": os.fspath(file)}
 
 
 def _state(root: Path) -> Path:

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from components.settings.deployment import Deployment
 from components.stack_config import choices
+from local import passphrase
 from local.nodes import GpuNodes
 from local.services import Service
 from planner.plan import PlanError, make_plan
@@ -22,6 +23,14 @@ PROJECT = "deepseek"
 CLUSTER_FOLDER = Path(".state") / "cluster"
 STATE_FOLDER = Path(".state") / "pulumi" / ".pulumi" / "stacks" / PROJECT
 """Of stacks, where ``local/engine.py`` puts the backend."""
+
+
+READABLE_BY_ALL = """\
+Pulumi.{stack}.yaml is encrypted with the passphrase of the local stacks, which is no secret (see its encryptionsalt).
+Encrypt it anew, and then replace its secrets by others:
+  eval "$(make env)"
+  pulumi stack select --create {stack}
+  pulumi stack change-secrets-provider --stack {stack} passphrase < .state/passphrase   # or type one of your own"""
 
 
 class StackError(Exception):
@@ -53,14 +62,15 @@ class LocalNeeds:
 def local_needs(root: Path, stack: str) -> LocalNeeds:
     """Reads ``Pulumi.<stack>.yaml``. Mistakes in it are not reported here: the program says them better."""
     raw = _deployment(root, stack)
+    settings = _settings(raw)
     return LocalNeeds(
         embedded_cluster=_uses_embedded_cluster(root, raw),
         emulated_cloud=_is_loopback(_text(raw, "cloud", "endpoint")),
         services=tuple(_services(raw)),
         kubeconfig=_text(raw, "cluster", "kubeconfigFile"),
         context=_text(raw, "cluster", "context"),
-        api_key=_value(raw, "service", "apiKey") is True,
-        nodes=_nodes(raw),
+        api_key=settings is not None and settings.service.api_key,
+        nodes=_nodes(settings) if settings else None,
     )
 
 
@@ -73,6 +83,13 @@ def require_free_cluster(root: Path, stack: str) -> None:
                 f"the stack {other} is up in the embedded cluster ({count} objects), and {stack} would wait for its "
                 f"GPU nodes. Take it down first: make destroy STACK={other}"
             )
+
+
+def require_private_passphrase(root: Path, stack: str) -> None:
+    """Raises StackError if everybody can read the secrets in the file of a stack that is not a local one."""
+    salt = _file(root, stack).get("encryptionsalt")
+    if isinstance(salt, str) and not passphrase.is_local(stack) and passphrase.is_public(salt):
+        raise StackError(READABLE_BY_ALL.format(stack=stack))
 
 
 def embedded_stacks(root: Path) -> list[str]:
@@ -90,12 +107,15 @@ def _objects(state: Path) -> int:
     return sum(resource["type"].startswith("kubernetes:") for resource in latest.get("resources") or ())
 
 
-def _deployment(root: Path, stack: str) -> dict[str, Any]:
+def _file(root: Path, stack: str) -> dict[str, Any]:
     path = root / f"Pulumi.{stack}.yaml"
     if not path.is_file():
         raise StackError(f"there is no stack file {path.name}; stacks: {', '.join(_stacks(root))}")
-    content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    raw = (content.get("config") or {}).get(f"{PROJECT}:deployment")
+    return yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+
+
+def _deployment(root: Path, stack: str) -> dict[str, Any]:
+    raw = (_file(root, stack).get("config") or {}).get(f"{PROJECT}:deployment")
     return raw if isinstance(raw, dict) else {}
 
 
@@ -116,25 +136,26 @@ def _services(raw: Mapping[str, Any]) -> Iterator[Service]:
 
 def _text(raw: object, *path: str) -> str:
     """A text of the stack file, empty if it is not there."""
-    found = _value(raw, *path)
-    return found if isinstance(found, str) else ""
-
-
-def _value(raw: object, *path: str) -> object:
     for key in path:
         raw = raw.get(key) if isinstance(raw, Mapping) else None
-    return raw
+    return raw if isinstance(raw, str) else ""
 
 
 def _stacks(root: Path) -> list[str]:
     return sorted(path.name.split(".")[1] for path in root.glob("Pulumi.*.yaml"))
 
 
-def _nodes(raw: object) -> GpuNodes | None:
+def _settings(raw: object) -> Deployment | None:
     try:
-        settings = Deployment.model_validate(raw)
+        return Deployment.model_validate(raw)
+    except ValidationError:
+        return None
+
+
+def _nodes(settings: Deployment) -> GpuNodes | None:
+    try:
         plan = make_plan(choices(settings))
-    except (ValidationError, PlanError):
+    except PlanError:
         return None
     inference = settings.inference
     return GpuNodes(

@@ -31,7 +31,7 @@ def verify(
     say: Callable[[str], None],
 ) -> int:
     """Returns the verifier's exit code. Raises StackError if the stack has no outputs."""
-    variables = {**os.environ, **environment.variables}
+    variables = environment.over(os.environ)
 
     def asked(*words: str) -> subprocess.CompletedProcess[str]:
         call = [str(pulumi), *words, "--stack", stack]

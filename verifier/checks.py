@@ -11,7 +11,7 @@ UNAUTHORIZED = 401
 CUT = (OSError, http.client.HTTPException)
 """What a connection raises that breaks or is silent."""
 
-GET_KEY = "export VLLM_API_KEY=$(pulumi config get deepseek:apiKey)"
+GET_KEY = "export VLLM_API_KEY=$(pulumi config get --stack STACK deepseek:apiKey)"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,6 +1,7 @@
 """RAM, as far as OSS depends on it: users, policies, which user has which, and the users' access keys.
 
-What is put here decides what the keys may do, in whatever order it comes.
+What is put here decides what the keys may do, in whatever order it comes. As in RAM, a user has at most two keys, and
+is not deleted while it has keys or policies, but by force, which takes them along.
 """
 
 import threading
@@ -52,6 +53,9 @@ class _Records(BaseModel):
     keys: dict[str, UserKey] = {}
 
 
+MOST_KEYS = 2
+"""Of a user (https://www.alibabacloud.com/help/doc-detail/28753.htm)."""
+
 _MODELS: dict[str, type[_Record]] = {
     "users": User,
     "policies": NamedPolicy,
@@ -87,18 +91,42 @@ class Account:
             if new and record_id in records:
                 raise OssError(HTTPStatus.CONFLICT, "EntityAlreadyExists", f"{record_id} exists already in {kind}.")
             self._require_named(record)
+            if isinstance(record, UserKey) and len(self._keys_of(record.user) - {record_id}) == MOST_KEYS:
+                raise OssError(
+                    HTTPStatus.CONFLICT, "LimitExceeded.User.AccessKey", f"{record.user} has {MOST_KEYS} keys already."
+                )
             records[record_id] = record
             self._changed()
 
-    def delete(self, kind: str, record_id: str) -> None:
-        """Forgets a record, if it is known. Raises OssError."""
+    def delete(self, kind: str, record_id: str, *, force: bool = False) -> None:
+        """Forgets a record, if it is known; a user who has something only by ``force``. Raises OssError."""
         records = self._of(kind)
         with self._lock:
-            if records.pop(record_id, None) is None:
+            record = records.get(record_id)
+            if record is None:
                 return
+            if isinstance(record, User):
+                self._strip(record.name, force=force)
+            del records[record_id]
             if kind == "keys":
                 self._access_keys.delete(record_id)
             self._changed()
+
+    def _strip(self, user: str, *, force: bool) -> None:
+        """Takes keys and policies from a user who is to be deleted."""
+        keys = self._keys_of(user)
+        attachments = [name for name, attachment in self._records.attachments.items() if attachment.user == user]
+        if not force and (keys or attachments):
+            what = "AccessKey" if keys else "Policy"
+            raise OssError(HTTPStatus.CONFLICT, f"DeleteConflict.User.{what}", f"{user} still has one.")
+        for key_id in keys:
+            del self._records.keys[key_id]
+            self._access_keys.delete(key_id)
+        for name in attachments:
+            del self._records.attachments[name]
+
+    def _keys_of(self, user: str) -> set[str]:
+        return {key_id for key_id, key in self._records.keys.items() if key.user == user}
 
     def _of(self, kind: str) -> dict[str, _Record]:
         if kind not in _MODELS:

@@ -31,6 +31,7 @@ class OssServer(Service):
 
     - ``PUT`` and ``DELETE /-/access-keys/<id>`` as ``access_keys`` in-process; the body is an ``AccessKey`` in JSON;
     - ``GET``, ``PUT`` and ``DELETE /-/account/<kind>/<id>`` as ``account``; the body is a record of that kind in JSON;
+      ``DELETE`` with ``?force`` takes along what a user has;
     - ``GET``, ``PUT`` and ``DELETE /-/buckets/<name>``; ``DELETE`` with ``?force`` empties it first.
 
     The last two answer PUT with 409 if the thing exists and the request has the header ``If-None-Match: *``.
@@ -84,7 +85,7 @@ class OssServer(Service):
         if request.method == "PUT":
             self.account.put(kind, record_id, request.body.read(), new=_must_be_new(request))
         else:
-            self.account.delete(kind, record_id)
+            self.account.delete(kind, record_id, force="force" in request.query)
         return Response(status=HTTPStatus.NO_CONTENT)
 
     def _control_bucket(self, request: Request, name: str) -> Response:

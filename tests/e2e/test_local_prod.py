@@ -39,7 +39,7 @@ def set_key(project: Project, key: str) -> None:
     """As the error text says: by standard input, so that no list of processes shows it."""
     environment = "\n".join(line for line in project.run("env").splitlines() if line.startswith("export "))
     command = f"{environment}\npulumi stack select --create {project.stack} >/dev/null\n"
-    command += "pulumi config set --secret deepseek:apiKey"
+    command += f"pulumi config set --stack {project.stack} --secret deepseek:apiKey"
     options: dict[str, Any] = {"cwd": project.folder, "env": project.environment(), "text": True, "check": True}
     subprocess.run(["bash", "-c", command], input=key, **options)
 
@@ -82,7 +82,7 @@ def test_it_has_on_what_prod_has_on(project: Project) -> None:
 
 def test_without_the_key_nothing_is_created_and_the_fix_is_said(project: Project) -> None:
     output = project.run("up", fails=True)
-    assert "openssl rand -hex 32 | pulumi config set --secret deepseek:apiKey" in output
+    assert "openssl rand -hex 32 | pulumi config set -s local-prod --secret deepseek:apiKey" in output
     assert "nothing was created or changed" in output
 
 

@@ -416,6 +416,8 @@ def test_destroy_leaves_only_what_is_retained(project: Project) -> None:
     kept = {r["type"].rsplit(":", 1)[-1] for r in resources if r["custom"] and not r["type"].startswith("pulumi:")}
     assert kept == {"Bucket", "BucketAcl", "BucketPolicy", "BucketPublicAccessBlock"}
     verify(bucket_as(project, "owner", "owner-secret"), "models/DeepSeek-R1", full=True, backoff=AT_ONCE)
+    account = json.loads((project.folder / CLUSTER_FOLDER / "oss" / "account.json").read_text())
+    assert account == {"users": {}, "policies": {}, "attachments": {}, "keys": {}}
 
 
 def test_down_stops_every_process(project: Project) -> None:

@@ -239,14 +239,40 @@ class TestSimulatedCloud:
         account.delete(KEY, made[KEY])
         assert put(client) == "InvalidAccessKeyId"
 
-    def test_users_do_not_share_rights_and_a_lost_user_has_none(self, account: Account) -> None:
+    def test_users_do_not_share_rights(self, account: Account) -> None:
         account.create(BUCKET, bucket="b-1")
-        writer, made = account.user("writer", "oss:PutObject")
+        writer, _ = account.user("writer", "oss:PutObject")
         reader, _ = account.user("reader", "oss:GetObject")
         assert put(reader) == "AccessDenied"
         assert put(writer) == "OK"
+
+    def test_user_with_keys_is_deleted_only_by_force_and_they_go_too(self, account: Account) -> None:
+        account.create(BUCKET, bucket="b-1")
+        client, made = account.user("writer", "oss:PutObject")
+        second = account.create(KEY, userName="writer")
+        with pytest.raises(StandInError, match=r"DeleteConflict\.User\.AccessKey: writer still has one"):
+            account.delete(USER, made[USER])
+        assert put(client) == "OK"
+        account.delete(USER, made[USER], force=True)
+        assert [account.exists(KEY, key) for key in (made[KEY], second)] == [False, False]
+        assert not account.exists(ATTACHMENT, made[ATTACHMENT])
+        assert put(client) == "InvalidAccessKeyId"
+
+    def test_user_with_a_policy_is_deleted_only_by_force(self, account: Account) -> None:
+        _, made = account.user("writer", "oss:PutObject")
+        account.delete(KEY, made[KEY])
+        with pytest.raises(StandInError, match=r"DeleteConflict\.User\.Policy: writer still has one"):
+            account.delete(USER, made[USER])
+        account.delete(ATTACHMENT, made[ATTACHMENT])
         account.delete(USER, made[USER])
-        assert put(writer) == "AccessDenied"
+
+    def test_user_has_two_keys_at_most(self, account: Account) -> None:
+        _, made = account.user("writer", "oss:PutObject")
+        account.create(KEY, userName="writer")
+        with pytest.raises(StandInError, match=r"LimitExceeded\.User\.AccessKey: writer has 2 keys already"):
+            account.create(KEY, userName="writer")
+        account.delete(KEY, made[KEY])
+        account.create(KEY, userName="writer")
 
     def test_policies_may_come_after_the_key(self, account: Account) -> None:
         account.create(BUCKET, bucket="b-1")

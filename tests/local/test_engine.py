@@ -146,10 +146,32 @@ def test_local_stacks_have_the_passphrase_of_their_committed_salt(
     assert compute(stack, PULUMI_CONFIG_PASSPHRASE="mine").variables["PULUMI_CONFIG_PASSPHRASE"] == "local"
 
 
+def test_passphrase_of_the_local_stacks_is_taken_for_no_other(
+    compute: Callable[..., EngineEnvironment], tmp_path: Path
+) -> None:
+    """As in the shell of ``make env``; the CLI would prefer it to the file."""
+    environment = compute(PULUMI_CONFIG_PASSPHRASE="local")
+    generated = str(tmp_path / "project" / ".state" / "passphrase")
+    assert environment.variables["PULUMI_CONFIG_PASSPHRASE_FILE"] == generated
+    assert "unset PULUMI_CONFIG_PASSPHRASE\n" in environment.shell()
+    over = environment.over({"PULUMI_CONFIG_PASSPHRASE": "local", "KEPT": "1"})
+    assert "PULUMI_CONFIG_PASSPHRASE" not in over
+    assert (over["KEPT"], over["PULUMI_CONFIG_PASSPHRASE_FILE"]) == ("1", generated)
+
+
+def test_passphrase_file_of_the_user_is_kept_beside_that_of_the_local_stacks(
+    compute: Callable[..., EngineEnvironment],
+) -> None:
+    environment = compute(PULUMI_CONFIG_PASSPHRASE="local", PULUMI_CONFIG_PASSPHRASE_FILE="mine")
+    assert "PULUMI_CONFIG_PASSPHRASE_FILE" not in environment.variables
+    assert environment.unset == ("PULUMI_CONFIG_PASSPHRASE",)
+
+
 @pytest.mark.parametrize("name", ["PULUMI_CONFIG_PASSPHRASE", "PULUMI_CONFIG_PASSPHRASE_FILE", "PULUMI_BACKEND_URL"])
 def test_the_users_own_settings_are_kept(compute: Callable[..., EngineEnvironment], tmp_path: Path, name: str) -> None:
     variables = compute(**{name: "mine"}).variables
     assert name not in variables
+    assert compute(**{name: "mine"}).unset == ()
     if name.startswith("PULUMI_CONFIG"):
         assert "PULUMI_CONFIG_PASSPHRASE_FILE" not in variables
         assert not (tmp_path / "project" / ".state" / "passphrase").exists()

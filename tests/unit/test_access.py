@@ -421,7 +421,7 @@ class TestForms:
         assert "3 problems, nothing was created or changed" in text
         assert "deepseek:apiKey problem: it has fewer than 32 characters" in text
         assert "deepseek:tlsCertificate problem: it is no PEM file that begins with a certificate" in text
-        assert "fix: pulumi config set --secret deepseek:tlsKey < KEY-FILE" in text
+        assert "fix: pulumi config set -s dev --secret deepseek:tlsKey < KEY-FILE" in text
         assert not any(part in text for part in ("s3cret", "AAAA"))
 
 
@@ -644,11 +644,11 @@ def test_secret_in_the_open_is_refused(deploy: Run) -> None:
 def test_missing_secrets_come_with_their_commands(up: Run) -> None:
     with pytest.raises(pulumi.RunError) as caught:
         up(ON)
-    text = " ".join(str(caught.value).split())
+    text = str(caught.value)
     assert "3 problems" in text
-    assert "openssl rand -hex 32 | pulumi config set --secret deepseek:apiKey" in text
-    assert "pulumi config set --secret deepseek:tlsCertificate < CERTIFICATE-FILE" in text
-    assert "pulumi config set --secret deepseek:tlsKey < KEY-FILE" in text
+    assert "openssl rand -hex 32 | pulumi config set -s dev --secret deepseek:apiKey" in text
+    assert "pulumi config set -s dev --secret deepseek:tlsCertificate < CERTIFICATE-FILE" in text
+    assert "pulumi config set -s dev --secret deepseek:tlsKey < KEY-FILE" in text
 
 
 def test_warnings() -> None:

@@ -96,6 +96,12 @@ class TestModelBucket:
             assert any(urn.endswith(f"UserPolicyAttachment::{who}-policy") for urn in key.dependencies)
             assert recorder.inputs("UserPolicyAttachment", who)["policyType"] == "Custom"
 
+    def test_old_key_outlives_its_rotation_and_not_its_user(self, up: Run) -> None:
+        recorder = up()
+        for who in ("reader", "mover"):
+            assert recorder.request("AccessKey", who).retainOnDelete is True
+            assert recorder.inputs("User", who)["force"] is True
+
     def test_access_key_of_the_user(self, program: Run) -> None:
         recorder = program(
             {"weights": {"identity": {"kind": "accessKey"}}},

@@ -10,7 +10,7 @@ from components.monitoring.alerts import alerts
 from components.monitoring.metrics import EngineMetrics, Target
 from components.settings.observability import AlertSettings
 from planner.loading import load_budget
-from tests.unit.conftest import ROOT
+from tests.unit.conftest import ROOT, Run
 
 DOCUMENTS = [ROOT / "README.md", ROOT / "benchmarks" / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 RUNBOOK = (ROOT / "docs" / "runbook.md").read_text()
@@ -21,6 +21,13 @@ def anchors(path: Path) -> set[str]:
     """Of the headings, as GitHub makes them."""
     headings = re.findall(r"^#+ (.+)$", path.read_text(), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def commands(path: Path) -> str:
+    """What stands in code: blocks, and between backticks."""
+    text = path.read_text()
+    blocks = re.findall(r"```.*?```", text, re.DOTALL)
+    return "\n".join([*blocks, *re.findall(r"`([^`\n]+)`", re.sub(r"```.*?```", "", text, flags=re.DOTALL))])
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
@@ -40,6 +47,39 @@ def test_runbook_has_all_25_symptoms_each_with_a_mark() -> None:
     symptoms = RUNBOOK.split("## Symptoms")[1].split("## Alerts")[0].split("\n### ")[1:]
     assert [symptom.split(".")[0] for symptom in symptoms] == [str(number) for number in range(1, 26)]
     assert not [symptom for symptom in symptoms if not symptom.split("\n\n")[1].startswith(MARKS)]
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_secrets_are_set_for_a_stack(document: Path) -> None:
+    """Without its name it is the one that was selected last, or none."""
+    assert not re.findall(r"pulumi config set --(?!stack ).*", commands(document))
+
+
+def test_runbook_names_stack_and_namespace() -> None:
+    text = commands(ROOT / "docs" / "runbook.md")
+    assert not re.findall(r"make (?:up|preview|verify|destroy|env)(?! STACK=).*", text)
+    assert not re.findall(r"pulumi (?:config|stack|up)\b(?= .)(?!.*--stack \$STACK).*", text)
+    assert not re.findall(r"kubectl (?!-n \$NS |(?:get|delete) pv ).*", text)
+
+
+def test_runbook_rotates_the_keys_that_the_program_makes(program: Run) -> None:
+    recorder = program(until="components.storage_layers.mount_model")
+    (key,) = re.findall(r'^KEY="urn:pulumi:\$\{STACK\}::deepseek::(.+)"$', RUNBOOK, re.MULTILINE)
+    names = re.findall(r'--replace "\$\{KEY\}::([a-z-]+)"', RUNBOOK)
+    assert len(names) == recorder.kinds().count("AccessKey")
+    for name in names:
+        request = recorder.request("AccessKey", name)
+        parent = request.parent.split("::")[2].removeprefix("pulumi:pulumi:Stack$")
+        assert key.replace("\\$", "$") == f"{parent}${request.type}"
+
+
+def test_rights_are_told_for_every_resource_of_the_cloud() -> None:
+    code = "".join(path.read_text() for path in (ROOT / "components").rglob("*.py"))
+    made = re.findall(r"alicloud\.([a-z]+\.[A-Z]\w+)(?:\.get)?\(", code)
+    (table,) = re.findall(
+        r"^## Your rights$(.*?)^## ", (ROOT / "docs" / "cloud.md").read_text(), re.MULTILINE | re.DOTALL
+    )
+    assert set(re.findall(r"`([a-z]+\.[A-Z]\w+)`", table)) == set(made)
 
 
 def test_runbook_has_every_alert() -> None:

@@ -110,7 +110,7 @@ class TestQueue:
             assert "authModes" not in trigger["metadata"]
 
     def test_missing_token_is_named(self, up: Run) -> None:
-        with pytest.raises(pulumi.RunError, match=r"pulumi config set --secret deepseek:prometheusToken"):
+        with pytest.raises(pulumi.RunError, match=r"pulumi config set -s dev --secret deepseek:prometheusToken"):
             up(inference(QUEUE))
 
     def test_missing_metrics_change_nothing(self) -> None:

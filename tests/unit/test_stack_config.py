@@ -468,7 +468,7 @@ def test_values_are_never_shown(value: str) -> None:
 
 
 def test_report_fits_a_terminal_and_keeps_commands_whole() -> None:
-    command = "pulumi config set --secret deepseek:kubeconfig"
+    command = "pulumi config set -s prod --secret deepseek:kubeconfig"
     finding = Finding(path="deployment.x", problem="word " * 60, fix=command)
     text = report([finding, finding], where="Pulumi.dev.yaml")
     assert text.startswith("Pulumi.dev.yaml: 2 problems, nothing was created or changed\n")
@@ -511,7 +511,7 @@ def test_missing_secrets_are_all_named(up: Any) -> None:
         up(changes)
     text = str(caught.value)
     assert "3 problems" in text
-    assert "pulumi config set --secret deepseek:kubeconfig < KUBECONFIG-FILE" in " ".join(text.split())
+    assert "pulumi config set -s dev --secret deepseek:kubeconfig < KUBECONFIG-FILE" in " ".join(text.split())
     for key in ("kubeconfig", "ossAccessKeyId", "ossAccessKeySecret"):
         assert f"deepseek:{key}\n    problem: this secret is not set" in text
 

@@ -21,6 +21,8 @@ VERSION = "4.0.0"
 INSTALL_OFFICIAL = f"Install the official plugin: pulumi plugin install resource alicloud v{VERSION}"
 ACCOUNT_ID = "1" + 15 * "0"
 """The account of a provider that names none."""
+FORCE = ("forceDestroy", "force")
+"""Of a bucket, and of a RAM user: delete it with what it has."""
 DEFAULTS = "__defaults"
 """The names of inputs that Check made up, kept among the inputs as Terraform-bridged providers do."""
 
@@ -121,7 +123,7 @@ class AlicloudStandIn(api.Provider):
         kind = _resource_type(request.type)
         cloud = self._simulation(kind, f"delete {request.urn}")
         if kind.content is not None and kind.place is not None:
-            force = plain(request.properties.get("forceDestroy")) is True
+            force = any(plain(request.properties.get(name)) is True for name in FORCE)
             await asyncio.to_thread(cloud.delete, f"{kind.place}/{request.resource_id}", force=force)
 
     async def invoke(self, request: api.InvokeRequest) -> api.InvokeResponse:

@@ -31,7 +31,7 @@ class SimulatedCloud:
         self._request("PUT", place, content)
 
     def delete(self, place: str, *, force: bool) -> None:
-        """Deletes it, if it is there; a bucket with objects only by `force`."""
+        """Deletes it, if it is there; a bucket with objects, or a user with keys, only by `force`."""
         self._request("DELETE", place, query="?force" if force else "")
 
     def has(self, place: str) -> bool:

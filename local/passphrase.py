@@ -1,0 +1,75 @@
+"""The passphrase with which Pulumi encrypts the secrets of a stack, in its file and in its state."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+import secrets
+from collections.abc import Mapping
+from pathlib import Path
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+LOCAL_PASSPHRASE = "local"  # noqa: S105 - see variables
+"""The passphrase of every stack named ``local*``."""
+
+TEXT = "PULUMI_CONFIG_PASSPHRASE"
+FILE = "PULUMI_CONFIG_PASSPHRASE_FILE"
+"""Of these two the CLI prefers the text."""
+
+_ITERATIONS = 1_000_000
+"""https://github.com/pulumi/pulumi/blob/v3.255.0/sdk/go/common/resource/config/crypt.go"""
+
+
+def is_local(stack: str) -> bool:
+    """Whether the stack, whose name may be qualified, has the passphrase that is known to all."""
+    return stack.rpartition("/")[2].startswith("local")
+
+
+def unwanted(stack: str, environ: Mapping[str, str]) -> tuple[str, ...]:
+    """Variables of `environ` that are not the user's own: in the shell of ``make env`` there is the passphrase of the
+    local stacks, and the secrets of another one would be encrypted with it."""
+    return (TEXT,) if not is_local(stack) and environ.get(TEXT) == LOCAL_PASSPHRASE else ()
+
+
+def variables(state: Path, stack: str, environ: Mapping[str, str]) -> dict[str, str]:
+    """What to set for `stack`. A passphrase is made in `state` if the user has none."""
+    if is_local(stack):
+        # Fixed, because the salt that belongs to it is committed in Pulumi.local.yaml. It keeps nothing secret:
+        # such a stack knows only a cluster on the loopback interface.
+        return {TEXT: LOCAL_PASSPHRASE}
+    if TEXT in environ or environ.get(FILE):
+        return {}
+    return {FILE: os.fspath(_generated(state / "passphrase"))}
+
+
+def is_public(salt: str) -> bool:
+    """Whether `salt`, the ``encryptionsalt`` of a stack file, was made with the passphrase of the local stacks.
+
+    It is ``v1:SALT:v1:NONCE:CIPHERTEXT``, of a known text, so that Pulumi notices a wrong passphrase
+    (https://github.com/pulumi/pulumi/blob/v3.255.0/pkg/secrets/passphrase/manager.go).
+    """
+    try:
+        _, key_salt, _, nonce, ciphertext = salt.split(":")
+        key = hashlib.pbkdf2_hmac("sha256", LOCAL_PASSPHRASE.encode(), base64.b64decode(key_salt), _ITERATIONS)
+        AESGCM(key).decrypt(base64.b64decode(nonce), base64.b64decode(ciphertext), None)
+    except (InvalidTag, ValueError):
+        return False
+    return True
+
+
+def _generated(file: Path) -> Path:
+    if not file.exists():
+        # Linked into place, so that of two first runs at once both see the same whole file.
+        draft = file.with_name(f"passphrase.{secrets.token_hex(8)}")
+        with open(draft, "x", opener=lambda path, flags: os.open(path, flags, 0o600), encoding="ascii") as new:
+            new.write(secrets.token_urlsafe(32))
+        try:
+            os.link(draft, file)
+        except FileExistsError:
+            pass
+        finally:
+            draft.unlink()
+    return file
