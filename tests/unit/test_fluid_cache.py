@@ -41,6 +41,10 @@ class TestObjects:
             (volume,) = (v for v in template["spec"]["volumes"] if v["name"] == "llm-model")
             assert volume["persistentVolumeClaim"] == {"claimName": name, "readOnly": True}
 
+    def test_a_cache_may_be_made_beside_another(self, up: Run) -> None:
+        """By default Fluid keeps their workers off each other's nodes, and the second would wait for the first to go."""
+        assert up(FLUID).manifest("Dataset")["spec"]["placement"] == "Shared"
+
     def test_root_of_the_claim_is_the_model(self, program: Run) -> None:
         """So the path in the pod is that of the OSS volume, and the preload loads the model and nothing else."""
         recorder = program(FLUID)
