@@ -55,7 +55,7 @@ def draw(plan: Plan, memory: Memory, path: Path) -> None:
                 label="band of the cache's start" if number == 0 else None,
             )
     axes.axvline(memory.usable_gib, color="#333333", linewidth=1, linestyle="--")
-    axes.set_yticks(range(stages), [f"stage {n}\n{len(s.layers)} layers" for n, s in enumerate(memory.stages)])
+    axes.set_yticks(range(stages), [f"stage {n + 1}\n{len(s.layers)} layers" for n, s in enumerate(memory.stages)])
     axes.set_ylim(stages - 0.5, -0.5)
     axes.set_xlim(0, max(memory.total_gib, max(s.weights_gib for s in memory.stages)))
     axes.set_xlabel("GiB of one GPU")

@@ -28,7 +28,7 @@ def memory_table(memory: Memory) -> Table:
     table.add_column("stage")
     for name in ("layers", "weights", "activation", "NCCL, CUDA", "graphs", "cache", "1,000 tokens"):
         table.add_column(name, justify="right")
-    for number, stage in enumerate(memory.stages):
+    for number, stage in enumerate(memory.stages, start=1):
         tokens = stage.tokens()
         table.add_row(
             f"{number}{' tightest' if stage is memory.tightest else ''}",

@@ -72,7 +72,7 @@ def _engine_and_cache(case: Case, memory: Memory, stage: Stage) -> str:
 def _memory_lines(case: Case, memory: Memory) -> list[tuple[str, str]]:
     stage = memory.tightest
     low, nominal, high = memory.tokens
-    number = list(memory.stages).index(stage)
+    number = list(memory.stages).index(stage) + 1
     where = f"stage {number} of {len(memory.stages)}" if len(memory.stages) > 1 else "each GPU"
     lines = [
         (

@@ -222,7 +222,7 @@ def test_check_prints_summary_and_stages(capsys: pytest.CaptureFixture[str]) -> 
     assert main(["check", *GUIDE_WORDS]) == 0
     text = capsys.readouterr().out
     assert text.startswith(SUMMARY.read_text(encoding="utf-8"))
-    assert "1 tightest" in text
+    assert "2 tightest" in text
     assert max(map(len, text.splitlines())) <= 100
 
 
