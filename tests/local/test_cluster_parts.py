@@ -231,8 +231,10 @@ class TestStack:
         assert local_needs(tmp_path, "test").emulated_cloud is emulated
 
 
+@pytest.mark.integration
 class TestPrivatePassphrase:
-    """The salts of ``local`` and of other passphrases, each made by ``pulumi stack init``."""
+    """The salts of ``local`` and of other passphrases, each made by ``pulumi stack init``. No unit tests: to
+    derive their keys takes a million rounds."""
 
     LOCAL = yaml.safe_load((ROOT / "Pulumi.local.yaml").read_text())["encryptionsalt"]
     OTHER = "v1:ZicsbAXYbms=:v1:F1/GIs5BfE760NKJ:ibyPJ299PevRYd34RQgvFV6UBnBo6g=="

@@ -42,7 +42,7 @@ class TestObjects:
             assert volume["persistentVolumeClaim"] == {"claimName": name, "readOnly": True}
 
     def test_a_cache_may_be_made_beside_another(self, up: Run) -> None:
-        """By default Fluid keeps their workers off each other's nodes, and the second would wait for the first to go."""
+        """By default Fluid keeps their workers off each other's nodes: the second would wait for the first to go."""
         assert up(FLUID).manifest("Dataset")["spec"]["placement"] == "Shared"
 
     def test_root_of_the_claim_is_the_model(self, program: Run) -> None:
