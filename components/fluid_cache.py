@@ -59,7 +59,7 @@ VOLUME_TYPE = "emptyDir"
 
 PLACEMENT = "Shared"
 """By default no worker may share a node with a pod of any cache, and a cache that takes the place of another would wait
-for it to go, in vain
+for it to go, in vain. One that has the default keeps this one off its nodes, too
 (https://github.com/fluid-cloudnative/fluid/blob/master/pkg/ctrl/affinity.go)."""
 
 DELETE_MINUTES = 15

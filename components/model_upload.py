@@ -1,9 +1,9 @@
 """Moves the weights into the bucket, or checks that they are there: a Job that storage and inference wait for.
 
 The program is ``modelmover``, mounted from a ConfigMap as one zip file, so that the cluster needs to reach nothing but
-the hub, OSS and the registry of any image with Python. The Job's name is bound to what it does: only a change of
-source, revision, filter, place or program makes another one. A Job that failed is replaced by the next ``pulumi up``,
-and its pod continues from what the bucket holds.
+the hub, OSS and the registry of any image with Python. The Job's name is bound to what it does and to its
+pod: another one checks what the bucket holds, and moves what is missing. A Job that failed is replaced by the next
+``pulumi up``, and its pod continues from what the bucket holds.
 """
 
 from collections.abc import Mapping, Sequence

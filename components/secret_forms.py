@@ -1,5 +1,6 @@
 """What a secret must look like, said before anything is created: what is wrong with one, and never the secret."""
 
+import json
 import re
 
 import yaml
@@ -26,8 +27,9 @@ def word_problem(value: str) -> str | None:
 def kubeconfig_problem(text: str) -> str | None:
     """Why no cluster can be reached with it, if none can."""
     try:
-        config = yaml.safe_load(text)
-    except yaml.YAMLError:
+        # Some of JSON, tabs for example, is no YAML for this parser.
+        config = json.loads(text) if text.lstrip().startswith("{") else yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError):
         return "it is no YAML file"
     clusters = config.get("clusters") if isinstance(config, dict) else None
     return None if clusters else "it is no kubeconfig: it names no clusters"

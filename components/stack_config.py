@@ -284,7 +284,7 @@ def _finding(detail: ErrorDetails) -> Finding:
             problem = "settings of its own are expected"
             fix = f"write them below it, each on a line{_below(model, name)}"
         case "string_type":
-            problem, fix = "a text is expected", "write it in quotes, as whatever looks like a number or like yes"
+            problem, fix = "a text is expected", "write one, in quotes if it looks like a number or like yes"
         case "string_pattern_mismatch":
             problem, fix = "the value does not have the expected form", expected
         case _:

@@ -182,6 +182,11 @@ FLAGS = {
 
 NUMBER_FLAGS = frozenset(FLAGS) - {"--kv-cache-dtype", "--enable-expert-parallel", "-ep"}
 
+TOKENS_FLAG = "--max-num-batched-tokens"
+UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "K": 2**10, "M": 2**20, "G": 2**30}
+"""What may follow its number; 0.7 knows none (``human_readable_int`` in
+https://github.com/vllm-project/vllm/blob/v0.33.0/vllm/engine/arg_utils.py)."""
+
 DATA_PARALLEL_FLAGS = ("--data-parallel-size", "-dp")
 
 UNCOUNTED_FLAGS = (
@@ -208,7 +213,7 @@ def split_arguments(arguments: Sequence[str]) -> dict[str, str]:
     return values
 
 
-def argument_problem(arguments: Sequence[str]) -> tuple[str, str] | None:
+def argument_problem(arguments: Sequence[str], engine: Engine) -> tuple[str, str] | None:
     """What ``vllm serve`` would end with at once, as far as words alone tell, and what to write. The words themselves
     are left out: one could be a misplaced secret."""
     takes_value = False
@@ -223,9 +228,16 @@ def argument_problem(arguments: Sequence[str]) -> tuple[str, str] | None:
         else:
             takes_value = not value
     for flag, value in split_arguments(arguments).items():
-        if flag in NUMBER_FLAGS and not (value.isdecimal() and int(value) > 0):
-            return f"{flag} has no whole number above 0", f"write for example {flag}=8"
+        has_unit = value[-1:] in UNITS and (flag != TOKENS_FLAG or engine.is_v0)
+        if flag in NUMBER_FLAGS and (has_unit or not _number(value)):
+            return f"{flag} has no whole number above 0", "write digits alone"
     return None
+
+
+def _number(text: str) -> int:
+    """The number that an argument is given as, ``8192`` or ``8k``; 0 if it is none."""
+    found = re.fullmatch(r"([0-9]+)([kmgKMG]?)", text)
+    return int(found[1]) * UNITS[found[2]] if found else 0
 
 
 def serving_changes(arguments: Sequence[str]) -> dict[str, str | int | bool]:
@@ -240,6 +252,6 @@ def serving_changes(arguments: Sequence[str]) -> dict[str, str | int | bool]:
                 changes["expert_parallel"] = True
             case "kv_cache_dtype":
                 changes["kv_cache_dtype"] = value
-            case field if value.isdecimal() and int(value) > 0:
-                changes[field] = int(value)
+            case field if number := _number(value):
+                changes[field] = number
     return changes

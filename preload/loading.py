@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from preload.api import ApiError, ApiServer, DeniedError
@@ -9,9 +10,12 @@ from preload.outcome import COMPLETE, is_ignored, is_over, preload_problem, prog
 
 POLL_SECONDS = 2
 
-SETTLE_SECONDS = 30
-"""For the Dataset to report what is cached, after a DataLoad is complete and after workers have gone: Fluid looks at
-the cache now and then only."""
+SETTLE_SECONDS = 120
+"""For the Dataset to report what is cached, after a DataLoad is complete and after workers have gone: Fluid looks each
+20 s, and a look may fail (https://github.com/fluid-cloudnative/fluid/blob/master/pkg/controllers/runtime_controller.go)."""
+
+YOUNG_SECONDS = 900
+"""Age of a DataLoad that this update has made: what it has cached, no workers have taken along yet."""
 
 IGNORED_SECONDS = 300
 """After which a cache that no controller has looked at is given up. A controller that restarts is faster."""
@@ -27,6 +31,10 @@ class Clock:
 
     def sleep(self, seconds: float) -> None:
         time.sleep(seconds)
+
+    def today(self) -> datetime:
+        """Date and time, to compare with those of the API server."""
+        return datetime.now(UTC)
 
 
 class Preload:
@@ -66,7 +74,7 @@ class Preload:
             self._say(progress(status, dataset))
             return False, None
         problem = preload_problem(status, dataset)
-        if problem is None and self._seen_loading:
+        if problem is None and (self._seen_loading or self._is_young(load)):
             return True, None
         if status.get("phase") == COMPLETE and not self._settled():
             return False, None
@@ -77,6 +85,10 @@ class Preload:
         self._say(f"{problem}, before this run; deleting it, to load again")
         self._api.delete(self._load)
         return False, None
+
+    def _is_young(self, load: Mapping[str, Any]) -> bool:
+        created = datetime.fromisoformat(load["metadata"]["creationTimestamp"])
+        return self._clock.today() - created < timedelta(seconds=YOUNG_SECONDS)
 
     def _settled(self) -> bool:
         now = self._clock.now()

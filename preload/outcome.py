@@ -7,7 +7,7 @@ from typing import Any
 COMPLETE = "Complete"
 
 FILLED = 0.95
-"""Of the data that must be cached. The cache counts whole blocks, so that all of it is 100 % or more
+"""Of the data that must be cached. The cache counts whole blocks, so that all of the data are no less than 100 %
 (https://github.com/fluid-cloudnative/fluid/blob/master/pkg/ddc/jindocache/cache.go)."""
 
 

@@ -1,10 +1,9 @@
 """What all settings are made of: the base class, kinds of text, and quantities."""
 
 import ipaddress
-from collections.abc import Mapping
-from typing import Annotated, get_args
+from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 from pydantic.alias_generators import to_camel
 from pydantic_core import PydanticCustomError
 
@@ -65,20 +64,14 @@ class Settings(BaseModel):
         use_attribute_docstrings=True,
     )
 
-    @model_validator(mode="before")
+    @field_validator("*")
     @classmethod
-    def _nothing_is_empty(cls, values: object) -> object:
+    def _is_not_empty(cls, value: object, info: ValidationInfo) -> object:
         """A section whose lines are all commented out is null, and would be off without a word. Where null is a choice,
         something else is the default."""
-        if not isinstance(values, Mapping):
-            return values
-        for field in cls.model_fields.values():
-            is_choice = field.default is not None and type(None) in get_args(field.annotation)
-            if field.alias in values and values[field.alias] is None and not is_choice:
-                raise problem(
-                    f"{field.alias} is empty", fix="write a value, or {} for a section's defaults, or remove the line"
-                )
-        return values
+        if value is None and cls.model_fields[str(info.field_name)].default is None:
+            raise problem("it is empty", fix="write a value, or {} for a section's defaults, or remove the line")
+        return value
 
 
 def problem(problem: str, *, fix: str) -> PydanticCustomError:

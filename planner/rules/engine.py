@@ -52,7 +52,7 @@ def _batched_tokens(case: Case) -> Values | None:
 
 
 def _arguments(case: Case) -> Values | None:
-    found = argument_problem(case.choices.extra_args)
+    found = argument_problem(case.choices.extra_args, case.engine)
     return {"problem": found[0], "fix": found[1]} if found else None
 
 

@@ -5,7 +5,6 @@ import difflib
 from planner import catalogue
 from planner.case import Case
 from planner.rules.rule import Rule, Values
-from planner.weights import checkpoint_gib
 
 SIZE_TOLERANCE = 0.05
 """Of a model's size, for files beside its tensors."""
@@ -24,7 +23,8 @@ def _config_readable(case: Case) -> Values | None:
 
 
 def _model_size(case: Case) -> Values | None:
-    given, known = case.choices.weights_gib, checkpoint_gib(case.model) if case.model else None
+    # Only what is published: a size from shapes may lack parts that are not modelled, and the given one is better.
+    given, known = case.choices.weights_gib, case.model.weights_gib if case.model else None
     if given is None or known is None or abs(given - known) <= SIZE_TOLERANCE * known:
         return None
     return {"given": given, "known": known, "model": case.choices.model}
@@ -58,7 +58,7 @@ MODEL_RULES = (
     ),
     Rule(
         id="model-size",
-        statement="A size that is given is that of the model, where its shapes are known.",
+        statement="A size that is given is that of the model, where it is published.",
         source="planner/models.toml",
         path="deployment.model.weightsGiB",
         problem="{given:g} GiB are not the {known:.1f} GiB of {model}, on which load times and cache would be planned",

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from planner.case import Choices
-from planner.engine import CURRENT, argument_problem
+from planner.engine import CURRENT, Engine, argument_problem, serving_changes
 from planner.plan import check, resolve
 from planner.rules import LAYOUT_RULES, RULES
 
@@ -470,12 +470,15 @@ def test_layout_rules_stop_deployments() -> None:
         (("--max_num_seqs=eight",), "--max-num-seqs has no whole number above 0"),
         (("--max-num-batched-tokens", "0"), "--max-num-batched-tokens has no whole number above 0"),
         (("-dcp=-1",), "-dcp has no whole number above 0"),
+        (("--max-num-seqs=8k",), "--max-num-seqs has no whole number above 0"),
+        (("--max-num-batched-tokens=8k",), None),
+        (("--max-num-batched-tokens", "8K"), None),
         (("--lora-modules", "a=/a", "b=/b", "--enable-lora", "--hf-overrides={'a': 1}", "-ep"), None),
         (("--kv-cache-dtype=fp8", "--max-num-seqs", "8", "--reasoning-parser=deepseek_r1"), None),
     ],
 )
 def test_arguments(arguments: tuple[str, ...], problem: str | None) -> None:
-    found = argument_problem(arguments)
+    found = argument_problem(arguments, Engine())
     assert (found is None) == (problem is None)
     assert not found or (problem and found[0].startswith(problem))
 
@@ -514,3 +517,9 @@ def test_a_shorter_context_is_one_of_the_ways() -> None:
     case = resolve(dataclasses.replace(GUIDE, **{**NEW, "pipeline": 1, "max_model_len": 163_840}))
     (finding,) = check(case, severity="error")
     assert re.search(r"^choose tensor .*, or set deployment\.inference\.engine\.maxModelLen to \d+$", finding.fix)
+
+
+def test_units_of_numbers() -> None:
+    assert serving_changes(["--max-num-batched-tokens=8k"]) == {"max_num_batched_tokens": 8000}
+    assert serving_changes(["--max-num-batched-tokens=8K"]) == {"max_num_batched_tokens": 8192}
+    assert argument_problem(["--max-num-batched-tokens=8k"], Engine(version=(0, 7, 2)))

@@ -3,6 +3,7 @@
 import json
 import threading
 from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,9 @@ class FakeClock(Clock):
     def sleep(self, seconds: float) -> None:
         self.time += seconds
 
+    def today(self) -> datetime:
+        return datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC) + timedelta(seconds=self.time)
+
 
 class Fluid(ApiServer):
     """Each DataLoad goes through ``lives`` of its own, one status per look; the last one stays. None: none is there.
@@ -51,6 +55,7 @@ class Fluid(ApiServer):
         self.deleting = False
         self.share = "100.0%"
         self.phase = "Bound"
+        self.created = "2026-01-01T00:00:00Z"
 
     def get(self, path: str) -> dict[str, Any] | None:
         if self.errors:
@@ -66,7 +71,7 @@ class Fluid(ApiServer):
             self.lives[0] = [None]
             return {"metadata": {"deletionTimestamp": "now"}, "status": life[0]}
         status = life.pop(0) if len(life) > 1 else life[0]
-        return None if status is None else {"metadata": {}, "status": status}
+        return None if status is None else {"metadata": {"creationTimestamp": self.created}, "status": status}
 
     def create(self, path: str, body: object) -> None:
         assert path == LOADS
@@ -109,6 +114,15 @@ class TestFill:
         fluid = Shrinking([COMPLETE], [EXECUTING, COMPLETE])
         assert run(fluid) is None
         assert fluid.made == [MANIFEST]
+
+    @pytest.mark.parametrize(
+        ("created", "seconds"), [("2026-01-02T02:49:06Z", 0), ("2026-01-02T02:49:05Z", SETTLE_SECONDS)]
+    )
+    def test_what_this_update_has_filled_need_not(self, created: str, seconds: int) -> None:
+        fluid, clock = Fluid([COMPLETE]), FakeClock()
+        fluid.created = created
+        assert fill(fluid, MANIFEST, seconds=600, clock=clock) is None
+        assert clock.time == seconds
 
     def test_part_of_it_is_not_enough(self) -> None:
         fluid = Fluid([EXECUTING, COMPLETE])

@@ -9,6 +9,7 @@ from typing import Any
 
 import pulumi
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -396,7 +397,9 @@ class TestForms:
             ("~/.kube/config", "it is no kubeconfig: it names no clusters"),
             ("clusters: []", "it is no kubeconfig: it names no clusters"),
             ("a: [", "it is no YAML file"),
+            ("{a: 1}", "it is no YAML file"),
             (KUBECONFIG, None),
+            (json.dumps(yaml.safe_load(KUBECONFIG), indent="\t"), None),
         ],
     )
     def test_kubeconfigs(self, text: str, problem: str | None) -> None:
@@ -542,9 +545,9 @@ def test_every_resource_has_an_explicit_provider(on: Recorder, second_road: Reco
         ),
         (
             {"service": {"kind": "clusterIP", "apiKey": True, "route": {**GATEWAY, "sectionName": None}}},
-            "service.route",
-            "sectionName is empty",
-            "write a value, or {} for a section's defaults, or remove the line",
+            "service.route.sectionName",
+            "a text is expected",
+            "write one, in quotes",
         ),
         (
             {"service": {"kind": "clusterIP", "apiKey": True, "route": {**GATEWAY, "kind": "public"}}},

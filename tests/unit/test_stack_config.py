@@ -135,7 +135,7 @@ def test_stack_files_are_valid() -> None:
             {"inference": {"engine": {"env": {"VLLM_USE_V1": 0}}}},
             "inference.engine.env.VLLM_USE_V1",
             "a text is expected",
-            "write it in quotes",
+            "write one, in quotes",
         ),
         (
             {"inference": {"engine": {"env": "VLLM_USE_V1=0"}}},
@@ -435,13 +435,15 @@ def test_settings_in_one_text(deploy: Any) -> None:
 
 
 def test_null_is_a_choice_only_where_it_is_not_the_default() -> None:
-    for path, values in (("deployment.security", {"pods": None}), ("deployment", None)):
-        with pytest.raises(ValidationError) as caught:
-            Deployment.model_validate({**DEV, "security": values})
-        (found,) = findings(caught.value)
-        assert (found.path, found.problem) == (path, f"{'pods' if values else 'security'} is empty")
-        assert found.fix == "write a value, or {} for a section's defaults, or remove the line"
-    Deployment.model_validate({**DEV, "observability": {"alerts": None}})
+    empty = {"cloud": None, "storage": None, "security": {"pods": None}, "observability": {"alerts": None}}
+    with pytest.raises(ValidationError) as caught:
+        Deployment.model_validate({**DEV, **empty})
+    found = {finding.path: finding for finding in findings(caught.value)}
+    assert set(found) == {"deployment.cloud", "deployment.storage", "deployment.security.pods"}
+    assert found["deployment.security.pods"].problem == "it is empty"
+    assert found["deployment.security.pods"].fix == "write a value, or {} for a section's defaults, or remove the line"
+    assert found["deployment.cloud"].fix == "write them below it, each on a line: region, endpoint"
+    assert found["deployment.storage"].fix == "write them below it, each on a line: kind: 'csi' or 'fluid'"
 
 
 def test_spelling_of_the_program_is_not_that_of_the_file(up: Any) -> None:
