@@ -5,7 +5,6 @@ the stack is destroyed. A worker therefore outlasts its leader, whose last reque
 goes first anyway. docs/lifecycle.md has the whole story.
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -103,10 +102,11 @@ def grace(inference: InferenceSettings) -> int:
 
 def update_seconds(inference: InferenceSettings, budget: LoadBudget) -> int:
     """How long an update of all groups may take, in seconds: each ends, is made anew, and loads the model."""
-    groups_at_once = inference.rollout.max_unavailable + inference.rollout.max_surge
-    rounds = max(1, math.ceil(inference.most_replicas / groups_at_once))
-    loading = budget.update_seconds(replicas=inference.most_replicas, groups_at_once=groups_at_once)
-    return loading + grace(inference) * rounds
+    return budget.update_seconds(
+        replicas=inference.most_replicas,
+        groups_at_once=inference.rollout.max_unavailable + inference.rollout.max_surge,
+        end_seconds=grace(inference),
+    )
 
 
 def serve_arguments(inference: InferenceSettings) -> list[str]:

@@ -18,7 +18,6 @@ from components.model_bucket import AssumableRole, ModelBucket, mover_service_ac
 from components.programs import (
     CONTAINER_SECURITY,
     POD_SECURITY,
-    job_name,
     program,
     program_command,
     program_job,
@@ -109,8 +108,7 @@ class ModelUpload(pulumi.ComponentResource):
     def _job(self, args: ModelUploadArgs, template: k8s.core.v1.PodTemplateSpecArgsDict) -> k8s.batch.v1.Job:
         return program_job(
             "model-upload",
-            # Of a Job that exists the rules of failure cannot be changed either.
-            name=job_name("model-upload", template, failure_rules()),
+            kind="model-upload",
             namespace=args.namespace,
             labels=LABELS,
             template=template,

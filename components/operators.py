@@ -13,7 +13,7 @@ import pulumi_kubernetes as k8s
 
 from components.crds import HTTPRoute, JindoRuntime, LeaderWorkerSet, PodMonitor, PrometheusRule, ScaledObject
 from components.settings.observability import ObservabilitySettings
-from components.settings.operators import FLUID_CHART_MIN, InstallFluid, InstallLws, OperatorsSettings
+from components.settings.operators import InstallFluid, InstallLws, OperatorsSettings
 from components.settings.storage import FluidCacheSettings, OssVolumeSettings
 
 LWS_CRD = "leaderworkersets.leaderworkerset.x-k8s.io"
@@ -112,8 +112,6 @@ class Operators(pulumi.ComponentResource):
         )
 
     def _install_fluid(self, settings: InstallFluid, args: OperatorsArgs) -> None:
-        for warning in fluid_warnings(settings, storage=args.storage):
-            pulumi.log.warn(warning, self)
         values = fluid_values(settings, region=args.region, storage=args.storage)
         self._release("ack-fluid", namespace="fluid-system", chart=settings.chart, version=None, values=values)
 
@@ -190,23 +188,6 @@ def fluid_values(
         "csi": {"config": {"hostNetwork": False}, "hostPID": False},
         "fluidapp": {"enabled": True},
     }
-
-
-def fluid_warnings(settings: InstallFluid, *, storage: OssVolumeSettings | FluidCacheSettings) -> list[str]:
-    """About a chart that is too old for the label of the GPU pods."""
-    version = settings.chart_version
-    labelled = isinstance(storage, FluidCacheSettings) and storage.sidecar == "acs"
-    if not labelled or version is None or version >= FLUID_CHART_MIN:
-        return []
-    return [
-        f"deployment.operators.fluid.chart: ack-fluid {_dotted(version)} is older than {_dotted(FLUID_CHART_MIN)}, "
-        "from which on it adds the cache's client to pods of ACS (deployment.storage.sidecar: acs); the GPU pods may "
-        "find no weights; write a newer chart, and its imageTag"
-    ]
-
-
-def _dotted(version: Sequence[int]) -> str:
-    return ".".join(map(str, version))
 
 
 def _require_served_version(spec: Any, version: str, missing: str) -> None:

@@ -5,7 +5,9 @@ from collections.abc import Iterator
 from components.pod_security import namespace_labels
 from components.settings.base import mebibytes
 from components.settings.deployment import Deployment
+from components.settings.operators import FLUID_CHART_MIN, InstallFluid
 from components.settings.scaling import QueueScaling
+from components.settings.storage import FluidCacheSettings
 from planner.acs_rules import ticket_warnings
 from planner.shutdown import ANNOUNCE_SECONDS, LOAD_BALANCER_MAX
 
@@ -18,6 +20,7 @@ def option_warnings(settings: Deployment) -> list[str]:
     return [
         *_policies_may_not_hold(settings),
         *_namespace_is_not_labelled(settings),
+        *_fluid_is_too_old(settings),
         *_old_groups_lose_what_they_use(settings),
         *_requests_are_cut_off(settings),
         *_metrics_may_not_be_found(settings),
@@ -43,6 +46,20 @@ def _namespace_is_not_labelled(settings: Deployment) -> Iterator[str]:
         yield (
             "deployment.security.pods: the namespace is not the stack's, which therefore leaves its labels alone; "
             f"label it: kubectl label namespace {settings.cluster.namespace} {text}"
+        )
+
+
+def _fluid_is_too_old(settings: Deployment) -> Iterator[str]:
+    """For the label of the GPU pods by which it adds the cache's client."""
+    fluid, storage = settings.operators.fluid, settings.storage
+    version = fluid.chart_version if isinstance(fluid, InstallFluid) else None
+    labelled = isinstance(storage, FluidCacheSettings) and storage.sidecar == "acs"
+    if labelled and version is not None and version < FLUID_CHART_MIN:
+        found, least = (".".join(map(str, parts)) for parts in (version, FLUID_CHART_MIN))
+        yield (
+            f"deployment.operators.fluid.chart: ack-fluid {found} is older than {least}, from which on it adds the "
+            "cache's client to pods of ACS (deployment.storage.sidecar: acs); the GPU pods may find no weights; write "
+            "a newer chart, and its imageTag"
         )
 
 

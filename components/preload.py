@@ -17,7 +17,6 @@ from components.crds import DataLoad
 from components.programs import (
     CONTAINER_SECURITY,
     POD_SECURITY,
-    job_name,
     program,
     program_command,
     program_job,
@@ -28,8 +27,6 @@ from planner.upload import START_SECONDS
 
 PACKAGE = "preload"
 LABELS = {"app.kubernetes.io/name": PACKAGE, "app.kubernetes.io/component": "storage"}
-
-WORKERS = "deepseek/cache-workers"
 
 CREDENTIALS = "/var/run/secrets/kubernetes.io/serviceaccount"
 """https://kubernetes.io/docs/tasks/run-application/access-api-from-pod/"""
@@ -103,13 +100,14 @@ class Preload(pulumi.ComponentResource):
         account: k8s.core.v1.ServiceAccount,
         allowed: k8s.rbac.v1.RoleBinding,
     ) -> k8s.batch.v1.Job:
-        template = self._pod_template(args, zipped, account)
         return program_job(
             args.name,
-            name=job_name(f"{args.name}-preload", template),
+            kind=f"{args.name}-preload",
+            # Another number of workers has the cache judged again: those that go take their part of it along.
+            content=[args.workers],
             namespace=args.namespace,
             labels=LABELS,
-            template=template,
+            template=self._pod_template(args, zipped, account),
             # The program gives up by itself, which is what it has a say in; this is for a pod that never runs.
             deadline_seconds=args.seconds + START_SECONDS,
             opts=pulumi.ResourceOptions(parent=self, depends_on=[args.load, allowed]),
@@ -135,9 +133,7 @@ class Preload(pulumi.ComponentResource):
             "termination_message_policy": "FallbackToLogsOnError",
         }
         return {
-            # Another number of workers makes another Job, which judges the cache again: those that go take their part
-            # of it along.
-            "metadata": {"labels": {**LABELS, **GENERAL_PURPOSE}, "annotations": {WORKERS: str(args.workers)}},
+            "metadata": {"labels": {**LABELS, **GENERAL_PURPOSE}},
             "spec": {
                 "restart_policy": "Never",
                 "service_account_name": account.metadata["name"],

@@ -66,16 +66,17 @@ def job_name(
 def program_job(
     resource: str,
     *,
-    name: pulumi.Output[str],
+    kind: str,
     namespace: str,
     labels: Mapping[str, str],
     template: k8s.core.v1.PodTemplateSpecArgsDict,
     deadline_seconds: int,
     opts: pulumi.ResourceOptions,
+    content: Sequence[pulumi.Input[object]] = (),
     failure_rules: Sequence[k8s.batch.v1.PodFailurePolicyRuleArgsDict] = (),
 ) -> k8s.batch.v1.Job:
-    """A Job of one pod with a ``name`` of ``job_name``, awaited a little longer than it may take; a ``pulumi up`` after
-    one that failed repeats it.
+    """A Job of one pod, awaited a little longer than it may take; a ``pulumi up`` after one that failed repeats it, and
+    so does one with another template, other rules or other ``content``, of which its name (``kind``-…) tells.
 
     A pod that fails ends the Job, but for those that ``failure_rules`` ignore. The action FailJob would do so, too, but
     Pulumi does not know its reason, PodFailurePolicy, and would wait on
@@ -96,11 +97,12 @@ def program_job(
     )
     return k8s.batch.v1.Job(
         resource,
-        # Without it a Job that failed would be awaited again and again.
         metadata={
-            "name": name,
+            # Of a Job that exists the rules of failure cannot be changed either.
+            "name": job_name(kind, template, list(failure_rules), *content),
             "namespace": namespace,
             "labels": labels,
+            # Without it a Job that failed would be awaited again and again.
             "annotations": {"pulumi.com/replaceUnready": "true"},
         },
         spec=spec,

@@ -97,16 +97,13 @@ class Verification(pulumi.ComponentResource):
         }
         spec = _pod(container, program_volume(zipped))
         spec["security_context"] = POD_SECURITY
-        template: k8s.core.v1.PodTemplateSpecArgsDict = {
-            "metadata": {"labels": {**LABELS, **GENERAL_PURPOSE}},
-            "spec": spec,
-        }
         return program_job(
             "smoke",
-            name=job_name("verify", template, args.subject),
+            kind="verify",
+            content=[args.subject],
             namespace=args.namespace,
             labels=LABELS,
-            template=template,
+            template={"metadata": {"labels": {**LABELS, **GENERAL_PURPOSE}}, "spec": spec},
             deadline_seconds=seconds,
             opts=pulumi.ResourceOptions(parent=self),
         )

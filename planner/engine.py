@@ -228,7 +228,7 @@ def argument_problem(arguments: Sequence[str], engine: Engine) -> tuple[str, str
         else:
             takes_value = not value
     for flag, value in split_arguments(arguments).items():
-        has_unit = value[-1:] in UNITS and (flag != TOKENS_FLAG or engine.is_v0)
+        has_unit = value[-1:].isalpha() and (flag != TOKENS_FLAG or engine.is_v0)
         if flag in NUMBER_FLAGS and (has_unit or not _number(value)):
             return f"{flag} has no whole number above 0", "write digits alone"
     return None

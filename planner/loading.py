@@ -51,9 +51,10 @@ class LoadBudget:
         """Time until a new group is available; all groups start at once."""
         return POD_START_SECONDS + self.startup_seconds
 
-    def update_seconds(self, *, replicas: int, groups_at_once: int) -> int:
-        """Time of a rolling update of ``replicas`` groups, ``groups_at_once`` in each round."""
-        return self.create_seconds * max(1, math.ceil(replicas / groups_at_once))
+    def update_seconds(self, *, replicas: int, groups_at_once: int, end_seconds: int = 0) -> int:
+        """Time of a rolling update of ``replicas`` groups, ``groups_at_once`` in each round, each of which takes
+        ``end_seconds`` to end before it is made anew."""
+        return (self.create_seconds + end_seconds) * max(1, math.ceil(replicas / groups_at_once))
 
 
 def load_budget(*, weights_gib: float, throughput_mib_s: int, startup_seconds: int | None = None) -> LoadBudget:

@@ -78,9 +78,7 @@ class Preload:
             return True, None
         if status.get("phase") == COMPLETE and not self._settled():
             return False, None
-        if problem is None:
-            return True, None
-        if self._seen_loading:
+        if problem is None or self._seen_loading:
             return True, problem
         self._say(f"{problem}, before this run; deleting it, to load again")
         self._api.delete(self._load)

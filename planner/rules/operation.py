@@ -9,30 +9,24 @@ from planner.rules.rule import Rule, Values
 from planner.shutdown import SHUTDOWN_TIMEOUT_SINCE, grace_seconds, refuses_while_ending
 
 
-def _startup(case: Case) -> Values | None:
+def _given_startup(case: Case) -> dict[str, float] | None:
+    """The start time that was given, beside the one that would be derived."""
     given, weights, rate = case.choices.startup_seconds, case.weights_gib, case.choices.throughput_mib_s
     if given is None or weights is None:
         return None
-    needed = load_budget(weights_gib=weights, throughput_mib_s=rate)
-    if given >= needed.read_seconds:
-        return None
-    return {
-        "given": given,
-        "read": needed.read_seconds,
-        "weights": weights,
-        "rate": rate,
-        "needed": needed.startup_seconds,
-    }
+    derived = load_budget(weights_gib=weights, throughput_mib_s=rate)
+    read, needed = derived.read_seconds, derived.startup_seconds
+    return {"given": given, "weights": weights, "rate": rate, "read": read, "needed": needed, "left": given - read}
+
+
+def _startup(case: Case) -> Values | None:
+    found = _given_startup(case)
+    return found if found and found["left"] < 0 else None
 
 
 def _startup_close(case: Case) -> Values | None:
-    given, weights, rate = case.choices.startup_seconds, case.weights_gib, case.choices.throughput_mib_s
-    if given is None or weights is None:
-        return None
-    needed = load_budget(weights_gib=weights, throughput_mib_s=rate)
-    if not needed.read_seconds <= given < needed.startup_seconds:
-        return None
-    return {"given": given, "left": given - needed.read_seconds, "needed": needed.startup_seconds}
+    found = _given_startup(case)
+    return found if found and found["read"] <= found["given"] < found["needed"] else None
 
 
 def _drain(case: Case) -> Values | None:
