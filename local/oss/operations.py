@@ -82,7 +82,7 @@ class Operation:
 
 
 def list_buckets(call: Call) -> Response:
-    buckets = [_bucket_content(call, bucket) for bucket in call.storage.buckets()]
+    buckets = [_bucket_content(call, bucket) for bucket in call.storage.buckets() if bucket.owner == ACCOUNT]
     return xml_response("ListAllMyBucketsResult", {"Owner": _OWNER, "Buckets": {"Bucket": buckets}})
 
 

@@ -1,24 +1,32 @@
 """The server: who asks, for what, may they; and control endpoints for tests and the local stack."""
 
 import re
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from http import HTTPStatus
 from pathlib import Path
 from types import TracebackType
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from local.http_service import Request, Response, Service, invalid
 from local.oss.access import AccessKey, AccessKeys
 from local.oss.account import Account
 from local.oss.errors import REQUEST_ID, OssError, denied, error_response, new_request_id
 from local.oss.operations import Call, operation
-from local.oss.policy import allows, resource_name
+from local.oss.policy import ACCOUNT, allows, resource_name
 from local.oss.signature import Signature
 from local.oss.storage import Storage
 
 _VIRTUAL_HOST = re.compile(r"([a-z0-9-]+)\.(?:localhost|oss-[a-z0-9.-]+)(?::\d+)?")
+
+
+class BucketOwner(BaseModel):
+    """The account that a bucket belongs to."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    owner: str = ACCOUNT
 
 
 class OssServer(Service):
@@ -32,9 +40,11 @@ class OssServer(Service):
     - ``PUT`` and ``DELETE /-/access-keys/<id>`` as ``access_keys`` in-process; the body is an ``AccessKey`` in JSON;
     - ``GET``, ``PUT`` and ``DELETE /-/account/<kind>/<id>`` as ``account``; the body is a record of that kind in JSON;
       ``DELETE`` with ``?force`` takes along what a user has;
-    - ``GET``, ``PUT`` and ``DELETE /-/buckets/<name>``; ``DELETE`` with ``?force`` empties it first.
+    - ``GET``, ``PUT`` and ``DELETE /-/buckets/<name>``; the body of ``PUT`` is a ``BucketOwner`` in JSON, or empty for
+      one of this account; ``DELETE`` with ``?force`` empties it first;
+    - ``GET /-/buckets``: all buckets, of all accounts.
 
-    The last two answer PUT with 409 if the thing exists and the request has the header ``If-None-Match: *``.
+    For accounts and buckets PUT answers 409 if the thing exists and the request has the header ``If-None-Match: *``.
     """
 
     def __init__(self, *, data: Path | None, region: str = "cn-hangzhou", port: int = 0) -> None:
@@ -64,6 +74,8 @@ class OssServer(Service):
                     return self._control_key(request, key_id)
                 case ["account", kind, record_id] if request.method in ("GET", "PUT", "DELETE"):
                     return self._control_account(request, kind, record_id)
+                case ["buckets"] if request.method == "GET":
+                    return Response.json([asdict(bucket) for bucket in self._storage.buckets()])
                 case ["buckets", name] if request.method in ("GET", "PUT", "DELETE"):
                     return self._control_bucket(request, name)
         except ValidationError as error:
@@ -93,8 +105,9 @@ class OssServer(Service):
         if request.method == "GET":
             return _existence(exists)
         if request.method == "PUT":
+            owner = BucketOwner.model_validate_json(request.body.read() or "{}").owner
             if not exists or _must_be_new(request):
-                self._storage.create_bucket(name)
+                self._storage.create_bucket(name, owner)
         else:
             if "force" in request.query:
                 self._storage.empty_bucket(name)
@@ -108,10 +121,13 @@ class OssServer(Service):
         self._storage.close()
 
     def _serve(self, request: Request, bucket: str, key: str) -> Response:
-        access_key = self._authenticate(request, bucket, key)
         asked = operation(request, bucket, key)
-        if bucket and asked.action != "oss:PutBucket":
-            self._storage.bucket(bucket)
+        # Before the signature: that there is no such bucket is told to everybody.
+        exists = bool(bucket) and asked.action != "oss:PutBucket"
+        owner = self._storage.bucket(bucket).owner if exists else ACCOUNT
+        access_key = self._authenticate(request, bucket, key)
+        if owner != ACCOUNT:
+            raise denied("You have no right to access this object because of bucket acl.")
         resource = resource_name(self.region, bucket, key)
         if access_key.policies is not None and not allows(access_key.policies, asked.action, resource):
             raise denied(f"You have no right to access this object because of bucket acl or policy: {asked.action}.")

@@ -20,6 +20,7 @@ from typing import Any
 from local.http_service import Body, FilePart, RequestBody
 from local.oss.contents import DroppedContents, FileContents, Received
 from local.oss.errors import OssError
+from local.oss.policy import ACCOUNT
 from modelmover.checksums import combine
 
 MIN_PART_BYTES = 100 * 1024
@@ -29,6 +30,7 @@ MAX_PART_NUMBER = 10_000
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS buckets (name TEXT PRIMARY KEY, created REAL);
+CREATE TABLE IF NOT EXISTS other_owners (bucket TEXT PRIMARY KEY, owner TEXT);
 CREATE TABLE IF NOT EXISTS objects (
   bucket TEXT, key TEXT, size INTEGER, etag TEXT, crc64 TEXT, type TEXT, modified REAL, headers TEXT, contents TEXT,
   PRIMARY KEY (bucket, key)
@@ -41,13 +43,16 @@ CREATE TABLE IF NOT EXISTS parts (
 );
 """
 
+_BUCKETS = "SELECT name, created, owner FROM buckets LEFT JOIN other_owners ON bucket = name"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Bucket:
-    """``created`` in seconds since the epoch, as all times here."""
+    """``created`` in seconds since the epoch, as all times here; ``owner`` is the ID of an account."""
 
     name: str
     created: float
+    owner: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,18 +113,21 @@ class Storage:
 
     def buckets(self) -> list[Bucket]:
         """All, by name."""
-        return [Bucket(name=name, created=created) for name, created in self._rows("SELECT * FROM buckets ORDER BY 1")]
+        return [_bucket(row) for row in self._rows(f"{_BUCKETS} ORDER BY name")]
 
     def bucket(self, name: str) -> Bucket:
         """Raises OssError if there is none."""
-        for found, created in self._rows("SELECT * FROM buckets WHERE name = ?", name):
-            return Bucket(name=found, created=created)
+        for row in self._rows(f"{_BUCKETS} WHERE name = ?", name):
+            return _bucket(row)
         raise OssError(HTTPStatus.NOT_FOUND, "NoSuchBucket", "The specified bucket does not exist.")
 
-    def create_bucket(self, name: str) -> None:
-        """Raises OssError if there is one."""
+    def create_bucket(self, name: str, owner: str = ACCOUNT) -> None:
+        """Raises OssError if there is one, of whatever account: names are global."""
         try:
-            self._change("INSERT INTO buckets VALUES (?, ?)", name, time.time())
+            with self._lock:
+                self._change("INSERT INTO buckets VALUES (?, ?)", name, time.time())
+                if owner != ACCOUNT:
+                    self._change("INSERT INTO other_owners VALUES (?, ?)", name, owner)
         except sqlite3.IntegrityError:
             raise OssError(
                 HTTPStatus.CONFLICT, "BucketAlreadyExists", "The requested bucket name is not available."
@@ -134,6 +142,7 @@ class Storage:
                         HTTPStatus.CONFLICT, "BucketNotEmpty", "The bucket you tried to delete is not empty."
                     )
             self._change("DELETE FROM buckets WHERE name = ?", name)
+            self._change("DELETE FROM other_owners WHERE bucket = ?", name)
 
     def empty_bucket(self, name: str) -> None:
         """Deletes all objects and ends all uploads."""
@@ -354,6 +363,11 @@ class Storage:
     def _change(self, query: str, *values: object) -> None:
         with self._lock, self._database:
             self._database.execute(query, values)
+
+
+def _bucket(row: tuple[Any, ...]) -> Bucket:
+    name, created, other_owner = row
+    return Bucket(name=name, created=created, owner=other_owner or ACCOUNT)
 
 
 def _object(row: tuple[Any, ...]) -> StoredObject:

@@ -206,6 +206,20 @@ class TestBuckets:
         assert plain(server, "GET", f"{BUCKET}/folder/key", host=host).body == b"by host"
         assert b"<Key>folder/key</Key>" in plain(server, "GET", f"{BUCKET}/", host=host).body
 
+    def test_bucket_of_another_account_has_its_name_and_shows_nothing(
+        self, server: OssServer, client: oss.Client
+    ) -> None:
+        body = json.dumps({"owner": "2000000000000000"}).encode()
+        assert raw(server, "PUT", "/-/buckets/theirs", body=body).status == 204
+        assert refused(client.put_bucket, oss.PutBucketRequest(bucket="theirs")) == (409, "BucketAlreadyExists")
+        assert refused(client.get_bucket_info, oss.GetBucketInfoRequest(bucket="theirs")) == (403, "AccessDenied")
+        listed = client.list_buckets(oss.ListBucketsRequest()).buckets or []
+        assert [bucket.name for bucket in listed] == [BUCKET]
+
+    def test_that_there_is_no_such_bucket_is_told_without_a_signature(self, server: OssServer) -> None:
+        answer = raw(server, "GET", "/nowhere/")
+        assert (answer.status, answer.code) == (404, "NoSuchBucket")
+
 
 class TestObjects:
     def test_life(self, client: oss.Client) -> None:

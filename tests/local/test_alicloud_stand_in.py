@@ -8,6 +8,7 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.request import Request, urlopen
 
 import alibabacloud_oss_v2 as oss
 import pytest
@@ -48,6 +49,12 @@ def endpoints_of(url: str) -> str:
 
 def create(urn: str, *, endpoints: str | None, preview: bool = False, **given: Any) -> api.CreateResponse:
     return asyncio.run(stand_in(endpoints).create(api.CreateRequest(urn, values(**given), 0, preview)))
+
+
+def invoke(provider: AlicloudStandIn, token: str, **given: Any) -> dict[str, Any]:
+    answer = asyncio.run(provider.invoke(api.InvokeRequest(token, values(**given)))).return_value
+    assert answer is not None
+    return {name: plain(value) for name, value in answer.items()}
 
 
 def test_bucket_name_is_made_up_once() -> None:
@@ -110,8 +117,17 @@ def test_another_bucket_name_replaces_the_bucket() -> None:
 def test_what_is_not_served() -> None:
     with pytest.raises(StandInError, match="does not serve the resource type alicloud:ecs/instance:Instance, only"):
         check(f"{PARENT}alicloud:ecs/instance:Instance::x")
-    with pytest.raises(StandInError, match="does not serve the function alicloud:oss/getBuckets:getBuckets"):
-        asyncio.run(stand_in().invoke(api.InvokeRequest("alicloud:oss/getBuckets:getBuckets", {})))
+    with pytest.raises(StandInError, match="does not serve the function alicloud:ram/getUsers:getUsers, only"):
+        invoke(stand_in(), "alicloud:ram/getUsers:getUsers")
+
+
+def test_account_is_the_providers() -> None:
+    assert invoke(stand_in(), "alicloud:index/getAccount:getAccount") == {"id": "1000000000000000"}
+
+
+def test_without_a_cloud_there_are_no_buckets() -> None:
+    found = invoke(stand_in(), "alicloud:oss/getBuckets:getBuckets")
+    assert (found["names"], found["buckets"]) == ([], [])
 
 
 @pytest.mark.parametrize(
@@ -186,6 +202,12 @@ def put(client: oss.Client, key: str = "models/x") -> str:
     return "OK"
 
 
+def put_bucket(server: OssServer, name: str, *, owner: str) -> None:
+    content = json.dumps({"owner": owner}).encode()
+    with urlopen(Request(f"{server.url}/-/buckets/{name}", method="PUT", data=content)):
+        pass
+
+
 @pytest.fixture
 def account(tmp_path: Path) -> Iterator[Account]:
     with OssServer(data=tmp_path / "oss") as server:
@@ -212,6 +234,17 @@ class TestSimulatedCloud:
     def test_bucket_of_somebody_else_is_not_taken_over(self, account: Account) -> None:
         account.create(BUCKET, bucket="b-1")
         with pytest.raises(StandInError, match=r"refuses buckets/b-1: BucketAlreadyExists: The requested bucket name"):
+            account.create(BUCKET, bucket="b-1")
+
+    def test_bucket_of_another_account_has_its_name_and_is_not_to_be_seen(self, account: Account) -> None:
+        put_bucket(account.server, "b-1", owner="2000000000000000")
+        account.create(BUCKET, bucket="b-2")
+        found = invoke(account.provider, "alicloud:oss/getBuckets:getBuckets")
+        assert found["names"] == ["b-2"]
+        assert found["buckets"][0]["owner"] == "1000000000000000"
+        matching = invoke(account.provider, "alicloud:oss/getBuckets:getBuckets", nameRegex="^b-1$")
+        assert (matching["names"], matching["nameRegex"]) == ([], "^b-1$")
+        with pytest.raises(StandInError, match="BucketAlreadyExists"):
             account.create(BUCKET, bucket="b-1")
 
     def test_bucket_with_objects_is_deleted_only_by_force(self, account: Account) -> None:

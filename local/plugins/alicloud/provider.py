@@ -14,6 +14,7 @@ from pulumi.provider.experimental import provider as api
 from pulumi.provider.experimental.property_value import PropertyValue
 from pulumi.runtime import rpc
 
+from local.plugins.alicloud import functions
 from local.plugins.alicloud.resources import RESOURCE_TYPES, Account, ResourceType, document_problem
 from local.plugins.alicloud.simulated_cloud import SimulatedCloud, StandInError
 
@@ -95,7 +96,9 @@ class AlicloudStandIn(api.Provider):
         resource_id = kind.id_of(_texts(request.properties))
         state = request.properties | self._outputs(kind, resource_id)
         if kind.content is not None and kind.place is not None:
-            await asyncio.to_thread(cloud.create, f"{kind.place}/{resource_id}", kind.content(_texts(state)))
+            await asyncio.to_thread(
+                cloud.create, f"{kind.place}/{resource_id}", kind.content(_texts(state), self._account)
+            )
         return api.CreateResponse(resource_id, state)
 
     async def update(self, request: api.UpdateRequest) -> api.UpdateResponse:
@@ -106,7 +109,7 @@ class AlicloudStandIn(api.Provider):
             cloud = self._simulation(kind, f"update {request.urn}")
             if kind.content is not None and kind.place is not None:
                 place = f"{kind.place}/{request.resource_id}"
-                await asyncio.to_thread(cloud.replace, place, kind.content(_texts(state)))
+                await asyncio.to_thread(cloud.replace, place, kind.content(_texts(state), self._account))
         return api.UpdateResponse(state)
 
     async def read(self, request: api.ReadRequest) -> api.ReadResponse:
@@ -127,9 +130,18 @@ class AlicloudStandIn(api.Provider):
             await asyncio.to_thread(cloud.delete, f"{kind.place}/{request.resource_id}", force=force)
 
     async def invoke(self, request: api.InvokeRequest) -> api.InvokeResponse:
+        if request.tok == functions.GET_ACCOUNT:
+            return api.InvokeResponse({"id": PropertyValue(self._account.id)})
+        if request.tok == functions.GET_BUCKETS:
+            pattern = _text(request.args.get("nameRegex"))
+            endpoint = self._endpoints.get("oss", "")
+            # Without a simulated cloud a preview is all that there can be: no bucket exists.
+            found = await asyncio.to_thread(SimulatedCloud(endpoint).buckets) if is_loopback(endpoint) else []
+            account, region = self._account.id, self._account.region
+            return api.InvokeResponse(functions.buckets(found, pattern, account=account, region=region))
         raise StandInError(
-            f"the stand-in for the alicloud plugin does not serve the function {request.tok}, nor any other. "
-            f"{INSTALL_OFFICIAL}"
+            f"the stand-in for the alicloud plugin does not serve the function {request.tok}, only "
+            f"{functions.GET_ACCOUNT} and {functions.GET_BUCKETS}. {INSTALL_OFFICIAL}"
         )
 
     def _outputs(self, kind: ResourceType, resource_id: str) -> Properties:

@@ -58,7 +58,7 @@ class ResourceType:
     outputs: Mapping[str, Callable[[str, Account], str]] = field(default_factory=dict)
     secret: frozenset[str] = frozenset()
     place: str | None = None
-    content: Callable[[Mapping[str, str]], dict[str, Any]] | None = None
+    content: Callable[[Mapping[str, str], Account], dict[str, Any]] | None = None
 
 
 def _bucket_name_problem(name: str) -> str | None:
@@ -86,7 +86,7 @@ def _attachment(kind: str, *, place: str | None = None) -> ResourceType:
         id_of=lambda inputs: ":".join([kind, *(inputs[part] for part in parts)]),
         inputs_of=lambda id_: dict(zip(parts, id_.split(":")[1:], strict=False)),
         place=place,
-        content=lambda values: {kind: values[f"{kind}Name"], "policy": values["policyName"]},
+        content=lambda values, _: {kind: values[f"{kind}Name"], "policy": values["policyName"]},
     )
 
 
@@ -113,7 +113,7 @@ RESOURCE_TYPES: Mapping[str, ResourceType] = {
             "owner": lambda _, account: account.id,
         },
         place="buckets",
-        content=lambda _: {},
+        content=lambda _, account: {"owner": account.id},
     ),
     "alicloud:oss/bucketAcl:BucketAcl": _of_bucket("acl"),
     "alicloud:oss/bucketPublicAccessBlock:BucketPublicAccessBlock": _of_bucket("blockPublicAccess"),
@@ -124,7 +124,7 @@ RESOURCE_TYPES: Mapping[str, ResourceType] = {
         id_of=_digits,
         inputs_of=lambda id_: {"name": f"user-{id_}"},
         place="account/users",
-        content=lambda values: {"name": values["name"]},
+        content=lambda values, _: {"name": values["name"]},
     ),
     "alicloud:ram/policy:Policy": ResourceType(
         service="ram",
@@ -137,7 +137,7 @@ RESOURCE_TYPES: Mapping[str, ResourceType] = {
         inputs_of=lambda id_: {"policyName": id_},
         outputs={"type": lambda *_: "Custom"},
         place="account/policies",
-        content=lambda values: {"name": values["policyName"], "document": json.loads(values["policyDocument"])},
+        content=lambda values, _: {"name": values["policyName"], "document": json.loads(values["policyDocument"])},
     ),
     "alicloud:ram/accessKey:AccessKey": ResourceType(
         service="ram",
@@ -148,7 +148,7 @@ RESOURCE_TYPES: Mapping[str, ResourceType] = {
         outputs={"secret": lambda *_: _characters(30)},
         secret=frozenset({"secret"}),
         place="account/keys",
-        content=lambda values: {"user": values["userName"], "secret": values["secret"]},
+        content=lambda values, _: {"user": values["userName"], "secret": values["secret"]},
     ),
     "alicloud:ram/userPolicyAttachment:UserPolicyAttachment": _attachment("user", place="account/attachments"),
     "alicloud:ram/role:Role": ResourceType(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from http import HTTPStatus
 from typing import Any
 from urllib.error import HTTPError
 from urllib.parse import quote
@@ -36,7 +37,12 @@ class SimulatedCloud:
 
     def has(self, place: str) -> bool:
         """Whether it is there."""
-        return self._request("GET", place) != 404
+        return self._request("GET", place)[0] != HTTPStatus.NOT_FOUND
+
+    def buckets(self) -> list[dict[str, Any]]:
+        """All buckets, of all accounts: name, time of creation in seconds since the epoch, and owner."""
+        found: list[dict[str, Any]] = json.loads(self._request("GET", "buckets")[1])
+        return found
 
     def _request(
         self,
@@ -45,17 +51,17 @@ class SimulatedCloud:
         content: Mapping[str, Any] | None = None,
         headers: Mapping[str, str] | None = None,
         query: str = "",
-    ) -> int:
+    ) -> tuple[int, bytes]:
         url = f"{self._url}/-/{quote(place)}{query}"
         data = None if content is None else json.dumps(content).encode()
         request = Request(url, method=method, data=data, headers=dict(headers or {}))  # noqa: S310 - is_loopback
         try:
             with urlopen(request, timeout=SECONDS) as response:  # noqa: S310
-                return int(response.status)
+                return int(response.status), response.read()
         except HTTPError as error:
             body = error.read()
-            if error.status == 404 and method in ("GET", "DELETE"):
-                return 404
+            if error.status == HTTPStatus.NOT_FOUND and method in ("GET", "DELETE"):
+                return error.status, body
             raise StandInError(_refusal(place, error.status or 0, body)) from None
         except OSError:
             raise StandInError(f"the simulated cloud at {self._url} does not answer; make up starts it") from None
