@@ -1,6 +1,5 @@
 """The parts of the embedded cluster that need no cluster: tools, certificates, processes, and what a stack asks for."""
 
-import datetime
 import json
 import os
 import stat
@@ -15,7 +14,7 @@ from cryptography import x509
 
 from local import tools
 from local.__main__ import main
-from local.certificates import CLIENTS, RENEW_BEFORE, Certificates
+from local.certificates import CLIENTS, Certificates
 from local.cluster import Cluster
 from local.processes import Process, ProcessError, wait_until
 from local.services import Service
@@ -93,17 +92,23 @@ class TestCertificates:
             assert stat.S_IMODE(pair.key.stat().st_mode) == 0o600
         assert stat.S_IMODE(certificates.service_account_key.stat().st_mode) == 0o600
 
-    def test_they_stay_until_they_are_near_their_end(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_client_is_a_user_with_a_group(self, tmp_path: Path) -> None:
         certificates = Certificates(tmp_path)
         certificates.ensure()
-        first = certificates.server.certificate.read_bytes()
+        subject = x509.load_pem_x509_certificate(certificates.pair("admin").certificate.read_bytes()).subject.rdns
+        said = {attribute.rfc4514_attribute_name: attribute.value for rdn in subject for attribute in rdn}
+        assert (said["CN"], said["O"]) == ("deepseek-local-admin", "system:masters")
+
+    def test_they_stay_as_long_as_all_are_there(self, tmp_path: Path) -> None:
+        certificates = Certificates(tmp_path)
+        certificates.ensure()
+        first, account = certificates.server.certificate.read_bytes(), certificates.service_account_key.read_bytes()
         certificates.ensure()
         assert certificates.server.certificate.read_bytes() == first
-        monkeypatch.setattr("local.certificates.RENEW_BEFORE", RENEW_BEFORE + datetime.timedelta(days=365))
-        account = certificates.service_account_key.read_bytes()
+        certificates.pair("kwok").key.unlink()
         certificates.ensure()
         assert certificates.server.certificate.read_bytes() != first
-        assert certificates.service_account_key.read_bytes() == account, "tokens that were given out must stay valid"
+        assert certificates.service_account_key.read_bytes() == account, "tokens that were issued must stay valid"
 
 
 @pytest.mark.integration
