@@ -1,12 +1,12 @@
 """Metrics under the names that vLLM gives them, so that dashboards, alerts and autoscalers find theirs.
 
-https://docs.vllm.ai/en/latest/usage/metrics/; gauges of both generations. What was asked is counted, what only an
+https://docs.vllm.ai/en/latest/usage/metrics/; gauges of both generations. Requests and tokens are counted; what only an
 engine has is 0.
 """
 
-import threading
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+
+from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4, CollectorRegistry, Counter, Gauge, generate_latest
 
 GAUGES = (
     "vllm:num_requests_running",
@@ -14,36 +14,32 @@ GAUGES = (
     "vllm:gpu_cache_usage_perc",
     "vllm:kv_cache_usage_perc",
 )
-PROMPT, GENERATED, SUCCESS = "vllm:prompt_tokens_total", "vllm:generation_tokens_total", "vllm:request_success_total"
+CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 
 
 class Metrics:
     """Counts of one server. Safe for threads."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._tokens: Counter[tuple[str, str]] = Counter()
-        self._requests: Counter[tuple[str, str]] = Counter()
+        self._registry = CollectorRegistry()
+        self._gauges = [Gauge(name, name, ["model_name"], registry=self._registry) for name in GAUGES]
+        self._prompt, self._generated = (
+            Counter(f"vllm:{kind}_tokens", f"{kind} tokens", ["model_name"], registry=self._registry)
+            for kind in ("prompt", "generation")
+        )
+        self._requests = Counter(
+            "vllm:request_success", "answers", ["finished_reason", "model_name"], registry=self._registry
+        )
 
     def count(self, model: str, *, prompt_tokens: int, generated_tokens: int, reason: str) -> None:
         """One answered request."""
-        with self._lock:
-            self._tokens[PROMPT, model] += prompt_tokens
-            self._tokens[GENERATED, model] += generated_tokens
-            self._requests[model, reason] += 1
+        self._prompt.labels(model).inc(prompt_tokens)
+        self._generated.labels(model).inc(generated_tokens)
+        self._requests.labels(reason, model).inc()
 
-    def text(self, models: Sequence[str]) -> str:
-        """All of them, in Prometheus' text format."""
-        with self._lock:
-            return "".join(f"{line}\n" for line in self._lines(models))
-
-    def _lines(self, models: Sequence[str]) -> Iterator[str]:
-        for name in GAUGES:
-            yield f"# TYPE {name} gauge"
-            yield from (f'{name}{{model_name="{model}"}} 0' for model in models)
-        for name in (PROMPT, GENERATED):
-            yield f"# TYPE {name} counter"
-            yield from (f'{name}{{model_name="{model}"}} {self._tokens[name, model]}' for model in models)
-        yield f"# TYPE {SUCCESS} counter"
-        for (model, reason), number in sorted(self._requests.items()):
-            yield f'{SUCCESS}{{finished_reason="{reason}",model_name="{model}"}} {number}'
+    def text(self, models: Sequence[str]) -> bytes:
+        """All of them, in Prometheus' text format; those without a request are 0."""
+        for metric in (*self._gauges, self._prompt, self._generated):
+            for model in models:
+                metric.labels(model)
+        return generate_latest(self._registry)

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from local.http_service import Body, RefusedError, Request, Response, Service, invalid
-from local.openai.metrics import Metrics
+from local.openai.metrics import CONTENT_TYPE, Metrics
 
 OWNER = "deepseek-local"
 """What ``owned_by`` says, where vLLM says ``vllm``."""
@@ -113,7 +113,7 @@ class OpenAiServer(Service):
                 return self._complete(_read(_TextCompletion, request), served)
             case "GET", "/metrics":
                 text = self._metrics.text(sorted(served.models))
-                return Response(headers={"Content-Type": "text/plain; version=0.0.4"}, body=Body(text.encode()))
+                return Response(headers={"Content-Type": CONTENT_TYPE}, body=Body(text))
         raise RefusedError(HTTPStatus.NOT_FOUND, "Not Found")
 
     def refusal(self, request: Request, status: int, code: str, message: str) -> Response:

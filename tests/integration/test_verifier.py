@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 import openai
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from local.faults import Fault
 from local.http_service import RefusedError, Request, Response, Service
@@ -314,8 +315,10 @@ class TestOfficialClient:
         connection.request("GET", "/metrics")
         text = connection.getresponse().read().decode()
         connection.close()
-        for name in GAUGES:
-            assert f'{name}{{model_name="ds"}} 0\n' in text
-        assert 'vllm:prompt_tokens_total{model_name="ds"} 2\n' in text
-        assert 'vllm:generation_tokens_total{model_name="ds"} 2\n' in text
-        assert 'vllm:request_success_total{finished_reason="length",model_name="ds"} 1\n' in text
+        samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
+        values = {(sample.name, sample.labels.get("finished_reason")): sample.value for sample in samples}
+        assert {sample.labels["model_name"] for sample in samples} == {"ds"}
+        assert {values[name, None] for name in GAUGES} == {0}
+        assert values["vllm:prompt_tokens_total", None] == 2
+        assert values["vllm:generation_tokens_total", None] == 2
+        assert values["vllm:request_success_total", "length"] == 1
