@@ -54,7 +54,7 @@ def backoff(attempts: int = 6) -> Backoff:
 @pytest.fixture(scope="session")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """About 10 MiB in three shards; not to be changed."""
-    return make_small_model(tmp_path_factory.mktemp("hub") / "small", size=10 * 2**20, shards=3)
+    return make_small_model(tmp_path_factory.mktemp("hub") / "small", experts=3, shards=3)
 
 
 @pytest.fixture
