@@ -100,8 +100,9 @@ def _shapes(config: Mapping[str, Any]) -> Shapes:
 
 
 def _feed_forward(prefix: str, intermediate: int, hidden: int) -> Shapes:
-    inward = {f"{prefix}.{name}_proj.weight": (intermediate, hidden) for name in ("gate", "up")}
-    return inward | {f"{prefix}.down_proj.weight": (hidden, intermediate)}
+    inward, outward = (intermediate, hidden), (hidden, intermediate)
+    shapes = {"gate_proj": inward, "up_proj": inward, "down_proj": outward}
+    return {f"{prefix}.{name}.weight": shape for name, shape in shapes.items()}
 
 
 def _bytes(shape: tuple[int, ...]) -> int:
@@ -114,11 +115,12 @@ SMALL = bytes((code & 0x80) | 0x3C for code in range(256))
 
 def _safetensors(shapes: Shapes, source: random.Random) -> Iterator[bytes]:
     """Length of the header, header, data: https://huggingface.co/docs/safetensors."""
-    header, end = {}, 0
+    header: dict[str, object] = {"__metadata__": {"format": "pt"}}
+    end = 0
     for name, shape in shapes.items():
         start, end = end, end + _bytes(shape)
         header[name] = {"dtype": "BF16", "shape": shape, "data_offsets": (start, end)}
-    text = json.dumps({"__metadata__": {"format": "pt"}, **header}).encode()
+    text = json.dumps(header).encode()
     yield len(text).to_bytes(8, "little") + text
     for name, shape in shapes.items():
         numbers = bytearray(source.randbytes(_bytes(shape)))
