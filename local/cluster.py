@@ -225,6 +225,8 @@ class Cluster:
                 f"--etcd-certfile={etcd_client.certificate}",
                 f"--etcd-keyfile={etcd_client.key}",
                 "--bind-address=127.0.0.1",
+                # Without it the server looks for the default route's interface, and ends if there is none.
+                "--advertise-address=127.0.0.1",
                 f"--secure-port={ports['apiserver']}",
                 # The built-in Service "kubernetes" may not have a loopback endpoint.
                 "--endpoint-reconciler-type=none",
