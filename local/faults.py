@@ -12,6 +12,7 @@ Action = Literal[
     "delay",
     "flip-request",
     "flip-response",
+    "hold",
     "ignore-range",
     "lose-answer",
     "reset-request",
@@ -30,6 +31,7 @@ class Fault(BaseModel):
     - ``delay``: waits ``seconds`` before the request is served.
     - ``flip-request``, ``flip-response``: the lowest bit of the body's byte at ``offset`` is inverted, before the
       service reads it or the client does.
+    - ``hold``: waits until the rules are cleared, and then serves the request, whether its client still waits or not.
     - ``ignore-range``: the whole body with status 200.
     - ``lose-answer``: serves the request, then resets the connection instead of answering.
     - ``reset-request``: resets the connection after ``offset`` bytes of the request's body; 0 is before any work.
@@ -47,7 +49,8 @@ class Fault(BaseModel):
     method: str | None = None
     """None matches all."""
     path: str = ""
-    """Regular expression, searched in ``path?query`` as the client sent it."""
+    """Regular expression, searched in ``path?query`` as the client sent it. Only one that begins with ``^/-/`` matches
+    control endpoints."""
     after: int = Field(default=0, ge=0)
     """So many matching requests are served well before the first fault."""
     times: int | None = Field(default=1, ge=1)
@@ -81,6 +84,8 @@ class Fault(BaseModel):
 
     def matches(self, method: str, target: str) -> bool:
         """Whether the rule is about this request; ``target`` is ``path?query``."""
+        if target.startswith("/-/") and not self.path.startswith("^/-/"):
+            return False
         return self.method in (None, method) and re.search(self.path, target) is not None
 
 
@@ -94,6 +99,8 @@ class Faults:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._rules: list[tuple[Fault, list[int]]] = []
+        self.cleared = threading.Event()
+        """Set once the rules of now are cleared; later rules have another one."""
 
     def add(self, *faults: Fault) -> None:
         """Appends rules."""
@@ -104,6 +111,8 @@ class Faults:
         """Forgets all rules."""
         with self._lock:
             self._rules.clear()
+            self.cleared.set()
+            self.cleared = threading.Event()
 
     def take(self, method: str, target: str) -> Fault | None:
         """The fault of this request; counts it."""
@@ -115,6 +124,11 @@ class Faults:
                 if matched[0] > fault.after and (fault.times is None or matched[0] <= fault.after + fault.times):
                     return fault
         return None
+
+    def matched(self) -> list[int]:
+        """How many requests each rule has matched so far, in the order of the rules."""
+        with self._lock:
+            return [matched[0] for _, matched in self._rules]
 
     def used_up(self) -> bool:
         """Whether every rule that ends has ended, for tests which must know that their faults happened."""

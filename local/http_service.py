@@ -316,10 +316,13 @@ class Service:
         return replace(refusal, headers={**refusal.headers, "Content-Range": f"bytes */{whole.body.size}"})
 
     def control(self, request: Request) -> Response:
-        """Serves what is below ``/-/``: ``GET health``, ``POST`` and ``DELETE faults``. Services add theirs."""
+        """Serves what is below ``/-/``: ``GET health``; ``POST`` and ``DELETE faults``, and ``GET faults``, the number
+        of requests that each rule has matched. Services add theirs."""
         match request.method, request.path:
             case "GET", "/-/health":
                 return Response()
+            case "GET", "/-/faults":
+                return Response.json(self.faults.matched())
             case "POST", "/-/faults":
                 try:
                     self.faults.add(*read_faults(request.body.read()))
@@ -340,6 +343,7 @@ class Service:
     ) -> None:
         self._server.stop_accepting()
         self._thread.join()
+        self.faults.clear()
         self._server.disconnect()
         self._server.server_close()
 
@@ -423,7 +427,8 @@ class _Handler(BaseHTTPRequestHandler):
     def _serve(self) -> None:
         service = self.server.service
         log = service.log(self.command, self.path)
-        fault = None if log.path.startswith("/-/") else service.faults.take(self.command, self.path)
+        cleared = service.faults.cleared
+        fault = service.faults.take(self.command, self.path)
         request = Request(
             method=self.command,
             target=self.path,
@@ -433,6 +438,8 @@ class _Handler(BaseHTTPRequestHandler):
         )
         if fault and fault.action == "delay":
             service.stopping.wait(fault.seconds)
+        elif fault and fault.action == "hold":
+            cleared.wait()
         served = response = self._response(request)
         try:
             request.body.drain()

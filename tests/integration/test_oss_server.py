@@ -17,7 +17,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -599,6 +600,12 @@ def raw(
         connection.close()
 
 
+def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < deadline
+
+
 def policy(*statements: tuple[str, str | list[str], str | list[str]]) -> dict[str, Any]:
     return {
         "Version": "1",
@@ -884,6 +891,32 @@ class TestFaults:
         assert raw(files, "GET", "/-/health").status == 200
         assert raw(files, "GET", "/-/unknown").status == 404
         assert [entry.path for entry in files.requests] == ["/file", "/file"]
+
+    def test_hold(self, files: Files) -> None:
+        """The first request waits until the rules are cleared; others do not. Then it is served."""
+        files.faults.add(Fault(action="hold", method="PUT"))
+        with ThreadPoolExecutor() as pool:
+            held = pool.submit(raw, files, "PUT", "/file", body=CONTENT)
+            until(lambda: json.loads(raw(files, "GET", "/-/faults").body) == [1])
+            assert raw(files, "PUT", "/file", body=CONTENT).status == 200
+            assert (len(files.received), held.done()) == (1, False)
+            assert raw(files, "DELETE", "/-/faults").status == 204
+            assert held.result().status == 200
+        assert len(files.received) == 2
+
+    def test_held_request_is_served_though_its_client_is_gone(self, server: OssServer) -> None:
+        server.faults.add(Fault(action="hold", path="^/-/buckets/later"))
+        with socket.create_connection(("127.0.0.1", urlsplit(server.url).port or 0)) as client:
+            client.sendall(b"PUT /-/buckets/later HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n")
+            until(lambda: server.faults.matched() == [1])
+        assert raw(server, "GET", "/-/buckets/later").status == 404
+        server.faults.clear()
+        until(lambda: raw(server, "GET", "/-/buckets/later").status == 204)
+
+    def test_control_endpoints_are_matched_by_their_own_rules_only(self, files: Files) -> None:
+        files.faults.add(Fault(action="answer", times=None), Fault(action="answer", path="^/-/health", status=500))
+        assert [raw(files, "GET", "/-/health").status for _ in range(2)] == [500, 200]
+        assert raw(files, "GET", "/file").status == 503
 
     @pytest.mark.parametrize(
         ("rule", "problem"),
