@@ -19,7 +19,6 @@ from local.stack import (
     embedded_stacks,
     local_needs,
     require_free_cluster,
-    require_private_passphrase,
 )
 from local.tools import ToolError, tool
 from local.verification import verify
@@ -75,7 +74,6 @@ def _run(command: str, stack: str, options: Sequence[str]) -> int:
     environment = engine_environment(
         ROOT, stack, pulumi=pulumi, emulated_cloud=needs.emulated_cloud, environ=os.environ
     )
-    require_private_passphrase(ROOT, stack)
     if command == "env":
         print(environment.shell() + f"export PULUMI_STACK={stack}")
         return 0

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import os
 import secrets
 from collections.abc import Mapping
 from pathlib import Path
-
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 LOCAL_PASSPHRASE = "local"  # noqa: S105 - see variables
 """The passphrase of every stack named ``local*``."""
@@ -18,9 +13,6 @@ LOCAL_PASSPHRASE = "local"  # noqa: S105 - see variables
 TEXT = "PULUMI_CONFIG_PASSPHRASE"
 FILE = "PULUMI_CONFIG_PASSPHRASE_FILE"
 """Of these two the CLI prefers the text."""
-
-_ITERATIONS = 1_000_000
-"""https://github.com/pulumi/pulumi/blob/v3.255.0/sdk/go/common/resource/config/crypt.go"""
 
 
 def is_local(stack: str) -> bool:
@@ -43,21 +35,6 @@ def variables(state: Path, stack: str, environ: Mapping[str, str]) -> dict[str, 
     if TEXT in environ or environ.get(FILE):
         return {}
     return {FILE: os.fspath(_generated(state / "passphrase"))}
-
-
-def is_public(salt: str) -> bool:
-    """Whether `salt`, the ``encryptionsalt`` of a stack file, was made with the passphrase of the local stacks.
-
-    It is ``v1:SALT:v1:NONCE:CIPHERTEXT``, of a known text, so that Pulumi notices a wrong passphrase
-    (https://github.com/pulumi/pulumi/blob/v3.255.0/pkg/secrets/passphrase/manager.go).
-    """
-    try:
-        _, key_salt, _, nonce, ciphertext = salt.split(":")
-        key = hashlib.pbkdf2_hmac("sha256", LOCAL_PASSPHRASE.encode(), base64.b64decode(key_salt), _ITERATIONS)
-        AESGCM(key).decrypt(base64.b64decode(nonce), base64.b64decode(ciphertext), None)
-    except (InvalidTag, ValueError):
-        return False
-    return True
 
 
 def _generated(file: Path) -> Path:

@@ -13,7 +13,6 @@ from pydantic import ValidationError
 
 from components.settings.deployment import Deployment
 from components.stack_config import choices
-from local import passphrase
 from local.nodes import GpuNodes
 from local.services import Service
 from planner.plan import PlanError, make_plan
@@ -23,14 +22,6 @@ PROJECT = "deepseek"
 CLUSTER_FOLDER = Path(".state") / "cluster"
 STATE_FOLDER = Path(".state") / "pulumi" / ".pulumi" / "stacks" / PROJECT
 """Of stacks, where ``local/engine.py`` puts the backend."""
-
-
-READABLE_BY_ALL = """\
-Pulumi.{stack}.yaml is encrypted with the passphrase of the local stacks, which is no secret (see its encryptionsalt).
-Encrypt it anew, and then replace its secrets by others:
-  eval "$(make env)"
-  pulumi stack select --create {stack}
-  pulumi stack change-secrets-provider --stack {stack} passphrase < .state/passphrase   # or type one of your own"""
 
 
 class StackError(Exception):
@@ -83,13 +74,6 @@ def require_free_cluster(root: Path, stack: str) -> None:
                 f"the stack {other} is up in the embedded cluster ({count} objects), and {stack} would wait for its "
                 f"GPU nodes. Take it down first: make destroy STACK={other}"
             )
-
-
-def require_private_passphrase(root: Path, stack: str) -> None:
-    """Raises StackError if everybody can read the secrets in the file of a stack that is not a local one."""
-    salt = _file(root, stack).get("encryptionsalt")
-    if isinstance(salt, str) and not passphrase.is_local(stack) and passphrase.is_public(salt):
-        raise StackError(READABLE_BY_ALL.format(stack=stack))
 
 
 def embedded_stacks(root: Path) -> list[str]:

@@ -18,7 +18,7 @@ from local.certificates import CLIENTS, Certificates
 from local.cluster import Cluster
 from local.processes import Process, ProcessError, wait_until
 from local.services import Service
-from local.stack import STATE_FOLDER, StackError, local_needs, require_free_cluster, require_private_passphrase
+from local.stack import STATE_FOLDER, StackError, local_needs, require_free_cluster
 
 ROOT = Path(__file__).parents[2]
 
@@ -234,40 +234,6 @@ class TestStack:
     def test_only_loopback_is_an_emulated_cloud(self, tmp_path: Path, endpoint: str | None, emulated: bool) -> None:
         self.write(tmp_path, {"cloud": {"endpoint": endpoint}})
         assert local_needs(tmp_path, "test").emulated_cloud is emulated
-
-
-@pytest.mark.integration
-class TestPrivatePassphrase:
-    """The salts of ``local`` and of other passphrases, each made by ``pulumi stack init``. No unit tests: to
-    derive their keys takes a million rounds."""
-
-    LOCAL = yaml.safe_load((ROOT / "Pulumi.local.yaml").read_text())["encryptionsalt"]
-    OTHER = "v1:ZicsbAXYbms=:v1:F1/GIs5BfE760NKJ:ibyPJ299PevRYd34RQgvFV6UBnBo6g=="
-
-    def write(self, root: Path, stack: str, salt: str | None) -> None:
-        content = {} if salt is None else {"encryptionsalt": salt}
-        (root / f"Pulumi.{stack}.yaml").write_text(yaml.safe_dump(content))
-
-    def test_secrets_that_everybody_can_read_are_refused(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-    ) -> None:
-        monkeypatch.setattr("local.__main__.ROOT", tmp_path)
-        monkeypatch.setattr("local.__main__.tool", lambda *_: Path("/nowhere/pulumi"))
-        self.write(tmp_path, "prod", self.LOCAL)
-        assert main(["env", "--stack", "prod"]) == 1
-        output = capsys.readouterr()
-        assert output.out == ""
-        assert output.err.startswith("error: Pulumi.prod.yaml is encrypted with the passphrase of the local stacks")
-        assert "pulumi stack change-secrets-provider --stack prod passphrase < .state/passphrase" in output.err
-        assert (tmp_path / ".state" / "passphrase").is_file()
-
-    @pytest.mark.parametrize(
-        ("stack", "salt"),
-        [("local", LOCAL), ("prod", OTHER), ("prod", None), ("prod", "no:salt"), ("prod", "a:b:c:d:e")],
-    )
-    def test_all_else_is_left_to_pulumi(self, tmp_path: Path, stack: str, salt: str | None) -> None:
-        self.write(tmp_path, stack, salt)
-        require_private_passphrase(tmp_path, stack)
 
 
 class TestOneStackAtATime:
