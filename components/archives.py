@@ -1,4 +1,8 @@
-"""A package of this project as one file that any Python runs: for a pod without a registry and a package index."""
+"""A package of this project as a zipapp, one file that Python runs: for a pod without a registry and a package index.
+
+The standard library's ``zipapp`` adds files in the file system's order with their times and modes, so the same sources
+give other bytes on each checkout. Here they give the same ones, because Jobs are named by their content.
+"""
 
 import hashlib
 import io
@@ -18,11 +22,10 @@ from {package}.__main__ import main
 sys.exit(main())
 """
 
-LONG_AGO = (1980, 1, 1, 0, 0, 0)
-"""The earliest time that a zip file can hold: the same sources are to give the same bytes."""
+ZIP_EPOCH = (1980, 1, 1, 0, 0, 0)
+"""The earliest time that a zip file can hold."""
 
-
-UNIX = 3
+CREATE_SYSTEM_UNIX = 3
 """What a zip file says of the system that made it, which must not depend on that system either
 (4.4.2 in https://pkware.cachefly.net/webdocs/casestudies/APPNOTE.TXT)."""
 
@@ -34,8 +37,8 @@ def archive(package: str) -> bytes:
     with zipfile.ZipFile(content, "w", zipfile.ZIP_STORED) as zipped:
         entry_point = "__main__.py", ENTRY_POINT.format(package=package).encode()
         for path, source in [entry_point, *sorted(_sources(package, files(package)))]:
-            entry = zipfile.ZipInfo(path, LONG_AGO)
-            entry.create_system = UNIX
+            entry = zipfile.ZipInfo(path, ZIP_EPOCH)
+            entry.create_system = CREATE_SYSTEM_UNIX
             zipped.writestr(entry, source)
     return content.getvalue()
 
