@@ -13,7 +13,7 @@ from pydantic_core import ErrorDetails
 from components.monitoring.objectives import objective_findings
 from components.option_rules import option_warnings
 from components.secrets import Secrets, read_secrets, secret_findings
-from components.settings.base import Settings, gibibytes, mebibytes, quantity
+from components.settings.base import Settings, descriptions, gibibytes, mebibytes, quantity
 from components.settings.deployment import Deployment
 from components.settings.operators import InstallLws
 from components.settings.scaling import Autoscaler, ManualScaling
@@ -349,8 +349,9 @@ def _aliases(model: type[BaseModel]) -> list[str]:
 def _expected(model: type[BaseModel], alias: str) -> str:
     """What the field is for, from its docstring, and an example if it has one: the best hint at what to write."""
     name = alias.split("[", 1)[0]
-    field = next((f for f in model.model_fields.values() if f.alias == name), None)
-    if field is None or field.description is None:
+    found = next(((key, field) for key, field in model.model_fields.items() if field.alias == name), None)
+    if found is None:
         return "compare the file with Pulumi.dev.yaml and stack.schema.json"
+    key, field = found
     example = f" Example: {field.examples[0]}" if field.examples else ""
-    return _decapitalise(" ".join(field.description.split())) + example
+    return _decapitalise(" ".join(descriptions(model)[key].split())) + example

@@ -1,7 +1,12 @@
 """What all settings are made of: the base class, kinds of text, and quantities."""
 
+import ast
+import functools
+import inspect
 import ipaddress
-from typing import Annotated
+from collections.abc import Mapping
+from itertools import pairwise
+from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 from pydantic.alias_generators import to_camel
@@ -50,6 +55,26 @@ def quantity(gib: float) -> str:
     return f"{gib:.0f}Gi" if gib == int(gib) else f"{gib * 1024:.0f}Mi"
 
 
+@functools.cache
+def descriptions(model: type[BaseModel]) -> Mapping[str, str]:
+    """What the docstrings below its fields say, by name. Read only when they are asked for: pydantic's own option
+    ``use_attribute_docstrings`` parses the source of all settings at each start, which took longer than all else that
+    they need."""
+    found = {}
+    for base in reversed(model.__mro__[: model.__mro__.index(BaseModel)]):
+        (definition,) = ast.parse(inspect.getsource(base)).body
+        for field, docstring in pairwise(definition.body if isinstance(definition, ast.ClassDef) else ()):
+            match field, docstring:
+                case ast.AnnAssign(target=ast.Name(name)), ast.Expr(ast.Constant(str(text))):
+                    found[name] = inspect.cleandoc(text)
+    return found
+
+
+def _describe(schema: dict[str, Any], model: type[BaseModel]) -> None:
+    for name, text in descriptions(model).items():
+        schema["properties"][model.model_fields[name].alias]["description"] = text
+
+
 class Settings(BaseModel):
     """Base of all settings: camelCase in the stack file, frozen, unknown keys refused, values never in errors, nothing
     left empty that would be as if it were not there."""
@@ -61,7 +86,7 @@ class Settings(BaseModel):
         extra="forbid",
         frozen=True,
         hide_input_in_errors=True,
-        use_attribute_docstrings=True,
+        json_schema_extra=_describe,
     )
 
     @field_validator("*")
