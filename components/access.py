@@ -2,12 +2,13 @@
 policies, and the load balancer's access control list. Each is there only where the settings ask for it.
 """
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 
 import pulumi
 import pulumi_alicloud as alicloud
 import pulumi_kubernetes as k8s
-from pulumi_kubernetes.networking.v1 import NetworkPolicySpecArgsDict
 
 from components.group_access import API_KEY_VARIABLE, GroupAccess
 from components.network_policy import clients_only, members_only
@@ -94,7 +95,9 @@ class Access(pulumi.ComponentResource):
         self._network_policy("members", f"{group}-members", args.namespace, members_only(group))
         self._network_policy("clients", f"{group}-clients", args.namespace, leaders)
 
-    def _network_policy(self, resource: str, name: str, namespace: str, spec: NetworkPolicySpecArgsDict) -> None:
+    def _network_policy(
+        self, resource: str, name: str, namespace: str, spec: k8s.networking.v1.NetworkPolicySpecArgsDict
+    ) -> None:
         k8s.networking.v1.NetworkPolicy(
             resource,
             metadata={"name": name, "namespace": namespace},

@@ -7,6 +7,8 @@ ending count as unavailable, and the controller allows less rather than more
 (https://github.com/kubernetes/kubernetes/blob/master/pkg/controller/disruption/disruption.go).
 """
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 
 import pulumi

@@ -5,11 +5,9 @@ each other on all ports and nobody else on any (https://docs.vllm.ai/en/stable/u
 limited. What goes out is not: the addresses of OSS, DNS and the cache's pods are not all known beforehand.
 """
 
-from pulumi_kubernetes.networking.v1 import (
-    NetworkPolicyIngressRuleArgsDict,
-    NetworkPolicyPeerArgsDict,
-    NetworkPolicySpecArgsDict,
-)
+from __future__ import annotations
+
+import pulumi_kubernetes as k8s
 
 from components.settings.security import NetworkClient
 from components.settings.service import ServiceSettings
@@ -31,7 +29,7 @@ HEALTH_CHECKS = "100.64.0.0/10"
 (https://help.aliyun.com/en/slb/classic-load-balancer/user-guide/health-check-overview/)."""
 
 
-def members_only(group: str) -> NetworkPolicySpecArgsDict:
+def members_only(group: str) -> k8s.networking.v1.NetworkPolicySpecArgsDict:
     """Spec of the policy of all pods: they admit each other, on all ports. No range of ports is written, which the
     network policies of Alibaba Cloud would not know."""
     return {
@@ -43,7 +41,7 @@ def members_only(group: str) -> NetworkPolicySpecArgsDict:
 
 def clients_only(
     group: str, clients: tuple[NetworkClient, ...], *, port: int, service: ServiceSettings, verified: bool
-) -> NetworkPolicySpecArgsDict:
+) -> k8s.networking.v1.NetworkPolicySpecArgsDict:
     """Spec of the policy of the leaders: clients reach their HTTP port, and the Jobs that verify the endpoint if it is
     ``verified``. A load balancer keeps its clients' addresses, so whoever it admits is a client, too."""
     peers = [_peer(client) for client in clients]
@@ -51,7 +49,10 @@ def clients_only(
         peers.append({"pod_selector": {"match_labels": VERIFICATION}})
     if service.kind == "internalLoadBalancer":
         peers += [_addresses(cidr) for cidr in (*(service.allowed_cidrs or ()), HEALTH_CHECKS)]
-    rule: NetworkPolicyIngressRuleArgsDict = {"from_": peers, "ports": [{"protocol": "TCP", "port": port}]}
+    rule: k8s.networking.v1.NetworkPolicyIngressRuleArgsDict = {
+        "from_": peers,
+        "ports": [{"protocol": "TCP", "port": port}],
+    }
     return {
         "pod_selector": {"match_labels": {GROUP_NAME: group, "role": "leader"}},
         "policy_types": ["Ingress"],
@@ -59,14 +60,16 @@ def clients_only(
     }
 
 
-def _peer(client: NetworkClient) -> NetworkPolicyPeerArgsDict:
+def _peer(client: NetworkClient) -> k8s.networking.v1.NetworkPolicyPeerArgsDict:
     if client.cidr:
         return _addresses(client.cidr)
-    peer: NetworkPolicyPeerArgsDict = {"namespace_selector": {"match_labels": {NAMESPACE_NAME: client.namespace or ""}}}
+    peer: k8s.networking.v1.NetworkPolicyPeerArgsDict = {
+        "namespace_selector": {"match_labels": {NAMESPACE_NAME: client.namespace or ""}}
+    }
     if client.pod_labels:
         peer["pod_selector"] = {"match_labels": dict(client.pod_labels)}
     return peer
 
 
-def _addresses(cidr: str) -> NetworkPolicyPeerArgsDict:
+def _addresses(cidr: str) -> k8s.networking.v1.NetworkPolicyPeerArgsDict:
     return {"ip_block": {"cidr": cidr}}

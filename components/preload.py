@@ -4,6 +4,8 @@ Fluid never repeats a DataLoad that is over, and to Pulumi one that failed is as
 replaced by the next ``pulumi up``, and its pod repeats the preload. The program is ``preload``.
 """
 
+from __future__ import annotations
+
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -1,5 +1,7 @@
 """The way in through a proxy of the cluster, and only to the paths of the OpenAI API that the key protects."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 
 import pulumi
