@@ -102,9 +102,12 @@ def _pulumi(
         say(f"{service.name}: at {service.url}")
     if needs.embedded_cluster:
         cluster = Cluster(ROOT / CLUSTER_FOLDER)
-        say("embedded cluster: starting" if not _is_up(cluster) else "embedded cluster: running")
-        cluster.start()
-        if needs.nodes is not None and command != "destroy":
+        running = _is_up(cluster)
+        say(f"embedded cluster: {'running' if running else 'starting'}")
+        # Only up brings one that runs up to date: its definitions, and its nodes.
+        if command == "up" or not running:
+            cluster.start()
+        if command == "up" and needs.nodes is not None:
             ensure_nodes(cluster.kubeconfig, needs.nodes, kubelet_port=cluster.kubelet_port)
         say(SIMULATION)
     call = [str(pulumi), command, "--stack", stack]

@@ -5,8 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kubernetes import client, config
-
 MANAGED = {"kwok.x-k8s.io/node": "fake"}
 """kwok keeps nodes with this annotation alive and runs their pods; we remove only nodes with it."""
 
@@ -32,6 +30,9 @@ class GpuNodes:
 def ensure_nodes(kubeconfig: Path, wanted: GpuNodes, *, kubelet_port: int) -> None:
     """Makes the cluster's simulated nodes the wanted ones, with their kubelet at ``kubelet_port`` of this machine. A
     superfluous node that has pods stays."""
+    # Here, because it is a third of all that ``python -m local`` imports, and only ``up`` needs it.
+    from kubernetes import client, config
+
     api = client.CoreV1Api(config.new_client_from_config(str(kubeconfig)))
     manifests = {manifest["metadata"]["name"]: manifest for manifest in _manifests(wanted, kubelet_port)}
     for node in api.list_node().items:

@@ -288,3 +288,33 @@ def test_ports_of_an_older_version_do_not_keep_a_cluster_from_being_stopped(tmp_
     (tmp_path / "ports.json").write_text(json.dumps({"etcd": 1, "apiserver": 2}))
     assert not any(process.running for process in cluster.status())
     cluster.stop()
+
+
+@pytest.mark.parametrize(
+    ("command", "running", "calls"),
+    [
+        ("preview", True, []),
+        ("destroy", True, []),
+        ("preview", False, ["start"]),
+        ("up", True, ["start", "nodes"]),
+        ("up", False, ["start", "nodes"]),
+    ],
+)
+def test_only_up_changes_a_cluster_that_runs(
+    command: str, running: bool, calls: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To bring it up to date takes longer than a preview."""
+    made: list[str] = []
+    (tmp_path / "Pulumi.local.yaml").write_text((ROOT / "Pulumi.local.yaml").read_text())
+    pulumi = tmp_path / "pulumi"
+    pulumi.write_text("#!/bin/sh\n")
+    pulumi.chmod(0o755)
+    monkeypatch.setattr("local.__main__.ROOT", tmp_path)
+    monkeypatch.setattr("local.__main__.tool", lambda *_: pulumi)
+    monkeypatch.setattr("local.__main__.Services.start", lambda *_: None)
+    monkeypatch.setattr("local.__main__._is_up", lambda _: running)
+    monkeypatch.setattr(Cluster, "start", lambda _: made.append("start"))
+    monkeypatch.setattr(Cluster, "kubelet_port", 1)
+    monkeypatch.setattr("local.__main__.ensure_nodes", lambda *_, **__: made.append("nodes"))
+    assert main([command]) == 0
+    assert made == calls
