@@ -1,7 +1,6 @@
-"""A stand-in for ``pulumi-language-python``, the plugin that runs Python programs for the ``pulumi`` CLI.
+"""A fake of ``pulumi-language-python``, the plugin that runs Python programs for the ``pulumi`` CLI.
 
-The official one ships beside the CLI in Pulumi's own installers and wins wherever it is present
-(``local.engine``). This one serves what ``pulumi preview``, ``up``, ``refresh``, ``destroy``, ``import``,
-``install`` and ``about`` ask of a project whose runtime is ``python`` with ``toolchain: pip``, and runs plugins
-that are written in Python, such as policy packs.
+The official one ships with the CLI in Pulumi's own installers and wins wherever it is present (``local.engine``). This
+one serves ``toolchain: pip``. The SDK's ``pulumi.automation`` has a server that runs a program in its own process; for
+an update that is one preview too late, because modules which the preview has imported create no resources again.
 """

@@ -6,7 +6,6 @@ import argparse
 import signal
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from importlib.metadata import version
 
 import grpc
 from pulumi.runtime.proto import language_pb2_grpc
@@ -27,7 +26,7 @@ def main() -> None:
         signal.signal(number, lambda *_: stop.set())
     on_engine_gone(stop.set)
 
-    host = LanguageHost(arguments.engine_address, version("pulumi"))
+    host = LanguageHost(arguments.engine_address)
     server = grpc.server(ThreadPoolExecutor(thread_name_prefix="language-host"))
     language_pb2_grpc.add_LanguageRuntimeServicer_to_server(host, server)
     port = server.add_insecure_port("127.0.0.1:0")
@@ -35,7 +34,7 @@ def main() -> None:
     print(port, flush=True)
 
     stop.wait()
-    host.interrupt_programs()
+    host.terminate()
     server.stop(grace=None).wait()
 
 
