@@ -5,7 +5,7 @@ import mmap
 import queue
 from collections.abc import Iterator
 
-from modelmover.errors import StoppedError
+from modelmover.errors import StoppedError, exhausted, is_exhaustion
 from modelmover.retry import Backoff
 
 POLL_SECONDS = 0.2
@@ -18,7 +18,10 @@ class BufferPool:
         self.size = size
         self._stop = backoff.stop
         self._free: queue.LifoQueue[memoryview] = queue.LifoQueue()
-        memory = mmap.mmap(-1, count * size)
+        try:
+            memory = mmap.mmap(-1, count * size)
+        except (OSError, MemoryError, OverflowError) as error:
+            raise exhausted(error if is_exhaustion(error) else MemoryError()) from None
         # The first touch of each small page was a tenth of the mover's CPU time.
         with contextlib.suppress(AttributeError, OSError):
             memory.madvise(mmap.MADV_HUGEPAGE)

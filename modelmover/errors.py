@@ -4,13 +4,15 @@ Exit codes are those of sysexits.h. ``CONTINUE_EXIT_CODES`` are for the podFailu
 continue at once. With any other one it would fail in the same way.
 """
 
+import errno
 import signal
 
 
 class MoveError(Exception):
     """Base of all; the text says where, what and how to fix it, and never holds a secret or a signed URL."""
 
-    exit_code = 1
+    exit_code: int
+    """Each subclass has its own."""
 
 
 class UnavailableError(MoveError):
@@ -27,7 +29,8 @@ class UnfinishedError(MoveError):
 
 
 class DataError(MoveError):
-    """The bytes are not what they should be: wrong hash, missing shard, unusable listing (EX_DATAERR)."""
+    """What came is not what it should be: wrong hash, missing shard, unusable listing, a request that the hub or OSS
+    refuses as malformed (EX_DATAERR)."""
 
     exit_code = 65
 
@@ -56,6 +59,18 @@ class UnsuitablePythonError(MoveError):
     exit_code = 70
 
 
+class InternalError(MoveError):
+    """A fault of this program (EX_SOFTWARE)."""
+
+    exit_code = 70
+
+
+class ResourceError(MoveError):
+    """The system gives no more memory, threads or file descriptors (EX_OSERR)."""
+
+    exit_code = 71
+
+
 class UsageError(MoveError):
     """The command line asks for something impossible (as argparse)."""
 
@@ -68,13 +83,42 @@ CONTINUE_EXIT_CODES = (UnfinishedError.exit_code, 128 + signal.SIGTERM)
 
 class TransientError(Exception):
     """One attempt failed and another may not. ``wait`` is what the server asked for, in seconds; ``final`` is what it
-    was if it never heals."""
+    was if it never heals. A ``refusal`` is tried again only a few times: it rarely heals."""
 
-    def __init__(self, message: str, *, wait: float | None = None, final: type[MoveError] = UnavailableError) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        wait: float | None = None,
+        final: type[MoveError] = UnavailableError,
+        refusal: bool = False,
+    ) -> None:
         super().__init__(message)
         self.wait = wait
         self.final = final
+        self.refusal = refusal
 
 
 class StoppedError(Exception):
     """The run is being ended: by SIGTERM, Ctrl-C, or the failure of another thread."""
+
+
+EXHAUSTED = (errno.ENOMEM, errno.EMFILE, errno.ENFILE)
+
+
+def is_exhaustion(error: BaseException) -> bool:
+    """Whether the system refuses memory, threads or file descriptors."""
+    return (
+        isinstance(error, MemoryError)
+        or (isinstance(error, OSError) and error.errno in EXHAUSTED)
+        or (isinstance(error, RuntimeError) and "start new thread" in str(error))
+    )
+
+
+def exhausted(error: BaseException) -> ResourceError:
+    """``error``, of which ``is_exhaustion`` is true, with what helps."""
+    what = getattr(error, "strerror", None) or str(error) or "out of memory"
+    return ResourceError(
+        f"this machine gives no more memory, threads or file descriptors ({what}); raise the limits of the pod or "
+        "shell, or use --part-size 1 --streams 2 --uploads 2"
+    )

@@ -13,6 +13,16 @@ def manifest_key(prefix: str) -> str:
     return f"{OWN_FOLDER}/{prefix}/manifest.json"
 
 
+def claim_key(prefix: str) -> str:
+    """The object that says which model is being moved there."""
+    return f"{OWN_FOLDER}/{prefix}/claim.json"
+
+
+def states_prefix(prefix: str) -> str:
+    """What the keys of all states begin with."""
+    return f"{OWN_FOLDER}/{prefix}/uploads/"
+
+
 def state_key(prefix: str, path: str) -> str:
     """The object with the state of the unfinished upload of ``path``."""
-    return f"{OWN_FOLDER}/{prefix}/uploads/{path}.json"
+    return f"{states_prefix(prefix)}{path}.json"

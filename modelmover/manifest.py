@@ -43,7 +43,13 @@ class Manifest:
             document = json.loads(content)
             if document["format"] != FORMAT:
                 raise DataError(f"the manifest has format {document['format']}, this program reads format {FORMAT}")
-            files = {path: Entry(**entry) for path, entry in document["files"].items()}
-            return cls(source=document["source"], files=files)
-        except (ValueError, KeyError, TypeError, AttributeError):
-            raise DataError("the manifest is damaged; run copy again, which writes it anew") from None
+            files = {path: _entry(**entry) for path, entry in document["files"].items()}
+            return cls(source=str(document["source"]), files=files)
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            raise DataError("the manifest is damaged; run copy again, which writes another") from None
+
+
+def _entry(*, size: int, digest: str, crc64: int) -> Entry:
+    if not (type(size) is int and type(digest) is str and type(crc64) is int):
+        raise TypeError("an entry of the manifest has another form")
+    return Entry(size=size, digest=digest, crc64=crc64)

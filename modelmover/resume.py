@@ -23,7 +23,8 @@ class UploadState:
     """The saved state of one multipart upload.
 
     ``hash_state`` covers the first ``hashed_parts`` parts, all of which OSS had acknowledged, and whose CRC-64 together
-    is ``crc64``. Sizes are in bytes.
+    is ``crc64``. ``proven_crc64`` is the CRC-64 of the whole file, from when its hash was found to be right. Sizes are
+    in bytes.
     """
 
     upload_id: str
@@ -33,6 +34,7 @@ class UploadState:
     hashed_parts: int = 0
     hash_state: str | None = None
     crc64: int = 0
+    proven_crc64: int | None = None
 
     def to_json(self) -> bytes:
         """As it is stored."""
@@ -43,7 +45,7 @@ class UploadState:
         """None if ``content`` is not of this form: a state that cannot be used is as good as none."""
         try:
             found = cls(**json.loads(content))
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, RecursionError):
             return None
         is_typed = all(isinstance(getattr(found, name), kind) for name, kind in _KINDS.items())
         return found if is_typed and found._hash_is_of_whole_parts() else None
@@ -51,6 +53,10 @@ class UploadState:
     def _hash_is_of_whole_parts(self) -> bool:
         match = HASH_STATE.fullmatch(self.hash_state or "")
         return self.hash_state is None or bool(match and int(match[1]) == self.hashed_parts * self.part_size)
+
+    def proves(self, file: SourceFile, crc64: int | None) -> bool:
+        """Whether an object with this CRC-64 is ``file``: its bytes had the hash before it was made of them."""
+        return crc64 is not None and (self.digest, self.size, self.proven_crc64) == (file.digest, file.size, crc64)
 
     def is_of(self, file: SourceFile, part_size: int) -> bool:
         """Whether it speaks of ``file`` as it is now, in parts that fit the buffers."""
@@ -65,6 +71,7 @@ _KINDS: Mapping[str, type | tuple[type, ...]] = {
     "hashed_parts": int,
     "hash_state": (str, type(None)),
     "crc64": int,
+    "proven_crc64": (int, type(None)),
 }
 
 

@@ -13,6 +13,10 @@ Result = TypeVar("Result")
 RETRY_AFTER_MAX_SECONDS = 60
 """The longest wait that a server can ask for."""
 
+REFUSALS = 4
+"""How often in a row an action may be refused before that is taken for the answer: some refusals are those of one
+server behind a name, or of one moment."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Backoff:
@@ -45,11 +49,13 @@ class Failures:
     backoff: Backoff
     what: str
     count: int = 0
+    refusals: int = 0
 
     def wait(self, error: TransientError) -> None:
         """Waits before the next attempt; raises the error's ``final`` once there were too many."""
         self.count += 1
-        if self.count >= self.backoff.attempts:
+        self.refusals += error.refusal
+        if self.count >= self.backoff.attempts or self.refusals >= REFUSALS:
             raise error.final(f"{self.what}: gave up after {self.count} attempts; the last one: {error}") from None
         seconds = min(self.backoff.cap_seconds, self.backoff.base_seconds * 2 ** (self.count - 1)) * random.random()  # noqa: S311
         if error.wait is not None:
@@ -59,4 +65,4 @@ class Failures:
 
     def reset(self) -> None:
         """Forgets the failures: there was progress."""
-        self.count = 0
+        self.count = self.refusals = 0

@@ -7,22 +7,23 @@ buffers of the pool.
 import contextlib
 import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 
 from modelmover.buffers import BufferPool
 from modelmover.checksums import Hasher, combine, crc64, hasher
-from modelmover.errors import DataError, MoveError, StoppedError, UnavailableError
+from modelmover.errors import DataError, MoveError, StoppedError, TransientError, UnavailableError
 from modelmover.files import SourceFile
 from modelmover.layout import model_key, state_key
 from modelmover.manifest import Entry
-from modelmover.oss.client import Bucket, NoSuchUploadError, Part, Upload
+from modelmover.oss.client import Bucket, ObjectExistsError, ObjectInfo, Part, Upload, UploadLostError
 from modelmover.progress import Progress
 from modelmover.reader import Reader
 from modelmover.resume import Resume, UploadState, crc_of, part_sizes, plan_resume
 from modelmover.retry import Backoff
 from modelmover.sources import Source
+from modelmover.stored import proven_entry
 
 MEBIBYTE = 2**20
 
@@ -30,7 +31,8 @@ SAVE_EVERY_BYTES = 256 * MEBIBYTE
 """What a killed run fetches again at most, for each file beside what was in flight. Each save is one small request."""
 
 HASH_ATTEMPTS = 3
-"""How often a file is moved anew when its hash is wrong in the end: the fault may have been on the way."""
+"""How often a file is moved when its hash is wrong in the end, or its upload was lost: the fault may have been on the
+way."""
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +57,8 @@ class WrongHashError(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class Transfer:
-    """Files of ``source`` into ``bucket`` under ``prefix``."""
+    """Files of ``source`` into ``bucket`` under ``prefix``. Objects are there already of the paths ``replaced`` alone,
+    and have other bytes."""
 
     source: Source
     bucket: Bucket
@@ -63,6 +66,7 @@ class Transfer:
     options: Options
     backoff: Backoff
     progress: Progress
+    replaced: Collection[str] = ()
 
     def run(self, files: Sequence[SourceFile]) -> dict[str, Entry]:
         """Moves ``files``, and gives what is in the bucket then. Raises the first MoveError, after all threads have
@@ -73,7 +77,12 @@ class Transfer:
             ThreadPoolExecutor(self.options.streams, thread_name_prefix="read") as readers,
         ):
             moves = [_Move(self, file, buffers, senders) for file in files]
-            futures = [readers.submit(move.run) for move in moves]
+            try:
+                futures = [readers.submit(move.run) for move in moves]
+            except RuntimeError:
+                # No thread for it; those that run must not go on to the end of the model.
+                self.backoff.stop.set()
+                raise
             _wait(futures, self.backoff.stop)
         return {file.path: future.result() for file, future in zip(files, futures, strict=True)}
 
@@ -103,21 +112,47 @@ class _Move:
         self._senders = senders
         self._key = model_key(transfer.prefix, file.path)
         self._state_key = state_key(transfer.prefix, file.path)
+        self._replaces = file.path in transfer.replaced
+        self._counted = 0
 
     def run(self) -> Entry:
+        last: Exception | None = None
         for attempt in range(1, HASH_ATTEMPTS + 1):
             try:
                 crc = self._whole() if self._file.size <= self._buffers.size else self._in_parts()
-            except WrongHashError as error:
+            except (WrongHashError, UploadLostError) as error:
                 log.warning("%s: attempt %d of %d: %s", self._file.path, attempt, HASH_ATTEMPTS, error)
                 last = error
+                self._transfer.progress.fetched(-self._counted)
+                self._counted = 0
+                if isinstance(error, UploadLostError) and (found := self._of_another_run()):
+                    self._transfer.progress.kept(self._file.size)
+                    return self._done(found)
                 continue
-            self._transfer.progress.file_done()
-            return Entry(size=self._file.size, digest=self._file.digest, crc64=crc)
+            except ObjectExistsError:
+                raise UnavailableError(
+                    f"{self._file.path}: another object was put under its name during this run; run again, and let no "
+                    "other program write below the prefix"
+                ) from None
+            return self._done(Entry(size=self._file.size, digest=self._file.digest, crc64=crc))
+        if isinstance(last, UploadLostError):
+            raise UnavailableError(f"{self._file.path}: its upload was lost {HASH_ATTEMPTS} times: {last}")
         raise DataError(
             f"{self._file.path}: {last}; nothing was put under its name. Either the source is damaged, or the "
             "repository has changed since it was listed: run again, with the revision of a commit"
         )
+
+    def _done(self, entry: Entry) -> Entry:
+        self._transfer.progress.file_done()
+        return entry
+
+    def _of_another_run(self) -> Entry | None:
+        """What a run of the same model, which has completed the upload, put under the name."""
+        return proven_entry(self._bucket, self._transfer.prefix, self._file, self._transfer.backoff)
+
+    def _fetched(self, count: int) -> None:
+        self._transfer.progress.fetched(count)
+        self._counted += count
 
     def _whole(self) -> int:
         """A file that fits into one buffer."""
@@ -127,8 +162,8 @@ class _Move:
             with self._reader(0, hashed) as reader:
                 reader.fill(content)
             self._require_hash(hashed)
-            crc = self._bucket.put(self._key, content, metadata=self._file.metadata)
-            self._transfer.progress.fetched(len(content))
+            crc = self._bucket.put(self._key, content, metadata=self._file.metadata, replaces=self._replaces)
+            self._fetched(len(content))
             self._transfer.progress.sent(len(content))
             return crc
 
@@ -139,21 +174,19 @@ class _Move:
         hashed = hasher(self._file.algorithm, size=self._file.size, state=resume.hash_state)
         try:
             self._send_parts(upload, resume, checkpoint, hashed)
+            self._require_hash(hashed)
+            # From here on the object is known to be right by its CRC-64, also to a later run.
+            checkpoint.seal()
+            return self._complete(upload, checkpoint.parts())
+        except (WrongHashError, UploadLostError):
+            self._bucket.abort(upload)
+            self._bucket.delete(self._state_key)
+            raise
         except (MoveError, StoppedError):
             # The first failure is what counts; and a state that is not saved costs time, not correctness.
             with contextlib.suppress(MoveError, StoppedError):
                 checkpoint.save()
             raise
-        try:
-            self._require_hash(hashed)
-        except WrongHashError:
-            self._bucket.abort(upload)
-            self._bucket.delete(self._state_key)
-            self._transfer.progress.fetched(-self._file.size)
-            raise
-        crc = self._complete(upload, checkpoint.parts())
-        self._bucket.delete(self._state_key)
-        return crc
 
     def _begin_or_resume(self) -> tuple[UploadState, Resume]:
         saved = UploadState.from_json(self._bucket.get(self._state_key) or b"")
@@ -173,6 +206,7 @@ class _Move:
         sizes = part_sizes(self._file.size, self._buffers.size)
         offset = sum(sizes[: resume.first - 1])
         self._transfer.progress.kept(offset)
+        self._counted += offset
         futures: list[Future[None]] = []
         try:
             with self._reader(offset, hashed) as reader:
@@ -185,7 +219,7 @@ class _Move:
                         self._buffers.give_back(buffer)
                         raise
                     checkpoint.hashed(number, hashed.state())
-                    self._transfer.progress.fetched(len(content))
+                    self._fetched(len(content))
                     known = resume.acknowledged.get(number)
                     futures.append(self._senders.submit(self._send, upload, number, buffer, content, checkpoint, known))
                     _raise_failures(futures)
@@ -208,10 +242,6 @@ class _Move:
                     raise StoppedError(self._file.path)
                 known = self._bucket.upload_part(upload, number, content)
                 self._transfer.progress.sent(len(content))
-        except NoSuchUploadError:
-            raise UnavailableError(
-                f"{self._file.path}: its upload was ended by somebody else; two movers must not work on one prefix"
-            ) from None
         finally:
             self._buffers.give_back(buffer)
         checkpoint.acknowledged(known)
@@ -222,24 +252,32 @@ class _Move:
             raise WrongHashError(f"the hash is {found}, the source lists {self._file.digest}")
 
     def _complete(self, upload: Upload, parts: list[Part]) -> int:
-        expected = crc_of(parts)
-        try:
-            found = self._bucket.complete(upload, parts)
-        except NoSuchUploadError:
-            # Perhaps an earlier attempt was carried out and its answer lost.
-            head = self._bucket.head(self._key)
-            if head is None or (head.size, head.crc64) != (self._file.size, expected):
-                raise UnavailableError(f"{self._file.path}: its upload was ended by somebody else") from None
-            return expected
-        if found is None:
-            head = self._bucket.head(self._key)
-            found = head.crc64 if head else None
-        if found != expected:
+        """Makes the object, and looks at it: an answer may be lost, or be that of something in between."""
+        expected = ObjectInfo(size=self._file.size, crc64=crc_of(parts))
+        if self._replaces:
             self._bucket.delete(self._key)
-            raise DataError(
-                f"{self._file.path}: OSS put the parts together to CRC-64 {found}, sent was {expected}; it was deleted"
+
+        def attempt() -> int:
+            refused: UploadLostError | ObjectExistsError | None = None
+            try:
+                self._bucket.complete(upload, parts)
+            except (UploadLostError, ObjectExistsError) as error:
+                refused = error
+            found = self._bucket.head(self._key)
+            if found == expected and expected.crc64 is not None:
+                if isinstance(refused, ObjectExistsError):
+                    self._bucket.abort(upload)
+                return expected.crc64
+            if refused is not None and (found is None or found.crc64 is not None):
+                raise refused
+            raise TransientError(
+                f"OSS was sent {expected.size} bytes with CRC-64 {expected.crc64}, and has "
+                + (f"{found.size} with CRC-64 {found.crc64}" if found else "no such object"),
+                final=DataError if found else UnavailableError,
+                refusal=True,
             )
-        return expected
+
+        return self._transfer.backoff.call(f"complete {self._file.path}", attempt)
 
     def _reader(self, offset: int, hashed: Hasher) -> "contextlib.closing[Reader]":
         reader = Reader(
@@ -303,6 +341,10 @@ class _Checkpoint:
         if state.hashed_parts > self._saved.hashed_parts:
             self._bucket.put(self._key, state.to_json())
             self._saved = state
+
+    def seal(self) -> None:
+        """Saves that the hash of the whole was right."""
+        self._bucket.put(self._key, replace(self._latest, proven_crc64=crc_of(self.parts())).to_json())
 
     def parts(self) -> list[Part]:
         """All parts, by number."""

@@ -17,6 +17,7 @@ from urllib.parse import quote, unquote, urlsplit
 
 from modelmover.checksums import Data, crc64
 from modelmover.errors import (
+    DataError,
     MoveError,
     NoSpaceError,
     NotFoundError,
@@ -24,7 +25,7 @@ from modelmover.errors import (
     TransientError,
     UnavailableError,
 )
-from modelmover.http import Connections, Response
+from modelmover.http import Connections, Response, date, length_of, number, require_private, retry_after
 from modelmover.oss.credentials import Credentials, CredentialsProvider
 from modelmover.oss.signature import (
     ALGORITHM,
@@ -49,16 +50,28 @@ MAY_PASS = (403, 404, 408, 409, 425, 429)
 """Refusals that another attempt may not meet: a key and a policy that were made a moment ago are not known everywhere
 yet."""
 
+TIMED_OUT = "RequestTimeout"
+"""Comes with status 400, and is temporary (https://help.aliyun.com/en/oss/user-guide/0002-00000243)."""
+
+FORBID_OVERWRITE = {"x-oss-forbid-overwrite": "true"}
+"""Not heeded by buckets with versioning, which keep what is replaced
+(https://help.aliyun.com/en/oss/developer-reference/putobject)."""
+
+PAGES = 10_000
+"""Limit of one listing: so many thousand objects, uploads or parts."""
+
+ANSWER_BYTES = 16 * 2**20
+"""Limit of one answer in XML: 1,000 objects with the longest keys, encoded, have 4 MiB."""
+
 Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, kw_only=True)
 class ObjectInfo:
-    """What HEAD says of an object; ``metadata`` is the user's, without its prefix."""
+    """What HEAD says of an object."""
 
     size: int
     crc64: int | None
-    metadata: Mapping[str, str]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,8 +92,13 @@ class Upload:
     id: str
 
 
-class NoSuchUploadError(MoveError):
-    """The multipart upload was completed or aborted by somebody else."""
+class UploadLostError(Exception):
+    """OSS does not have the multipart upload, or not its parts: it was completed or aborted elsewhere, or the record of
+    it is wrong."""
+
+
+class ObjectExistsError(Exception):
+    """There is an object of this name, which was not to be replaced."""
 
 
 class Bucket:
@@ -94,6 +112,8 @@ class Bucket:
         self._credentials = credentials
         self._backoff = backoff
         self._connections = Connections()
+        self._has_answered = False
+        require_private(endpoint, "what is signed")
         parts = urlsplit(endpoint)
         if _is_address(parts.hostname or ""):
             self._base, self._root = f"{parts.scheme}://{parts.netloc}", f"/{name}/"
@@ -104,16 +124,28 @@ class Bucket:
         """The object ``key``, or None if there is none."""
 
         def attempt() -> ObjectInfo | None:
-            response = self._send("HEAD", key)
-            response.read()
+            response = self._head_or_absent(key)
             if response.status == 404:
                 return None
-            self._require_success(response, b"")
-            headers = response.headers
-            metadata = {k.removeprefix(METADATA): v for k, v in headers.items() if k.startswith(METADATA)}
-            return ObjectInfo(size=int(headers["content-length"]), crc64=_crc(headers), metadata=metadata)
+            length = length_of(response)
+            if length is None:
+                raise TransientError(f"OSS gives no size of {key}")
+            return ObjectInfo(size=length, crc64=_crc(response.headers))
 
         return self._retried("read", key, attempt)
+
+    def age(self, key: str) -> float:
+        """Seconds since the object ``key`` was written, by the clock of OSS; 0 if that is not known."""
+        response = self._retried("read", key, lambda: self._head_or_absent(key))
+        written, now = date(response.headers.get("last-modified", "")), date(response.headers.get("date", ""))
+        return (now - written).total_seconds() if written and now else 0.0
+
+    def _head_or_absent(self, key: str) -> Response:
+        response = self._send("HEAD", key)
+        response.read()
+        if response.status != 404:
+            self._require_success(response, b"")
+        return response
 
     def get(self, key: str) -> bytes | None:
         """The content of a small object, or None if there is none."""
@@ -137,15 +169,23 @@ class Bucket:
             self._require_success(response, response.read())
         return response
 
-    def put(self, key: str, data: Data, *, metadata: Mapping[str, str] | None = None) -> int:
-        """Writes a whole object, and gives its CRC-64."""
+    def put(self, key: str, data: Data, *, metadata: Mapping[str, str] | None = None, replaces: bool = True) -> int:
+        """Writes a whole object, and gives its CRC-64. Without ``replaces`` raises ObjectExistsError if there is
+        another one of this name."""
         headers = {f"{METADATA}{name}": value for name, value in (metadata or {}).items()}
+        headers |= {} if replaces else FORBID_OVERWRITE
         # OSS refuses what does not have this MD5. Its CRC-64 comes too late: the object is visible then.
         headers["content-md5"] = base64.b64encode(hashlib.md5(data, usedforsecurity=False).digest()).decode()
         expected = crc64(data)
 
         def attempt() -> int:
-            response, _ = self._ask("PUT", key, headers=headers, body=data)
+            try:
+                response, _ = self._ask("PUT", key, headers=headers, body=data)
+            except ObjectExistsError:
+                # Perhaps by an earlier attempt, whose answer was lost.
+                if self.head(key) == ObjectInfo(size=len(data), crc64=expected):
+                    return expected
+                raise
             _require_crc(key, response, expected)
             return expected
 
@@ -160,25 +200,30 @@ class Bucket:
         """Sizes of the objects whose keys begin with ``prefix``, by key."""
         query = {"list-type": "2", "prefix": prefix, "max-keys": PAGE, "encoding-type": "url"}
         found: dict[str, int] = {}
-        while True:
-            answer = self._get_xml("list", prefix, "", query)
-            for item in answer.iterfind("Contents"):
-                found[unquote(_text(item, "Key"))] = int(_text(item, "Size"))
-            if _text(answer, "IsTruncated") != "true":
-                return found
-            query["continuation-token"] = unquote(_text(answer, "NextContinuationToken"))
+
+        def read(page: ElementTree.Element) -> dict[str, int]:
+            return {unquote(_needed(item, "Key")): _count(item, "Size") for item in page.iterfind("Contents")}
+
+        markers = {"continuation-token": "NextContinuationToken"}
+        for items in self._pages("list", prefix, "", "ListBucketResult", query, markers, read):
+            found |= items
+        return found
 
     def list_uploads(self, prefix: str) -> Iterator[Upload]:
         """Unfinished multipart uploads whose keys begin with ``prefix``."""
         query = {"uploads": "", "prefix": prefix, "max-uploads": PAGE, "encoding-type": "url"}
-        while True:
-            answer = self._get_xml("list the uploads of", prefix, "", query)
-            for item in answer.iterfind("Upload"):
-                yield Upload(key=unquote(_text(item, "Key")), id=_text(item, "UploadId"))
-            if _text(answer, "IsTruncated") != "true":
-                return
-            query["key-marker"] = unquote(_text(answer, "NextKeyMarker"))
-            query["upload-id-marker"] = _text(answer, "NextUploadIdMarker")
+
+        def read(page: ElementTree.Element) -> list[Upload]:
+            return [
+                Upload(key=unquote(_needed(item, "Key")), id=_needed(item, "UploadId"))
+                for item in page.iterfind("Upload")
+            ]
+
+        markers = {"key-marker": "NextKeyMarker", "upload-id-marker": "NextUploadIdMarker"}
+        for uploads in self._pages(
+            "list the uploads of", prefix, "", "ListMultipartUploadsResult", query, markers, read
+        ):
+            yield from uploads
 
     def initiate(self, key: str, *, metadata: Mapping[str, str]) -> str:
         """Begins a multipart upload; its id."""
@@ -186,46 +231,49 @@ class Bucket:
 
         def attempt() -> str:
             _, body = self._ask("POST", key, {"uploads": ""}, headers=headers)
-            return _text(_parse(body), "UploadId")
+            return _needed(_parse(body, "InitiateMultipartUploadResult"), "UploadId")
 
         return self._retried("begin the upload of", key, attempt)
 
     def list_parts(self, upload: Upload) -> list[Part] | None:
         """The parts that OSS has acknowledged, by number; None if there is no such upload."""
         query = {"uploadId": upload.id, "max-parts": PAGE}
-        found: list[Part] = []
-        while True:
-            try:
-                answer = self._get_xml("list the parts of", upload.key, upload.key, query)
-            except NoSuchUploadError:
-                return None
-            for item in answer.iterfind("Part"):
-                crc = item.findtext("HashCrc64ecma")
-                found.append(
-                    Part(
-                        number=int(_text(item, "PartNumber")),
-                        size=int(_text(item, "Size")),
-                        crc64=int(crc) if crc else None,
-                        etag=_text(item, "ETag"),
-                    )
-                )
-            if _text(answer, "IsTruncated") != "true":
-                return found
-            query["part-number-marker"] = _text(answer, "NextPartNumberMarker")
 
-    def upload_part(self, upload: Upload, number: int, data: memoryview) -> Part:
-        """Sends one part and makes sure that it arrived as it was sent."""
+        def read(page: ElementTree.Element) -> list[Part]:
+            return [
+                Part(
+                    number=_count(item, "PartNumber"),
+                    size=_count(item, "Size"),
+                    crc64=number(item.findtext("HashCrc64ecma")),
+                    etag=_needed(item, "ETag"),
+                )
+                for item in page.iterfind("Part")
+            ]
+
+        markers = {"part-number-marker": "NextPartNumberMarker"}
+        pages = self._pages("list the parts of", upload.key, upload.key, "ListPartsResult", query, markers, read)
+        try:
+            return [part for parts in pages for part in parts]
+        except UploadLostError:
+            return None
+
+    def upload_part(self, upload: Upload, part: int, data: memoryview) -> Part:
+        """Sends the part with this number and makes sure that it arrived as it was sent. Raises UploadLostError."""
         expected = crc64(data)
 
         def attempt() -> Part:
-            response, _ = self._ask("PUT", upload.key, {"partNumber": str(number), "uploadId": upload.id}, body=data)
-            _require_crc(f"part {number} of {upload.key}", response, expected)
-            return Part(number=number, size=len(data), crc64=expected, etag=response.headers["etag"])
+            response, _ = self._ask("PUT", upload.key, {"partNumber": str(part), "uploadId": upload.id}, body=data)
+            _require_crc(f"part {part} of {upload.key}", response, expected)
+            etag = response.headers.get("etag")
+            if not etag:
+                raise TransientError(f"OSS gives no ETag of part {part} of {upload.key}")
+            return Part(number=part, size=len(data), crc64=expected, etag=etag)
 
-        return self._retried(f"send part {number} of", upload.key, attempt)
+        return self._retried(f"send part {part} of", upload.key, attempt)
 
-    def complete(self, upload: Upload, parts: list[Part]) -> int | None:
-        """Makes the object of its parts, and gives its CRC-64 as OSS has it. Raises NoSuchUploadError."""
+    def complete(self, upload: Upload, parts: list[Part]) -> None:
+        """Makes the object of its parts. The answer is no proof of it: ask ``head``. Raises UploadLostError, and
+        ObjectExistsError if there is an object of this name."""
         root = ElementTree.Element("CompleteMultipartUpload")
         for part in parts:
             item = ElementTree.SubElement(root, "Part")
@@ -233,26 +281,51 @@ class Bucket:
             ElementTree.SubElement(item, "ETag").text = part.etag
         document = ElementTree.tostring(root)
 
-        def attempt() -> int | None:
-            response, _ = self._ask("POST", upload.key, {"uploadId": upload.id}, body=document)
-            return _crc(response.headers)
+        def attempt() -> None:
+            _, body = self._ask("POST", upload.key, {"uploadId": upload.id}, headers=FORBID_OVERWRITE, body=document)
+            # An object may take long to be made, and a failure meanwhile comes with the status 200.
+            _parse(body, "CompleteMultipartUploadResult")
 
-        return self._retried("complete", upload.key, attempt)
+        self._retried("complete", upload.key, attempt)
 
     def abort(self, upload: Upload) -> None:
         """Deletes an unfinished upload and its parts; one that does not exist is no error."""
-        with contextlib.suppress(NoSuchUploadError):
+        with contextlib.suppress(UploadLostError):
             self._retried(
                 "abort the upload of",
                 upload.key,
                 lambda: self._ask("DELETE", upload.key, {"uploadId": upload.id}),
             )
 
-    def _get_xml(self, what: str, name: str, key: str, query: Mapping[str, str]) -> ElementTree.Element:
-        def attempt() -> ElementTree.Element:
-            return _parse(self._ask("GET", key, query)[1])
+    def _pages(
+        self,
+        what: str,
+        name: str,
+        key: str,
+        root: str,
+        query: Mapping[str, str],
+        markers: Mapping[str, str],
+        read: Callable[[ElementTree.Element], Result],
+    ) -> Iterator[Result]:
+        """What ``read`` finds in each page; ``markers`` are the parameters that ask for the next one, and where a page
+        has them."""
 
-        return self._retried(what, name, attempt)
+        def attempt(query: Mapping[str, str]) -> tuple[Result, dict[str, str]]:
+            page = _parse(self._ask("GET", key, query)[1], root)
+            if _text(page, "IsTruncated") != "true":
+                return read(page), {}
+            following = {**query, **{name: unquote(_text(page, tag)) for name, tag in markers.items()}}
+            if following == query:
+                raise TransientError("OSS gives the same page again")
+            return read(page), following
+
+        following = dict(query)
+        for _ in range(PAGES):
+            found, following = self._retried(what, name, lambda query=following: attempt(query))  # type: ignore[misc]
+            yield found
+            if not following:
+                return
+        raise DataError(f"{what} oss://{self.name}/{name}: more than {PAGES} pages")
 
     def _retried(self, what: str, key: str, attempt: Callable[[], Result]) -> Result:
         return self._backoff.call(f"{what} oss://{self.name}/{key}", attempt)
@@ -268,7 +341,7 @@ class Bucket:
     ) -> tuple[Response, bytes]:
         """A good answer and its body. Raises MoveError or TransientError."""
         response = self._send(method, key, query, headers=headers, body=body)
-        answer = response.read()
+        answer = response.read(ANSWER_BYTES)
         self._require_success(response, answer)
         return response, answer
 
@@ -308,27 +381,40 @@ class Bucket:
 
     def _require_success(self, response: Response, body: bytes) -> None:
         if response.status < 300:
+            self._has_answered = True
             return
         # HEAD has no body.
         code = _error_text(body, "Code") or f"status {response.status}"
         message = _error_text(body, "Message")
         text = f"OSS answers {code} (request {response.headers.get('x-oss-request-id', 'without id')})"
         text += f": {message}" if message else ""
-        if code == "NoSuchUpload":
-            raise NoSuchUploadError(text)
-        if code == "NoSuchBucket":
-            raise NotFoundError(f"there is no bucket {self.name} at {self._base}")
-        if code == "InvalidDigest":
-            raise TransientError(f"what was sent was damaged on its way: {text}")
+        match code:
+            case "NoSuchUpload" | "InvalidPart" | "InvalidPartOrder":
+                raise UploadLostError(text)
+            case "FileAlreadyExists":
+                raise ObjectExistsError(text)
+            case "NoSuchBucket":
+                raise self._refusal(NotFoundError, f"there is no bucket {self.name} at {self._base}")
+            case "InvalidDigest":
+                raise TransientError(f"what was sent was damaged on its way: {text}")
+            case "RequestTimeTooSkewed":
+                raise self._refusal(
+                    PermissionDeniedError, f"{text}: the clock of this machine is wrong by more than 15 minutes"
+                )
+            case "SignatureDoesNotMatch":
+                raise self._refusal(
+                    PermissionDeniedError, f"OSS answers {code}: the AccessKey's secret is not that of its id"
+                )
         if code in NO_SPACE:
             raise NoSpaceError(f"bucket {self.name}: {text}: raise the quota, or settle the account's bill")
-        if code == "RequestTimeTooSkewed":
-            raise PermissionDeniedError(f"{text}: the clock of this machine is wrong by more than 15 minutes")
-        if code == "SignatureDoesNotMatch":
-            raise PermissionDeniedError(f"OSS answers {code}: the AccessKey's secret is not that of its id")
-        if response.status < 500 and response.status not in MAY_PASS:
-            raise MoveError(f"bucket {self.name}: {text}")
-        raise TransientError(text, final=PermissionDeniedError if response.status == 403 else UnavailableError)
+        if response.status < 500 and response.status not in MAY_PASS and code != TIMED_OUT:
+            raise TransientError(text, final=DataError, refusal=True)
+        final = PermissionDeniedError if response.status == 403 else UnavailableError
+        raise TransientError(text, wait=retry_after(response), final=final)
+
+    def _refusal(self, kind: type[MoveError], text: str) -> MoveError | TransientError:
+        """What a person has to change; but one answer of a run that was served before may be that of one server."""
+        return TransientError(text, final=kind, refusal=True) if self._has_answered else kind(text)
 
 
 def _is_address(host: str) -> bool:
@@ -341,8 +427,7 @@ def _is_address(host: str) -> bool:
 
 
 def _crc(headers: Mapping[str, str]) -> int | None:
-    value = headers.get(CRC64)
-    return int(value) if value else None
+    return number(headers.get(CRC64))
 
 
 def _require_crc(what: str, response: Response, expected: int) -> None:
@@ -351,18 +436,36 @@ def _require_crc(what: str, response: Response, expected: int) -> None:
         raise TransientError(f"{what} was damaged on its way: its CRC-64 is {expected}, OSS has {found}")
 
 
-def _parse(body: bytes) -> ElementTree.Element:
+def _parse(body: bytes, root: str | None = None) -> ElementTree.Element:
+    """The document, of which ``root`` has to be the outermost element. Raises TransientError."""
     try:
-        root = ElementTree.fromstring(body)  # noqa: S314
-    except ElementTree.ParseError:
+        found = ElementTree.fromstring(body)  # noqa: S314
+    except (ElementTree.ParseError, ValueError, RecursionError):
         raise TransientError("the answer of OSS is not XML") from None
-    for element in root.iter():
+    for element in found.iter():
         element.tag = element.tag.rpartition("}")[2]
-    return root
+    if root is not None and found.tag != root:
+        code = _text(found, "Code")
+        raise TransientError(f"OSS answers {found.tag} {code}, expected was {root}")
+    return found
 
 
 def _text(element: ElementTree.Element, name: str) -> str:
     return element.findtext(name) or ""
+
+
+def _needed(element: ElementTree.Element, name: str) -> str:
+    text = _text(element, name)
+    if not text:
+        raise TransientError(f"the answer of OSS has no {name}")
+    return text
+
+
+def _count(element: ElementTree.Element, name: str) -> int:
+    found = number(_text(element, name))
+    if found is None:
+        raise TransientError(f"the answer of OSS has no usable {name}")
+    return found
 
 
 def _error_text(body: bytes, name: str) -> str:

@@ -12,11 +12,13 @@ from pathlib import Path
 from urllib.parse import urlencode
 
 from modelmover.errors import PermissionDeniedError, TransientError
-from modelmover.http import Connections
+from modelmover.http import Connections, require_private, retry_after
 from modelmover.retry import Backoff
 
 REFRESH_BEFORE = timedelta(minutes=10)
 SESSION_SECONDS = 3600
+
+ANSWER_BYTES = 2**20
 
 RRSA_VARIABLES = ("ALIBABA_CLOUD_ROLE_ARN", "ALIBABA_CLOUD_OIDC_PROVIDER_ARN", "ALIBABA_CLOUD_OIDC_TOKEN_FILE")
 """https://www.alibabacloud.com/help/en/ack/serverless-kubernetes/user-guide/use-rrsa-to-authorize-pods-to-access-different-cloud-services"""
@@ -51,6 +53,7 @@ def from_environment(environ: Mapping[str, str], *, sts_endpoint: str, backoff: 
         given = Credentials(key_id=key_id, key_secret=key_secret, token=secret_of(environ, "OSS_SESSION_TOKEN"))
         return lambda: given
     if all(environ.get(name) for name in RRSA_VARIABLES):
+        require_private(sts_endpoint, "the pod's OIDC token")
         role, provider, token_file = (environ[name] for name in RRSA_VARIABLES)
         return RoleCredentials(
             role_arn=role,
@@ -90,6 +93,8 @@ class RoleCredentials:
             token = self.token_file.read_text(encoding="ascii").strip()
         except OSError as error:
             raise PermissionDeniedError(f"the OIDC token {self.token_file} cannot be read: {error.strerror}") from None
+        except UnicodeError:
+            raise PermissionDeniedError(f"the OIDC token {self.token_file} is not one: it is not ASCII") from None
         form = {
             "Action": "AssumeRoleWithOIDC",
             "Format": "JSON",
@@ -107,22 +112,33 @@ class RoleCredentials:
             headers={"Content-Type": "application/x-www-form-urlencoded"},
             body=urlencode(form).encode(),
         )
-        body = response.read()
-        if response.status >= 500:
-            raise TransientError(f"STS answered with status {response.status}")
+        body = response.read(ANSWER_BYTES)
+        if response.status >= 500 or response.status == 429:
+            raise TransientError(f"STS answered with status {response.status}", wait=retry_after(response))
         try:
             answer = json.loads(body)
             if response.status != 200:
                 raise TransientError(f"STS refuses: {answer['Code']}", final=PermissionDeniedError)
             found = answer["Credentials"]
             return Credentials(
-                key_id=found["AccessKeyId"],
-                key_secret=found["AccessKeySecret"],
-                token=found["SecurityToken"],
-                expires=datetime.fromisoformat(found["Expiration"]),
+                key_id=_sendable(found["AccessKeyId"]),
+                key_secret=_sendable(found["AccessKeySecret"]),
+                token=_sendable(found["SecurityToken"]),
+                expires=_with_zone(datetime.fromisoformat(found["Expiration"])),
             )
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             raise TransientError(f"STS answered with status {response.status} and no credentials") from None
+
+
+def _sendable(value: str) -> str:
+    """Raises ValueError for what cannot be sent in a header."""
+    if not (isinstance(value, str) and value.isascii() and value.isprintable()):
+        raise ValueError("not a credential")
+    return value
+
+
+def _with_zone(value: datetime) -> datetime:
+    return value if value.tzinfo else value.replace(tzinfo=UTC)
 
 
 def _ends_soon(credentials: Credentials) -> bool:

@@ -31,7 +31,9 @@ class Source(Protocol):
         """The bytes of ``file`` from ``offset`` on. Raises MoveError or TransientError."""
 
 
-SOURCE_URL = re.compile(r"(?P<scheme>modelscope|hf)://(?P<repository>[\w.-]+/[\w.-]+)(?:@(?P<revision>[^@\s]+))?")
+SOURCE_URL = re.compile(
+    r"(?P<scheme>modelscope|hf)://(?P<repository>[\w.-]+/[\w.-]+)(?:@(?P<revision>[^@\s]+))?", re.ASCII
+)
 """The schemes are those of KServe's storage initializer."""
 
 

@@ -6,7 +6,7 @@ import stat
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from modelmover.errors import DataError, MoveError, NotFoundError, TransientError
+from modelmover.errors import DataError, NotFoundError, PermissionDeniedError, TransientError
 from modelmover.files import NEVER, SourceFile, matches
 
 
@@ -45,7 +45,7 @@ class Folder:
                 digest = hashlib.file_digest(content, "sha256").hexdigest()
                 size = content.tell()
         except OSError as error:
-            raise MoveError(f"{path} cannot be read: {error.strerror}") from None
+            raise PermissionDeniedError(f"{path} cannot be read: {error.strerror}") from None
         return SourceFile(path=path.relative_to(self._root).as_posix(), size=size, digest=f"sha256:{digest}")
 
 
@@ -54,7 +54,7 @@ def _followed(path: Path) -> os.stat_result:
         return path.stat()
     except OSError as error:
         if not path.is_symlink():
-            raise MoveError(f"{path} cannot be read: {error.strerror}") from None
+            raise PermissionDeniedError(f"{path} cannot be read: {error.strerror}") from None
         raise DataError(f"{path} is a link that leads nowhere ({error.strerror}); remove it or its folder") from None
 
 

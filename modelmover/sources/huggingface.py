@@ -1,6 +1,7 @@
 """Hugging Face, or a mirror of it (https://huggingface.co/docs/hub/api)."""
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -9,7 +10,7 @@ from urllib.parse import quote, urlsplit
 from modelmover.errors import DataError
 from modelmover.files import SourceFile
 from modelmover.http import Response
-from modelmover.sources.hub import Hub
+from modelmover.sources.hub import MALFORMED, Hub, commit_of, unique, unknown_type
 
 ENDPOINT = "https://huggingface.co"
 DEFAULT_REVISION = "main"
@@ -37,27 +38,30 @@ class HuggingFace:
     def list_files(self) -> list[SourceFile]:
         """Finds the commit of the revision, keeps to it, and lists its files."""
         name, revision = self.repository, quote(self.revision, safe="")
+        self._hub.begin_listing()
         info, _ = self._hub.get_json(f"/api/models/{name}/revision/{revision}")
         try:
-            self.revision = str(info["sha"])
-            return [_file(item) for item in self._tree() if item["type"] == "file"]
-        except (KeyError, TypeError, AttributeError):
+            self.revision = commit_of(info["sha"], self.endpoint)
+            return unique(self._files(), self.url)
+        except MALFORMED:
             raise DataError(f"{self.endpoint} does not answer like Hugging Face") from None
 
     def open(self, file: SourceFile, offset: int) -> Response:
         return self._hub.open(f"/{self.repository}/resolve/{self.revision}/{quote(file.path)}", file, offset, {})
 
-    def _tree(self) -> list[dict[str, Any]]:
+    def _files(self) -> Iterator[SourceFile]:
         path = f"/api/models/{self.repository}/tree/{self.revision}?recursive=true"
-        items: list[dict[str, Any]] = []
         while path:
             page, headers = self._hub.get_json(path)
-            items += page
+            for item in page:
+                if item["type"] == "file":
+                    yield _file(item)
+                elif item["type"] != "directory":
+                    raise unknown_type(item["path"], item["type"])
             following = NEXT_PAGE.search(headers.get("link", ""))
             # Only path and query: the token goes to the hub that was named, whatever an answer says.
             parts = urlsplit(following[1]) if following else None
             path = f"{parts.path}?{parts.query}" if parts else ""
-        return items
 
 
 def _file(item: dict[str, Any]) -> SourceFile:

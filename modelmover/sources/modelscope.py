@@ -11,7 +11,7 @@ from urllib.parse import quote, urlencode
 from modelmover.errors import DataError, NotFoundError
 from modelmover.files import SourceFile
 from modelmover.http import Response
-from modelmover.sources.hub import AddressError, Hub
+from modelmover.sources.hub import MALFORMED, AddressError, Hub, commit_of, unique, unknown_type
 
 ENDPOINT = "https://modelscope.cn"
 DEFAULT_REVISION = "master"
@@ -49,15 +49,16 @@ class ModelScope:
 
     def list_files(self) -> list[SourceFile]:
         """Lists the files, and keeps to the commit that they are of."""
+        self._hub.begin_listing()
         try:
             listing = self._listing("")
             commit = _commit(listing)
             if commit is not None and commit != self.revision:
                 # The branch may have moved between two requests: only the listing of the commit counts.
-                self.revision = commit
+                self.revision = commit_of(commit, self.endpoint)
                 listing = self._listing("")
-            return list(self._walk(listing["Files"], ""))
-        except (KeyError, TypeError, AttributeError):
+            return unique(self._walk(listing["Files"], ""), self.url)
+        except MALFORMED:
             raise DataError(f"{self.endpoint} does not answer like ModelScope") from None
 
     def open(self, file: SourceFile, offset: int) -> Response:
@@ -77,6 +78,8 @@ class ModelScope:
                 if item["Type"] == "blob":
                     digest = f"sha256:{str(item.get('Sha256')).lower()}"
                     yield SourceFile(path=item["Path"], size=item["Size"], digest=digest)
+                elif item["Type"] != "tree":
+                    raise unknown_type(item["Path"], item["Type"])
             return
         level = self._listing(root, recursive=False)["Files"]
         if len(level) >= LISTING_LIMIT:

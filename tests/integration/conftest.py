@@ -30,7 +30,7 @@ REGION = "cn-hangzhou"
 
 PART_SIZE = 512 * 2**10
 OPTIONS = Options(streams=3, uploads=3, part_size=PART_SIZE)
-SMALL = Filter()
+SMALL = Filter(code=True)
 
 SERVING = {
     "LICENSE",
@@ -112,14 +112,23 @@ class World:
     def huggingface(self) -> HuggingFace:
         return HuggingFace(REPOSITORY, endpoint=self.hub.url)
 
-    def copy(self, source: Source | None = None, *, bucket: Bucket | None = None, attempts: int = 6) -> Result:
+    def copy(
+        self,
+        source: Source | None = None,
+        *,
+        bucket: Bucket | None = None,
+        attempts: int = 6,
+        chosen: Filter = SMALL,
+        full: bool = False,
+    ) -> Result:
         return copy(
             source or self.modelscope(),
             bucket or bucket_of(self.oss, attempts=attempts),
             PREFIX,
-            chosen=SMALL,
+            chosen=chosen,
             options=OPTIONS,
             backoff=backoff(attempts),
+            full=full,
         )
 
     def content(self, path: str) -> bytes | None:

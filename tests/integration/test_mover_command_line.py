@@ -3,6 +3,7 @@
 import os
 import random
 import re
+import resource
 import signal
 import subprocess
 import sys
@@ -43,9 +44,15 @@ class Mover:
             "OSS_ACCESS_KEY_SECRET": KEY_SECRET,
         }
 
-    def start(self, command: str, *arguments: str) -> subprocess.Popen[str]:
+    def start(self, command: str, *arguments: str, **limits: int) -> subprocess.Popen[str]:
+        """``limits`` are names and values of resource.setrlimit."""
         oss = [f"oss://{BUCKET}/{PREFIX}", f"--region={REGION}", f"--endpoint={self.world.oss.url}"]
-        hub = [f"modelscope://{REPOSITORY}", f"--hub-endpoint={self.world.hub.url}"]
+        hub = [f"modelscope://{REPOSITORY}", f"--hub-endpoint={self.world.hub.url}", "--code"]
+
+        def limit() -> None:
+            for name, value in limits.items():
+                resource.setrlimit(getattr(resource, name), (value, value))
+
         options = {
             "copy": [*hub, *oss, "--part-size=1", "--streams=2", "--uploads=2"],
             "verify": oss,
@@ -57,10 +64,11 @@ class Mover:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
+            preexec_fn=limit,
         )
 
-    def run(self, command: str, *arguments: str) -> tuple[int, str]:
-        process = self.start(command, *arguments)
+    def run(self, command: str, *arguments: str, **limits: int) -> tuple[int, str]:
+        process = self.start(command, *arguments, **limits)
         output, _ = process.communicate()
         return process.returncode, output
 
@@ -174,6 +182,9 @@ def test_secrets_are_never_printed(mover: Mover, world: World) -> None:
         ("copy", ["--endpoint=http://127.0.0.1:none"], 2, "has no usable host and port; write https://HOST or"),
         ("copy", ["--hub-endpoint=https://"], 2, "has no usable host and port; write https://HOST or"),
         ("verify", ["--sts-endpoint=https://[::1"], 2, "has no usable host and port; write https://HOST or"),
+        ("copy", ["--hub-endpoint=https://a..b"], 2, "has no usable host and port; write https://HOST or"),
+        ("copy", ["--hub-region=x\r\ny"], 2, "is no region; write it as in cn-hangzhou"),
+        ("copy", ["--endpoint=http://oss.example.com"], 2, "is plain HTTP, and what is signed would be readable"),
         ("copy", ["--hub-endpoint=http://127.0.0.1:1"], 69, "the connection was refused"),
     ],
 )
@@ -191,6 +202,29 @@ def test_run_that_moved_a_part_before_it_failed_is_to_be_continued(mover: Mover,
     code, output = mover.run("copy")
     assert code == 75, output
     assert code in CONTINUE_EXIT_CODES
+
+
+@pytest.mark.parametrize(
+    "limits",
+    [{"RLIMIT_AS": 300 * 2**20}, {"RLIMIT_NOFILE": 12}],
+    ids=["memory", "descriptors"],
+)
+def test_machine_without_room_is_reported_with_what_helps(mover: Mover, limits: dict[str, int]) -> None:
+    code, output = mover.run("copy", "--part-size=16", "--streams=16", "--uploads=16", **limits)
+    assert (code, "--part-size 1 --streams 2 --uploads 2" in output) == (71, True), output
+    assert "Traceback" not in output
+
+
+def test_small_options_do_with_little_memory(mover: Mover) -> None:
+    code, output = mover.run("copy", RLIMIT_AS=300 * 2**20)
+    assert code == 0, output
+
+
+def test_output_that_is_not_read_does_not_change_the_exit_code(mover: Mover) -> None:
+    process = mover.start("copy")
+    assert process.stdout is not None
+    process.stdout.close()
+    assert process.wait() == 0
 
 
 def test_missing_credentials_are_reported(mover: Mover) -> None:

@@ -15,6 +15,7 @@ from modelmover.errors import (
 )
 from modelmover.files import Filter
 from modelmover.mover import copy
+from modelmover.retry import REFUSALS
 from modelmover.sources.huggingface import HuggingFace
 from modelmover.sources.modelscope import ModelScope
 from modelmover.transfer import Options
@@ -24,6 +25,7 @@ from tests.integration.conftest import (
     PREFIX,
     REPOSITORY,
     SERVING,
+    SMALL,
     World,
     backoff,
     bucket_of,
@@ -188,17 +190,46 @@ def test_unknown_key_and_refused_action_are_reported_after_some_attempts(world: 
         ("QuotaExceeded", 403, NoSpaceError, "raise the quota, or settle the account's bill"),
         ("UserDisable", 403, NoSpaceError, "raise the quota, or settle the account's bill"),
         ("RequestTimeTooSkewed", 403, PermissionDeniedError, "the clock of this machine is wrong"),
-        ("InvalidObjectName", 400, MoveError, "OSS answers InvalidObjectName"),
+        ("InvalidObjectName", 400, DataError, "OSS answers InvalidObjectName"),
     ],
 )
-def test_what_cannot_heal_ends_the_run_at_once(
+def test_what_hardly_heals_ends_the_run_after_a_few_attempts(
     world: World, code: str, status: int, error: type[MoveError], message: str
 ) -> None:
     world.oss.faults.add(Fault(action="answer", method="PUT", status=status, code=code, times=None))
     with pytest.raises(error, match=message):
-        world.copy()
+        world.copy(attempts=100)
     refused = [r for r in world.oss.requests if r.status == status and r.method == "PUT"]
-    assert len(refused) <= OPTIONS.streams + OPTIONS.uploads
+    assert len(refused) <= REFUSALS
+
+
+@pytest.mark.parametrize(
+    ("code", "status"),
+    [
+        ("NoSuchBucket", 404),
+        ("RequestTimeTooSkewed", 403),
+        ("SignatureDoesNotMatch", 403),
+        ("RequestTimeout", 400),
+        ("InvalidArgument", 400),
+    ],
+)
+def test_refusal_in_the_middle_of_a_run_is_survived(world: World, code: str, status: int) -> None:
+    world.oss.faults.add(Fault(action="answer", status=status, code=code, after=5, times=2))
+    world.assert_moved(world.copy().manifest)
+    assert world.oss.faults.used_up()
+
+
+@pytest.mark.parametrize("status", [400, 401, 404])
+def test_refusal_of_the_hub_in_the_middle_of_a_run_is_survived(world: World, status: int) -> None:
+    world.hub.faults.add(Fault(action="answer", path="/repo[?]", status=status, after=2, times=2))
+    world.assert_moved(world.copy().manifest)
+    assert world.hub.faults.used_up()
+
+
+def test_repository_that_is_gone_in_the_middle_of_a_run_is_reported(world: World) -> None:
+    world.hub.faults.add(Fault(action="answer", path="/repo[?]", status=404, after=2, times=None))
+    with pytest.raises(NotFoundError, match=r"\(status 404\); it answered before, so the repository may have changed"):
+        world.copy()
 
 
 def test_hub_that_stays_down_ends_the_run_for_now(world: World) -> None:
@@ -207,11 +238,17 @@ def test_hub_that_stays_down_ends_the_run_for_now(world: World) -> None:
         world.copy(attempts=3)
 
 
-def test_upload_that_somebody_else_ends_is_reported(world: World) -> None:
-    fault = Fault(action="answer", path=PARTS, status=404, code="NoSuchUpload", after=3)
-    world.oss.faults.add(fault)
-    with pytest.raises(UnfinishedError, match="two movers must not work on one prefix"):
+def test_upload_that_is_lost_is_begun_again(world: World) -> None:
+    world.oss.faults.add(Fault(action="answer", path=PARTS, status=404, code="NoSuchUpload", after=3))
+    world.assert_moved(world.copy().manifest)
+    assert world.oss.faults.used_up()
+
+
+def test_upload_that_is_lost_again_and_again_is_reported(world: World) -> None:
+    world.oss.faults.add(Fault(action="answer", path=PARTS, status=404, code="NoSuchUpload", after=3, times=None))
+    with pytest.raises(UnfinishedError, match=r"its upload was lost 3 times: OSS answers NoSuchUpload"):
         world.copy()
+    world.oss.faults.clear()
     world.assert_moved(world.copy().manifest)
 
 
@@ -221,7 +258,7 @@ def test_file_with_too_many_parts_is_refused_with_the_part_size_to_use(world: Wo
             world.modelscope(),
             world.bucket,
             PREFIX,
-            chosen=Filter(),
+            chosen=SMALL,
             options=Options(part_size=16),
             backoff=backoff(),
         )

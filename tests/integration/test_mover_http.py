@@ -83,10 +83,18 @@ def test_unknown_host_is_an_error(connections: Connections) -> None:
         connections.request("GET", "http://nowhere.invalid/")
 
 
-def test_answer_too_large_for_memory_is_refused(connections: Connections, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("modelmover.http.SMALL_BODY_BYTES", 1000)
+def test_answer_too_large_for_memory_is_refused(connections: Connections) -> None:
     with Echo() as server, pytest.raises(TransientError, match="more than 1000 bytes"):
-        connections.request("GET", server.url).read()
+        connections.request("GET", server.url).read(1000)
+
+
+def test_answer_that_trickles_is_given_up(connections: Connections, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("modelmover.http.ANSWER_SECONDS", 0)
+    monkeypatch.setattr("modelmover.http.WATCH_SECONDS", 0.01)
+    with Echo() as server:
+        server.faults.add(Fault(action="slow-response", bytes_per_second=100))
+        with pytest.raises(TransientError, match=r"no answer within|did not end within"):
+            connections.request("GET", server.url).read()
 
 
 def test_threads_do_not_share_a_connection(connections: Connections, tmp_path: Path) -> None:

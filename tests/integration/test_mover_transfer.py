@@ -5,16 +5,18 @@ import json
 import threading
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from local.faults import Fault
+from modelmover.claim import Claim
 from modelmover.errors import DataError, NotFoundError, UnavailableError, UnfinishedError
-from modelmover.files import SourceFile
-from modelmover.layout import manifest_key, model_key, state_key
-from modelmover.manifest import Entry
+from modelmover.files import Filter, SourceFile
+from modelmover.layout import claim_key, manifest_key, model_key, state_key
+from modelmover.manifest import Entry, Manifest
 from modelmover.mover import copy, verify
-from modelmover.oss.client import Bucket, Part, Upload
+from modelmover.oss.client import Bucket, ObjectInfo, Part, Upload
 from modelmover.resume import UploadState
 from modelmover.retry import Backoff
 from modelmover.sources.folder import Folder
@@ -64,9 +66,8 @@ class TestCopy:
     def test_hash_is_attached_to_every_object(self, world: World) -> None:
         world.copy()
         for path in SERVING:
-            head = world.bucket.head(model_key(PREFIX, path))
-            assert head is not None
-            assert head.metadata == {"sha256": hashlib.sha256((world.model / path).read_bytes()).hexdigest()}
+            headers = world.bucket._send("HEAD", model_key(PREFIX, path)).headers
+            assert headers["x-oss-meta-sha256"] == hashlib.sha256((world.model / path).read_bytes()).hexdigest()
 
     def test_no_file_is_visible_before_its_upload_is_completed(self, world: World) -> None:
         world.copy()
@@ -79,7 +80,7 @@ class TestCopy:
 
     def test_manifest_is_written_last(self, world: World) -> None:
         world.copy()
-        writes = [r.path for r in world.oss.requests if r.method in ("PUT", "POST", "DELETE")]
+        writes = [r.path for r in world.oss.requests if r.method in ("PUT", "POST")]
         assert writes[-1] == f"/{BUCKET}/{manifest_key(PREFIX)}"
 
     def test_credentials_of_the_hub_go_to_the_hub_alone(self, world: World) -> None:
@@ -195,6 +196,216 @@ class TestSecondRun:
         assert world.bucket.get(f"{PREFIX}/.git/config") == b"x"
 
 
+class TestOtherWriters:
+    """What another program does to the prefix is noticed, and healed by this or the next run."""
+
+    def overwrite(self, world: World, path: str = SHARD) -> None:
+        """The object with other bytes of the same size and the metadata of the right ones, as a repair by hand does."""
+        content = (world.model / path).read_bytes()
+        digest = hashlib.sha256(content).hexdigest()
+        world.bucket.put(model_key(PREFIX, path), content[::-1], metadata={"sha256": digest})
+
+    @pytest.mark.parametrize("before", [True, False], ids=["after a copy", "before the first"])
+    def test_metadata_prove_nothing(self, world: World, before: bool) -> None:
+        if before:
+            world.copy()
+        self.overwrite(world)
+        world.assert_moved(world.copy().manifest)
+
+    def test_bytes_that_rot_are_moved_again_by_a_full_copy(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+        world.copy()
+        head = world.bucket.head(model_key(PREFIX, SHARD))
+        self.overwrite(world)
+        true_head = Bucket.head
+
+        def unchanged(bucket: Bucket, key: str) -> ObjectInfo | None:
+            return head if key.endswith(SHARD) else true_head(bucket, key)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Bucket, "head", unchanged)
+            with pytest.raises(DataError, match=r"has the hash .*\. Run copy --full again"):
+                verify(world.bucket, PREFIX, full=True, backoff=backoff())
+            assert world.copy().sent == 0
+            world.copy(full=True)
+        world.assert_moved(world.copy().manifest)
+        verify(world.bucket, PREFIX, full=True, backoff=backoff())
+
+    @pytest.mark.parametrize("path", ["config.json", SHARD])
+    @pytest.mark.parametrize("what", ["delete", "overwrite"])
+    def test_object_that_was_there_before_and_changes_during_the_run_is_not_certified(
+        self, world: World, monkeypatch: pytest.MonkeyPatch, path: str, what: str
+    ) -> None:
+        world.copy()
+        world.bucket.delete(model_key(PREFIX, "tokenizer.json"))
+        run = Transfer.run
+
+        def disturbed(transfer: Transfer, files: Sequence[SourceFile]) -> dict[str, Entry]:
+            if what == "delete":
+                world.bucket.delete(model_key(PREFIX, path))
+            else:
+                self.overwrite(world, path)
+            return run(transfer, files)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Transfer, "run", disturbed)
+            with pytest.raises(UnfinishedError, match=rf"{path} .*another program writes below the prefix"):
+                world.copy()
+        world.assert_moved(world.copy().manifest)
+
+    def test_manifest_is_deleted_if_an_object_changes_while_it_is_written(
+        self, world: World, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        put = Bucket.put
+
+        def disturbed(bucket: Bucket, key: str, *arguments: Any, **options: Any) -> int:
+            if key == manifest_key(PREFIX):
+                bucket.delete(model_key(PREFIX, SHARD))
+            return put(bucket, key, *arguments, **options)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Bucket, "put", disturbed)
+            with pytest.raises(UnfinishedError, match=rf"{SHARD} is missing"):
+                world.copy()
+        assert world.bucket.get(manifest_key(PREFIX)) is None
+        world.assert_moved(world.copy().manifest)
+
+    def test_object_that_appears_during_the_run_is_not_replaced(
+        self, world: World, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        complete = Bucket.complete
+
+        def overtaken(bucket: Bucket, upload: Upload, parts: list[Part]) -> None:
+            if upload.key.endswith(SHARD):
+                self.overwrite(world)
+            complete(bucket, upload, parts)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Bucket, "complete", overtaken)
+            with pytest.raises(UnfinishedError, match=rf"{SHARD}: another object was put under its name"):
+                world.copy()
+        assert world.content(SHARD) == (world.model / SHARD).read_bytes()[::-1]
+        world.assert_moved(world.copy().manifest)
+
+    def test_upload_that_another_run_of_the_same_model_completed_is_found(
+        self, world: World, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        complete = Bucket.complete
+
+        def overtaken(bucket: Bucket, upload: Upload, parts: list[Part]) -> None:
+            if upload.key.endswith(SHARD):
+                bucket.put(upload.key, (world.model / SHARD).read_bytes())
+            complete(bucket, upload, parts)
+
+        monkeypatch.setattr(Bucket, "complete", overtaken)
+        world.assert_moved(world.copy().manifest)
+
+    def test_another_model_is_refused_while_one_is_moved(self, world: World) -> None:
+        with (
+            Claim(world.bucket, PREFIX, "modelscope://other/model@0"),
+            pytest.raises(DataError, match=r"is being filled from modelscope://other/model@0 by another run, whose"),
+        ):
+            world.copy()
+        assert world.sent_bytes() == 0
+        world.assert_moved(world.copy().manifest)
+
+    def test_claim_of_a_run_that_was_killed_ends(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+        world.bucket.put(claim_key(PREFIX), b'{"source": "modelscope://other/model@0"}')
+        monkeypatch.setattr("modelmover.claim.LEASE_SECONDS", 0)
+        world.assert_moved(world.copy().manifest)
+
+    def test_claim_that_cannot_be_read_is_replaced(self, world: World) -> None:
+        world.bucket.put(claim_key(PREFIX), b"[")
+        world.assert_moved(world.copy().manifest)
+
+    def test_claim_is_renewed(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("modelmover.claim.RENEW_SECONDS", 0.001)
+        with Claim(world.bucket, PREFIX, "a"):
+            while sum(r.method == "PUT" and "claim" in r.path for r in world.oss.requests) < 3:
+                pass
+        assert world.bucket.get(claim_key(PREFIX)) is None
+
+    def test_claim_that_was_lost_is_noticed_and_left_alone(self, world: World) -> None:
+        with Claim(world.bucket, PREFIX, "a") as claim:
+            claim.require()
+            world.bucket.put(claim_key(PREFIX), b'{"source": "b"}')
+            with pytest.raises(UnfinishedError, match=r"was taken over by a run that moves b; this one had"):
+                claim.require()
+        assert world.bucket.get(claim_key(PREFIX)) == b'{"source": "b"}'
+
+    def test_run_that_was_overtaken_before_its_claim_looks_again(
+        self, world: World, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        enter = Claim.__enter__
+
+        def late(claim: Claim) -> Claim:
+            monkeypatch.undo()
+            world.copy()
+            return enter(claim)
+
+        monkeypatch.setattr(Claim, "__enter__", late)
+        result = world.copy()
+        assert result.sent == 0
+        world.assert_moved(result.manifest)
+
+    def test_manifest_of_another_run_is_not_replaced(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+        other = Manifest(source="other", files={})
+        run = Transfer.run
+
+        def overtaken(transfer: Transfer, files: Sequence[SourceFile]) -> dict[str, Entry]:
+            found = run(transfer, files)
+            world.bucket.put(manifest_key(PREFIX), other.to_json())
+            return found
+
+        monkeypatch.setattr(Transfer, "run", overtaken)
+        with pytest.raises(UnfinishedError, match=r"manifest\.json was written by another run, for other; run again"):
+            world.copy()
+        assert world.bucket.get(manifest_key(PREFIX)) == other.to_json()
+
+
+class TestLeftovers:
+    def killed(self, world: World, monkeypatch: pytest.MonkeyPatch, place: str) -> None:
+        """A run that ends without any further request when it comes to ``place``, as by SIGKILL."""
+        put = Bucket.put
+
+        def dead(*arguments: Any, **options: Any) -> None:
+            raise Killed
+
+        def maybe(bucket: Bucket, key: str, *arguments: Any, **options: Any) -> int:
+            if key.endswith(place):
+                for name in ("put", "delete", "abort", "complete", "upload_part"):
+                    monkeypatch.setattr(Bucket, name, dead)
+                dead()
+            return put(bucket, key, *arguments, **options)
+
+        monkeypatch.setattr(Bucket, "put", maybe)
+        with pytest.raises(Killed):
+            world.copy()
+        monkeypatch.undo()
+
+    def test_what_a_killed_run_had_proven_is_neither_read_nor_moved_again(
+        self, world: World, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        self.killed(world, monkeypatch, "/manifest.json")
+        assert [key for key in world.bucket.list_sizes(".modelmover/") if "/uploads/" in key]
+        world.oss.forget_requests()
+        result = world.copy()
+        assert result.sent == 0
+        assert not [
+            r for r in world.oss.requests if r.method == "GET" and f"{PREFIX}/model-" in r.path and r.bytes_out > 10**6
+        ]
+        world.assert_moved(result.manifest)
+
+    def test_strays_are_cleaned_even_if_nothing_is_missing(self, world: World) -> None:
+        world.copy()
+        world.bucket.initiate(model_key(PREFIX, SHARD), metadata={})
+        world.bucket.put(state_key(PREFIX, SHARD), b"{}")
+        world.assert_moved(world.copy().manifest)
+
+
+class Killed(BaseException):
+    """Not an error that the program knows."""
+
+
 class TestInterruption:
     def test_stopped_run_saves_how_far_it_came_and_the_next_continues(
         self, world: World, monkeypatch: pytest.MonkeyPatch
@@ -245,14 +456,14 @@ class TestInterruption:
         theirs = bytes((world.model / SHARD).stat().st_size)
         complete = Bucket.complete
 
-        def overtaken(bucket: Bucket, upload: Upload, parts: list[Part]) -> int | None:
+        def overtaken(bucket: Bucket, upload: Upload, parts: list[Part]) -> None:
             if upload.key.endswith(SHARD):
                 bucket.put(upload.key, theirs)
                 bucket.abort(upload)
-            return complete(bucket, upload, parts)
+            complete(bucket, upload, parts)
 
         monkeypatch.setattr(Bucket, "complete", overtaken)
-        with pytest.raises(UnfinishedError, match="ended by somebody else"):
+        with pytest.raises(UnfinishedError, match=rf"{SHARD}: its upload was lost 3 times"):
             world.copy()
         assert world.content(SHARD) == theirs
         assert world.bucket.get(manifest_key(PREFIX)) is None
@@ -268,7 +479,7 @@ class TestInterruption:
             return found
 
         monkeypatch.setattr(Transfer, "run", overwritten)
-        with pytest.raises(UnfinishedError, match=rf"{SHARD} was replaced by somebody else"):
+        with pytest.raises(UnfinishedError, match=rf"{SHARD} has 6 bytes .* another program writes below the prefix"):
             world.copy()
         assert world.bucket.get(manifest_key(PREFIX)) is None
 
@@ -400,5 +611,5 @@ class TestFolder:
         (folder / "config.json").write_bytes(b"[]")
         source.list_files = lambda: listed  # type: ignore[method-assign]
         with pytest.raises(DataError, match=r"config\.json: the hash is .* nothing was put under its name"):
-            world.copy(source)
+            world.copy(source, chosen=Filter(include=("*.json",)))
         assert world.content("config.json") is None

@@ -8,10 +8,11 @@ from typing import cast
 import pytest
 
 from modelmover import http
-from modelmover.errors import MoveError, StoppedError, TransientError, UnavailableError
+from modelmover.errors import DataError, MoveError, StoppedError, TransientError, UnavailableError, UsageError
 from modelmover.files import SourceFile
+from modelmover.http import retry_after
 from modelmover.retry import RETRY_AFTER_MAX_SECONDS, Backoff, Failures
-from modelmover.sources.hub import positioned, retry_after
+from modelmover.sources.hub import AddressError, Hub, positioned
 
 FILE = SourceFile(path="m", size=100, digest=f"sha256:{'0' * 64}")
 
@@ -68,6 +69,7 @@ class TestPosition:
             (part("bytes 40-99/100", length="59"), 40, "60 bytes are listed, the answer has 59"),
             (Answer(headers={"content-length": "101"}), 0, "100 bytes are listed, the answer has 101"),
             (Answer(headers={"content-encoding": "gzip"}), 0, "the answer is encoded as gzip"),
+            (Answer(headers={"content-length": "abc"}), 0, "the answer has no usable length"),
             (Answer(left=39), 40, "the answer broke off"),
         ],
     )
@@ -76,6 +78,42 @@ class TestPosition:
             positioned(answer.response, FILE, offset)
         assert str(caught.value) == f"https://cdn/m: {said}"
         assert answer.closed
+
+
+class TestAddresses:
+    @pytest.mark.parametrize(
+        "location",
+        ["http://cdn/m", "ftp://cdn/m", "file:///etc/passwd", "https://cdn:99999/m", "https://[x/m", "https://a b/m"],
+    )
+    def test_redirect_that_is_unusable_or_readable_on_the_way_is_refused(
+        self, monkeypatch: pytest.MonkeyPatch, location: str
+    ) -> None:
+        asked: list[str] = []
+
+        def request(pool: object, method: str, url: str, *, headers: Mapping[str, str]) -> http.Response:
+            asked.append(url)
+            return Answer(302, {"location": location}, url=url).response
+
+        monkeypatch.setattr(http.Connections, "request", request)
+        with pytest.raises(AddressError, match=r"redirects from HTTPS to http://cdn/m; refused|an unusable address"):
+            Hub("https://hub", {}).open("/m", FILE, 0, {})
+        assert asked == ["https://hub/m"]
+
+    def test_token_is_sent_to_the_hub_by_tls_alone(self) -> None:
+        with pytest.raises(UsageError, match=r"http://hub is plain HTTP, and the hub's token would be readable"):
+            Hub("http://hub", {"Authorization": "Bearer hidden"})
+        for endpoint in ("https://hub", "http://127.0.0.1:1", "http://localhost:1", "http://[::1]:1"):
+            Hub(endpoint, {"Authorization": "Bearer hidden"})
+        Hub("http://hub", {})
+
+    def test_redirects_without_an_end_are_reported(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def request(pool: object, method: str, url: str, *, headers: Mapping[str, str]) -> http.Response:
+            return Answer(302, {"location": url}, url=url).response
+
+        monkeypatch.setattr(http.Connections, "request", request)
+        with pytest.raises(TransientError, match=r"https://hub/m: redirected more than 5 times") as caught:
+            Hub("https://hub", {}).open("/m", FILE, 0, {})
+        assert (caught.value.refusal, caught.value.final) == (True, DataError)
 
 
 class Stop(threading.Event):
@@ -97,7 +135,13 @@ class TestWaiting:
         [
             (Answer(429), None),
             (Answer(503, {"retry-after": "7"}), 7),
-            (Answer(429, {"retry-after": "Wed, 21 Oct 2026 07:28:00 GMT"}), None),
+            (
+                Answer(429, {"retry-after": "Wed, 21 Oct 2026 07:28:00 GMT", "date": "Wed, 21 Oct 2026 07:27:50 GMT"}),
+                10,
+            ),
+            (Answer(429, {"retry-after": "Wed, 21 Oct 2026 07:28:00 GMT", "date": "Wed, 21 Oct 2026 07:28:50 GMT"}), 0),
+            (Answer(429, {"retry-after": "soon"}), None),
+            (Answer(429, {"retry-after": "²"}), None),
             (Answer(429, {"ratelimit": '"api";r=0;t=55'}), 55),
             (Answer(429, {"ratelimit": '"api";r=0;t=55', "retry-after": "3"}), 3),
             (Answer(503, {"ratelimit": '"api";r=9;t=55'}), None),
@@ -126,6 +170,15 @@ class TestWaiting:
     def test_it_can_be_stopped(self) -> None:
         with pytest.raises(StoppedError):
             Failures(Backoff(stop=Stop(stops=True)), "list").wait(TransientError("busy"))
+
+    def test_a_refusal_is_believed_after_a_few_attempts(self) -> None:
+        stop = Stop()
+
+        def attempt() -> None:
+            raise TransientError("refused", final=DataError, refusal=True)
+
+        with pytest.raises(DataError, match="list: gave up after 4 attempts; the last one: refused"):
+            Backoff(stop=stop).call("list", attempt)
 
     def test_what_cannot_heal_is_not_waited_for(self) -> None:
         stop = Stop()
