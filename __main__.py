@@ -34,7 +34,13 @@ bucket = ModelBucket("model-bucket", bucket_args, in_cloud)
 
 model, hub_token = settings.model.name, secrets.hub_token
 upload_args = ModelUploadArgs(
-    bucket=bucket, model=model, weights=weights, weights_gib=weights_gib, namespace=namespace, hub_token=hub_token
+    bucket=bucket,
+    model=model,
+    weights=weights,
+    weights_gib=weights_gib,
+    namespace=namespace,
+    hub_token=hub_token,
+    code=settings.inference.engine.trust_remote_code,
 )
 upload = ModelUpload("model-upload", upload_args, in_cluster)
 with_weights = ResourceOptions.merge(in_cluster, ResourceOptions(depends_on=[upload]))

@@ -51,7 +51,8 @@ EIP_SHARE = 0.9
 
 @dataclass(frozen=True, kw_only=True)
 class ModelUploadArgs:
-    """``weights_gib`` is the size of the model's files in GiB, ``hub_token`` a secret for private repositories."""
+    """``weights_gib`` is the size of the model's files in GiB, ``hub_token`` a secret for private repositories; with
+    ``code`` the repository's Python files are moved, too."""
 
     bucket: ModelBucket
     model: str
@@ -59,6 +60,7 @@ class ModelUploadArgs:
     weights_gib: float
     namespace: str
     hub_token: pulumi.Output[str] | None
+    code: bool
 
 
 class ModelUpload(pulumi.ComponentResource):
@@ -202,6 +204,8 @@ def command_line(args: ModelUploadArgs) -> list[pulumi.Input[str]]:
         return ["verify", *place]
     options = [f"--include={pattern}" for pattern in source.include]
     options += [f"--exclude={pattern}" for pattern in source.exclude]
+    options += ["--code"] if args.code else []
+    options += ["--allow-pickle"] if args.weights.allow_pickle else []
     if source.endpoint:
         options.append(f"--hub-endpoint={source.endpoint}")
     if isinstance(source, ModelScopeSource):

@@ -76,11 +76,11 @@ class HubSource(Settings):
     """Address of the hub, for a mirror of it. By default the hub's own."""
 
     include: tuple[FilePattern, ...] = ()
-    """Patterns of the files to move; * also matches a slash. By default all that serving needs."""
+    """Patterns of the files to move; * also matches a slash. By default what serving needs: safetensors, configuration,
+    tokenizer and licence, and with trustRemoteCode the repository's Python files."""
 
     exclude: tuple[FilePattern, ...] = ()
-    """Patterns of the files to leave out. By default, without include: documentation, and weights in further formats
-    where there are safetensors. The folder .git is never moved."""
+    """Patterns of the files to leave out. The folder .git, libraries and shell scripts are never moved."""
 
 
 class ModelScopeSource(HubSource):
@@ -136,6 +136,10 @@ class WeightsSettings(Settings):
         ModelScopeSource()
     )
     """Where the weights come from."""
+
+    allow_pickle: bool = False
+    """Also move formats that may run code where they are loaded, such as pytorch_model.bin: those that include names,
+    or without it where there are no safetensors."""
 
     upload: UploadSettings = UploadSettings()
     """The pod that moves them."""

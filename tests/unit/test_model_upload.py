@@ -86,6 +86,7 @@ class TestCommandLine:
             "oss://mine/models/DeepSeek-R1",
             "--region=cn-hangzhou",
             "--endpoint=https://oss-cn-hangzhou-internal.aliyuncs.com",
+            "--code",
             "--hub-region=cn-hangzhou",
         ]
 
@@ -100,12 +101,21 @@ class TestCommandLine:
         }
         arguments = container(up({"weights": {"source": source}}))["args"]
         assert arguments[1] == "hf://me/R1@0a0fb4d"
-        assert arguments[-4:] == [
+        assert arguments[-5:] == [
             "--include=*.safetensors",
             "--exclude=*.bin",
             "--exclude=x*",
+            "--code",
             "--hub-endpoint=https://hf-mirror.com",
         ]
+
+    def test_code_and_pickles_are_moved_only_where_the_engine_may_run_them(self, up: Run) -> None:
+        assert "--code" in container(up())["args"]
+        assert "--allow-pickle" not in container(up())["args"]
+        changes = {"inference": {"engine": {"trustRemoteCode": False}}, "weights": {"allowPickle": True}}
+        arguments = container(up(changes))["args"]
+        assert "--code" not in arguments
+        assert "--allow-pickle" in arguments
 
     def test_weights_that_are_there_are_only_checked(self, up: Run) -> None:
         arguments = container(up(BUCKET))["args"]
