@@ -2,7 +2,7 @@
 
 import hashlib
 import uuid
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -37,9 +37,6 @@ class Contents(Protocol):
 
     def delete(self, names: Iterable[str]) -> None:
         """Deletes contents."""
-
-    def keep_only(self, names: Collection[str]) -> None:
-        """Deletes all others."""
 
 
 class _Sums:
@@ -93,9 +90,6 @@ class FileContents:
         for name in names:
             (self._folder / name).unlink(missing_ok=True)
 
-    def keep_only(self, names: Collection[str]) -> None:
-        self.delete(path.name for path in self._folder.iterdir() if path.name not in names)
-
 
 class DroppedContents:
     """Counts and sums only, except for small ones."""
@@ -123,6 +117,3 @@ class DroppedContents:
     def delete(self, names: Iterable[str]) -> None:
         for name in names:
             self._kept.pop(name, None)
-
-    def keep_only(self, names: Collection[str]) -> None:
-        self.delete([name for name in self._kept if name not in names])

@@ -1,7 +1,7 @@
 """Buckets, objects and multipart uploads: records in SQLite, contents in files.
 
-A record changes in one transaction, and content is there before the record that names it, so the server may be killed
-at any time. An object made of parts goes on using their files.
+A record changes in one transaction, and content is there before the record that names it, so a server that is killed
+leaves at most files that no record names. An object made of parts goes on using their files.
 """
 
 import hashlib
@@ -105,7 +105,6 @@ class Storage:
         self._database.execute("PRAGMA synchronous=OFF")
         self._database.execute("PRAGMA journal_mode=WAL")
         self._database.executescript(_SCHEMA)
-        self._contents.keep_only(self._names_in_use())
 
     def close(self) -> None:
         """Closes the database."""
@@ -349,12 +348,6 @@ class Storage:
         for (headers,) in self._rows(query, upload_id, bucket, key):
             return dict(json.loads(headers))
         raise OssError(HTTPStatus.NOT_FOUND, "NoSuchUpload", "The specified upload does not exist.")
-
-    def _names_in_use(self) -> set[str]:
-        parts = {name for (name,) in self._rows("SELECT content FROM parts")}
-        return parts | {
-            name for (contents,) in self._rows("SELECT contents FROM objects") for name, _ in json.loads(contents)
-        }
 
     def _rows(self, query: str, *values: object) -> list[tuple[Any, ...]]:
         with self._lock:

@@ -737,7 +737,6 @@ class TestPersistence:
             parts = [send(client, finished, n, some_bytes(PART, n), "large") for n in (1, 2)]
             complete(client, finished, parts, "large")
             part = send(client, unfinished, 1, b"half", "other")
-        (folder / "contents" / "of-a-request-that-broke-off").write_bytes(b"rest")
         assert stat.S_IMODE((folder / "access-keys.json").stat().st_mode) == 0o600
         with OssServer(data=folder) as server:
             client = official(server)
