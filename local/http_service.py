@@ -3,6 +3,10 @@
 A service subclasses ``Service`` and implements ``handle``; ranges, faults and the log of requests are the base's.
 Bodies of requests are received into one buffer of each thread, bodies that are files are sent by the kernel
 (``sendfile``).
+
+It stands on the standard library's ``http.server``. aiohttp 3.14 was tried in its place (four uploads or downloads of
+512 MiB at once, CRC-64 of what arrives, two cores): 0.61 times the speed and 4 times the CPU per byte when it receives,
+0.70 and 1.5 times when it sends. The mover's benchmark would measure the server.
 """
 
 import contextlib
