@@ -4,8 +4,8 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.planner.reported import Log, logs
 from planner.memory import GIB, Band
-from tests.planner.reported import Log, logs
 
 
 def main() -> None:

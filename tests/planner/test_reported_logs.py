@@ -1,14 +1,14 @@
-"""The planner against start-up logs that people published; sources in ``reported.toml``."""
+"""The planner against start-up logs that people published; sources in ``benchmarks/planner/reported.toml``."""
 
 from dataclasses import replace
 
 import pytest
 
+from benchmarks.planner.reported import Log, logs
 from planner.case import Case, Choices, Layout
 from planner.memory import GIB, Verdict
 from planner.plan import check
 from planner.rules import RULES
-from tests.planner.reported import Log, logs
 
 LOGS = logs()
 MEMORY_RULE = next(rule for rule in RULES if rule.id == "memory")
