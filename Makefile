@@ -72,13 +72,13 @@ format: $(INSTALLED_DEV) ## ruff format and safe fixes
 	$(RUN) -m ruff check --fix .
 
 schema: $(INSTALLED_DEV) ## write stack.schema.json, docs/configuration.md and the table of docs/policy.md anew
-	$(RUN) -m docs.generate
+	$(RUN) -m tools.generate
 
 golden: $(INSTALLED_DEV) ## write the golden manifests of the tests anew; read the diff
 	$(RUN) -m pytest -q tests/unit/test_manifests.py --update-golden
 
 picture: $(INSTALLED_DEV) ## draw docs/dashboard.png anew, from the dashboard's JSON and a real Prometheus
-	$(RUN) -m docs.dashboard
+	$(RUN) -m tools.dashboard
 
 constraints: $(INSTALLED_DEV) ## pin all versions anew, from the direct ones
 	$(RUN) -m pip freeze --exclude-editable > constraints.txt

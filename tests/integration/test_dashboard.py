@@ -11,10 +11,10 @@ import pytest
 from components.monitoring.dashboard import dashboard_json
 from components.monitoring.metrics import EngineMetrics, Target
 from components.settings.observability import AlertSettings
-from docs.dashboard import HOUR, answers, variables
-from docs.sample_metrics import STEP, sample_metrics
 from local.prometheus import Prometheus, prometheus
 from planner.engine import Version
+from tools.dashboard import HOUR, answers, variables
+from tools.sample_metrics import STEP, sample_metrics
 
 pytestmark = pytest.mark.integration
 

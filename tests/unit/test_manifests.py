@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import yaml
 
-from docs.generate import CONFIGURATION, SCHEMA, configuration, schema
 from tests.unit.conftest import ROOT, Recorder, Run
+from tools.generate import CONFIGURATION, SCHEMA, configuration, schema
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 GUIDE = Path(__file__).parents[1] / "guide"

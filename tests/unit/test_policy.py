@@ -4,13 +4,13 @@ import pytest
 from google.protobuf import json_format
 
 from components import acs_pods, group_access, inference_group, inference_service
-from docs.generate import policy_document
 from policy import pods
 from policy.checks import acs, exposure
 from policy.resources import Resource
 from policy.resources import plain as known
 from policy.rules import RULES, ResourceRule, message, table
 from tests.unit.conftest import API_KEY, PROJECT, ROOT, Recorder, Run, plain
+from tools.generate import policy_document
 
 STACKS = ("dev", "prod", "local", "local-fluid", "local-prod")
 

@@ -1,7 +1,7 @@
 """Draws docs/dashboard.png: ``make picture``.
 
 Not Grafana's own rendering: the dashboard's JSON is read, its queries are answered by a real Prometheus over made-up
-metrics (docs/sample_metrics.py), and matplotlib draws the panels where the JSON puts them. It shows what each panel
+metrics (tools/sample_metrics.py), and matplotlib draws the panels where the JSON puts them. It shows what each panel
 shows, and whether the screen is of use.
 """
 
@@ -21,11 +21,11 @@ from PIL import Image
 from components.monitoring.dashboard import COLUMNS, dashboard_json
 from components.monitoring.metrics import EngineMetrics, Target
 from components.settings.observability import AlertSettings
-from docs.sample_metrics import SECONDS, START, STEP, sample_metrics
 from local.prometheus import Prometheus, prometheus
 from planner.engine import CURRENT
+from tools.sample_metrics import SECONDS, START, STEP, sample_metrics
 
-PICTURE = Path(__file__).parent / "dashboard.png"
+PICTURE = Path(__file__).resolve().parent.parent / "docs" / "dashboard.png"
 SETTINGS = AlertSettings(time_to_first_token_seconds=10, inter_token_seconds=0.1)
 TARGET = Target(namespace="deepseek", name="deepseek-r1", metrics=EngineMetrics(version=CURRENT))
 
