@@ -15,19 +15,16 @@ from components.operations import operate
 from components.providers import alicloud_provider, kubernetes_provider
 from components.storage_layers import mount_model
 
-settings, plan, secrets = stack_config.load()
-pulumi.log.info(plan.summary())
-for warning in plan.warnings:
-    pulumi.log.warn(warning)
+settings, spec, secrets = stack_config.load()
 
-alicloud, kubernetes = alicloud_provider(settings.cloud), kubernetes_provider(settings.cluster, secrets)
+alicloud, kubernetes = alicloud_provider(settings.cloud), kubernetes_provider(spec, secrets)
 in_cloud = ResourceOptions(provider=alicloud)
 
-cluster = Cluster("cluster", cluster_args(settings), ResourceOptions(provider=kubernetes))
+cluster = Cluster("cluster", cluster_args(settings, spec), ResourceOptions(provider=kubernetes))
 in_cluster = ResourceOptions(provider=kubernetes, depends_on=[cluster])
 in_both = ResourceOptions(providers=[alicloud, kubernetes], depends_on=[cluster])
 
-namespace, weights, weights_gib = cluster.namespace, settings.weights, plan.weights_gib
+namespace, weights = cluster.namespace, settings.weights
 
 bucket_args = ModelBucketArgs(cloud=settings.cloud, weights=weights, namespace=namespace, access_key=secrets.access_key)
 bucket = ModelBucket("model-bucket", bucket_args, in_cloud)
@@ -37,26 +34,26 @@ upload_args = ModelUploadArgs(
     bucket=bucket,
     model=model,
     weights=weights,
-    weights_gib=weights_gib,
+    deadline_seconds=spec.upload_seconds,
     namespace=namespace,
     hub_token=hub_token,
-    code=settings.inference.engine.trust_remote_code,
+    code=spec.engine.trust_remote_code,
 )
 upload = ModelUpload("model-upload", upload_args, in_cluster)
 with_weights = ResourceOptions.merge(in_cluster, ResourceOptions(depends_on=[upload]))
 
-mount = mount_model(settings, plan, bucket, namespace, with_weights)
+mount = mount_model(settings, spec, bucket, namespace, with_weights)
 
 access = Access("access", access_args(settings, secrets), in_both)
 with_access = ResourceOptions.merge(in_cluster, ResourceOptions(depends_on=[access]))
 
-group = InferenceGroup("inference-group", group_args(settings, plan, mount, access.group), with_access)
+group = InferenceGroup("inference-group", group_args(settings, spec, mount, access.group), with_access)
 
 to_leaders = service_args(settings, group.leader_labels, access.acl_id)
 service = InferenceService("inference-service", to_leaders, in_cluster)
 
 operated = operate(
-    settings, plan, secrets, mount=mount, access=access.group, group=group, service=service, opts=in_cluster
+    settings, spec, secrets, mount=mount, access=access.group, group=group, service=service, opts=in_cluster
 )
-for name, value in {**outputs(settings, plan, bucket=bucket, mount=mount, service=service), **operated}.items():
+for name, value in {**outputs(settings, spec, bucket=bucket, mount=mount, service=service), **operated}.items():
     pulumi.export(name, value)

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from components.settings.inference import InferenceSettings
-from planner.acs_rules import GPU
+from planner.acs import GPU
 from planner.pods import rdma_environment
 
 COMPUTE_CLASS = "alibabacloud.com/compute-class"

@@ -10,12 +10,13 @@ import pulumi
 import pulumi_kubernetes as k8s
 
 from components.operators import Operators, OperatorsArgs
-from components.pod_security import namespace_labels
 from components.providers import kubeconfig_is_missing
 from components.settings.cloud import ClusterSettings
 from components.settings.deployment import Deployment
 from components.settings.route import GatewayRoute
 from components.settings.scaling import QueueScaling, ScheduleScaling
+from planner.pod_security import namespace_labels
+from planner.spec import ResolvedSpec
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,18 +28,18 @@ class ClusterArgs:
     labels: Mapping[str, str]
 
 
-def cluster_args(settings: Deployment) -> ClusterArgs:
+def cluster_args(settings: Deployment, spec: ResolvedSpec) -> ClusterArgs:
     """What the settings ask of the cluster."""
     operators = OperatorsArgs(
         operators=settings.operators,
         storage=settings.storage,
         region=settings.cloud.region,
-        check_apis=not kubeconfig_is_missing(settings.cluster),
+        check_apis=not kubeconfig_is_missing(spec.kubeconfig),
         uses_gateway=isinstance(settings.service.route, GatewayRoute),
         observability=settings.observability,
         uses_keda=isinstance(settings.inference.scaling, ScheduleScaling | QueueScaling),
     )
-    return ClusterArgs(cluster=settings.cluster, operators=operators, labels=namespace_labels(settings))
+    return ClusterArgs(cluster=settings.cluster, operators=operators, labels=namespace_labels(spec))
 
 
 class Cluster(pulumi.ComponentResource):

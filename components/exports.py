@@ -11,11 +11,12 @@ from components.settings.cloud import ClusterSettings
 from components.settings.deployment import Deployment
 from components.settings.route import GatewayRoute, IngressRoute, NoTls
 from components.storage import ModelMount
-from planner.plan import Plan
+from planner.spec import ResolvedSpec
+from planner.summary import summary
 
 
 def outputs(
-    settings: Deployment, plan: Plan, *, bucket: ModelBucket, mount: ModelMount, service: InferenceService
+    settings: Deployment, spec: ResolvedSpec, *, bucket: ModelBucket, mount: ModelMount, service: InferenceService
 ) -> Mapping[str, pulumi.Input[object]]:
     """Outputs by name. The two commands are the guide's own check, to be run one in each of two shells; with a route,
     the second needs no first."""
@@ -25,7 +26,7 @@ def outputs(
         "model": settings.model.served_name,
         "namespace": namespace,
         "group": settings.inference.name,
-        "plan": plan.facts,
+        "plan": summary(spec),
         "bucket": bucket.bucket_name,
         "weights": pulumi.Output.format("oss://{0}/{1}", bucket.bucket_name, settings.weights.prefix),
         "claim": mount.claim_name,

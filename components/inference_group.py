@@ -23,7 +23,6 @@ from components.lifecycle import (
     pod_lifecycle,
     program,
     serve_arguments,
-    update_seconds,
 )
 from components.monitoring.logs import labels as common_labels
 from components.monitoring.logs import log_arguments, log_environment
@@ -35,8 +34,8 @@ from components.settings.observability import ObservabilitySettings
 from components.settings.scaling import Autoscaler, ManualScaling
 from components.storage import ModelMount
 from planner.loading import PROBE_PERIOD_SECONDS, LoadBudget
-from planner.plan import Plan
 from planner.pods import resource_name
+from planner.spec import ResolvedSpec
 
 CONTAINER = "vllm"
 
@@ -57,13 +56,13 @@ class InferenceGroupArgs:
     namespace: str
     model: ModelSettings
     inference: InferenceSettings
-    plan: Plan
+    plan: ResolvedSpec
     mount: ModelMount
     access: GroupAccess = field(default_factory=GroupAccess)
     observability: ObservabilitySettings | None = None
 
 
-def group_args(settings: Deployment, plan: Plan, mount: ModelMount, access: GroupAccess) -> InferenceGroupArgs:
+def group_args(settings: Deployment, plan: ResolvedSpec, mount: ModelMount, access: GroupAccess) -> InferenceGroupArgs:
     """What the settings ask of the group."""
     return InferenceGroupArgs(
         namespace=settings.cluster.namespace,
@@ -94,7 +93,7 @@ class InferenceGroup(pulumi.ComponentResource):
         self.register_outputs({"name": self.name})
 
     def _leader_worker_set(self, args: InferenceGroupArgs) -> LeaderWorkerSet:
-        inference, budget = args.inference, args.plan.budget
+        inference = args.inference
         return LeaderWorkerSet(
             "group",
             metadata={
@@ -106,7 +105,7 @@ class InferenceGroup(pulumi.ComponentResource):
             opts=pulumi.ResourceOptions(
                 parent=self,
                 depends_on=[args.mount.ready, *self._program(args)],
-                custom_timeouts=_timeouts(inference, budget),
+                custom_timeouts=_timeouts(args),
                 ignore_changes=autoscaled_fields(inference.scaling),
             ),
         )
@@ -125,7 +124,7 @@ def group_spec(args: InferenceGroupArgs) -> dict[str, Any]:
     if rollout.partition:
         rolling_update["partition"] = rollout.partition
     return {
-        "replicas": args.inference.first_replicas,
+        "replicas": args.plan.replicas.first,
         # LeaderReady would deadlock: a leader becomes ready only together with its workers.
         "startupPolicy": "LeaderCreated",
         "rolloutStrategy": {
@@ -133,7 +132,7 @@ def group_spec(args: InferenceGroupArgs) -> dict[str, Any]:
             "rollingUpdateConfiguration": rolling_update,
         },
         "leaderWorkerTemplate": {
-            "size": args.plan.group_size,
+            "size": args.plan.layout.pods,
             # An engine over several pods does not survive the loss of one: start the whole group anew.
             "restartPolicy": "RecreateGroupAfterStart" if after_start else "RecreateGroupOnPodRestart",
             "leaderTemplate": pod_template("leader", args),
@@ -173,12 +172,12 @@ def ready_conditions(replicas: int | None) -> list[str]:
     return conditions
 
 
-def _timeouts(inference: InferenceSettings, budget: LoadBudget) -> pulumi.CustomTimeouts:
+def _timeouts(args: InferenceGroupArgs) -> pulumi.CustomTimeouts:
     """Far above Pulumi's 10 minutes: see ``planner/loading.py`` for the arithmetic."""
     return pulumi.CustomTimeouts(
-        create=f"{math.ceil(budget.create_seconds / 60)}m",
-        update=f"{math.ceil(update_seconds(inference, budget) / 60)}m",
-        delete=f"{math.ceil((DELETE_SECONDS + grace(inference)) / 60)}m",
+        create=f"{math.ceil(args.plan.budget.create_seconds / 60)}m",
+        update=f"{math.ceil(args.plan.update_seconds / 60)}m",
+        delete=f"{math.ceil((DELETE_SECONDS + grace(args.inference)) / 60)}m",
     )
 
 
@@ -187,7 +186,7 @@ def pod_template(role: Role, args: InferenceGroupArgs) -> dict[str, Any]:
     inference, placement = args.inference, gpu_placement(args.inference)
     lifecycle = pod_lifecycle(role, inference, args.plan, served_name=args.model.served_name)
     labels = {**placement.labels, **args.mount.sidecar.labels}
-    resources = container_resources(args)
+    resources, shared_gib = container_resources(args), args.plan.pod.shared_memory_gib
     container = {
         "name": CONTAINER,
         "image": inference.engine.image,
@@ -223,7 +222,10 @@ def pod_template(role: Role, args: InferenceGroupArgs) -> dict[str, Any]:
                     "name": "llm-model",
                     "persistentVolumeClaim": {"claimName": args.mount.claim_name, "readOnly": True},
                 },
-                {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": quantity(args.plan.shared_memory_gib)}},
+                {
+                    "name": "shm",
+                    "emptyDir": {"medium": "Memory", "sizeLimit": quantity(shared_gib)},
+                },
                 *lifecycle.volumes,
             ],
             "containers": [container],
@@ -238,8 +240,8 @@ def container_resources(args: InferenceGroupArgs) -> dict[str, str]:
     gpu, plan, sidecar = args.inference.gpu, args.plan, args.mount.sidecar
     return {
         gpu.resource or resource_name(gpu.series): str(plan.layout.cards),
-        "cpu": str(plan.cpu - sidecar.cpu),
-        "memory": quantity(plan.memory_gib - sidecar.memory_mib / 1024),
+        "cpu": str(plan.pod.cpu - sidecar.cpu),
+        "memory": quantity(plan.pod.memory_gib - sidecar.memory_mib / 1024),
     }
 
 
@@ -281,7 +283,7 @@ def command(role: Role, args: InferenceGroupArgs) -> list[str]:
     A group of one pod needs neither Ray nor rendezvous, and its worker template makes no pod.
     """
     serve = _serve(args)
-    if args.plan.group_size == 1:
+    if args.plan.layout.pods == 1:
         return serve
     if args.inference.engine.backend == "mp":
         return [*serve, *_mp_arguments(role)]
@@ -299,7 +301,7 @@ def _serve(args: InferenceGroupArgs) -> list[str]:
         *(["--trust-remote-code"] if engine.trust_remote_code else []),
         "--served-model-name",
         args.model.served_name,
-        *(["--max-model-len", str(plan.max_model_len)] if plan.max_model_len else []),
+        *(["--max-model-len", str(plan.engine.max_model_len)] if plan.engine.max_model_len else []),
         "--gpu-memory-utilization",
         str(engine.gpu_memory_utilization),
         "--tensor-parallel-size",
@@ -311,7 +313,7 @@ def _serve(args: InferenceGroupArgs) -> list[str]:
         *serve_arguments(args.inference),
         *engine.extra_args,
     ]
-    if plan.group_size > 1:
+    if plan.layout.pods > 1:
         # Explicit, because vLLM's own guess depends on its version and on what the image contains.
         arguments += ["--distributed-executor-backend", engine.backend]
     return arguments

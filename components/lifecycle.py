@@ -18,9 +18,9 @@ from components.names import name_of
 from components.settings.inference import InferenceSettings
 from components.settings.lifecycle import HealthCheckSettings
 from planner.engine import RENDEZVOUS_PORTS, version_of
-from planner.loading import POD_START_SECONDS, PROBE_PERIOD_SECONDS, LoadBudget
-from planner.plan import Plan
+from planner.loading import POD_START_SECONDS, PROBE_PERIOD_SECONDS
 from planner.shutdown import ANNOUNCE_SECONDS, STOP_SECONDS, grace_seconds, refuses_while_ending
+from planner.spec import ResolvedSpec
 
 Role = Literal["leader", "worker"]
 
@@ -53,7 +53,7 @@ class PodLifecycle:
     mounts: Sequence[Mapping[str, Any]] = ()
 
 
-def pod_lifecycle(role: Role, inference: InferenceSettings, plan: Plan, *, served_name: str) -> PodLifecycle:
+def pod_lifecycle(role: Role, inference: InferenceSettings, plan: ResolvedSpec, *, served_name: str) -> PodLifecycle:
     """What the section asks for in a pod of this role; nothing without the section."""
     lifecycle = inference.lifecycle
     if lifecycle is None:
@@ -98,15 +98,6 @@ def grace(inference: InferenceSettings) -> int:
     if lifecycle is None:
         return 0
     return lifecycle.grace_seconds or grace_seconds(lifecycle.request_seconds)
-
-
-def update_seconds(inference: InferenceSettings, budget: LoadBudget) -> int:
-    """How long an update of all groups may take, in seconds: each ends, is made anew, and loads the model."""
-    return budget.update_seconds(
-        replicas=inference.most_replicas,
-        groups_at_once=inference.rollout.max_unavailable + inference.rollout.max_surge,
-        end_seconds=grace(inference),
-    )
 
 
 def serve_arguments(inference: InferenceSettings) -> list[str]:
@@ -156,10 +147,10 @@ def _leader_checks(inference: InferenceSettings, check: HealthCheckSettings, ser
     return {"livenessProbe": _liveness(command, LEADER_FAILURES)}
 
 
-def _worker_checks(inference: InferenceSettings, plan: Plan) -> dict[str, Any]:
+def _worker_checks(inference: InferenceSettings, plan: ResolvedSpec) -> dict[str, Any]:
     """A worker may start before its leader does, and is given as long as the two together may take. Once it has met its
     leader, an outage of the cluster's DNS must not end every group there is."""
-    if plan.group_size == 1:
+    if plan.layout.pods == 1:
         return {}
     command = _run("check-leader", _rendezvous(inference))
     patience = POD_START_SECONDS // PROBE_PERIOD_SECONDS + plan.budget.startup_failure_threshold

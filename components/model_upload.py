@@ -27,7 +27,6 @@ from components.programs import (
 from components.secrets import AccessKey
 from components.settings.weights import BucketSource, HuggingFaceSource, ModelScopeSource, WeightsSettings
 from modelmover.errors import CONTINUE_EXIT_CODES
-from planner.upload import check_deadline_seconds, move_deadline_seconds
 
 PACKAGE = CONTAINER = "modelmover"
 
@@ -45,19 +44,16 @@ EIP_BANDWIDTH = "network.alibabacloud.com/eip-bandwidth"
 """Mbit/s
 (https://help.aliyun.com/zh/ack/distributed-cloud-container-platform-for-kubernetes/user-guide/acs-pod-annotation-guide)."""
 
-EIP_SHARE = 0.9
-"""What of an address's bandwidth is left for the bytes of files."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class ModelUploadArgs:
-    """``weights_gib`` is the size of the model's files in GiB, ``hub_token`` a secret for private repositories; with
-    ``code`` the repository's Python files are moved, too."""
+    """``deadline_seconds`` is when the Job is given up, ``hub_token`` a secret for private repositories; with ``code``
+    the repository's Python files are moved, too."""
 
     bucket: ModelBucket
     model: str
     weights: WeightsSettings
-    weights_gib: float
+    deadline_seconds: int
     namespace: str
     hub_token: pulumi.Output[str] | None
     code: bool
@@ -114,7 +110,7 @@ class ModelUpload(pulumi.ComponentResource):
             namespace=args.namespace,
             labels=LABELS,
             template=template,
-            deadline_seconds=deadline_seconds(args.weights, args.weights_gib),
+            deadline_seconds=args.deadline_seconds,
             failure_rules=failure_rules(),
             opts=pulumi.ResourceOptions(parent=self),
         )
@@ -179,16 +175,6 @@ def failure_rules() -> list[k8s.batch.v1.PodFailurePolicyRuleArgsDict]:
             "on_exit_codes": {"container_name": CONTAINER, "operator": "In", "values": list(CONTINUE_EXIT_CODES)},
         },
     ]
-
-
-def deadline_seconds(weights: WeightsSettings, weights_gib: float) -> int:
-    """When the Job is given up, in seconds after its start."""
-    if isinstance(weights.source, BucketSource):
-        return check_deadline_seconds()
-    throughput: float = weights.upload.throughput_mi_bps
-    if weights.upload.eip_bandwidth_mbps is not None:
-        throughput = min(throughput, weights.upload.eip_bandwidth_mbps * 1e6 / 8 / 2**20 * EIP_SHARE)
-    return move_deadline_seconds(weights_gib=weights_gib, throughput_mib_s=throughput)
 
 
 def command_line(args: ModelUploadArgs) -> list[pulumi.Input[str]]:

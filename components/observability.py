@@ -15,10 +15,10 @@ import pulumi_kubernetes as k8s
 from components.crds import PodMonitor, PrometheusRule
 from components.monitoring.alerts import rule_groups
 from components.monitoring.logs import labels
-from components.monitoring.metrics import GROUP_LABEL, LWS_LABEL, EngineMetrics, Target
 from components.settings.observability import AlertSettings, DashboardSettings, ObservabilitySettings
 from planner.engine import Version
 from planner.loading import LoadBudget
+from planner.metrics import GROUP_LABEL, LWS_LABEL, EngineMetrics, Target
 
 SCRAPE_TIMEOUT_SECONDS = 10
 """A leader answers in milliseconds; one under full load may need seconds."""

@@ -17,12 +17,12 @@ from components.settings.deployment import Deployment
 from components.settings.scaling import ManualScaling
 from components.storage import ModelMount
 from components.verification import Verification, VerificationArgs
-from planner.plan import Plan
+from planner.spec import ResolvedSpec
 
 
 def operate(
     settings: Deployment,
-    plan: Plan,
+    plan: ResolvedSpec,
     secrets: Secrets,
     *,
     mount: ModelMount,
@@ -52,7 +52,7 @@ def operate(
         observability_args = ObservabilityArgs(
             namespace=namespace,
             group=settings.inference.name,
-            version=plan.case.engine.version,
+            version=plan.engine.vllm.version,
             observability=settings.observability,
             budget=plan.budget,
             selector=group.leader_labels,
@@ -64,7 +64,7 @@ def operate(
             namespace=namespace,
             group=settings.inference.name,
             scaling=scaling,
-            version=plan.case.engine.version,
+            version=plan.engine.vllm.version,
             budget=plan.budget,
             prometheus_token=secrets.prometheus_token,
         )
@@ -74,7 +74,7 @@ def operate(
 
 def _verification(
     settings: Deployment,
-    plan: Plan,
+    plan: ResolvedSpec,
     *,
     mount: ModelMount,
     access: GroupAccess,
@@ -83,7 +83,7 @@ def _verification(
     opts: pulumi.ResourceOptions,
 ) -> Mapping[str, pulumi.Input[object]]:
     namespace, verification, engine = settings.cluster.namespace, settings.verification, settings.inference.engine
-    if verification is None or settings.inference.first_replicas == 0:
+    if verification is None or plan.replicas.first == 0:
         return {}
     args = VerificationArgs(
         namespace=namespace,

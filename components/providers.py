@@ -7,9 +7,9 @@ import pulumi_alicloud as alicloud
 import pulumi_kubernetes as k8s
 
 from components.secrets import Secrets
-from components.settings.cloud import CloudSettings, ClusterSettings
-from components.stack_config import project_path
+from components.settings.cloud import CloudSettings
 from planner.findings import Finding, report
+from planner.spec import ResolvedSpec
 
 EMULATED_SERVICES = ("oss", "ram", "sts", "slb")
 """Services of Alibaba Cloud that the program calls; all of them go to ``deployment.cloud.endpoint`` if it is set."""
@@ -23,13 +23,13 @@ def alicloud_provider(settings: CloudSettings) -> alicloud.Provider:
     return alicloud.Provider("alicloud", region=settings.region, endpoints=[endpoints])
 
 
-def kubernetes_provider(settings: ClusterSettings, secrets: Secrets) -> k8s.Provider:
+def kubernetes_provider(spec: ResolvedSpec, secrets: Secrets) -> k8s.Provider:
     """The cluster of the stack."""
     return k8s.Provider(
         "kubernetes",
-        kubeconfig=secrets.kubeconfig or _kubeconfig_path(settings),
-        context=settings.context,
-        namespace=settings.namespace,
+        kubeconfig=_existing(spec.kubeconfig) if spec.kubeconfig else secrets.kubeconfig,
+        context=spec.cluster.context,
+        namespace=spec.cluster.namespace,
         # Without it a new endpoint or certificate in the kubeconfig would replace every object in the cluster.
         cluster_identifier=f"{pulumi.get_project()}-{pulumi.get_stack()}",
         enable_server_side_apply=True,
@@ -38,19 +38,13 @@ def kubernetes_provider(settings: ClusterSettings, secrets: Secrets) -> k8s.Prov
     )
 
 
-def kubeconfig_is_missing(settings: ClusterSettings) -> bool:
-    """Whether the settings name a kubeconfig that does not exist (yet): a preview can do without."""
-    path = _kubeconfig_file(settings)
+def kubeconfig_is_missing(path: Path | None) -> bool:
+    """Whether the kubeconfig does not exist (yet): a preview can do without."""
     return path is not None and not path.is_file()
 
 
-def _kubeconfig_file(settings: ClusterSettings) -> Path | None:
-    return project_path(settings.kubeconfig_file) if settings.kubeconfig_file else None
-
-
-def _kubeconfig_path(settings: ClusterSettings) -> str:
-    path = str(_kubeconfig_file(settings))
-    if kubeconfig_is_missing(settings):
+def _existing(path: Path) -> str:
+    if kubeconfig_is_missing(path):
         missing = Finding(
             path="deployment.cluster.kubeconfigFile",
             problem=f"there is no file {path}",
@@ -60,4 +54,4 @@ def _kubeconfig_path(settings: ClusterSettings) -> str:
         if not pulumi.runtime.is_dry_run():
             raise pulumi.RunError(report([missing], where=f"Pulumi.{pulumi.get_stack()}.yaml"))
         pulumi.log.warn(f"{missing.path}: {missing.problem}; previewing without a cluster")
-    return path
+    return str(path)

@@ -12,10 +12,10 @@ import pulumi
 import pulumi_kubernetes as k8s
 
 from components.crds import LeaderWorkerSet, ScaledObject, TriggerAuthentication
-from components.monitoring.metrics import EngineMetrics, Target
 from components.settings.scaling import Autoscaler, HpaScaling, QueueScaling, ScheduleScaling
 from planner.engine import Version
 from planner.loading import LoadBudget
+from planner.metrics import EngineMetrics, Target
 
 STABILIZATION_MAX_SECONDS = 3600
 PERIOD_MAX_SECONDS = 1800

@@ -14,11 +14,8 @@ from components.secret_forms import (
     private_key_problem,
     word_problem,
 )
-from components.settings.deployment import Deployment
-from components.settings.route import IngressRoute, StackCertificate
-from components.settings.scaling import QueueScaling
-from components.settings.weights import AccessKeyIdentity
 from planner.findings import Finding
+from planner.spec import ResolvedSpec
 
 KUBECONFIG = "kubeconfig"
 ACCESS_KEY_ID = "ossAccessKeyId"
@@ -68,7 +65,7 @@ class Certificate:
 
 @dataclass(frozen=True, kw_only=True)
 class Secrets:
-    """The secrets that the settings call for; None where they do not."""
+    """The secrets that the specification calls for; None where it does not."""
 
     kubeconfig: pulumi.Output[str] | None
     access_key: AccessKey | None
@@ -78,12 +75,12 @@ class Secrets:
     prometheus_token: pulumi.Output[str] | None
 
 
-def secret_findings(config: pulumi.Config, settings: Deployment) -> list[Finding]:
+def secret_findings(config: pulumi.Config, spec: ResolvedSpec) -> list[Finding]:
     """Secrets that are missing, or that cannot be what they are for."""
     found = []
     # The hub's token is for private repositories only, and used where it is set.
     optional = [HUB_TOKEN] if config.get_secret(HUB_TOKEN) is not None else []
-    for key in [*_secret_keys(settings), *optional]:
+    for key in [*_secret_keys(spec), *optional]:
         name = f"{config.name}:{key}"
         # get_secret would wrap the value, and get warn about a secret read in the open. It goes nowhere from here.
         value = pulumi.runtime.get_config(name)
@@ -96,9 +93,9 @@ def secret_findings(config: pulumi.Config, settings: Deployment) -> list[Finding
     return found
 
 
-def read_secrets(config: pulumi.Config, settings: Deployment) -> Secrets:
-    """Those that the settings call for, none of which ``secret_findings`` has found wrong."""
-    keys = _secret_keys(settings)
+def read_secrets(config: pulumi.Config, spec: ResolvedSpec) -> Secrets:
+    """Those that the specification calls for, none of which ``secret_findings`` has found wrong."""
+    keys = _secret_keys(spec)
     return Secrets(
         kubeconfig=config.require_secret(KUBECONFIG) if KUBECONFIG in keys else None,
         access_key=AccessKey(
@@ -115,17 +112,16 @@ def read_secrets(config: pulumi.Config, settings: Deployment) -> Secrets:
     )
 
 
-def _secret_keys(settings: Deployment) -> list[str]:
-    keys = [] if settings.cluster.kubeconfig_file else [KUBECONFIG]
-    if isinstance(settings.weights.identity, AccessKeyIdentity):
+def _secret_keys(spec: ResolvedSpec) -> list[str]:
+    keys = [] if spec.kubeconfig else [KUBECONFIG]
+    if spec.weights.identity.kind == "accessKey":
         keys += [ACCESS_KEY_ID, ACCESS_KEY_SECRET]
-    if settings.service.api_key:
+    if spec.service.api_key:
         keys.append(API_KEY)
-    route = settings.service.route
-    if isinstance(route, IngressRoute) and isinstance(route.tls, StackCertificate):
+    route, scaler = spec.service.route, spec.replicas.scaler
+    if route and route.kind == "ingress" and route.tls.kind == "config":
         keys += [TLS_CERTIFICATE, TLS_KEY]
-    scaling = settings.inference.scaling
-    if isinstance(scaling, QueueScaling) and scaling.prometheus.authorization:
+    if scaler and scaler.kind == "queue" and scaler.prometheus.authorization:
         keys.append(PROMETHEUS_TOKEN)
     return keys
 

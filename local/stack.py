@@ -12,11 +12,10 @@ import yaml
 from pydantic import ValidationError
 
 from components.settings.deployment import Deployment
-from components.stack_config import choices
 from local.nodes import GpuNodes
 from local.services import Service
-from planner.plan import PlanError, make_plan
-from planner.pods import resource_name
+from planner.check import check
+from planner.resolve import resolve
 
 PROJECT = "deepseek"
 CLUSTER_FOLDER = Path(".state") / "cluster"
@@ -61,7 +60,7 @@ def local_needs(root: Path, stack: str) -> LocalNeeds:
         kubeconfig=_text(raw, "cluster", "kubeconfigFile"),
         context=_text(raw, "cluster", "context"),
         api_key=settings is not None and settings.service.api_key,
-        nodes=_nodes(settings) if settings else None,
+        nodes=_nodes(settings, root) if settings else None,
     )
 
 
@@ -136,18 +135,16 @@ def _settings(raw: object) -> Deployment | None:
         return None
 
 
-def _nodes(settings: Deployment) -> GpuNodes | None:
-    try:
-        plan = make_plan(choices(settings))
-    except PlanError:
+def _nodes(settings: Deployment, root: Path) -> GpuNodes | None:
+    spec = resolve(settings, folder=root)
+    if any(finding.severity == "error" for finding in check(spec, suggest=False)):
         return None
-    inference = settings.inference
     return GpuNodes(
-        count=(inference.most_replicas + inference.rollout.max_surge) * plan.group_size,
-        series=inference.gpu.series,
-        resource=inference.gpu.resource or resource_name(inference.gpu.series),
-        cards=plan.layout.cards,
-        region=settings.cloud.region,
+        count=(spec.replicas.most + spec.rollout.max_surge) * spec.layout.pods,
+        series=spec.gpu.series,
+        resource=spec.gpu.resource,
+        cards=spec.layout.cards,
+        region=spec.cloud.region,
     )
 
 

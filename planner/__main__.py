@@ -1,14 +1,42 @@
-"""The planner on the command line: ``python -m planner check deepseek-ai/DeepSeek-R1 --series GU8TF``."""
+"""The planner on the command line: ``python -m planner check deepseek-ai/DeepSeek-R1 --series GU8TF``.
+
+It plans what a stack file with the same settings asks for, with the same defaults.
+"""
 
 import argparse
+import dataclasses
 import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from planner.case import Choices
-from planner.findings import report
-from planner.plan import Plan, PlanError, make_plan
+from planner.catalogue import gpu_series
+from planner.findings import Field, Finding, PlanError, Spelling, report, spelled
+from planner.spec import ResolvedSpec
+
+FLAGS: Spelling = {
+    Field.MODEL: "MODEL",
+    Field.CONFIG_FILE: "--config",
+    Field.WEIGHTS_GIB: "--weights-gib",
+    Field.REGION: "--region",
+    Field.THROUGHPUT: "--throughput",
+    Field.GROUP: "--series, --cards, --tensor, --pipeline",
+    Field.LAYOUT: "--tensor, --pipeline",
+    Field.SERIES: "--series",
+    Field.CARDS: "--cards",
+    Field.TENSOR: "--tensor",
+    Field.PIPELINE: "--pipeline",
+    Field.GPU_MEMORY_GIB: "--gpu-memory-gib",
+    Field.NETWORK: "--network",
+    Field.IMAGE: "--image",
+    Field.BACKEND: "--backend",
+    Field.MAX_MODEL_LEN: "--max-model-len",
+    Field.UTILIZATION: "--gpu-memory-utilization",
+    Field.MEASURED_CACHE: "--cache-gib",
+    Field.ENFORCE_EAGER: "--enforce-eager",
+    Field.EXTRA_ARGS: "--engine-arg",
+}
+"""How the command line spells the fields that it has."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -20,17 +48,18 @@ def parser() -> argparse.ArgumentParser:
     deployment.add_argument("--cards", type=int, help="cards per pod; derived if left out, like the next two")
     deployment.add_argument("--tensor", type=int, help="tensor parallel size")
     deployment.add_argument("--pipeline", type=int, help="pipeline parallel size")
-    deployment.add_argument("--image", help="image of the engine; its name tells the version (default: current vLLM)")
-    deployment.add_argument("--backend", choices=("ray", "mp"), default="ray", help="how pods form one engine")
+    deployment.add_argument("--image", help="image of the engine; its name contains the version (default: the guide's)")
+    deployment.add_argument("--backend", choices=("ray", "mp"), help="how pods form one engine")
     deployment.add_argument(
         "--max-model-len", type=int, help="longest request in tokens (default: the model's context)"
     )
-    deployment.add_argument("--gpu-memory-utilization", type=float, default=0.9, help="share of GPU memory")
+    deployment.add_argument("--gpu-memory-utilization", type=float, help="share of GPU memory (0.95)")
     deployment.add_argument("--cache-gib", type=float, help="measured: what an engine's log says is left for the cache")
-    deployment.add_argument("--enforce-eager", action="store_true", help="no CUDA graphs")
+    deployment.add_argument("--enforce-eager", action=argparse.BooleanOptionalAction, help="no CUDA graphs (default)")
     deployment.add_argument("--gpu-memory-gib", type=float, help="memory of a card, if the series is not known")
-    deployment.add_argument("--network", choices=("standard", "rdma"), default="standard", help="network of the pods")
-    deployment.add_argument("--throughput", type=int, default=300, metavar="MIB_S", help="storage, per pod (300)")
+    deployment.add_argument("--network", choices=("standard", "rdma"), help="network of the pods")
+    deployment.add_argument("--region", default="cn-hangzhou", help="region of the bucket (cn-hangzhou)")
+    deployment.add_argument("--throughput", type=int, metavar="MIB_S", help="storage, per pod (300)")
     deployment.add_argument(
         "--engine-arg",
         action="append",
@@ -57,27 +86,44 @@ def parser() -> argparse.ArgumentParser:
     return main
 
 
-def choices(arguments: argparse.Namespace, series: str) -> Choices:
-    """The choices that the arguments make."""
-    return Choices(
-        model=arguments.model,
-        series=series,
-        throughput_mib_s=arguments.throughput,
-        weights_gib=arguments.weights_gib,
-        config_file=arguments.config,
-        cards=arguments.cards,
-        tensor=arguments.tensor,
-        pipeline=arguments.pipeline,
-        gpu_memory_gib=arguments.gpu_memory_gib,
-        image=arguments.image,
-        backend=arguments.backend,
-        max_model_len=arguments.max_model_len,
-        gpu_memory_utilization=arguments.gpu_memory_utilization,
-        cache_gib=arguments.cache_gib,
-        enforce_eager=arguments.enforce_eager,
-        extra_args=tuple(arguments.engine_arg),
-        network=arguments.network,
-    )
+def specification(arguments: argparse.Namespace, series: str) -> ResolvedSpec:
+    """What the arguments ask for; raises PlanError for a value that no stack file could have, either."""
+    from pydantic import ValidationError
+
+    from components.settings.deployment import Deployment
+    from components.settings.errors import findings
+    from components.settings.paths import STACK_PATHS
+    from planner.resolve import resolve
+
+    def given(**values: object) -> dict[str, object]:
+        return {name: value for name, value in values.items() if value is not None}
+
+    settings = {
+        "cloud": {"region": arguments.region},
+        "model": given(name=arguments.model, weightsGiB=arguments.weights_gib, configFile=arguments.config),
+        "weights": {"prefix": "models"},
+        "storage": given(kind="csi", throughputMiBps=arguments.throughput),
+        "inference": given(
+            gpu=given(series=series, cards=arguments.cards, gpuMemoryGiB=arguments.gpu_memory_gib),
+            parallelism=given(tensor=arguments.tensor, pipeline=arguments.pipeline),
+            network=arguments.network,
+            engine=given(
+                image=arguments.image,
+                backend=arguments.backend,
+                maxModelLen=arguments.max_model_len,
+                gpuMemoryUtilization=arguments.gpu_memory_utilization,
+                cacheGiB=arguments.cache_gib,
+                enforceEager=arguments.enforce_eager,
+                extraArgs=tuple(arguments.engine_arg),
+            ),
+        ),
+    }
+    try:
+        return resolve(Deployment.model_validate(settings), folder=Path.cwd())
+    except ValidationError as error:
+        fields = {path: field for field, path in STACK_PATHS.items()}
+        named = (dataclasses.replace(found, path=fields.get(found.path, found.path)) for found in findings(error))
+        raise PlanError([spelled(found, FLAGS) for found in named]) from None
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -86,12 +132,12 @@ def main(words: Sequence[str] | None = None) -> int:
     try:
         return run(arguments)
     except PlanError as error:
-        where = f"{arguments.model} on {arguments.series}"
+        where = f"{arguments.model} on {arguments.series}" if arguments.series else arguments.model
         print(report(error.findings, where=where, outcome="it cannot work"), file=sys.stderr)
         return 1
     except ModuleNotFoundError as error:
         package = (error.name or "").partition(".")[0]
-        if package not in ("rich", "matplotlib"):
+        if package not in ("rich", "matplotlib", "pydantic"):
             raise
         print(f"{package} is not installed: python -m pip install -r planner/requirements.txt", file=sys.stderr)
         return 2
@@ -112,26 +158,44 @@ def run(arguments: argparse.Namespace) -> int:
         case "compare":
             return _compare(arguments)
         case "chart":
-            return _chart(make_plan(choices(arguments, arguments.series)), arguments.output)
+            return _chart(*_checked(arguments), arguments.output)
         case _:
-            plan = make_plan(choices(arguments, arguments.series))
-            if arguments.json:
-                print(json.dumps(tables.plan_data(plan), indent=2))
-                return 0
-            print(plan.summary())
-            for warning in plan.warnings:
-                print(f"warning   {warning}")
-            if plan.memory:
-                print()
-                tables.show(tables.memory_table(plan.memory))
+            _show(*_checked(arguments), as_json=arguments.json)
     return 0
+
+
+def _checked(arguments: argparse.Namespace) -> tuple[ResolvedSpec, list[Finding]]:
+    """The specification and its warnings; raises PlanError with all errors at once."""
+    from planner.check import check
+
+    spec = specification(arguments, arguments.series)
+    found = [spelled(finding, FLAGS) for finding in check(spec)]
+    if errors := [finding for finding in found if finding.severity == "error"]:
+        raise PlanError(errors)
+    return spec, found
+
+
+def _show(spec: ResolvedSpec, warnings: Sequence[Finding], *, as_json: bool) -> None:
+    from planner import report as tables
+    from planner.summary import summary, text
+
+    if as_json:
+        print(json.dumps(tables.spec_data(spec, warnings), indent=2))
+        return
+    print(text(summary(spec)))
+    for warning in warnings:
+        print(f"warning   {warning}")
+    if spec.memory:
+        print()
+        tables.show(tables.memory_table(spec.memory))
 
 
 def _compare(arguments: argparse.Namespace) -> int:
     from planner import report as tables
     from planner.compare import best, compare
 
-    rows = compare(choices(arguments, ""), arguments.series)
+    series = arguments.series or list(gpu_series())
+    rows = compare(specification(arguments, series[0]), series)
     shown = rows if arguments.all else best(rows)
     if arguments.json:
         print(json.dumps([tables.row_data(row) for row in shown], indent=2))
@@ -142,13 +206,13 @@ def _compare(arguments: argparse.Namespace) -> int:
     return 0 if shown else 1
 
 
-def _chart(plan: Plan, output: Path) -> int:
-    if plan.memory is None:
+def _chart(spec: ResolvedSpec, warnings: Sequence[Finding], output: Path) -> int:
+    if spec.memory is None:
         print("the memory of this model is not predicted, so there is nothing to draw", file=sys.stderr)
         return 1
     from planner.chart import draw
 
-    draw(plan, plan.memory, output)
+    draw(spec, spec.memory, output)
     print(f"wrote {output}")
     return 0
 

@@ -6,7 +6,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from planner.memory import Memory
-from planner.plan import Plan
+from planner.spec import ResolvedSpec
 
 COLOURS = {
     "weights": "#0072b2",
@@ -22,7 +22,7 @@ LABEL_SHARE = 0.045
 """Parts smaller than this share of the bar are not labelled."""
 
 
-def draw(plan: Plan, memory: Memory, path: Path) -> None:
+def draw(spec: ResolvedSpec, memory: Memory, path: Path) -> None:
     """Write the chart to ``path``; its ending chooses the format."""
     stages = len(memory.stages)
     figure = Figure(figsize=(9.5, 2.1 + 0.55 * stages), layout="constrained")
@@ -60,11 +60,11 @@ def draw(plan: Plan, memory: Memory, path: Path) -> None:
     axes.set_xlim(0, max(memory.total_gib, max(s.weights_gib for s in memory.stages)))
     axes.set_xlabel("GiB of one GPU")
     axes.spines[["top", "right"]].set_visible(False)
-    choices, layout = plan.case.choices, plan.layout
+    layout = spec.layout
     tokens = memory.tokens
     axes.set_title(
-        f"{choices.model} on {layout.pods} × {layout.cards} {choices.series}, tensor {layout.tensor} × pipeline "
-        f"{layout.pipeline}\n{plan.case.engine.name}: {memory.verdict.value}, {tokens[1]:,} tokens of cache "
+        f"{spec.model.name} on {layout.pods} × {layout.cards} {spec.gpu.series}, tensor {layout.tensor} × pipeline "
+        f"{layout.pipeline}\n{spec.engine.vllm.name}: {memory.verdict.value}, {tokens[1]:,} tokens of cache "
         f"({tokens[0]:,} to {tokens[2]:,})",
         loc="left",
         fontsize=10.5,

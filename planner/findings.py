@@ -1,28 +1,135 @@
-"""What a check has to say: the place in the stack file, what is wrong, and what to write instead."""
+"""What a check has to say: the field, what is wrong, and what to write instead.
 
+Checks name fields in the planner's own terms (``Field``). Each front end spells them as its users write them: the stack
+file as ``deployment.inference.parallelism.tensor``, the command line as ``--tensor``.
+"""
+
+import dataclasses
+import re
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
+from typing import Literal
 
 TERMINAL_WIDTH = 96
 """Columns of the text; the CLI indents it by two and terminals of 100 columns are the narrow ones."""
 
+Severity = Literal["error", "warning"]
+
+
+class Field(StrEnum):
+    """A field of the specification, as texts of checks mention it: ``f"change {Field.CARDS}"``."""
+
+    REGION = "<cloud.region>"
+    MODEL = "<model>"
+    WEIGHTS_GIB = "<model.weights_gib>"
+    CONFIG_FILE = "<model.config_file>"
+    IDENTITY = "<weights.identity>"
+    UPLOAD = "<weights.upload>"
+    STORAGE = "<storage>"
+    STORAGE_KIND = "<storage.kind>"
+    THROUGHPUT = "<storage.throughput>"
+    PRELOAD = "<storage.preload>"
+    CACHE_WORKERS = "<storage.workers>"
+    SIDECAR = "<storage.sidecar>"
+    SIDECAR_CPU = "<storage.sidecar_cpu>"
+    SIDECAR_MEMORY = "<storage.sidecar_memory>"
+    GROUP = "<group>"
+    GROUP_NAME = "<group.name>"
+    REPLICAS = "<group.replicas>"
+    SCALING = "<group.scaling>"
+    LEAST_REPLICAS = "<group.least_replicas>"
+    SERIES = "<gpu.series>"
+    CARDS = "<gpu.cards>"
+    GPU_MEMORY_GIB = "<gpu.memory_gib>"
+    AVAILABLE = "<gpu.available>"
+    COMPUTE_CLASS = "<gpu.compute_class>"
+    DRIVER = "<gpu.driver>"
+    RESOURCE = "<gpu.resource>"
+    POD = "<pod>"
+    EXTRA_EPHEMERAL = "<pod.extra_ephemeral>"
+    LAYOUT = "<layout>"
+    TENSOR = "<layout.tensor>"
+    PIPELINE = "<layout.pipeline>"
+    QOS = "<qos>"
+    NETWORK = "<network>"
+    ZONE = "<zone>"
+    IMAGE = "<engine.image>"
+    BACKEND = "<engine.backend>"
+    PORT = "<engine.port>"
+    MAX_MODEL_LEN = "<engine.max_model_len>"
+    STARTUP = "<engine.startup>"
+    UTILIZATION = "<engine.gpu_memory_utilization>"
+    MEASURED_CACHE = "<engine.measured_cache>"
+    ENFORCE_EAGER = "<engine.enforce_eager>"
+    TRUST_REMOTE_CODE = "<engine.trust_remote_code>"
+    ENV = "<engine.env>"
+    EXTRA_ARGS = "<engine.extra_args>"
+    SERVED_NAME = "<model.served_name>"
+    ROLLOUT = "<rollout>"
+    MAX_UNAVAILABLE = "<rollout.max_unavailable>"
+    PARTITION = "<rollout.partition>"
+    LIFECYCLE = "<lifecycle>"
+    REQUEST = "<lifecycle.request>"
+    GRACE = "<lifecycle.grace>"
+    DISRUPTION_BUDGET = "<lifecycle.disruption_budget>"
+    GROUP_RESTART = "<lifecycle.group_restart>"
+    SERVICE_NAME = "<service.name>"
+    API_KEY = "<service.api_key>"
+    ALLOWED_CIDRS = "<service.allowed_cidrs>"
+    ROUTE = "<service.route>"
+    ROUTE_REQUEST = "<service.route.request>"
+    NETWORK_POLICY = "<security.network_policy>"
+    SECURITY_GROUPS = "<security.security_groups>"
+    POD_SECURITY = "<security.pods>"
+    LWS_VERSION = "<operators.lws.version>"
+    FLUID_CHART = "<operators.fluid.chart>"
+    OBSERVABILITY = "<observability>"
+    FIRST_TOKEN = "<observability.first_token>"  # noqa: S105 - a field
+    INTER_TOKEN = "<observability.inter_token>"  # noqa: S105 - a field
+    LOGSTORE = "<observability.logstore>"
+    VERIFICATION = "<verification>"
+    BENCHMARK = "<verification.benchmark>"
+    BENCHMARK_IMAGE = "<verification.benchmark.image>"
+
+
+Spelling = Mapping[Field, str]
+"""How a front end writes the fields. A field that it does not have keeps the planner's name."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """One problem of a stack file. ``path`` is dotted, from ``deployment``; no text may hold a secret."""
+    """One problem. ``path`` is a field, or a path as a front end spells it; no text may hold a secret. ``source`` says
+    where the rule is stated. A warning does not stop a deployment."""
 
     path: str
     problem: str
     fix: str
+    severity: Severity = "error"
+    source: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.problem}; {self.fix}"
 
 
 class PlanError(Exception):
-    """The choices cannot work; ``findings`` says all of why."""
+    """A deployment that cannot work; ``findings`` says all of why."""
 
     def __init__(self, findings: Sequence[Finding]) -> None:
         super().__init__("; ".join(f"{f.path}: {f.problem}" for f in findings))
         self.findings = list(findings)
+
+
+def spelled(finding: Finding, spelling: Spelling) -> Finding:
+    """The finding with its fields as a front end writes them."""
+
+    def spell(text: str) -> str:
+        return re.sub("|".join(Field), lambda found: spelling.get(Field(found[0]), found[0][1:-1]), text)
+
+    return dataclasses.replace(
+        finding, path=spell(finding.path), problem=spell(finding.problem), fix=spell(finding.fix)
+    )
 
 
 def report(findings: Sequence[Finding], *, where: str, outcome: str = "nothing was created or changed") -> str:

@@ -9,10 +9,11 @@ from rich.table import Table
 
 from planner.catalogue import gpu_series, gpus, models
 from planner.compare import Row
+from planner.findings import Finding
 from planner.memory import Band, Memory, Stage, Verdict
 from planner.model import CompressedAttention, GroupedQueryAttention
-from planner.plan import Plan
 from planner.rules import RULES
+from planner.spec import ResolvedSpec
 from planner.weights import checkpoint_gib, parameters
 
 STYLES = {Verdict.FITS: "green", Verdict.TOO_CLOSE: "yellow", Verdict.DOES_NOT_FIT: "red"}
@@ -65,14 +66,14 @@ def comparison_table(rows: Sequence[Row]) -> Table:
     for row in rows:
         layout, memory = row.layout, row.memory
         start = (
-            row.case.choices.series,
+            row.spec.gpu.series,
             f"{layout.pods} × {layout.cards}",
             str(layout.tensor),
             str(layout.pipeline),
             str(layout.gpus),
         )
-        if memory is None or row.problem:
-            table.add_row(*start, "–", "–", "–", row.problem or "not predicted")
+        if memory is None or row.finding:
+            table.add_row(*start, "–", "–", "–", row.finding.problem if row.finding else "not predicted")
             continue
         style = STYLES[memory.verdict]
         table.add_row(
@@ -137,31 +138,27 @@ def show(table: Table) -> None:
     console.print(table)
 
 
-def plan_data(plan: Plan) -> dict[str, Any]:
-    """The plan as plain data."""
-    layout = plan.layout
+def spec_data(spec: ResolvedSpec, warnings: Sequence[Finding]) -> dict[str, Any]:
+    """The specification and what follows from it as plain data."""
+    layout, pod, budget = spec.layout, spec.pod, spec.budget
     return {
-        "model": plan.case.choices.model,
-        "series": plan.case.choices.series,
-        "engine": plan.case.engine.name,
-        "weightsGiB": plan.weights_gib,
+        "model": spec.model.name,
+        "series": spec.gpu.series,
+        "engine": spec.engine.vllm.name,
+        "weightsGiB": spec.model.weights_gib,
         "layout": {
             "tensor": layout.tensor,
             "pipeline": layout.pipeline,
             "cards": layout.cards,
-            "pods": plan.group_size,
+            "pods": layout.pods,
             "gpus": layout.gpus,
         },
-        "pod": {
-            "cpu": plan.cpu,
-            "memoryGiB": plan.memory_gib,
-            "sharedMemoryGiB": plan.shared_memory_gib,
-        },
-        "maxModelLen": plan.max_model_len,
-        "memory": memory_data(plan.memory) if plan.memory else None,
-        "readSeconds": plan.budget.read_seconds,
-        "startupSeconds": plan.budget.startup_seconds,
-        "warnings": list(plan.warnings),
+        "pod": {"cpu": pod.cpu, "memoryGiB": pod.memory_gib, "sharedMemoryGiB": pod.shared_memory_gib},
+        "maxModelLen": spec.engine.max_model_len,
+        "memory": memory_data(spec.memory) if spec.memory else None,
+        "readSeconds": budget.read_seconds,
+        "startupSeconds": budget.startup_seconds,
+        "warnings": [str(warning) for warning in warnings],
     }
 
 
@@ -190,11 +187,11 @@ def row_data(row: Row) -> dict[str, Any]:
     """One row of a comparison as plain data."""
     layout, memory = row.layout, row.memory
     return {
-        "series": row.case.choices.series,
+        "series": row.spec.gpu.series,
         "tensor": layout.tensor,
         "pipeline": layout.pipeline,
         "cards": layout.cards,
         "gpus": layout.gpus,
-        "problem": row.problem,
-        "memory": memory_data(memory) if memory and not row.problem else None,
+        "problem": row.finding.problem if row.finding else None,
+        "memory": memory_data(memory) if memory and not row.finding else None,
     }

@@ -4,21 +4,21 @@ A floor, not a forecast: reported steps at batch 1 take 12 to 31 ms where the fl
 all-reduce and the hops between stages dominate (docs/planner.md).
 """
 
-from planner.case import Case
 from planner.kv_cache import token_bytes
+from planner.spec import ResolvedSpec
 from planner.weights import active_gib
 
 GIB = 2**30
 
 
-def decode_floor_ms(case: Case, *, requests: int = 1, context: int = 0) -> float | None:
+def decode_floor_ms(spec: ResolvedSpec, *, requests: int = 1, context: int = 0) -> float | None:
     """Milliseconds of one step of ``requests`` sequences with ``context`` tokens each; None if it is not known.
 
     Stages follow each other, so their times add up; within a stage the GPUs of tensor parallelism read at once.
     """
-    if case.model is None or case.gpu is None or case.gpu.bandwidth_gb_s is None or case.serving is None:
+    model, card, layout = spec.model.shapes, spec.gpu.card, spec.layout
+    if model is None or card is None or card.bandwidth_gb_s is None or spec.serving is None:
         return None
-    layout = case.layout
-    weights = active_gib(case.model, requests) * GIB / layout.tensor
-    per_token = token_bytes(case.model, case.engine, case.serving, tensor=layout.tensor, layers=case.model.layers)
-    return (weights + requests * context * per_token) / (case.gpu.bandwidth_gb_s * 1e9) * 1e3
+    weights = active_gib(model, requests) * GIB / layout.tensor
+    per_token = token_bytes(model, spec.engine.vllm, spec.serving, tensor=layout.tensor, layers=model.layers)
+    return (weights + requests * context * per_token) / (card.bandwidth_gb_s * 1e9) * 1e3

@@ -23,11 +23,17 @@ AWAIT_SECONDS = 120
 """How much longer Pulumi waits than the Job may take, so that it sees the Job's own verdict."""
 
 
-def move_deadline_seconds(*, weights_gib: float, throughput_mib_s: float) -> int:
-    """Seconds for moving ``weights_gib`` GiB at ``throughput_mib_s`` MiB/s."""
+EIP_SHARE = 0.9
+"""What of an address's bandwidth is left for the bytes of files."""
+
+
+def upload_deadline_seconds(
+    *, weights_gib: float, moves: bool, throughput_mib_s: float, eip_bandwidth_mbps: int | None = None
+) -> int:
+    """Seconds after its start when the Job is given up. It moves ``weights_gib`` GiB at ``throughput_mib_s`` MiB/s, or
+    less through an address of ``eip_bandwidth_mbps`` Mbit/s, or only checks what is there."""
+    if not moves:
+        return START_SECONDS + CHECK_SECONDS
+    if eip_bandwidth_mbps is not None:
+        throughput_mib_s = min(throughput_mib_s, eip_bandwidth_mbps * 1e6 / 8 / 2**20 * EIP_SHARE)
     return START_SECONDS + math.ceil(weights_gib * 1024 / throughput_mib_s * MOVE_HEADROOM)
-
-
-def check_deadline_seconds() -> int:
-    """Seconds for a check of what is there."""
-    return START_SECONDS + CHECK_SECONDS

@@ -19,10 +19,10 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from components.monitoring.dashboard import COLUMNS, dashboard_json
-from components.monitoring.metrics import EngineMetrics, Target
 from components.settings.observability import AlertSettings
 from local.prometheus import Prometheus, prometheus
 from planner.engine import CURRENT
+from planner.metrics import EngineMetrics, Target
 from tools.sample_metrics import SECONDS, START, STEP, sample_metrics
 
 PICTURE = Path(__file__).resolve().parent.parent / "docs" / "dashboard.png"

@@ -8,13 +8,16 @@ from collections.abc import Callable
 
 RUNS = 15
 
-IMPORT = "import time, {first}; start = time.perf_counter(); import planner.plan; print(time.perf_counter() - start)"
+IMPORT = "import time, {first}; start = time.perf_counter(); import planner.resolve; print(time.perf_counter() - start)"
 
 FIRST_PLAN = """
 import time
-from planner.plan import PlanError, make_plan
-from tests.planner.test_rules import GUIDE
-start = time.perf_counter(); make_plan(GUIDE).summary(); print(time.perf_counter() - start)
+from planner.__main__ import parser, specification
+from planner.check import check
+from planner.summary import summary
+arguments = parser().parse_args(["check", "deepseek-ai/DeepSeek-R1", "--series=GU8TF", "--max-model-len=2048"])
+start = time.perf_counter()
+spec = specification(arguments, "GU8TF"); list(check(spec)); summary(spec); print(time.perf_counter() - start)
 """
 
 
@@ -24,21 +27,17 @@ def main() -> None:
     show("import, alone", fresh(IMPORT.format(first="sys")))
     show("first plan and summary of a process", fresh(FIRST_PLAN))
 
-    from planner.case import Choices
-    from planner.plan import PlanError, make_plan
+    from planner.__main__ import parser, specification
+    from planner.check import check
 
-    def open_layout() -> None:
-        make_plan(Choices(model="deepseek-ai/DeepSeek-R1", series="GU8TF", throughput_mib_s=300, max_model_len=8192))
+    def plan(series: str, *, works: bool) -> None:
+        words = ["check", "deepseek-ai/DeepSeek-R1", f"--series={series}", "--max-model-len=8192"]
+        found = check(specification(parser().parse_args(words), series))
+        if works is any(finding.severity == "error" for finding in found):
+            raise AssertionError(series)
 
-    def failing() -> None:
-        try:
-            make_plan(Choices(model="deepseek-ai/DeepSeek-R1", series="T4", throughput_mib_s=300, max_model_len=8192))
-        except PlanError:
-            return
-        raise AssertionError
-
-    show("a plan whose layout is searched", timed(open_layout))
-    show("a plan that fails and suggests other series", timed(failing))
+    show("a plan whose layout is searched", timed(lambda: plan("GU8TF", works=True)))
+    show("a plan that fails and suggests other series", timed(lambda: plan("T4", works=False)))
 
 
 def fresh(code: str) -> list[float]:

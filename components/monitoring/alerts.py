@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from components.inference_group import CONTAINER
-from components.monitoring.metrics import GROUP_LABEL, LWS_LABEL, Target
 from components.settings.observability import AlertSettings
 from planner.loading import POD_START_SECONDS, LoadBudget
+from planner.metrics import GROUP_LABEL, LWS_LABEL, Target
 
 Severity = Literal["critical", "warning"]
 

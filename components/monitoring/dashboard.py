@@ -30,8 +30,8 @@ from grafana_foundation_sdk.models.dashboard import (
 )
 
 from components.monitoring.alerts import FAILED_SHARE, KV_CACHE_FULL
-from components.monitoring.metrics import GROUP_LABEL, LWS_LABEL, Target
 from components.settings.observability import AlertSettings
+from planner.metrics import GROUP_LABEL, LWS_LABEL, Target
 
 COLUMNS = 24
 """Width of Grafana's grid."""

@@ -8,8 +8,6 @@ from pydantic import Field, model_validator
 from components.settings.base import DNS_LABEL, IMAGE, Port, Quantity, Settings, problem
 from components.settings.lifecycle import LifecycleSettings
 from components.settings.scaling import HpaScaling, ManualScaling, QueueScaling, ScheduleScaling
-from planner.engine import split_arguments
-from planner.rules.pods import LWS_NAME_MAX
 
 ENV_NAME = r"^[A-Za-z_.-][A-Za-z0-9_.-]*$"
 """Names of environment variables; with any other a GPU pod does not start
@@ -21,44 +19,9 @@ ENV_MAX = 1900
 
 ZONE = r"^[a-z]+(-[a-z0-9]+)+$"
 
-PROGRAM_FLAGS = {
-    "--port": "inference.engine.port",
-    "--served-model-name": "model.servedName",
-    "--max-model-len": "inference.engine.maxModelLen",
-    "--gpu-memory-utilization": "inference.engine.gpuMemoryUtilization",
-    "--enforce-eager": "inference.engine.enforceEager",
-    "--trust-remote-code": "inference.engine.trustRemoteCode",
-    "--tensor-parallel-size": "inference.parallelism.tensor",
-    "--pipeline-parallel-size": "inference.parallelism.pipeline",
-    "--distributed-executor-backend": "inference.engine.backend",
-    "--nnodes": "inference.parallelism",
-    "--node-rank": "inference.parallelism",
-    "--master-addr": "inference.parallelism",
-    "--headless": "inference.parallelism",
-    "--shutdown-timeout": "inference.lifecycle.requestSeconds",
-    "-tp": "inference.parallelism.tensor",
-    "-pp": "inference.parallelism.pipeline",
-}
-"""Arguments of ``vllm serve`` that the program writes itself, and the setting behind each."""
-
-_NO_PLAIN_HTTP = "the probes, which ask by plain HTTP, would never find the engine ready"
-
-UNUSABLE_FLAGS = {
-    "--ssl-keyfile": _NO_PLAIN_HTTP,
-    "--ssl-certfile": _NO_PLAIN_HTTP,
-    "--uds": _NO_PLAIN_HTTP,
-    "--host": "the probes need all addresses, to which vLLM listens without it",
-    "--root-path": "the key, the route and the checks are for the paths of vLLM as they are",
-    "--master-port": "the checks of the pods look for the leader at vLLM's own port",
-}
-"""Arguments of ``vllm serve`` with which pods never become ready, or answer without the key, and why. Version 0.7.2
-asks for the key only below the root path
-(https://github.com/vllm-project/vllm/blob/v0.7.2/vllm/entrypoints/openai/api_server.py)."""
-
-API_KEY_FLAG = "--api-key"
-
-SECRET_FLAGS = frozenset({API_KEY_FLAG, "--hf-token"})
-"""Arguments that carry a secret, which everybody who may read pods would see."""
+LWS_NAME_MAX = 51
+"""Longest name of a LeaderWorkerSet: pods and the revision label append to it
+(https://github.com/kubernetes-sigs/lws/blob/main/pkg/webhooks/leaderworkerset_webhook.go)."""
 
 SECRET_WORDS = frozenset({"TOKEN", "SECRET", "PASSWORD", "KEY"})
 """Words in the names of environment variables that hold a secret."""
@@ -183,34 +146,6 @@ class EngineSettings(Settings):
                 )
         return self
 
-    @model_validator(mode="after")
-    def _extra_args_are_extra(self) -> Self:
-        for argument in self.extra_args:
-            flag = argument.split("=", 1)[0].split(" ", 1)[0].replace("_", "-")
-            if flag in SECRET_FLAGS:
-                raise problem(
-                    f"extraArgs has {flag}, whose value would be readable in the pod and in the state",
-                    fix="remove it and set deployment.service.apiKey" if flag == API_KEY_FLAG else f"remove {flag}",
-                )
-            if flag in UNUSABLE_FLAGS:
-                tls = "; TLS is for the proxy of deployment.service.route" if flag.startswith("--ssl") else ""
-                raise problem(f"extraArgs has {flag}, and {UNUSABLE_FLAGS[flag]}", fix=f"remove {flag}{tls}")
-            if flag in PROGRAM_FLAGS:
-                raise problem(
-                    f"extraArgs has {flag}, which the program writes itself",
-                    fix=f"remove it and set deployment.{PROGRAM_FLAGS[flag]}",
-                )
-        return self
-
-
-NO_METRICS = "--disable-log-stats"
-"""With it the engine has none of its own metrics (https://docs.vllm.ai/en/stable/cli/serve/)."""
-
-
-def has_no_metrics(engine: EngineSettings) -> bool:
-    """Whether ``extraArgs`` takes the engine's metrics away."""
-    return NO_METRICS in split_arguments(engine.extra_args)
-
 
 class RolloutSettings(Settings):
     """Rolling update, counted in groups."""
@@ -287,53 +222,11 @@ class InferenceSettings(Settings):
     """How pods end, are watched, and come back. By default Kubernetes gives them 30 s to end, and running requests are
     lost."""
 
-    @property
-    def first_replicas(self) -> int:
-        """Groups that the LeaderWorkerSet is created with; later ones are an autoscaler's, if there is one."""
-        scaling = self.scaling
-        if isinstance(scaling, ManualScaling):
-            return self.replicas
-        return scaling.min_replicas if scaling.hold is None else scaling.hold
-
-    @property
-    def most_replicas(self) -> int:
-        """The most groups that there may ever be."""
-        return self.replicas if isinstance(self.scaling, ManualScaling) else self.scaling.most
-
-    @model_validator(mode="after")
-    def _measured_on_a_layout(self) -> Self:
-        if self.engine.cache_gib is not None and None in (
-            self.gpu.cards,
-            self.parallelism.tensor,
-            self.parallelism.pipeline,
-        ):
-            raise problem(
-                "engine.cacheGiB was measured on one layout, and the layout is left open",
-                fix="write gpu.cards, parallelism.tensor and parallelism.pipeline as they were, or remove cacheGiB",
-            )
-        return self
-
     @model_validator(mode="after")
     def _one_owner_of_replicas(self) -> Self:
         if "replicas" in self.model_fields_set and not isinstance(self.scaling, ManualScaling):
             raise problem(
                 f"replicas is set, and with scaling.kind {self.scaling.kind} the autoscaler sets it",
                 fix="remove replicas; scaling.hold keeps a number of groups for a while",
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _requests_are_known(self) -> Self:
-        if not has_no_metrics(self.engine):
-            return self
-        if self.lifecycle is not None:
-            raise problem(
-                f"engine.extraArgs has {NO_METRICS}, and lifecycle reads from these metrics whether requests run",
-                fix=f"remove {NO_METRICS}, or lifecycle",
-            )
-        if isinstance(self.scaling, QueueScaling | HpaScaling):
-            raise problem(
-                f"engine.extraArgs has {NO_METRICS}, and scaling.kind {self.scaling.kind} goes by these metrics",
-                fix=f"remove {NO_METRICS}, or write another scaling.kind",
             )
         return self

@@ -11,10 +11,6 @@ LWS_CHART_MIN = (0, 8, 0)
 """From this version on the chart has its custom resource definition in ``crds/``, which Helm never deletes
 (https://lws.sigs.k8s.io/docs/installation/)."""
 
-FLUID_CHART_MIN = (1, 0, 11)
-"""From this version on ack-fluid knows pods of ACS, those with the label ``fluid-sidecar-target: acs``
-(https://www.alibabacloud.com/help/en/ack/cloud-native-ai-suite/user-guide/accelerate-argo-workflows-1)."""
-
 
 class ExpectOperator(Settings):
     """The operator is in the cluster already, from the ACS App Marketplace for example; that it is there is checked."""
@@ -36,9 +32,14 @@ class InstallLws(Settings):
     image: Annotated[str | None, Field(pattern=r"^[^\s:@]+(:[0-9]+/[^\s:@]+)?$")] = None
     """Image of the controller without its tag, for a mirror."""
 
+    @property
+    def version_numbers(self) -> tuple[int, ...]:
+        """Version of the chart, which is the controller's."""
+        return tuple(map(int, self.version.split(".")))
+
     @model_validator(mode="after")
     def _keeps_the_definition(self) -> Self:
-        if tuple(map(int, self.version.split("."))) < LWS_CHART_MIN:
+        if self.version_numbers < LWS_CHART_MIN:
             raise problem(
                 f"chart {self.version} has the LeaderWorkerSet definition among its templates, so the upgrade to "
                 "0.8.0 deletes the definition and every group with it (https://github.com/kubernetes-sigs/lws/issues/880)",

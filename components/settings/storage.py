@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from components.settings.base import MOUNT_OPTION, Quantity, Settings
+from components.settings.base import MOUNT_OPTION, Quantity, Settings, gibibytes, mebibytes
 
 
 class OssVolumeSettings(Settings):
@@ -53,3 +53,13 @@ class FluidCacheSettings(Settings):
 
     sidecar_memory: Quantity = "8Gi"
     """Memory of that client, taken from that of the pod."""
+
+    @property
+    def memory_gib(self) -> int:
+        """Memory of one worker in GiB."""
+        return gibibytes(self.memory)
+
+    @property
+    def sidecar_memory_mib(self) -> int:
+        """Memory of the cache's client in MiB."""
+        return mebibytes(self.sidecar_memory)

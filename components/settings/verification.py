@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from components.settings.base import IMAGE, Quantity, Settings
+from components.settings.base import IMAGE, Quantity, Settings, mebibytes
 
 
 class BenchmarkSettings(Settings):
@@ -37,6 +37,11 @@ class BenchmarkSettings(Settings):
 
     memory: Quantity = "16Gi"
     """Memory of the client."""
+
+    @property
+    def memory_gib(self) -> float:
+        """Memory of the client in GiB."""
+        return mebibytes(self.memory) / 1024
 
 
 class VerificationSettings(Settings):

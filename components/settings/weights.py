@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from components.settings.base import BUCKET_NAME, IMAGE, KEY_PREFIX, Quantity, Settings
+from components.settings.base import BUCKET_NAME, IMAGE, KEY_PREFIX, Quantity, Settings, mebibytes
 
 
 class CreateBucket(Settings):
@@ -127,6 +127,11 @@ class UploadSettings(Settings):
     eip_bandwidth_mbps: Annotated[int | None, Field(ge=1, le=1000)] = None
     """Bandwidth in Mbit/s of a public address (EIP) that ACS makes for the pod and releases after it. Without it, the
     pod reaches the hub through the NAT gateway of its VPC."""
+
+    @property
+    def memory_gib(self) -> float:
+        """Memory in GiB."""
+        return mebibytes(self.memory) / 1024
 
 
 class WeightsSettings(Settings):

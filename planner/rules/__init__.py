@@ -1,25 +1,10 @@
-"""The rules that a deployment must keep, each a row with its statement, source, texts and check.
+"""The rules that a deployment must keep, each a function over the specification. Errors stop it, warnings do not."""
 
-Errors stop a deployment, warnings do not. A text may use ``{layouts}``, the nearest layouts that keep all rules.
-"""
-
-from planner.rules.engine import ENGINE_RULES
-from planner.rules.memory import MEMORY_RULES
-from planner.rules.model import MODEL_RULES
-from planner.rules.operation import OPERATION_RULES
-from planner.rules.parallelism import PARALLELISM_RULES
-from planner.rules.pods import POD_RULES
-from planner.rules.rule import Rule
-
-# In the order in which they are said; memory takes longest to find out.
-RULES: tuple[Rule, ...] = (
-    *MODEL_RULES,
-    *POD_RULES,
-    *PARALLELISM_RULES,
-    *ENGINE_RULES,
-    *MEMORY_RULES,
-    *OPERATION_RULES,
-)
+# In the order in which they are reported; memory takes longest to find out.
+from planner.rules import model, pods, acs, parallelism, engine, memory, operation, controllers, storage, options  # noqa: F401, I001
+from planner.rules.rule import RULES
 
 LAYOUT_RULES = tuple(rule for rule in RULES if rule.mended_by_layout)
 """What another layout could mend."""
+
+__all__ = ["LAYOUT_RULES", "RULES"]

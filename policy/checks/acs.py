@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
-from planner.acs_rules import GPU_HPN, GPU_HPN_CARDS
+from planner.acs import GPU_HPN, GPU_HPN_CARDS
 from planner.catalogue import gpu_series
 from planner.findings import Finding
 from planner.pods import resource_name

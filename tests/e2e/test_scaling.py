@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from kubernetes import client
 
-from components.monitoring.metrics import EngineMetrics, Target
 from components.scaling import authentication_spec, hpa_spec, queue_spec, schedule_spec
 from components.settings.scaling import HpaScaling, QueueScaling, ScheduleScaling
 from planner.loading import load_budget
+from planner.metrics import EngineMetrics, Target
 from tests.e2e.conftest import Project
 from tests.e2e.test_local_stack import all_ready, eventually
 

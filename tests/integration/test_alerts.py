@@ -10,10 +10,10 @@ import pytest
 import yaml
 
 from components.monitoring.alerts import alerts, rule_groups
-from components.monitoring.metrics import EngineMetrics, Target
 from components.settings.observability import AlertSettings
 from local import tools
 from planner.loading import load_budget
+from planner.metrics import EngineMetrics, Target
 
 pytestmark = pytest.mark.integration
 

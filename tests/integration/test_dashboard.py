@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from components.monitoring.dashboard import dashboard_json
-from components.monitoring.metrics import EngineMetrics, Target
 from components.settings.observability import AlertSettings
 from local.prometheus import Prometheus, prometheus
 from planner.engine import Version
+from planner.metrics import EngineMetrics, Target
 from tools.dashboard import HOUR, answers, variables
 from tools.sample_metrics import STEP, sample_metrics
 

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 
 from planner import catalogue, config_json
-from planner.case import Choices
 from planner.engine import Engine, Serving
+from planner.findings import PlanError
 from planner.kv_cache import token_bytes
 from planner.model import CompressedAttention, GroupedQueryAttention, Model
-from planner.plan import PlanError, make_plan
 from planner.weights import checkpoint_gib, parameters
+from tests.planner.specs import spec, warnings, working
 
 # As published, but for keys that do not matter; the catalogue's rows are shorter still.
 DEEPSEEK_R1 = {
@@ -163,10 +163,10 @@ def test_the_index_beside_it_gives_the_size(tmp_path: Path) -> None:
     assert checkpoint_gib(config_json.read(path, name="mine")) == pytest.approx(27.51, rel=0.001)
     path.with_name("model.safetensors.index.json").write_text(json.dumps(index), encoding="utf-8")
     assert checkpoint_gib(config_json.read(path, name="mine")) == 30
-    plan = make_plan(Choices(model="mine", series="GU8TF", throughput_mib_s=300, config_file=str(path)))
+    plan = working(spec(model="mine", series="GU8TF", config_file=str(path), image="vllm:v0.33.0"))
     assert plan.memory is not None
-    assert plan.weights_gib == 30
-    assert plan.warnings == ()
+    assert plan.model.weights_gib == 30
+    assert warnings(plan) == []
 
 
 @pytest.mark.parametrize(
@@ -183,7 +183,7 @@ def test_what_is_wrong_with_a_config(text: str, error: str, tmp_path: Path) -> N
     path = tmp_path / "config.json"
     path.write_text(text, encoding="utf-8")
     with pytest.raises(PlanError) as caught:
-        make_plan(Choices(model="mine", series="GU8TF", throughput_mib_s=300, config_file=str(path)))
+        working(spec(model="mine", series="GU8TF", config_file=str(path), image="vllm:v0.33.0"))
     (finding,) = caught.value.findings
     assert finding.path == "deployment.model.configFile"
     assert finding.problem.startswith(f"{tmp_path}/{error}")
@@ -227,8 +227,8 @@ def test_deepseek_v4_is_read_but_not_its_successor() -> None:
 def test_attention_that_is_not_modelled_is_said_to_be(key: str, what: str, tmp_path: Path) -> None:
     path = tmp_path / "config.json"
     path.write_text(json.dumps({**QWEN2, key: [4]}), encoding="utf-8")
-    plan = make_plan(Choices(model="mine", series="GU8TF", throughput_mib_s=300, config_file=str(path)))
+    plan = working(spec(model="mine", series="GU8TF", config_file=str(path), image="vllm:v0.33.0"))
     assert plan.memory is None
-    assert plan.warnings[0].startswith(
+    assert warnings(plan)[0].startswith(
         f"deployment.model.name: the memory of mine is bounded, not predicted: it has {what}"
     )

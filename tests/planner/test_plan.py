@@ -1,12 +1,10 @@
 """The plan: what is derived, what is suggested, and the text that people read."""
 
 import contextlib
-import dataclasses
 import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -14,115 +12,119 @@ from hypothesis import strategies as st
 
 import planner
 from planner import catalogue
-from planner.__main__ import main
-from planner.case import Choices, Layout
-from planner.findings import report
+from planner.__main__ import FLAGS, main, parser, specification
+from planner.findings import PlanError, report
 from planner.loading import ENGINE_SETUP_SECONDS, POD_START_SECONDS, PROBE_PERIOD_SECONDS, load_budget
 from planner.memory import Verdict
-from planner.plan import PlanError, check, make_plan, resolve
 from planner.roofline import decode_floor_ms
 from planner.search import candidates, nearest, other_series, works
+from planner.spec import Layout, ResolvedSpec
+from planner.summary import summary, text
 from planner.weights import shapes_gib
-from tests.planner.test_rules import GUIDE
+from tests.planner.specs import errors, guide, spec, stack_findings, warnings, working
 
 ROOT = Path(__file__).parents[2]
 SUMMARY = Path(__file__).with_name("guide_summary.txt")
+CURRENT = {"image": "vllm-openai:v0.33.0", "gpu_memory_utilization": 0.9, "enforce_eager": False}
 
 
-def changed(**changes: Any) -> Choices:
-    return dataclasses.replace(GUIDE, **changes)
+def shown(found: ResolvedSpec) -> str:
+    return text(summary(found))
 
 
 def test_the_guides_layout_passes() -> None:
-    plan = make_plan(GUIDE)
-    assert (plan.group_size, plan.weights_gib, plan.warnings) == (2, 641.30, ())
+    plan = working(guide())
+    assert (plan.layout.pods, plan.model.weights_gib, warnings(plan)) == (2, 641.30, [])
     assert plan.memory is not None
     assert plan.memory.verdict is Verdict.FITS
     assert plan.memory.tokens[1] == pytest.approx(1_100_000, rel=0.07)
 
 
 def test_the_guides_summary() -> None:
-    summary = make_plan(GUIDE).summary()
-    assert summary == SUMMARY.read_text(encoding="utf-8").rstrip("\n")
-    assert summary in (ROOT / "README.md").read_text(encoding="utf-8")
+    found = shown(working(guide()))
+    assert found == SUMMARY.read_text(encoding="utf-8").rstrip("\n")
+    assert found in (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 def test_the_readmes_finding() -> None:
     with pytest.raises(PlanError) as caught:
-        make_plan(changed(series="GN8IS"))
-    text = report(caught.value.findings, where="").split("\n\n", 1)[1]
-    assert text in (ROOT / "README.md").read_text(encoding="utf-8")
+        working(guide(series="GN8IS"))
+    finding = report(caught.value.findings, where="").split("\n\n", 1)[1]
+    assert finding in (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("name", catalogue.model_names())
 def test_a_summary_is_one_screen(name: str) -> None:
-    plan = make_plan(Choices(model=name, series="GU8TEF", throughput_mib_s=300, max_model_len=4096))
-    lines = plan.summary().splitlines()
+    plan = working(spec(model=name, series="GU8TEF", max_model_len=4096, **CURRENT))
+    lines = shown(plan).splitlines()
     assert len(lines) <= 20
     assert max(map(len, lines)) <= 96
 
 
 def test_what_is_left_out_is_derived() -> None:
-    plan = make_plan(Choices(model="deepseek-ai/DeepSeek-R1", series="GU8TF", throughput_mib_s=300, max_model_len=8192))
+    plan = working(spec(model="deepseek-ai/DeepSeek-R1", series="GU8TF", max_model_len=8192))
     layout = plan.layout
-    assert (layout.tensor, layout.pipeline, layout.cards, plan.group_size) == (8, 2, 8, 2)
-    assert (plan.cpu, plan.memory_gib, plan.shared_memory_gib) == (64, 512, 32)
-    assert make_plan(changed(max_model_len=None)).max_model_len == 163_840
-    only = make_plan(Choices(model="Qwen/Qwen3-32B", series="GX8SF", throughput_mib_s=300))
-    assert (only.layout.cards, only.cpu, only.memory_gib) == (8, 184, 1800)
+    assert (layout.tensor, layout.pipeline, layout.cards, plan.layout.pods) == (8, 2, 8, 2)
+    assert (plan.pod.cpu, plan.pod.memory_gib, plan.pod.shared_memory_gib) == (64, 512, 32)
+    assert working(guide(max_model_len=None)).engine.max_model_len == 163_840
+    only = working(spec(model="Qwen/Qwen3-32B", series="GX8SF"))
+    assert (only.layout.cards, only.pod.cpu, only.pod.memory_gib) == (8, 184, 1800)
 
 
 def test_a_plan_for_deepseek_v4() -> None:
-    choices = Choices(
-        model="deepseek-ai/DeepSeek-V4-Flash", series="GU8TF", throughput_mib_s=300, max_model_len=131_072
-    )
-    plan = make_plan(choices)
-    assert (plan.layout.gpus, plan.warnings) == (4, ())
+    plan = working(spec(model="deepseek-ai/DeepSeek-V4-Flash", series="GU8TF", max_model_len=131_072, **CURRENT))
+    assert (plan.layout.gpus, warnings(plan)) == (4, [])
     assert plan.memory is not None
     assert plan.memory.verdict is Verdict.FITS
     assert plan.memory.requests(131_072)[1] == 5
-    assert "verdict   fits" in plan.summary()
+    assert "verdict   fits" in shown(plan)
 
 
 def test_candidates_too_small_for_the_weights_would_not_work_either() -> None:
-    case = resolve(dataclasses.replace(GUIDE, series="GN8IS"))
-    assert case.model is not None
-    assert case.gpu is not None
-    usable = case.gpu.memory_gib * case.choices.gpu_memory_utilization
-    small = [layout for layout in candidates(case, given_only=False) if layout.gpus * usable <= shapes_gib(case.model)]
+    case = guide(series="GN8IS")
+    model, card = case.model.shapes, case.gpu.card
+    assert model is not None
+    assert card is not None
+    usable = card.memory_gib * case.engine.gpu_memory_utilization
+    small = [layout for layout in candidates(case, given_only=False) if layout.gpus * usable <= shapes_gib(model)]
     assert small
     assert not any(works(case.with_layout(layout)) for layout in small)
 
 
 def test_what_is_given_is_kept() -> None:
-    plan = make_plan(
-        Choices(model="Qwen/Qwen3-32B", series="GU8TF", throughput_mib_s=300, pipeline=2, cpu=128, memory_gib=512)
-    )
-    assert (plan.layout.pipeline, plan.cpu, plan.memory_gib) == (2, 128, 512)
+    plan = working(spec(model="Qwen/Qwen3-32B", series="GU8TF", pipeline=2, cpu=128, memory="512Gi"))
+    assert (plan.layout.pipeline, plan.pod.cpu, plan.pod.memory_gib) == (2, 128, 512)
 
 
 def test_all_findings_at_once() -> None:
     with pytest.raises(PlanError) as caught:
-        make_plan(changed(cards=3, tensor=4, name="x" * 60))
-    assert [f.path.rsplit(".", 1)[-1] for f in caught.value.findings] == ["cards", "name", "parallelism"]
+        working(guide(cards=3, tensor=4, startup_seconds=60))
+    assert [f.path.rsplit(".", 1)[-1] for f in caught.value.findings] == ["cards", "parallelism", "startupSeconds"]
 
 
 def test_another_series_where_this_one_cannot() -> None:
     with pytest.raises(PlanError, match="does not fit") as caught:
-        make_plan(Choices(model="deepseek-ai/DeepSeek-R1", series="T4", throughput_mib_s=300, max_model_len=4096))
+        working(spec(model="deepseek-ai/DeepSeek-R1", series="T4", max_model_len=4096))
     assert "choose series " in caught.value.findings[-1].fix
-    for name, layout in other_series(resolve(changed(series="T4", cards=None, tensor=None, pipeline=None))):
-        make_plan(changed(series=name, cards=layout.cards, tensor=layout.tensor, pipeline=layout.pipeline))
+    for name, layout in other_series(guide(series="T4", cards=None, tensor=None, pipeline=None)):
+        working(guide(series=name, cards=layout.cards, tensor=layout.tensor, pipeline=layout.pipeline))
 
 
 def test_a_shorter_request_where_a_long_one_does_not_fit() -> None:
-    one = changed(model="Qwen/Qwen3-32B", series="G49E", cards=2, tensor=2, pipeline=1, max_model_len=None)
-    longer = dataclasses.replace(one, gpu_memory_utilization=0.84, image="vllm-openai:v0.33.0", model="Qwen/QwQ-32B")
-    findings = check(resolve(longer), severity="error") + check(resolve(longer), severity="warning")
-    (finding,) = [f for f in findings if f.path == "deployment.inference"]
+    longer = {
+        "model": "Qwen/QwQ-32B",
+        "series": "G49E",
+        "cards": 2,
+        "tensor": 2,
+        "pipeline": 1,
+        **CURRENT,
+        "gpu_memory_utilization": 0.84,
+        "enforce_eager": True,
+    }
+    (finding,) = [f for f in stack_findings(spec(**longer)) if f.path == "deployment.inference"]
     assert "set deployment.inference.engine.maxModelLen to " in finding.fix
     length = int(finding.fix.rsplit(" ", 1)[1])
-    assert make_plan(dataclasses.replace(longer, max_model_len=length)).warnings == ()
+    assert warnings(working(spec(**longer, max_model_len=length))) == []
 
 
 @settings(max_examples=10, deadline=None)
@@ -134,59 +136,50 @@ def test_a_shorter_request_where_a_long_one_does_not_fit() -> None:
     length=st.sampled_from([2048, 32_768]),
 )
 def test_suggested_layouts_pass(model: str, series: str, tensor: int, pipeline: int, length: int) -> None:
-    choices = Choices(
-        model=model,
-        series=series,
-        throughput_mib_s=300,
-        tensor=tensor,
-        pipeline=pipeline,
-        cards=8,
-        max_model_len=length,
-    )
-    for layout in nearest(resolve(choices)):
-        found = dataclasses.replace(choices, cards=layout.cards, tensor=layout.tensor, pipeline=layout.pipeline)
-        plan = make_plan(found)
+    wanted = {"model": model, "series": series, "max_model_len": length, **CURRENT}
+    for layout in nearest(spec(**wanted, tensor=tensor, pipeline=pipeline, cards=8)):
+        plan = working(spec(**wanted, cards=layout.cards, tensor=layout.tensor, pipeline=layout.pipeline))
         assert plan.memory is not None
         assert plan.memory.verdict is Verdict.FITS
-        assert plan.group_size * layout.cards == layout.gpus
+        assert plan.layout.pods * layout.cards == layout.gpus
 
 
 @given(tensor=st.integers(1, 64), pipeline=st.integers(1, 16), series=st.sampled_from(sorted(catalogue.gpu_series())))
 @settings(max_examples=8, deadline=None)
 def test_a_plan_uses_every_card(tensor: int, pipeline: int, series: str) -> None:
     for cards in catalogue.gpu_series()[series].cards:
-        small = changed(model="Qwen/Qwen3-0.6B", tensor=tensor, pipeline=pipeline, series=series, cards=cards)
+        small = guide(model="Qwen/Qwen3-0.6B", tensor=tensor, pipeline=pipeline, series=series, cards=cards)
         with contextlib.suppress(PlanError):
-            plan = make_plan(small)
-            assert plan.group_size * cards == tensor * pipeline
+            plan = working(small)
+            assert plan.layout.pods * cards == tensor * pipeline
 
 
 def test_the_cheapest_layout_is_found() -> None:
-    case = resolve(Choices(model="Qwen/Qwen3-32B", series="GU8TF", throughput_mib_s=300, max_model_len=8192))
+    case = spec(model="Qwen/Qwen3-32B", series="GU8TF", max_model_len=8192)
     fewer = [c for c in candidates(case, given_only=True) if c.gpus < case.layout.gpus]
     assert not any(works(case.with_layout(layout)) for layout in fewer)
     assert case.layout.gpus == 1
 
 
 def test_a_model_without_shapes_is_bounded() -> None:
-    plan = make_plan(Choices(model="mine", series="GU8TF", throughput_mib_s=300, weights_gib=300.0))
+    plan = working(spec(model="mine", series="GU8TF", weights_gib=300.0))
     assert plan.memory is None
     assert plan.layout.gpus == 8
-    assert "not predicted" in plan.summary()
+    assert "not predicted" in shown(plan)
 
 
 def test_own_size_beats_the_catalogue() -> None:
-    assert make_plan(changed(weights_gib=650.0)).weights_gib == 650.0
+    assert working(guide(weights_gib=650.0)).model.weights_gib == 650.0
 
 
 def test_a_size_far_from_the_known_one_is_refused() -> None:
     with pytest.raises(PlanError, match=r"700 GiB are not the 641\.3 GiB"):
-        make_plan(changed(weights_gib=700.0))
+        working(guide(weights_gib=700.0))
 
 
 def test_decode_reads_active_weights_and_cache() -> None:
     """37 GB of R1's weights are active per token: 1.2 ms on 8 H20; a full batch reads all experts."""
-    case = resolve(GUIDE)
+    case = guide()
     one, many = decode_floor_ms(case), decode_floor_ms(case, requests=512, context=1000)
     assert one == pytest.approx(1.2, rel=0.05)
     assert many is not None
@@ -247,7 +240,7 @@ def test_compare(capsys: pytest.CaptureFixture[str]) -> None:
     rows = json.loads(capsys.readouterr().out)
     assert {row["series"] for row in rows} == {"GU8TEF"}
     assert [row["gpus"] for row in rows] == sorted(row["gpus"] for row in rows)
-    assert main([*long, "--series=T4", "--all"]) == 0
+    assert main([*long, "--series=T4", "--all", "--image=vllm:v0.33.0"]) == 0
     assert "does not fit" in capsys.readouterr().out
     assert main([*long, "--series=T4"]) == 1
 
@@ -288,16 +281,43 @@ def test_missing_package_is_named(
 @pytest.mark.integration
 def test_the_program_does_not_import_what_only_the_command_needs() -> None:
     heavy = ("rich", "matplotlib", "numpy", "pydantic", "pulumi", "tomllib")
-    code = f"import sys, planner.plan; print([m for m in {heavy} if m in sys.modules])"
+    code = f"import sys, planner.check; print([m for m in {heavy} if m in sys.modules])"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
 
 
 def test_a_measured_cache_takes_the_place_of_the_band() -> None:
-    plan = make_plan(dataclasses.replace(GUIDE, cards=8, tensor=8, pipeline=2, cache_gib=36.5))
-    assert "+ cache 36.50, measured" in plan.summary()
+    plan = working(guide(cache_gib=36.5))
+    assert "+ cache 36.50, measured" in shown(plan)
     assert plan.memory is not None
     low, nominal, high = plan.memory.tokens
     assert low == nominal == high
-    other = plan.case.with_layout(Layout(8, 8, 3))
-    assert other.choices.cache_gib is None, "on another layout nothing was measured"
+    other = plan.with_layout(Layout(8, 8, 3))
+    assert other.engine.measured_cache_gib is None, "on another layout nothing was measured"
+
+
+def test_a_length_beyond_the_context_is_one_problem() -> None:
+    (finding,) = errors(guide(max_model_len=999_999))
+    assert finding.path == "deployment.inference.engine.maxModelLen"
+
+
+def test_the_command_line_plans_what_a_stack_file_with_the_same_settings_asks_for() -> None:
+    arguments = parser().parse_args(["check", "deepseek-ai/DeepSeek-R1", "--series=GU8TF"])
+    assert specification(arguments, "GU8TF") == spec(model="deepseek-ai/DeepSeek-R1", series="GU8TF", storage=None)
+
+
+def test_findings_are_spelled_as_flags(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", "deepseek-ai/DeepSeek-R1", "--series=GU8TF", "--tensor=7", "--engine-arg=-tp=2"]) == 1
+    said = capsys.readouterr().err
+    for line in ("  --tensor\n", "or change --cards", "remove it and set --tensor"):
+        assert line in said
+    assert "deployment" not in said
+    assert main(["check", "deepseek-ai/DeepSeek-R1", "--series=GU8TF", "--gpu-memory-utilization=1.5"]) == 1
+    assert "  --gpu-memory-utilization\n    problem: input should be less than or equal to 1" in capsys.readouterr().err
+
+
+def test_every_flag_of_a_finding_exists() -> None:
+    known = {flag for flag in FLAGS.values() if flag != "MODEL"}
+    helped = parser().parse_args(["check", "m", "--series=s"])
+    for flag in {flag for flags in known for flag in flags.split(", ")}:
+        assert hasattr(helped, flag.removeprefix("--").replace("-", "_")), flag

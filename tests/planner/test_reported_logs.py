@@ -5,10 +5,11 @@ from dataclasses import replace
 import pytest
 
 from benchmarks.planner.reported import Log, logs
-from planner.case import Case, Choices, Layout
+from planner.check import check
 from planner.memory import GIB, Verdict
-from planner.plan import check
 from planner.rules import RULES
+from planner.spec import Layout, ResolvedSpec, gpu_spec
+from tests.planner.specs import spec
 
 LOGS = logs()
 MEMORY_RULE = next(rule for rule in RULES if rule.id == "memory")
@@ -44,9 +45,8 @@ def test_what_did_not_start_is_refused_for_the_same_reason(name: str) -> None:
     log = LOGS[name]
     assert log.refused is not None
     assert log.estimate().verdict is Verdict.DOES_NOT_FIT
-    values = MEMORY_RULE.check(case_of(log))
-    assert values is not None
-    assert log.refused in MEMORY_RULE.problem.format_map(values)
+    (finding,) = MEMORY_RULE(case_of(log))
+    assert log.refused in finding.problem
 
 
 @pytest.mark.parametrize("name", [name for name, log in LOGS.items() if log.needed])
@@ -67,7 +67,7 @@ def test_the_engine_asks_for_as_much_cache(name: str) -> None:
     assert longest < longer
     assert stage.cache.low < log.cache < stage.cache.high
     assert memory.verdict is not Verdict.FITS
-    warnings = [finding.problem for finding in check(case_of(log), severity="warning", suggest=False)]
+    warnings = [finding.problem for finding in check(case_of(log), suggest=False) if finding.severity == "warning"]
     assert any(text.startswith("too close to say whether it fits") for text in warnings)
 
 
@@ -76,16 +76,16 @@ def test_with_the_measured_memory_it_is_refused_with_the_engines_words(name: str
     log = LOGS[name]
     assert log.cache is not None
     case = case_of(log)
-    measured = replace(case, choices=replace(case.choices, cache_gib=log.cache))
-    (finding,) = (
-        found for found in check(measured, severity="error", suggest=False) if "does not fit" in found.problem
-    )
+    measured = replace(case, engine=replace(case.engine, measured_cache_gib=log.cache))
+    (finding,) = MEMORY_RULE(measured)
     assert (
         f"seq len ({log.max_model_len}), ({log.needed} GiB KV cache is needed, which is larger than" in finding.problem
     )
     assert f"the available KV cache memory ({log.cache} GiB)" in finding.problem
     # The log rounds to 0.01 GiB.
-    shorter = replace(case, choices=replace(case.choices, max_model_len=log.longest, cache_gib=log.cache + 0.005))
+    shorter = replace(
+        case, engine=replace(case.engine, max_model_len=log.longest, measured_cache_gib=log.cache + 0.005)
+    )
     assert shorter.memory is not None
     assert shorter.memory.verdict is Verdict.FITS
 
@@ -95,19 +95,20 @@ def test_what_started_is_not_refused(name: str) -> None:
     assert LOGS[name].estimate().verdict is not Verdict.DOES_NOT_FIT
 
 
-def case_of(log: Log) -> Case:
-    choices = Choices(
+def case_of(log: Log) -> ResolvedSpec:
+    found = spec(
         model=log.model,
-        series=log.gpu,
-        throughput_mib_s=300,
+        series=log.gpu.replace(" ", "-"),
         gpu_memory_gib=log.memory,
         image=f"vllm:v{'.'.join(map(str, log.engine))}",
         max_model_len=log.max_model_len,
         gpu_memory_utilization=log.utilization,
+        enforce_eager=False,
         extra_args=tuple(log.arguments),
     )
+    gpu = gpu_spec(log.gpu, stated_gib=log.memory)
     layout = Layout(log.tensor * log.pipeline, log.tensor, log.pipeline)
-    return Case(choices=choices, layout=layout, model=log.known_model)
+    return replace(found, gpu=gpu, layout=layout, model=replace(found.model, shapes=log.known_model))
 
 
 def test_a_7_2_driver_has_less_room_than_its_peers() -> None:

@@ -18,6 +18,12 @@ from pulumi.runtime import mocks, settings
 from pulumi.runtime.proto import source_pb2
 from pulumi.runtime.stack import run_in_stack
 
+from components.settings.deployment import Deployment
+from components.stack_config import checked
+from planner.findings import Finding
+from planner.resolve import resolve
+from planner.spec import ResolvedSpec
+
 ROOT = Path(__file__).parents[2]
 PROJECT = "deepseek"
 
@@ -124,6 +130,22 @@ def plain(value: Any) -> Any:
 
 def is_secret(value: Any) -> bool:
     return isinstance(value, dict) and SECRET_KEY in value
+
+
+def resolved(changes: Mapping[str, Any], *, stack: str = "dev") -> ResolvedSpec:
+    """The specification of a stack file of the project with nested ``changes``."""
+    settings = Deployment.model_validate(merged(stack_settings(stack), changes))
+    return resolve(settings, folder=ROOT)
+
+
+def errors(spec: ResolvedSpec) -> list[Finding]:
+    """What stops a deployment."""
+    return [finding for finding in checked(spec) if finding.severity == "error"]
+
+
+def warnings(spec: ResolvedSpec) -> list[str]:
+    """What a preview warns of."""
+    return [str(finding) for finding in checked(spec) if finding.severity == "warning"]
 
 
 API_KEY = {"apiKey": "0123456789abcdef" * 4}

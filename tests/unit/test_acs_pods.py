@@ -8,9 +8,9 @@ import pytest
 from components.group_access import GroupAccess
 from components.inference_group import group_args, group_spec
 from components.settings.deployment import Deployment
-from components.stack_config import plan_of
 from components.storage import ModelMount
-from tests.unit.conftest import Recorder, Run, merged, stack_settings
+from planner.resolve import resolve
+from tests.unit.conftest import ROOT, Recorder, Run, merged, stack_settings
 
 RDMA = {"network": "rdma"}
 P16EN = {"gpu": {"series": "P16EN", "cards": 16}, "parallelism": {"tensor": 16, "pipeline": 1}}
@@ -21,7 +21,9 @@ def templates(changes: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
     settings = Deployment.model_validate(merged(stack_settings("dev"), changes or {}))
     # A real Output would stay pending, because these tests run outside the engine's event loop.
     mount = ModelMount(claim_name=cast(Any, "c"), model_path="/models/m", ready=cast(Any, None))
-    template = group_spec(group_args(settings, plan_of(settings), mount, GroupAccess()))["leaderWorkerTemplate"]
+    template = group_spec(group_args(settings, resolve(settings, folder=ROOT), mount, GroupAccess()))[
+        "leaderWorkerTemplate"
+    ]
     return [template["leaderTemplate"], template["workerTemplate"]]
 
 

@@ -1,78 +1,20 @@
-"""Rules of ACS for GPU pods: each refuses what it must, lets pass what it may, and warns about what it cannot know."""
+"""Rules of ACS for GPU pods: what each lets pass. Each is broken in ``tests/planner/test_rules.py``."""
 
-import dataclasses
 from typing import Any
 
 import pytest
 
-from planner.acs_rules import (
-    FREE_EPHEMERAL_GIB,
-    PodChoices,
-    pod_findings,
-    pod_warnings,
-    ticket_warnings,
-)
+from planner.acs import FREE_EPHEMERAL_GIB
 from planner.catalogue import gpu_series
+from planner.findings import Field
 from planner.pods import NVIDIA, pod_series, rdma_environment, resource_name
+from planner.rules import acs
+from tests.planner.specs import guide
 
-GUIDE = PodChoices(
-    series="GU8TF",
-    cards=8,
-    compute_class="gpu",
-    qos="default",
-    rdma=True,
-    resource=None,
-    driver_version=None,
-    extra_ephemeral_gib=0,
-    port=8000,
-    request_seconds=None,
-)
-
-
-def changed(**changes: Any) -> PodChoices:
-    return dataclasses.replace(GUIDE, **changes)
-
-
-@pytest.mark.parametrize(
-    ("changes", "path", "problem", "fix"),
-    [
-        (
-            {"series": "gu8tf"},
-            "inference.gpu.series",
-            "there is no series gu8tf; case counts",
-            "write GU8TF",
-        ),
-        (
-            {"compute_class": "gpu-hpn", "qos": "best-effort"},
-            "inference.qos",
-            "compute class gpu-hpn knows only the quality of service default, not best-effort",
-            "write default, or deployment.inference.gpu.computeClass: gpu",
-        ),
-        (
-            {"compute_class": "gpu-hpn", "cards": 3},
-            "inference.gpu.cards",
-            "compute class gpu-hpn has no pod with 3 cards",
-            "write one of 1, 2, 4, 8, 16",
-        ),
-        (
-            {"extra_ephemeral_gib": 2019},
-            "inference.resources.extraEphemeralStorage",
-            "2019 GiB and the free 30 GiB are more than the 2048 GiB that a pod with 8 cards of series GU8TF may have",
-            "write at most 2018Gi",
-        ),
-        (
-            {"port": 10250},
-            "inference.engine.port",
-            "ACS keeps the ports 111, 10250, 10255 for itself",
-            "write another port",
-        ),
-    ],
-)
-def test_each_finding(changes: dict[str, Any], path: str, problem: str, fix: str) -> None:
-    (finding,) = pod_findings(changed(**changes))
-    assert finding.path == f"deployment.{path}"
-    assert finding.problem == problem
-    assert finding.fix.startswith(fix)
+ERRORS = (acs.series_spelling, acs.hpn_qos, acs.hpn_cards, acs.ephemeral_storage, acs.reserved_ports)
+WARNINGS = (acs.known_network_card, acs.listed_driver, acs.usual_resource, acs.eviction_notice)
+RDMA = {"network": "rdma"}
+HPN = {"compute_class": "gpu-hpn"}
 
 
 @pytest.mark.parametrize(
@@ -80,82 +22,55 @@ def test_each_finding(changes: dict[str, Any], path: str, problem: str, fix: str
     [
         {},
         {"qos": "best-effort"},
-        {"extra_ephemeral_gib": 2018},
-        {"extra_ephemeral_gib": 5000, "cards": 4, "rdma": False},
-        *({"compute_class": "gpu-hpn", "cards": cards} for cards in (1, 2, 4, 8, 16)),
-        {"series": "NEW1", "cards": 12, "rdma": True},
+        {"extra_ephemeral": "2018Gi"},
+        {"extra_ephemeral": "5000Gi", "cards": 4},
+        *({**HPN, "cards": cards} for cards in (1, 2, 4, 8, 16)),
+        {"series": "NEW1", "cards": 12, **RDMA},
         {"series": "H20"},
     ],
 )
 def test_what_may_pass(changes: dict[str, Any]) -> None:
-    assert pod_findings(changed(**changes)) == []
+    assert all(rule.is_kept(guide(**changes)) for rule in ERRORS)
 
 
 @pytest.mark.parametrize("port", [111, 10250, 10255])
 def test_reserved_ports(port: int) -> None:
-    assert pod_findings(changed(port=port))
-    assert not pod_findings(changed(port=port + 1))
+    assert not acs.reserved_ports.is_kept(guide(port=port))
+    assert acs.reserved_ports.is_kept(guide(port=port + 1))
 
 
-@pytest.mark.parametrize(
-    ("changes", "warning"),
-    [
-        (
-            {"series": "NEW1"},
-            "deployment.inference.network: whether ACS has RDMA for NEW1 is not in planner/pods.toml; it is asked for "
-            "unchecked, with the variables for mlx5 cards (deployment.inference.engine.env changes them)",
-        ),
-        *(
-            (
-                {"series": series, "compute_class": "gpu-hpn"},
-                f"deployment.inference.network: the type of the RDMA network card of {series} is not in "
-                "planner/pods.toml; it is asked for unchecked, with the variables for mlx5 cards "
-                "(deployment.inference.engine.env changes them)",
-            )
-            for series in ("GN8IS", "G49E", "G59", "A10", "T4")
-        ),
-        (
-            {"driver_version": "999.1"},
-            "deployment.inference.gpu.driverVersion: 999.1 is not among the drivers known for GU8TF (550.90.07)",
-        ),
-        (
-            {"qos": "best-effort", "request_seconds": 256},
-            "deployment.inference.lifecycle.requestSeconds: ACS evicts best-effort pods with 300 s notice, so requests "
-            "are cut off after 255 of 256 s then",
-        ),
-        (
-            {"series": "P16EN", "cards": 16, "resource": NVIDIA},
-            "deployment.inference.gpu.resource: cards of series P16EN are counted as alibabacloud.com/ppu, so a pod",
-        ),
-    ],
-)
-def test_each_warning(changes: dict[str, Any], warning: str) -> None:
-    (found,) = pod_warnings(changed(**changes))
-    assert found.startswith(warning)
+@pytest.mark.parametrize("series", ["GN8IS", "G49E", "G59", "A10", "T4"])
+def test_a_series_with_rdma_by_reservation_only_has_no_known_card(series: str) -> None:
+    (found,) = acs.known_network_card(guide(series=series, **HPN, **RDMA))
+    assert found.problem.startswith(f"the type of the RDMA network card of {series} is not in planner/pods.toml")
 
 
 @pytest.mark.parametrize(
     "changes",
     [
         {},
-        *({"series": series, "compute_class": "gpu-hpn"} for series in ("GU8TF", "GU8TEF", "GX8SF", "P16EN")),
-        {"series": "GN8IS", "compute_class": "gpu-hpn", "rdma": False},
+        *({"series": series, **HPN, **RDMA} for series in ("GU8TF", "GU8TEF", "GX8SF", "P16EN")),
+        {"series": "GN8IS", **HPN},
         {"request_seconds": 9000},
         {"qos": "best-effort", "request_seconds": 255},
         {"driver_version": "550.90.07"},
         {"resource": NVIDIA},
-        {"series": "NEW1", "rdma": False, "resource": "a.b/c"},
+        {"series": "NEW1", "resource": "a.b/c"},
     ],
 )
 def test_no_warning(changes: dict[str, Any]) -> None:
-    assert pod_warnings(changed(**changes)) == []
+    assert all(rule.is_kept(guide(**changes)) for rule in WARNINGS)
 
 
 def test_large_pods_without_gpus_need_a_ticket() -> None:
-    (warning,) = ticket_warnings("deployment.x", cpu=17, memory_gib=1)
-    assert warning == "deployment.x: pods without GPUs and with more than 16 vCPU or 128 GiB need a ticket"
-    assert ticket_warnings("deployment.x", cpu=1, memory_gib=128.5)
-    assert not ticket_warnings("deployment.x", cpu=16, memory_gib=128)
+    for size in ({"cpu": 17}, {"memory": "131073Mi"}):
+        (found,) = acs.pods_by_ticket(guide(upload=size))
+        assert found.path == Field.UPLOAD
+    (found,) = acs.pods_by_ticket(guide(storage={"kind": "fluid", "memory": "256Gi"}))
+    assert found.path == Field.STORAGE
+    (found,) = acs.pods_by_ticket(guide(verification={"benchmark": {"cpu": 17}}))
+    assert found.path == Field.BENCHMARK
+    assert acs.pods_by_ticket.is_kept(guide(upload={"cpu": 16, "memory": "128Gi"}))
 
 
 def test_resource_names() -> None:

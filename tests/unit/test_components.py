@@ -14,12 +14,11 @@ from components.model_bucket import read_policy, tls_only_policy
 from components.oss_volume import capacity
 from components.settings.base import mebibytes
 from components.settings.deployment import Deployment
-from components.stack_config import choices
 from components.storage import ModelMount, model_path
 from planner.findings import TERMINAL_WIDTH
 from planner.loading import load_budget
-from planner.plan import PlanError, make_plan
-from tests.unit.conftest import Recorder, Run, is_secret, merged, stack_settings
+from planner.resolve import resolve
+from tests.unit.conftest import ROOT, Recorder, Run, errors, is_secret, merged, stack_settings
 
 RRSA = {
     "kind": "rrsa",
@@ -364,19 +363,18 @@ class TestInferenceGroup:
             },
         }
         deployment = Deployment.model_validate(merged(stack_settings("dev"), changes))
-        try:
-            plan = make_plan(choices(deployment))
-        except PlanError:
+        plan = resolve(deployment, folder=ROOT)
+        if errors(plan):
             return
         layout = plan.layout
         for asked, planned in (
             (tensor, layout.tensor),
             (pipeline, layout.pipeline),
             (given["cards"], layout.cards),
-            (given["cpu"], plan.cpu),
-            (given["max_model_len"], plan.max_model_len),
-            (given["memory"] and mebibytes(given["memory"]), plan.memory_gib * 1024),
-            (given["shared_memory"] and mebibytes(given["shared_memory"]), plan.shared_memory_gib * 1024),
+            (given["cpu"], plan.pod.cpu),
+            (given["max_model_len"], plan.engine.max_model_len),
+            (given["memory"] and mebibytes(given["memory"]), plan.pod.memory_gib * 1024),
+            (given["shared_memory"] and mebibytes(given["shared_memory"]), plan.pod.shared_memory_gib * 1024),
         ):
             assert asked in (None, planned)
         args = InferenceGroupArgs(
@@ -390,21 +388,21 @@ class TestInferenceGroup:
         spec = group_spec(args)
         group = spec["leaderWorkerTemplate"]
         assert spec["replicas"] == given["replicas"]
-        assert group["size"] == plan.group_size
+        assert group["size"] == plan.layout.pods
         for template in (group["leaderTemplate"]["spec"], group["workerTemplate"]["spec"]):
             (container,) = template["containers"]
             limits = container["resources"]["limits"]
             assert limits == container["resources"]["requests"]
             assert int(limits["nvidia.com/gpu"]) * group["size"] == layout.tensor * layout.pipeline
-            assert int(limits["cpu"]) == plan.cpu
-            assert mebibytes(limits["memory"]) == plan.memory_gib * 1024
+            assert int(limits["cpu"]) == plan.pod.cpu
+            assert mebibytes(limits["memory"]) == plan.pod.memory_gib * 1024
             shm = next(volume["emptyDir"] for volume in template["volumes"] if volume["name"] == "shm")
-            assert mebibytes(shm["sizeLimit"]) == plan.shared_memory_gib * 1024
+            assert mebibytes(shm["sizeLimit"]) == plan.pod.shared_memory_gib * 1024
         text = " ".join(group["leaderTemplate"]["spec"]["containers"][0]["command"])
-        assert f"--max-model-len {plan.max_model_len} " in text
+        assert f"--max-model-len {plan.engine.max_model_len} " in text
         assert f"--tensor-parallel-size {layout.tensor} --pipeline-parallel-size {layout.pipeline}" in text
         assert ("--enforce-eager" in text) is given["enforce_eager"]
-        assert ("$(LWS_GROUP_SIZE)" in text) is (plan.group_size > 1)
+        assert ("$(LWS_GROUP_SIZE)" in text) is (plan.layout.pods > 1)
 
     def test_length_that_nobody_knows_is_left_to_the_engine(self, up: Run) -> None:
         unknown = {"model": {"name": "me/mine", "weightsGiB": 600}, "inference": {"engine": {"maxModelLen": None}}}
@@ -423,7 +421,7 @@ class TestPlan:
         recorder = up(preview=True, again=True)
         (text,) = shown
         assert "layout    2 pods × 8 GU8TF (H20, 95.0 GiB), tensor 8 × pipeline 2" in text
-        assert "maxModelLen 2,048 is a choice: 163,840 (all of its context) fits too" in text
+        assert "max_model_len 2,048 is a choice: 163,840 (all of its context) fits too" in text
         assert max(map(len, text.splitlines())) <= TERMINAL_WIDTH
         (outputs,) = (found for urn, found in recorder.component_outputs.items() if "pulumi:pulumi:Stack" in urn)
         assert outputs["plan"]["verdict"] == "fits"

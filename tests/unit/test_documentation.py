@@ -7,9 +7,9 @@ from urllib.parse import unquote
 import pytest
 
 from components.monitoring.alerts import alerts
-from components.monitoring.metrics import EngineMetrics, Target
 from components.settings.observability import AlertSettings
 from planner.loading import load_budget
+from planner.metrics import EngineMetrics, Target
 from tests.unit.conftest import ROOT, Run
 
 DOCUMENTS = [ROOT / "README.md", ROOT / "benchmarks" / "README.md", *sorted((ROOT / "docs").glob("*.md"))]

@@ -11,12 +11,11 @@ from components.inference_group import InferenceGroupArgs, group_spec
 from components.inference_service import DRAIN
 from components.lifecycle import CHECK_SECONDS, grace
 from components.settings.deployment import Deployment
-from components.stack_config import plan_of
 from components.storage import ModelMount
 from engineprobe.program import HTTP_SECONDS
-from planner.plan import PlanError
+from planner.resolve import resolve
 from planner.shutdown import ANNOUNCE_SECONDS, drain_seconds, grace_seconds, load_balancer_seconds, refuses_while_ending
-from tests.unit.conftest import Run, merged, stack_settings
+from tests.unit.conftest import ROOT, Run, errors, merged, resolved, stack_settings, warnings
 
 LIFECYCLE: dict[str, Any] = {"lifecycle": {"requestSeconds": 900, "disruptionBudget": {}, "healthCheck": {}}}
 ALL = {"inference": LIFECYCLE}
@@ -37,7 +36,7 @@ def spec(inference: Mapping[str, Any], **changes: Any) -> dict[str, Any]:
         namespace="n",
         model=settings.model,
         inference=settings.inference,
-        plan=plan_of(settings),
+        plan=resolve(settings, folder=ROOT),
         # A real Output would stay pending, because there is no event loop.
         mount=ModelMount(claim_name=cast(Any, "c"), model_path="/models/m", ready=cast(Any, None)),
     )
@@ -225,34 +224,31 @@ class TestRollout:
     def test_a_controller_that_cannot_is_told_of(self) -> None:
         wanted = {"lifecycle": {"groupRestart": "afterStart"}}
         old = {"operators": {"lws": {"kind": "install", "version": "0.8.0"}}}
-        with pytest.raises(PlanError, match=r"afterStart needs LeaderWorkerSet 0\.9\.0; 0\.8\.0, which the stack"):
-            plan_of(deployment(wanted, **old))
-        installed = plan_of(deployment(wanted, operators={"lws": {"kind": "install"}}))
-        assert not [w for w in installed.warnings if "LeaderWorkerSet" in w]
-        expected = plan_of(deployment(wanted))
-        assert [w for w in expected.warnings if "afterStart needs LeaderWorkerSet 0.9.0 in the cluster" in w]
+        (finding,) = errors(resolved({"inference": wanted, **old}))
+        assert finding.problem.startswith("afterStart needs LeaderWorkerSet 0.9.0; 0.8.0, which the stack")
+        installed = warnings(resolved({"inference": wanted, "operators": {"lws": {"kind": "install"}}}))
+        assert not [w for w in installed if "LeaderWorkerSet" in w]
+        expected = warnings(resolved({"inference": wanted}))
+        assert [w for w in expected if "afterStart needs LeaderWorkerSet 0.9.0 in the cluster" in w]
 
 
 class TestPlan:
     def test_a_grace_period_that_cuts_requests_off_is_refused(self) -> None:
         wanted = {"lifecycle": {"requestSeconds": 600, "graceSeconds": 300}}
-        with pytest.raises(
-            PlanError, match="pods are given 255 s to end their requests, which may take 600 s"
-        ) as error:
-            plan_of(deployment(wanted))
-        (finding,) = error.value.findings
+        (finding,) = errors(resolved({"inference": wanted}))
+        assert finding.problem == "pods are given 255 s to end their requests, which may take 600 s"
         assert finding.path == "deployment.inference.lifecycle.graceSeconds"
 
     def test_best_effort_pods_get_short_notice(self) -> None:
-        plan = plan_of(deployment(LIFECYCLE | {"qos": "best-effort"}))
-        assert [w for w in plan.warnings if "requests are cut off after 255 of 900 s" in w]
+        said = warnings(resolved({"inference": LIFECYCLE | {"qos": "best-effort"}}))
+        assert [w for w in said if "requests are cut off after 255 of 900 s" in w]
 
     def test_what_an_update_costs_is_said(self) -> None:
-        (warning,) = (w for w in plan_of(deployment(LIFECYCLE)).warnings if "a change of the pods takes" in w)
+        (warning,) = (w for w in warnings(resolved({"inference": LIFECYCLE})) if "a change of the pods takes" in w)
         assert "the only group down until the model is loaded again, 37 to 65 min" in warning
 
     def test_nothing_is_said_or_done_without_the_section(self, up: Run) -> None:
-        assert plan_of(deployment({})).warnings == ()
+        assert warnings(resolved({})) == []
         assert grace(deployment({}).inference) == 0
         recorder = up()
         assert "PodDisruptionBudget" not in recorder.kinds()

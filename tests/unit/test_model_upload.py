@@ -14,11 +14,9 @@ import pytest
 
 from components.archives import archive
 from components.model_bucket import mover_policy
-from components.model_upload import deadline_seconds
 from components.settings.deployment import Deployment
-from components.settings.weights import WeightsSettings
 from modelmover.errors import CONTINUE_EXIT_CODES
-from tests.unit.conftest import Recorder, Run, is_secret, merged, stack_settings
+from tests.unit.conftest import Recorder, Run, is_secret, merged, resolved, stack_settings
 from tests.unit.test_components import RRSA
 
 BUCKET = {"weights": {"source": {"kind": "bucket"}}}
@@ -237,8 +235,7 @@ class TestJob:
         ],
     )
     def test_deadline_follows_from_the_size_and_the_slowest_link(self, upload: dict[str, Any], seconds: int) -> None:
-        weights = WeightsSettings.model_validate({"prefix": "m", "upload": upload})
-        assert deadline_seconds(weights, 641.30) == seconds
+        assert resolved({"weights": {"upload": upload}}).upload_seconds == seconds
 
     def test_check_has_a_deadline_of_its_own(self, up: Run) -> None:
         assert job(up(BUCKET))["spec"]["activeDeadlineSeconds"] == 1200

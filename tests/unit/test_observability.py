@@ -14,8 +14,6 @@ from pydantic import ValidationError
 from components.monitoring.alerts import LOAD_SHARE, alerts
 from components.monitoring.dashboard import COLUMNS, dashboard_json
 from components.monitoring.logs import log_arguments, log_environment
-from components.monitoring.metrics import EngineMetrics, Target
-from components.monitoring.objectives import objective_findings
 from components.observability import pod_monitor_spec
 from components.operators import (
     POD_MONITOR_API_MISSING,
@@ -24,11 +22,12 @@ from components.operators import (
     PROMETHEUS_RULE_CRD,
 )
 from components.settings.deployment import Deployment
-from components.settings.observability import AlertSettings, LogSettings, ObservabilitySettings
-from components.stack_config import findings
-from planner.engine import Engine, Version
+from components.settings.errors import findings
+from components.settings.observability import AlertSettings, LogSettings
+from planner.engine import Version
 from planner.loading import load_budget
-from tests.unit.conftest import ROOT, Recorder, Run, merged, stack_settings
+from planner.metrics import EngineMetrics, Target
+from tests.unit.conftest import ROOT, Recorder, Run, errors, merged, resolved, stack_settings
 
 ON = {"observability": {"labels": {"release": "kube-prometheus-stack"}, "logs": {"slsLogstore": "deepseek"}}}
 MONITORING = {"Observability", "PodMonitor", "PrometheusRule"}
@@ -124,11 +123,10 @@ class TestAlerts:
         assert "write 10 or less, or leave it out" in text
         assert "ends at 2.5 s, so an alert at 3 s" in text
 
-    @pytest.mark.parametrize(("version", "seconds"), [((0, 7, 2), 10), ((0, 9, 0), 11)])
-    def test_objective_within_the_histogram_passes(self, version: Version, seconds: float) -> None:
-        settings = ObservabilitySettings(alerts=AlertSettings(time_to_first_token_seconds=seconds))
-        assert list(objective_findings(settings, Engine(version=version))) == []
-        assert list(objective_findings(None, Engine(version=version))) == []
+    @pytest.mark.parametrize(("image", "seconds"), [("vllm:v0.7.2", 10), ("vllm:v0.9.0", 11)])
+    def test_objective_within_the_histogram_passes(self, image: str, seconds: float) -> None:
+        alerting = {"alerts": {"timeToFirstTokenSeconds": seconds}}
+        assert errors(resolved({"observability": alerting, "inference": {"engine": {"image": image}}})) == []
 
     @pytest.mark.parametrize(
         ("version", "cache", "token", "hits"),
@@ -269,30 +267,6 @@ class TestSettings:
                 "deployment.observability.dashboard.labels",
                 "at least 1 item",
                 "sidecar finds the ConfigMap",
-            ),
-            (
-                {**ON, "inference": {"engine": {"extraArgs": ["--disable-log-stats"]}}},
-                "deployment",
-                "has --disable-log-stats, and observability scrapes these metrics",
-                "remove --disable-log-stats",
-            ),
-            (
-                {
-                    "inference": {
-                        "replicas": None,
-                        "scaling": {"kind": "hpa", "maxReplicas": 2},
-                        "engine": {"extraArgs": ["--disable-log-stats"]},
-                    }
-                },
-                "deployment",
-                "has --disable-log-stats, and scaling.kind hpa goes by these metrics",
-                "remove --disable-log-stats",
-            ),
-            (
-                {**ON, "inference": {"gpu": {"computeClass": "gpu-hpn"}}},
-                "deployment",
-                "observability.logs.slsLogstore works by environment variables",
-                "remove slsLogstore",
             ),
         ],
     )

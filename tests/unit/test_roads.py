@@ -6,8 +6,8 @@ import re
 import pytest
 
 from components.settings.storage import FluidCacheSettings, OssVolumeSettings
-from planner.acs_rules import OSS_GBITS, OSS_GBITS_MAINLAND
-from planner.cache import PRELOAD_HEADROOM, START_SECONDS, WORKER_GBITS, CacheChoices, plan_cache
+from planner.acs import OSS_GBITS, OSS_GBITS_MAINLAND
+from planner.cache import PRELOAD_HEADROOM, START_SECONDS, WORKER_GBITS, plan_cache
 from planner.catalogue import model
 from planner.loading import load_budget
 from tests.unit.conftest import ROOT
@@ -33,15 +33,13 @@ assert R1 is not None
 assert R1.weights_gib is not None
 WEIGHTS_GIB = R1.weights_gib
 PLAN = plan_cache(
-    CacheChoices(
-        weights_gib=WEIGHTS_GIB,
-        workers=CACHE.workers,
-        cpu=CACHE.cpu,
-        memory_gib=int(CACHE.memory.removesuffix("Gi")),
-        pods=PODS,
-        throughput_mib_s=CACHE.throughput_mi_bps,
-        preload_mib_s=CACHE.preload_mi_bps,
-    )
+    weights_gib=WEIGHTS_GIB,
+    workers=CACHE.workers,
+    cpu=CACHE.cpu,
+    memory_gib=CACHE.memory_gib,
+    pods=PODS,
+    throughput_mib_s=CACHE.throughput_mi_bps,
+    preload_mib_s=CACHE.preload_mi_bps,
 )
 
 

@@ -7,7 +7,6 @@ import pulumi
 import pytest
 
 from components.inference_group import autoscaled_fields, ready_conditions
-from components.monitoring.metrics import EngineMetrics, Target
 from components.operators import KEDA_CRD
 from components.scaling import (
     hpa_spec,
@@ -17,10 +16,11 @@ from components.scaling import (
 )
 from components.settings.deployment import Deployment
 from components.settings.scaling import HpaScaling, ManualScaling, QueueScaling, ScheduleScaling, cron_problem
-from components.stack_config import choices
 from planner.loading import LoadBudget, load_budget
-from planner.plan import PlanError, make_plan
-from tests.unit.conftest import Recorder, Run, is_secret, merged, stack_settings
+from planner.metrics import EngineMetrics, Target
+from planner.spec import ResolvedSpec
+from planner.summary import summary
+from tests.unit.conftest import Recorder, Run, errors, is_secret, merged, resolved, stack_settings, warnings
 
 PROMETHEUS = {"url": "http://prometheus.monitoring:9090"}
 QUEUE = {"kind": "queue", "maxReplicas": 3, "prometheus": {**PROMETHEUS, "authorization": True}}
@@ -45,6 +45,10 @@ def inference(scaling: dict[str, Any], **more: Any) -> dict[str, Any]:
 
 def deployment(scaling: dict[str, Any], **more: Any) -> Deployment:
     return Deployment.model_validate(merged(stack_settings("dev"), inference(scaling, **more)))
+
+
+def planned(scaling: dict[str, Any], **more: Any) -> ResolvedSpec:
+    return resolved(inference(scaling, **more))
 
 
 def queue(**more: Any) -> QueueScaling:
@@ -262,34 +266,34 @@ class TestOwnership:
         ],
     )
     def test_first_and_most(self, scaling: dict[str, Any], first: int, most: int) -> None:
-        found = deployment(scaling).inference
-        assert (found.first_replicas, found.most_replicas) == (first, most)
+        found = planned(scaling).replicas
+        assert (found.first, found.most) == (first, most)
 
 
 class TestPlan:
     def test_summary_says_what_it_may_cost(self) -> None:
-        lines = make_plan(choices(deployment(QUEUE))).facts
+        lines = summary(planned(QUEUE))
         assert lines["scaling"] == "queue, 1 to 3 groups, at most 48 GPUs; a new one answers after 37 to 95 min"
-        assert make_plan(choices(deployment({**QUEUE, "hold": 2}))).facts["scaling"].startswith("queue, held at 2, ")
-        assert "scaling" not in make_plan(choices(Deployment.model_validate(stack_settings("dev")))).facts
+        assert summary(planned({**QUEUE, "hold": 2}))["scaling"].startswith("queue, held at 2, ")
+        assert "scaling" not in summary(resolved({}))
 
     def test_zero_is_warned_of(self) -> None:
-        (warning,) = (w for w in make_plan(choices(deployment(SCHEDULE))).warnings if "scaling" in w)
+        (warning,) = (w for w in warnings(planned(SCHEDULE)) if "scaling" in w)
         assert warning.startswith(
             "deployment.inference.scaling.minReplicas: with no group left, the first answer takes"
         )
 
     def test_an_update_may_meet_the_fewest_groups(self) -> None:
-        found = choices(deployment(QUEUE, lifecycle={}))
-        (warning,) = (w for w in make_plan(found).warnings if "the only group" in w)
+        found = planned(QUEUE, lifecycle={})
+        (warning,) = (w for w in warnings(found) if "the only group" in w)
         assert warning.startswith("deployment.inference.rollout: a change of the pods takes the only group down")
-        assert found.fewest_replicas == 1
+        assert found.replicas.fewest == 1
 
     def test_all_groups_must_be_available(self) -> None:
         few = {"gpu": {"series": "GU8TF", "cards": 8, "available": 32}}
-        with pytest.raises(PlanError, match="3 replicas and 0 more during an update need 48 GPUs, of 32") as caught:
-            make_plan(choices(deployment(QUEUE, **few)))
-        assert caught.value.findings[0].fix.startswith("lower the most groups of scaling or maxSurge")
+        (finding,) = errors(planned(QUEUE, **few))
+        assert finding.problem == "3 replicas and 0 more during an update need 48 GPUs, of 32"
+        assert finding.fix.startswith("lower the most groups of scaling or maxSurge")
 
 
 class TestOperator:

@@ -1,6 +1,5 @@
 """The stack's configuration: every mistake is named with its place and its fix, all at once, and no value is shown."""
 
-import dataclasses
 import json
 import re
 from collections.abc import Iterator
@@ -16,12 +15,11 @@ from pydantic import BaseModel, ValidationError
 from components import stack_config
 from components.settings.base import BINARY_QUANTITY, mebibytes, quantity
 from components.settings.deployment import Deployment
-from components.settings.inference import PROGRAM_FLAGS, SECRET_FLAGS
-from components.stack_config import choices, findings
-from planner.findings import TERMINAL_WIDTH, Finding, report
-from planner.plan import PlanError, make_plan
-from planner.rules import RULES
-from tests.unit.conftest import merged, stack_settings
+from components.settings.errors import findings
+from components.settings.paths import STACK_PATHS
+from planner.findings import TERMINAL_WIDTH, Field, Finding, report
+from planner.spec import EngineSpec, Layout, LifecycleSpec, PodSize, RolloutSpec
+from tests.unit.conftest import ROOT, errors, merged, resolved, stack_settings, warnings
 
 DEV = stack_settings("dev")
 
@@ -48,7 +46,7 @@ def problems(changes: dict[str, Any]) -> list[Finding]:
 
 
 def test_stack_files_are_valid() -> None:
-    for stack in ("dev", "prod", "local", "local-fluid"):
+    for stack in ("dev", "prod", "local", "local-fluid", "local-prod"):
         Deployment.model_validate(stack_settings(stack))
 
 
@@ -150,30 +148,6 @@ def test_stack_files_are_valid() -> None:
             "container image with a tag or digest, without https://",
         ),
         (
-            {"inference": {"engine": {"extraArgs": ["--host=127.0.0.1"]}}},
-            "inference.engine",
-            "extraArgs has --host, and the probes need all addresses, to which vLLM listens without it",
-            "remove --host",
-        ),
-        (
-            {"inference": {"zone": "cn-beijing-a"}},
-            "",
-            "inference.zone is cn-beijing-a, which is no zone of cn-hangzhou",
-            "write one of cn-hangzhou, such as cn-hangzhou-a, or cloud.region",
-        ),
-        (
-            {"cloud": {"region": "ap-southeast-1"}, "inference": {"zone": "ap-southeast-1"}},
-            "",
-            "inference.zone is ap-southeast-1, which is no zone of ap-southeast-1",
-            "write one of ap-southeast-1, such as ap-southeast-1a, or cloud.region",
-        ),
-        (
-            {"service": {"name": "deepseek-r1"}},
-            "",
-            "service.name is inference.name, by which the LeaderWorkerSet controller makes a Service for its pods",
-            "write another service.name",
-        ),
-        (
             {"service": {"port": 99999}},
             "service.port",
             "input should be less than or equal to 65535",
@@ -184,12 +158,6 @@ def test_stack_files_are_valid() -> None:
             "inference.name",
             "string should have at most 51 characters",
             "name of the LeaderWorkerSet",
-        ),
-        (
-            {"inference": {"gpu": {"series": "GU8TF", "cards": None}, "engine": {"cacheGiB": 30.5}}},
-            "inference",
-            "engine.cacheGiB was measured on one layout, and the layout is left open",
-            "write gpu.cards, parallelism.tensor and parallelism.pipeline as they were, or remove cacheGiB",
         ),
         (
             {"inference": {"rollout": {"maxUnavailable": 0}}},
@@ -204,70 +172,10 @@ def test_stack_files_are_valid() -> None:
             "write maxSurge: 0 and maxUnavailable: 1 while partition is set",
         ),
         (
-            {"inference": {"lifecycle": {}, "engine": {"extraArgs": ["--disable-log-stats"]}}},
-            "inference",
-            "engine.extraArgs has --disable-log-stats, and lifecycle reads from these metrics whether requests run",
-            "remove --disable-log-stats, or lifecycle",
-        ),
-        (
             {"inference": {"lifecycle": {"healthCheck": {"stallSeconds": 10}}}},
             "inference.lifecycle.healthCheck.stallSeconds",
             "input should be greater than or equal to 60",
             "how long an engine with requests may make no progress",
-        ),
-        (
-            {
-                "inference": {
-                    "replicas": None,
-                    "scaling": {"kind": "hpa", "maxReplicas": 2},
-                    "engine": {"extraArgs": ["--disable_log_stats"]},
-                }
-            },
-            "inference",
-            "engine.extraArgs has --disable-log-stats, and scaling.kind hpa goes by these metrics",
-            "remove --disable-log-stats, or write another scaling.kind",
-        ),
-        (
-            {"observability": {}, "inference": {"engine": {"extraArgs": ["--disable-log-stats"]}}},
-            "",
-            "inference.engine.extraArgs has --disable-log-stats, and observability scrapes these metrics",
-            "remove --disable-log-stats, or observability",
-        ),
-        (
-            {"inference": {"engine": {"extraArgs": ["--ssl-keyfile=/k"]}}},
-            "inference.engine",
-            "extraArgs has --ssl-keyfile, and the probes, which ask by plain HTTP, would never find the engine ready",
-            "remove --ssl-keyfile; TLS is for the proxy of deployment.service.route",
-        ),
-        (
-            {"inference": {"engine": {"extraArgs": ["--root-path", "/llm"]}}},
-            "inference.engine",
-            "extraArgs has --root-path, and the key, the route and the checks are for the paths of vLLM as they are",
-            "remove --root-path",
-        ),
-        (
-            {"inference": {"engine": {"extraArgs": ["--master-port=1234"]}}},
-            "inference.engine",
-            "extraArgs has --master-port, and the checks of the pods look for the leader at vLLM's own port",
-            "remove --master-port",
-        ),
-        (
-            {"inference": {"engine": {"extraArgs": ["--shutdown-timeout=60"]}}},
-            "inference.engine",
-            "extraArgs has --shutdown-timeout, which the program writes itself",
-            "remove it and set deployment.inference.lifecycle.requestSeconds",
-        ),
-        (
-            {"inference": {"engine": {"extraArgs": ["--tensor-parallel-size=4"]}}},
-            "inference.engine",
-            "extraArgs has --tensor-parallel-size, which the program writes itself",
-            "remove it and set deployment.inference.parallelism.tensor",
-        ),
-        (
-            {"inference": {"engine": {"extraArgs": ["--api-key=hunter2"]}}},
-            "inference.engine",
-            "extraArgs has --api-key, whose value would be readable in the pod and in the state",
-            "remove it and set deployment.service.apiKey",
         ),
         (
             {"inference": {"engine": {"env": {"1ST": "x"}}}},
@@ -311,12 +219,6 @@ def test_stack_files_are_valid() -> None:
             "storage.memory",
             "the value does not have the expected form",
             "Example: 128Gi",
-        ),
-        (
-            {"storage": {"kind": "fluid"}, "weights": {"identity": RRSA}},
-            "",
-            "storage of kind fluid reads the bucket with an AccessKey, and weights.identity is rrsa",
-            "write weights.identity.kind: ramUser or accessKey, or storage.kind: csi",
         ),
         (
             {"inference": {"scaling": {"kind": "hpa", "maxReplicas": 2}}},
@@ -428,7 +330,7 @@ def test_deployment_that_is_no_object() -> None:
 
 def test_settings_in_one_text(deploy: Any) -> None:
     """Pulumi's own error has the text in it, and with it secrets that were put into the wrong place."""
-    with pytest.raises(pulumi.RunError, match="it is a text and no settings") as caught:
+    with pytest.raises(pulumi.RunError, match="expected a mapping, got a string") as caught:
         deploy(stack_config.load, config={"deepseek:deployment": "hubToken: hf_SECRET"})
     assert "SECRET" not in str(caught.value)
     assert caught.value.__suppress_context__
@@ -490,18 +392,6 @@ def test_a_quantity_is_the_same_size(size: int) -> None:
     assert re.fullmatch(BINARY_QUANTITY, quantity(size / 1024))
 
 
-def test_flags_point_at_settings() -> None:
-    for flag, path in PROGRAM_FLAGS.items():
-        model: Any = Deployment
-        for part in path.split("."):
-            optional = [option for option in get_args(model) if option is not type(None)]
-            model = optional[0] if optional else model
-            field = next(f for f in model.model_fields.values() if f.alias == part)
-            model = field.annotation
-        assert flag.startswith("-")
-    assert not SECRET_FLAGS & PROGRAM_FLAGS.keys()
-
-
 def test_missing_deployment(deploy: Any) -> None:
     with pytest.raises(pulumi.RunError, match=r"Pulumi\.test\.yaml: 1 problem.*(?s:.)*copy the deepseek:deployment"):
         deploy(stack_config.load)
@@ -548,8 +438,9 @@ def test_a_plan_that_fails_says_all_of_why_and_what_works(up: Any) -> None:
 def test_a_model_by_its_config_json(tmp_path: Path) -> None:
     """The path is relative to the project, whatever the working directory is."""
     own = {"model": {"name": "me/Llama", "configFile": "nowhere/config.json"}}
-    with pytest.raises(PlanError, match=r"deployment\.model\.configFile: .*/nowhere/config\.json cannot be read"):
-        make_plan(choices(Deployment.model_validate(merged(DEV, own))))
+    (finding,) = errors(resolved(own))
+    assert finding.path == "deployment.model.configFile"
+    assert f"{ROOT}/nowhere/config.json cannot be read" in finding.problem
     config = {
         "model_type": "llama",
         "num_hidden_layers": 16,
@@ -563,9 +454,9 @@ def test_a_model_by_its_config_json(tmp_path: Path) -> None:
     path = tmp_path / "config.json"
     path.write_text(json.dumps(config), encoding="utf-8")
     open_layout = {"gpu": {"cards": None}, "parallelism": None}
-    own = merged(DEV, {"model": {"name": "me/Llama", "configFile": str(path)}, "inference": open_layout})
-    plan = make_plan(choices(Deployment.model_validate(own)))
-    assert (plan.layout.gpus, round(plan.weights_gib, 1)) == (1, 2.8)
+    found = resolved({"model": {"name": "me/Llama", "configFile": str(path)}, "inference": open_layout})
+    assert (found.layout.gpus, round(found.model.weights_gib, 1)) == (1, 2.8)
+    assert errors(found) == []
 
 
 GIVEN = {
@@ -596,43 +487,34 @@ GIVEN = {
 }
 
 
-def test_the_planner_gets_everything_that_it_takes(kubeconfig: Path) -> None:
-    found = dataclasses.asdict(choices(Deployment.model_validate(merged(DEV, GIVEN))))
-    assert found == {
-        "model": "deepseek-ai/DeepSeek-R1",
-        "series": "H2000",
-        "throughput_mib_s": 200,
-        "weights_gib": 641.0,
-        "config_file": str(kubeconfig.parents[1] / "config.json"),
-        "cards": 4,
-        "tensor": 4,
-        "pipeline": 3,
-        "gpu_memory_gib": 200.5,
-        "image": "vllm/vllm-openai:v0.33.0",
-        "backend": "mp",
-        "port": 8001,
-        "network": "rdma",
-        "max_model_len": 4096,
-        "gpu_memory_utilization": 0.8,
-        "cache_gib": 35.5,
-        "enforce_eager": False,
-        "extra_args": ("--max-num-seqs=64",),
-        "name": "group",
-        "replicas": 3,
-        "least_replicas": 1,
-        "scaling": "hpa",
-        "max_surge": 1,
-        "max_unavailable": 2,
-        "partition": 0,
-        "available_gpus": 32,
-        "cpu": 40,
-        "memory_gib": 300,
-        "shared_memory_gib": 0.5,
-        "startup_seconds": 7200,
-        "drain_seconds": 955,
-        "request_seconds": 900,
-        "evictable_groups": 3,
-    }
+def test_the_specification_has_what_was_given(kubeconfig: Path) -> None:
+    found = resolved(GIVEN)
+    assert found.model.config_error == f"{kubeconfig.parents[1]}/config.json cannot be read: No such file or directory"
+    assert (found.model.name, found.model.weights_gib) == ("deepseek-ai/DeepSeek-R1", 641.0)
+    assert (found.name, found.network, found.layout) == ("group", "rdma", Layout(4, 4, 3))
+    assert (found.gpu.series, found.gpu.stated_gib, found.gpu.available) == ("H2000", 200.5, 32)
+    assert found.pod == PodSize(cpu=40, memory_gib=300, shared_memory_gib=0.5)
+    assert (found.replicas.first, found.replicas.least, found.replicas.most) == (1, 1, 3)
+    assert found.rollout == RolloutSpec(max_unavailable=2, max_surge=1, partition=0)
+    assert found.lifecycle == LifecycleSpec(
+        request_seconds=900, grace_seconds=1000, evictable_groups=3, health_check=None, group_restart="onPodRestart"
+    )
+    assert found.engine == EngineSpec(
+        image="vllm/vllm-openai:v0.33.0",
+        backend="mp",
+        ray_script="/vllm-workspace/ray_init.sh",
+        port=8001,
+        max_model_len=4096,
+        gpu_memory_utilization=0.8,
+        enforce_eager=False,
+        trust_remote_code=True,
+        env={},
+        extra_args=("--max-num-seqs=64",),
+        measured_cache_gib=35.5,
+        stated_startup_seconds=7200,
+    )
+    assert found.budget.startup_seconds == 7200
+    assert found.storage.throughput_mi_bps == 200
 
 
 def settings_paths(model: type[BaseModel] = Deployment, prefix: str = "deployment") -> Iterator[str]:
@@ -644,8 +526,9 @@ def settings_paths(model: type[BaseModel] = Deployment, prefix: str = "deploymen
         yield from [path] if not models else (p for found in models for p in settings_paths(found, path))
 
 
-def test_findings_point_at_settings() -> None:
-    assert {rule.path for rule in RULES} <= set(settings_paths())
+def test_every_field_is_a_setting() -> None:
+    assert STACK_PATHS.keys() == set(Field)
+    assert set(STACK_PATHS.values()) <= {*settings_paths(), "deployment.storage.kind"}
 
 
 def test_rdma_on_a_capacity_reservation_is_for_any_number_of_cards() -> None:
@@ -654,10 +537,10 @@ def test_rdma_on_a_capacity_reservation_is_for_any_number_of_cards() -> None:
         "gpu": {"cards": 4, "computeClass": "gpu-hpn"},
         "parallelism": {"tensor": 4, "pipeline": 4},
     }
-    stack_config.plan_of(Deployment.model_validate(merged(DEV, {"inference": own})))
+    assert errors(resolved({"inference": own})) == []
     own["gpu"] = {"cards": 4}
-    with pytest.raises(PlanError, match=r"ACS has RDMA for pods of series GU8TF only with 8 cards"):
-        stack_config.plan_of(Deployment.model_validate(merged(DEV, {"inference": own})))
+    (finding,) = errors(resolved({"inference": own}))
+    assert finding.problem.startswith("ACS has RDMA for pods of series GU8TF only with 8 cards")
 
 
 def test_layout_acs_and_cache_are_checked_together(up: Any) -> None:
@@ -669,7 +552,7 @@ def test_layout_acs_and_cache_are_checked_together(up: Any) -> None:
         up(changes)
     text = str(caught.value)
     assert "4 problems" in text
-    assert "a pod with 32 vCPU and 256Gi, 16Gi of it shared memory" in " ".join(text.split())
+    assert "a pod with 32 vCPU and 256 GiB, 16 GiB of it shared" in " ".join(text.split())
     for path in ("storage", "storage.workers", "inference.network", "inference.engine.port"):
         assert f"deployment.{path}\n" in text
 
@@ -682,20 +565,20 @@ def test_layout_error_does_not_hide_what_acs_refuses(up: Any) -> None:
     assert "deployment.inference.engine.port" in str(caught.value)
 
 
-def test_warnings_of_all_checks_are_in_the_plan() -> None:
+def test_warnings_of_all_checks_come_together() -> None:
     changes = {
         "storage": {"kind": "fluid", "cpu": 24},
         "inference": {"network": "rdma", "gpu": {"series": "NEW1"}},
         "weights": {"upload": {"memory": "256Gi"}},
     }
-    plan = stack_config.plan_of(Deployment.model_validate(merged(DEV, changes)))
-    assert len(plan.warnings) == 4
-    assert all(warning.startswith("deployment.") for warning in plan.warnings)
+    said = warnings(resolved(changes))
+    assert len(said) == 4
+    assert all(warning.startswith("deployment.") for warning in said)
 
 
 def test_plan_has_the_cache_where_there_is_one() -> None:
-    assert stack_config.plan_of(Deployment.model_validate(DEV)).cache is None
-    cache = stack_config.plan_of(Deployment.model_validate(merged(DEV, {"storage": {"kind": "fluid"}}))).cache
+    assert resolved({}).cache is None
+    cache = resolved({"storage": {"kind": "fluid"}}).cache
     assert cache is not None
     assert (cache.workers, cache.quota_gib) == (7, 115)
 

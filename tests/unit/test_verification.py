@@ -9,13 +9,10 @@ from typing import Any
 import pulumi
 import pytest
 
-from components.settings.deployment import Deployment
 from components.settings.verification import VerificationSettings
-from components.stack_config import plan_of
 from components.storage import ModelMount, Sidecar
 from components.verification import Verification, VerificationArgs
-from planner.benchmark import benchmark_findings
-from tests.unit.conftest import Recorder, Run, merged, stack_settings
+from tests.unit.conftest import Recorder, Run, errors, resolved, warnings
 
 VLLM = "vllm/vllm-openai:v0.11.0"
 SMOKE = {"verification": {"smoke": True}}
@@ -123,8 +120,8 @@ class TestSmoke:
     @pytest.mark.parametrize(("smoke", "replicas", "warned"), [(True, 0, True), (True, 1, False), (False, 0, False)])
     def test_that_nothing_is_asked_is_said(self, smoke: bool, replicas: int, warned: bool) -> None:
         changes = {"verification": {"smoke": smoke}, "inference": {"replicas": replicas}}
-        plan = plan_of(Deployment.model_validate(merged(stack_settings("dev"), changes)))
-        assert any("so nothing is asked" in warning for warning in plan.warnings) is warned
+        said = warnings(resolved(changes))
+        assert any("so nothing is verified" in warning for warning in said) is warned
 
     def test_off_by_default(self, up: Run) -> None:
         assert "Verification" not in up().kinds()
@@ -214,8 +211,8 @@ class TestFindings:
     @pytest.mark.parametrize(("size", "warned"), [({"cpu": 17}, True), ({"memory": "129Gi"}, True), ({}, False)])
     def test_pod_that_acs_makes_by_ticket_only(self, size: dict[str, Any], warned: bool) -> None:
         changes = {"verification": {"benchmark": {"image": VLLM, **size}}}
-        plan = plan_of(Deployment.model_validate(merged(stack_settings("dev"), changes)))
-        assert any("deployment.verification.benchmark" in warning for warning in plan.warnings) is warned
+        said = warnings(resolved(changes))
+        assert any("deployment.verification.benchmark" in warning for warning in said) is warned
 
     def test_image_without_the_client_and_too_long_requests(self, up: Run) -> None:
         with pytest.raises(pulumi.RunError) as raised:
@@ -228,5 +225,5 @@ class TestFindings:
 
     @pytest.mark.parametrize("image", ["vllm/vllm-openai:v0.10.1", "mine:latest"])
     def test_others_pass(self, image: str) -> None:
-        assert benchmark_findings(image=image, tokens=2048, max_model_len=2048) == []
-        assert benchmark_findings(image=image, tokens=2048, max_model_len=None) == []
+        longest = {"image": image, "inputTokens": 2000, "outputTokens": 48}
+        assert errors(resolved({"verification": {"benchmark": longest}})) == []

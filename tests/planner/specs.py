@@ -1,0 +1,120 @@
+"""Specifications for tests: the guide's deployment, with changes by short names."""
+
+from pathlib import Path
+from typing import Any
+
+from components.settings.deployment import Deployment
+from components.settings.paths import STACK_PATHS
+from planner.check import check
+from planner.findings import Finding, PlanError, spelled
+from planner.resolve import resolve
+from planner.spec import ResolvedSpec
+
+PATHS = {
+    "region": "cloud.region",
+    "model": "model.name",
+    "weights_gib": "model.weightsGiB",
+    "config_file": "model.configFile",
+    "identity": "weights.identity",
+    "upload": "weights.upload",
+    "storage": "storage",
+    "throughput_mib_s": "storage.throughputMiBps",
+    "name": "inference.name",
+    "replicas": "inference.replicas",
+    "scaling": "inference.scaling",
+    "series": "inference.gpu.series",
+    "cards": "inference.gpu.cards",
+    "gpu_memory_gib": "inference.gpu.gpuMemoryGiB",
+    "available_gpus": "inference.gpu.available",
+    "compute_class": "inference.gpu.computeClass",
+    "driver_version": "inference.gpu.driverVersion",
+    "resource": "inference.gpu.resource",
+    "cpu": "inference.resources.cpu",
+    "memory": "inference.resources.memory",
+    "shared_memory": "inference.resources.sharedMemory",
+    "extra_ephemeral": "inference.resources.extraEphemeralStorage",
+    "tensor": "inference.parallelism.tensor",
+    "pipeline": "inference.parallelism.pipeline",
+    "qos": "inference.qos",
+    "network": "inference.network",
+    "zone": "inference.zone",
+    "image": "inference.engine.image",
+    "backend": "inference.engine.backend",
+    "port": "inference.engine.port",
+    "max_model_len": "inference.engine.maxModelLen",
+    "startup_seconds": "inference.engine.startupSeconds",
+    "gpu_memory_utilization": "inference.engine.gpuMemoryUtilization",
+    "cache_gib": "inference.engine.cacheGiB",
+    "enforce_eager": "inference.engine.enforceEager",
+    "env": "inference.engine.env",
+    "extra_args": "inference.engine.extraArgs",
+    "max_unavailable": "inference.rollout.maxUnavailable",
+    "max_surge": "inference.rollout.maxSurge",
+    "partition": "inference.rollout.partition",
+    "lifecycle": "inference.lifecycle",
+    "request_seconds": "inference.lifecycle.requestSeconds",
+    "grace_seconds": "inference.lifecycle.graceSeconds",
+    "evictable_groups": "inference.lifecycle.disruptionBudget.maxUnavailable",
+    "service": "service",
+    "security": "security",
+    "operators": "operators",
+    "create_namespace": "cluster.createNamespace",
+    "observability": "observability",
+    "verification": "verification",
+}
+
+GUIDE: dict[str, Any] = {
+    "series": "GU8TF",
+    "cards": 8,
+    "tensor": 8,
+    "pipeline": 2,
+    "max_model_len": 2048,
+}
+"""The guide's deployment, as far as it differs from the defaults."""
+
+
+def settings(model: str = "deepseek-ai/DeepSeek-R1", **values: Any) -> dict[str, Any]:
+    """Settings of a stack file; None leaves one out."""
+    found: dict[str, Any] = {"cloud": {"region": "cn-hangzhou"}, "weights": {"prefix": "models"}}
+    for name, value in {"model": model, **values}.items():
+        *sections, last = PATHS[name].split(".")
+        section = found
+        for part in sections:
+            section = section.setdefault(part, {})
+        if value is not None:
+            section[last] = value
+    if found.get("storage", {"kind": "csi"}).keys() == {"throughputMiBps"}:
+        found["storage"]["kind"] = "csi"
+    return found
+
+
+def spec(**values: Any) -> ResolvedSpec:
+    """The specification with these values and else the defaults."""
+    return resolve(Deployment.model_validate(settings(**values)), folder=Path.cwd())
+
+
+def guide(**changes: Any) -> ResolvedSpec:
+    """The guide's deployment with changes; None leaves a value out."""
+    return spec(**{**GUIDE, **changes})
+
+
+def stack_findings(found: ResolvedSpec) -> list[Finding]:
+    """What there is to say, with the paths of a stack file."""
+    return [spelled(finding, STACK_PATHS) for finding in check(found)]
+
+
+def errors(found: ResolvedSpec) -> list[Finding]:
+    """What stops it."""
+    return [finding for finding in stack_findings(found) if finding.severity == "error"]
+
+
+def warnings(found: ResolvedSpec) -> list[str]:
+    """What does not."""
+    return [str(finding) for finding in stack_findings(found) if finding.severity == "warning"]
+
+
+def working(found: ResolvedSpec) -> ResolvedSpec:
+    """The same, if nothing stops it; raises PlanError otherwise."""
+    if stopping := errors(found):
+        raise PlanError(stopping)
+    return found
