@@ -11,6 +11,7 @@ import pulumi_alicloud as alicloud
 import pulumi_kubernetes as k8s
 
 from components.group_access import API_KEY_VARIABLE, GroupAccess
+from components.names import CLIENTS, cloud_name
 from components.network_policy import clients_only, members_only
 from components.secrets import Secrets
 from components.settings.deployment import Deployment
@@ -67,7 +68,7 @@ class Access(pulumi.ComponentResource):
 
     def _api_key(self, namespace: str, key: pulumi.Output[str]) -> pulumi.Output[str]:
         secret = k8s.core.v1.Secret(
-            "api-key",
+            f"{self.pulumi_resource_name}-api-key",
             metadata={"namespace": namespace},
             string_data={API_KEY_VARIABLE: key},
             # Another key so makes another Secret, with another name: the group rolls over to it, and then the old one
@@ -79,7 +80,7 @@ class Access(pulumi.ComponentResource):
 
     def _service_account(self, args: AccessArgs, pods: PodSecuritySettings) -> pulumi.Output[str]:
         account = k8s.core.v1.ServiceAccount(
-            "engine",
+            f"{self.pulumi_resource_name}-engine",
             metadata={"name": args.inference.name, "namespace": args.namespace},
             automount_service_account_token=False,
             image_pull_secrets=[{"name": name} for name in pods.image_pull_secrets],
@@ -99,17 +100,23 @@ class Access(pulumi.ComponentResource):
         self, resource: str, name: str, namespace: str, spec: k8s.networking.v1.NetworkPolicySpecArgsDict
     ) -> None:
         k8s.networking.v1.NetworkPolicy(
-            resource,
+            f"{self.pulumi_resource_name}-{resource}",
             metadata={"name": name, "namespace": namespace},
             spec=spec,
             opts=pulumi.ResourceOptions(parent=self),
         )
 
     def _acl(self, cidrs: tuple[str, ...]) -> pulumi.Output[str]:
-        acl = alicloud.slb.Acl("clients", ip_version="ipv4", opts=pulumi.ResourceOptions(parent=self))
+        name = self.pulumi_resource_name
+        acl = alicloud.slb.Acl(
+            f"{name}-clients",
+            name=cloud_name(name, CLIENTS),
+            ip_version="ipv4",
+            opts=pulumi.ResourceOptions(parent=self),
+        )
         entries = [
             alicloud.slb.AclEntryAttachment(
-                f"client-{cidr}", acl_id=acl.id, entry=cidr, opts=pulumi.ResourceOptions(parent=self)
+                f"{name}-client-{cidr}", acl_id=acl.id, entry=cidr, opts=pulumi.ResourceOptions(parent=self)
             )
             for cidr in cidrs
         ]

@@ -10,13 +10,12 @@ from dataclasses import dataclass
 import pulumi
 import pulumi_alicloud as alicloud
 
-from components.names import name_of
+from components.names import MOVER, READER, bucket_name, cloud_name, name_of
 from components.secrets import AccessKey
 from components.settings.cloud import CloudSettings
 from components.settings.weights import (
     AccessKeyIdentity,
     BucketSource,
-    CreateBucket,
     ExistingBucket,
     RrsaIdentity,
     WeightsSettings,
@@ -25,6 +24,10 @@ from modelmover.layout import OWN_FOLDER
 
 STALE_UPLOAD_DAYS = 7
 """Days after which the parts of an upload that nobody completed are deleted; they are billed but not listed."""
+
+ROTATE = "DeleteOldestNonDefaultVersionWhenLimitExceeded"
+"""RAM keeps five versions of a policy and refuses a sixth
+(https://www.pulumi.com/registry/packages/alicloud/api-docs/ram/policy). Each change of a document makes one."""
 
 VOLUME_PLUGIN_SUBJECT = "system:serviceaccount:ack-csi-fuse:csi-fuse-ossfs"
 """Service account of the OSS volume plugin since CSI 1.30.4
@@ -66,20 +69,23 @@ class ModelBucket(pulumi.ComponentResource):
         super().__init__("deepseek:storage:ModelBucket", name, None, opts)
         self.region = args.cloud.region
         self.endpoint = args.cloud.endpoint or f"https://oss-{args.cloud.region}-internal.aliyuncs.com"
-        self.bucket_name = self._bucket(args.weights.bucket)
+        self.bucket_name = self._bucket(args)
         self.mover = self._mover(args)
         self.reader = self._reader(args)
         self.register_outputs({"bucketName": self.bucket_name, "endpoint": self.endpoint})
 
-    def _bucket(self, settings: CreateBucket | ExistingBucket) -> pulumi.Output[str]:
+    def _bucket(self, args: ModelBucketArgs) -> pulumi.Output[str]:
+        settings, name = args.weights.bucket, self.pulumi_resource_name
         if isinstance(settings, ExistingBucket):
-            existing = alicloud.oss.Bucket.get("bucket", settings.name, opts=pulumi.ResourceOptions(parent=self))
+            existing = alicloud.oss.Bucket.get(
+                f"{name}-bucket", settings.name, opts=pulumi.ResourceOptions(parent=self)
+            )
             return existing.id
         # What guards the bucket is retained with it: without its policy it would be open to plain HTTP.
         keep = pulumi.ResourceOptions(parent=self, protect=settings.retain, retain_on_delete=settings.retain)
         bucket = alicloud.oss.Bucket(
-            f"{pulumi.get_project()}-{pulumi.get_stack()}-models",
-            bucket=settings.name,
+            f"{name}-bucket",
+            bucket=settings.name or self._bucket_name(),
             server_side_encryption_rule={"sse_algorithm": "AES256"},
             lifecycle_rules=[
                 {
@@ -93,15 +99,24 @@ class ModelBucket(pulumi.ComponentResource):
             # Resources of their own, below; without this the bucket would fight them for these attributes.
             opts=pulumi.ResourceOptions.merge(keep, pulumi.ResourceOptions(ignore_changes=["acl", "policy"])),
         )
-        alicloud.oss.BucketAcl("acl", bucket=bucket.id, acl="private", opts=keep)
-        alicloud.oss.BucketPublicAccessBlock("public-access", bucket=bucket.id, block_public_access=True, opts=keep)
-        alicloud.oss.BucketPolicy("tls-only", bucket=bucket.id, policy=bucket.id.apply(tls_only_policy), opts=keep)
-        return bucket.id
+        alicloud.oss.BucketAcl(f"{name}-acl", bucket=bucket.id, acl="private", opts=keep)
+        alicloud.oss.BucketPublicAccessBlock(
+            f"{name}-public-access", bucket=bucket.id, block_public_access=True, opts=keep
+        )
+        # Known in previews already, as the ID is not.
+        own_name = bucket.bucket.apply(str)
+        policy = own_name.apply(tls_only_policy)
+        alicloud.oss.BucketPolicy(f"{name}-tls-only", bucket=bucket.id, policy=policy, opts=keep)
+        return own_name
+
+    def _bucket_name(self) -> pulumi.Output[str]:
+        account = alicloud.get_account_output(opts=pulumi.InvokeOutputOptions(parent=self))
+        return account.id.apply(lambda id_: bucket_name(self.pulumi_resource_name, account=id_, region=self.region))
 
     def _mover(self, args: ModelBucketArgs) -> AccessKey | AssumableRole:
         writes = not isinstance(args.weights.source, BucketSource)
         return self._identity(
-            "mover",
+            MOVER,
             args,
             policy=self.bucket_name.apply(lambda bucket: mover_policy(bucket, args.weights.prefix, writes=writes)),
             subject=f"system:serviceaccount:{args.namespace}:{mover_service_account()}",
@@ -109,7 +124,7 @@ class ModelBucket(pulumi.ComponentResource):
 
     def _reader(self, args: ModelBucketArgs) -> AccessKey | AssumableRole:
         return self._identity(
-            "reader",
+            READER,
             args,
             policy=self.bucket_name.apply(lambda bucket: read_policy(bucket, args.weights.prefix)),
             subject=VOLUME_PLUGIN_SUBJECT,
@@ -125,8 +140,10 @@ class ModelBucket(pulumi.ComponentResource):
                 raise ValueError("the identity accessKey needs the access_key argument")
             return args.access_key
         allowed = alicloud.ram.Policy(
-            f"{pulumi.get_project()}-{pulumi.get_stack()}-weights-{who}",
+            f"{self.pulumi_resource_name}-{who}",
+            policy_name=cloud_name(self.pulumi_resource_name, who),
             policy_document=policy,
+            rotate_strategy=ROTATE,
             description=f"The weights' {who} of the Pulumi stack {pulumi.get_stack()}",
             opts=pulumi.ResourceOptions(parent=self),
         )
@@ -137,17 +154,22 @@ class ModelBucket(pulumi.ComponentResource):
     def _user(self, who: str, policy: alicloud.ram.Policy) -> AccessKey:
         options = pulumi.ResourceOptions(parent=self)
         user = alicloud.ram.User(
-            f"{pulumi.get_project()}-{pulumi.get_stack()}-weights-{who}",
+            f"{self.pulumi_resource_name}-{who}",
+            name=cloud_name(self.pulumi_resource_name, who),
             comments=f"The {who} of the model's weights",
             # Its AccessKeys are retained, below; with the user they all go.
             force=True,
             opts=options,
         )
         attachment = alicloud.ram.UserPolicyAttachment(
-            f"{who}-policy", user_name=user.name, policy_name=policy.policy_name, policy_type="Custom", opts=options
+            f"{self.pulumi_resource_name}-{who}-policy",
+            user_name=user.name,
+            policy_name=policy.policy_name,
+            policy_type="Custom",
+            opts=options,
         )
         key = alicloud.ram.AccessKey(
-            f"{who}-key",
+            f"{self.pulumi_resource_name}-{who}-key",
             user_name=user.name,
             opts=pulumi.ResourceOptions(
                 parent=self,
@@ -162,13 +184,14 @@ class ModelBucket(pulumi.ComponentResource):
     def _role(self, who: str, identity: RrsaIdentity, policy: alicloud.ram.Policy, subject: str) -> AssumableRole:
         options = pulumi.ResourceOptions(parent=self)
         role = alicloud.ram.Role(
-            f"{pulumi.get_project()}-{pulumi.get_stack()}-weights-{who}",
+            f"{self.pulumi_resource_name}-{who}",
+            role_name=cloud_name(self.pulumi_resource_name, who),
             assume_role_policy_document=trust_policy(identity, subject),
             description=f"The {who} of the model's weights",
             opts=options,
         )
         attachment = alicloud.ram.RolePolicyAttachment(
-            f"{who}-policy",
+            f"{self.pulumi_resource_name}-{who}-policy",
             role_name=role.role_name,
             policy_name=policy.policy_name,
             policy_type="Custom",

@@ -5,6 +5,7 @@ from pathlib import Path
 import pulumi
 from pydantic import ValidationError
 
+from components.names import name_findings
 from components.secrets import Secrets, read_secrets, secret_findings
 from components.settings.deployment import Deployment
 from components.settings.errors import DEPLOYMENT, findings
@@ -41,7 +42,7 @@ def load() -> tuple[Deployment, ResolvedSpec, Secrets]:
     spec = resolve(settings, folder=PROJECT_FOLDER)
     found = checked(spec)
     errors = [finding for finding in found if finding.severity == "error"]
-    if errors := [*errors, *secret_findings(config, spec)]:
+    if errors := [*errors, *name_findings(settings), *secret_findings(config, spec)]:
         raise _error(errors)
     pulumi.log.info(text(summary(spec)))
     for finding in found:

@@ -13,8 +13,8 @@ class CreateBucket(Settings):
     kind: Literal["create"] = "create"
 
     name: Annotated[str | None, Field(pattern=BUCKET_NAME)] = None
-    """Name of the bucket. Bucket names are unique over all accounts, so by default Pulumi appends a random suffix to
-    the stack's name."""
+    """Name of the bucket. Bucket names are unique over all accounts, so by default the stack's name is followed by a
+    hash of account and region."""
 
     retain: bool = True
     """Protect the bucket from deletion, and keep it and the weights when the stack is destroyed. False deletes both."""

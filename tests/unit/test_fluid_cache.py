@@ -49,7 +49,7 @@ class TestObjects:
         """So the path in the pod is that of the OSS volume, and the preload loads the model and nothing else."""
         recorder = program(FLUID)
         (mount,) = recorder.manifest("Dataset")["spec"]["mounts"]
-        assert mount["mountPoint"] == "oss://deepseek-dev-models-id/models/DeepSeek-R1"
+        assert mount["mountPoint"] == "oss://deepseek-dev-models-dd7231d0/models/DeepSeek-R1"
         assert (mount["path"], mount["readOnly"]) == ("/", True)
         assert recorder.manifest("Dataset")["spec"]["accessModes"] == ["ReadOnlyMany"]
         assert "target" not in recorder.manifest("DataLoad")["spec"], "all of the Dataset"
@@ -61,7 +61,7 @@ class TestObjects:
         recorder = up(FLUID)
         secret = recorder.manifest("Secret", "fluid")
         assert secret["stringData"] == {
-            "fs.oss.accessKeyId": "reader-key-id",
+            "fs.oss.accessKeyId": "models-reader-key-id",
             "fs.oss.accessKeySecret": "made-by-the-cloud",
         }
         assert secret["metadata"]["namespace"] == recorder.manifest("Dataset")["metadata"]["namespace"] == "deepseek"

@@ -127,7 +127,7 @@ class TestIdentity:
         secret = recorder.request("Secret", "modelmover")
         assert is_secret(recorder.raw_inputs("Secret", "modelmover")["stringData"])
         values = recorder.manifest("Secret", "modelmover")["stringData"]
-        assert values == {"OSS_ACCESS_KEY_ID": "mover-key-id", "OSS_ACCESS_KEY_SECRET": "made-by-the-cloud"}
+        assert values == {"OSS_ACCESS_KEY_ID": "models-mover-key-id", "OSS_ACCESS_KEY_SECRET": "made-by-the-cloud"}
         (source,) = container(recorder)["envFrom"]
         assert source["secretRef"]["name"].startswith(secret.name)
         assert "made-by-the-cloud" not in json.dumps(job(recorder))
