@@ -11,12 +11,15 @@ from components.inference_group import InferenceGroup, group_args
 from components.inference_service import InferenceService, service_args
 from components.model_bucket import ModelBucket, ModelBucketArgs
 from components.model_upload import ModelUpload, ModelUploadArgs
+from components.names import ACCESS, MODELS
 from components.operations import operate
+from components.ownership import Ownership
 from components.providers import alicloud_provider, kubernetes_provider
 from components.storage_layers import mount_model
 
 settings, spec, secrets = stack_config.load()
 
+ownership = Ownership(settings, spec, secrets)
 alicloud, kubernetes = alicloud_provider(settings.cloud), kubernetes_provider(spec, secrets)
 in_cloud = ResourceOptions(provider=alicloud)
 
@@ -27,7 +30,7 @@ in_both = ResourceOptions(providers=[alicloud, kubernetes], depends_on=[cluster]
 namespace, weights = cluster.namespace, settings.weights
 
 bucket_args = ModelBucketArgs(cloud=settings.cloud, weights=weights, namespace=namespace, access_key=secrets.access_key)
-bucket = ModelBucket("model-bucket", bucket_args, in_cloud)
+bucket = ModelBucket(MODELS, bucket_args, in_cloud)
 
 model, hub_token = settings.model.name, secrets.hub_token
 upload_args = ModelUploadArgs(
@@ -44,7 +47,7 @@ with_weights = ResourceOptions.merge(in_cluster, ResourceOptions(depends_on=[upl
 
 mount = mount_model(settings, spec, bucket, namespace, with_weights)
 
-access = Access("access", access_args(settings, secrets), in_both)
+access = Access(ACCESS, access_args(settings, secrets), in_both)
 with_access = ResourceOptions.merge(in_cluster, ResourceOptions(depends_on=[access]))
 
 group = InferenceGroup("inference-group", group_args(settings, spec, mount, access.group), with_access)
@@ -57,3 +60,4 @@ operated = operate(
 )
 for name, value in {**outputs(settings, spec, bucket=bucket, mount=mount, service=service), **operated}.items():
     pulumi.export(name, value)
+pulumi.run(ownership.verdict)

@@ -1,7 +1,4 @@
-"""What the deployment needs of its cluster: the namespace, and the controllers whose APIs it uses.
-
-The group depends on this component, so a cluster without the APIs is reported before any GPU is asked for.
-"""
+"""What the deployment makes in its cluster before all else: the namespace, and the controllers that it installs."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,18 +7,15 @@ import pulumi
 import pulumi_kubernetes as k8s
 
 from components.operators import Operators, OperatorsArgs
-from components.providers import kubeconfig_is_missing
 from components.settings.cloud import ClusterSettings
 from components.settings.deployment import Deployment
-from components.settings.route import GatewayRoute
-from components.settings.scaling import QueueScaling, ScheduleScaling
 from planner.pod_security import namespace_labels
 from planner.spec import ResolvedSpec
 
 
 @dataclass(frozen=True, kw_only=True)
 class ClusterArgs:
-    """``operators`` says which controllers have to be there; ``labels`` are those of a namespace that is created."""
+    """``operators`` says which controllers are installed; ``labels`` are those of a namespace that is created."""
 
     cluster: ClusterSettings
     operators: OperatorsArgs
@@ -34,10 +28,6 @@ def cluster_args(settings: Deployment, spec: ResolvedSpec) -> ClusterArgs:
         operators=settings.operators,
         storage=settings.storage,
         region=settings.cloud.region,
-        check_apis=not kubeconfig_is_missing(spec.kubeconfig),
-        uses_gateway=isinstance(settings.service.route, GatewayRoute),
-        observability=settings.observability,
-        uses_keda=isinstance(settings.inference.scaling, ScheduleScaling | QueueScaling),
     )
     return ClusterArgs(cluster=settings.cluster, operators=operators, labels=namespace_labels(spec))
 
@@ -53,11 +43,16 @@ class Cluster(pulumi.ComponentResource):
         self.namespace = args.cluster.namespace
         if args.cluster.create_namespace:
             self._create_namespace(args.labels)
-        Operators("operators", args.operators, pulumi.ResourceOptions(parent=self))
+        Operators(f"{name}-operators", args.operators, pulumi.ResourceOptions(parent=self))
         self.register_outputs({"namespace": self.namespace})
 
     def _create_namespace(self, labels: Mapping[str, str]) -> None:
         metadata: k8s.meta.v1.ObjectMetaArgsDict = {"name": self.namespace}
         if labels:
             metadata["labels"] = labels
-        k8s.core.v1.Namespace("namespace", metadata=metadata, opts=pulumi.ResourceOptions(parent=self))
+        k8s.core.v1.Namespace(
+            f"{self.pulumi_resource_name}-namespace",
+            metadata=metadata,
+            # With it would go all that is in it, of this stack or not.
+            opts=pulumi.ResourceOptions(parent=self, retain_on_delete=True),
+        )

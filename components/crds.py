@@ -11,8 +11,8 @@ from typing import Any, ClassVar
 import pulumi
 
 
-class _CustomResource(pulumi.CustomResource):
-    """A namespaced custom resource. Keys of ``spec`` are those of the CRD (camelCase)."""
+class NamespacedResource(pulumi.CustomResource):
+    """A custom resource in a namespace. Keys of ``spec`` are those of the CRD (camelCase)."""
 
     group_version: ClassVar[str]
     resource_kind: ClassVar[str]
@@ -44,63 +44,63 @@ class _CustomResource(pulumi.CustomResource):
         )
 
 
-class LeaderWorkerSet(_CustomResource):
+class LeaderWorkerSet(NamespacedResource):
     """https://lws.sigs.k8s.io/docs/reference/leaderworkerset.v1/"""
 
     group_version = "leaderworkerset.x-k8s.io/v1"
     resource_kind = "LeaderWorkerSet"
 
 
-class Dataset(_CustomResource):
+class Dataset(NamespacedResource):
     """https://github.com/fluid-cloudnative/fluid/blob/master/api/v1alpha1/dataset_types.go"""
 
     group_version = "data.fluid.io/v1alpha1"
     resource_kind = "Dataset"
 
 
-class JindoRuntime(_CustomResource):
+class JindoRuntime(NamespacedResource):
     """https://github.com/fluid-cloudnative/fluid/blob/master/api/v1alpha1/jindoruntime_types.go"""
 
     group_version = "data.fluid.io/v1alpha1"
     resource_kind = "JindoRuntime"
 
 
-class DataLoad(_CustomResource):
+class DataLoad(NamespacedResource):
     """https://github.com/fluid-cloudnative/fluid/blob/master/api/v1alpha1/dataload_types.go"""
 
     group_version = "data.fluid.io/v1alpha1"
     resource_kind = "DataLoad"
 
 
-class PodMonitor(_CustomResource):
+class PodMonitor(NamespacedResource):
     """https://prometheus-operator.dev/docs/api-reference/api/#monitoring.coreos.com/v1.PodMonitor"""
 
     group_version = "monitoring.coreos.com/v1"
     resource_kind = "PodMonitor"
 
 
-class PrometheusRule(_CustomResource):
+class PrometheusRule(NamespacedResource):
     """https://prometheus-operator.dev/docs/api-reference/api/#monitoring.coreos.com/v1.PrometheusRule"""
 
     group_version = "monitoring.coreos.com/v1"
     resource_kind = "PrometheusRule"
 
 
-class HTTPRoute(_CustomResource):
+class HTTPRoute(NamespacedResource):
     """https://gateway-api.sigs.k8s.io/reference/spec/#httproute"""
 
     group_version = "gateway.networking.k8s.io/v1"
     resource_kind = "HTTPRoute"
 
 
-class ScaledObject(_CustomResource):
+class ScaledObject(NamespacedResource):
     """https://keda.sh/docs/latest/reference/scaledobject-spec/"""
 
     group_version = "keda.sh/v1alpha1"
     resource_kind = "ScaledObject"
 
 
-class TriggerAuthentication(_CustomResource):
+class TriggerAuthentication(NamespacedResource):
     """https://keda.sh/docs/latest/concepts/authentication/"""
 
     group_version = "keda.sh/v1alpha1"

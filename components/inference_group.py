@@ -107,13 +107,32 @@ class InferenceGroup(pulumi.ComponentResource):
                 depends_on=[args.mount.ready, *self._program(args)],
                 custom_timeouts=_timeouts(args),
                 ignore_changes=autoscaled_fields(inference.scaling),
+                hooks=self._announced(args),
             ),
         )
+
+    def _announced(self, args: InferenceGroupArgs) -> pulumi.ResourceHookBinding:
+        """Says how long an update will wait, and where to look meanwhile: the provider reports neither the group's pods
+        nor their events."""
+        hook = pulumi.ResourceHook(
+            f"{self.pulumi_resource_name}-wait", lambda hooked: pulumi.log.info(waiting_text(args, hooked))
+        )
+        return pulumi.ResourceHookBinding(before_create=[hook], before_update=[hook])
 
     def _program(self, args: InferenceGroupArgs) -> list[pulumi.Resource]:
         if args.inference.lifecycle is None:
             return []
         return [program(args.namespace, pulumi.ResourceOptions(parent=self))]
+
+
+def waiting_text(args: InferenceGroupArgs, hooked: pulumi.ResourceHookArgs) -> str:
+    """One line for the beginning of the wait."""
+    timeouts = _timeouts(args)
+    longest = timeouts.create if hooked.old_inputs is None else timeouts.update
+    return (
+        f"waiting up to {longest} for the pods of {args.namespace}/{args.inference.name}; meanwhile, in another shell: "
+        f"make verify STACK={pulumi.get_stack()}, or kubectl -n {args.namespace} get pods,events"
+    )
 
 
 def group_spec(args: InferenceGroupArgs) -> dict[str, Any]:

@@ -33,18 +33,16 @@ def kubernetes_provider(spec: ResolvedSpec, secrets: Secrets) -> k8s.Provider:
         # Without it a new endpoint or certificate in the kubeconfig would replace every object in the cluster.
         cluster_identifier=f"{pulumi.get_project()}-{pulumi.get_stack()}",
         enable_server_side_apply=True,
+        # What exists already and is not this stack's is refused before (components/ownership.py). What is left is the
+        # namespace that it has kept, and what a killed engine created and did not record.
+        upsert_existing_objects=True,
         # A new AccessKey must not replace the Secret, and with it the volume and the claim that pods have mounted.
         enable_secret_mutable=True,
     )
 
 
-def kubeconfig_is_missing(path: Path | None) -> bool:
-    """Whether the kubeconfig does not exist (yet): a preview can do without."""
-    return path is not None and not path.is_file()
-
-
 def _existing(path: Path) -> str:
-    if kubeconfig_is_missing(path):
+    if not path.is_file():
         missing = Finding(
             path="deployment.cluster.kubeconfigFile",
             problem=f"there is no file {path}",

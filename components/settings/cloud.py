@@ -33,4 +33,5 @@ class ClusterSettings(Settings):
     """Namespace of everything that is created in the cluster."""
 
     create_namespace: bool = False
-    """Create the namespace (and delete it with the stack) instead of expecting it."""
+    """Create the namespace instead of expecting it. It must not exist yet, and stays, empty, when the stack is
+    destroyed: others may have put something into it."""

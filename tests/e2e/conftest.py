@@ -52,7 +52,9 @@ class Project:
 
     def environment(self) -> dict[str, str]:
         kept = {k: v for k, v in os.environ.items() if not k.startswith(("PULUMI_", "ALICLOUD_", "KUBECONFIG"))}
-        return {**kept, "HOME": str(self.folder / "home"), "DEEPSEEK_CACHE": str(tools.cache_directory())}
+        # A stack of the real cloud is only previewed here, and nothing of that leaves this machine.
+        offline = {"https_proxy": "http://127.0.0.1:9", "no_proxy": "127.0.0.1,localhost"}
+        return {**kept, **offline, "HOME": str(self.folder / "home"), "DEEPSEEK_CACHE": str(tools.cache_directory())}
 
     def start(self, command: str, *options: str, stack: str = "") -> subprocess.Popen[str]:
         return subprocess.Popen(
@@ -169,6 +171,23 @@ def make_project(folder: Path, stack: str) -> Project:
     found = Project(folder, stack)
     found.use_free_ports()
     return found
+
+
+def left_in_namespace(project: Project) -> set[str]:
+    """Names of what a destroyed stack has left in its namespace."""
+    core, namespace = project.core, project.namespace
+    listed = (
+        core.list_namespaced_config_map,
+        core.list_namespaced_secret,
+        core.list_namespaced_service,
+        core.list_namespaced_persistent_volume_claim,
+        project.batch.list_namespaced_job,
+    )
+    found = {item.metadata.name for list_ in listed for item in list_(namespace).items}
+    groups = project.custom.list_namespaced_custom_object(
+        "leaderworkerset.x-k8s.io", "v1", namespace, "leaderworkersets"
+    )["items"]
+    return found | {group["metadata"]["name"] for group in groups}
 
 
 def interrupt(process: subprocess.Popen[str]) -> None:

@@ -13,7 +13,7 @@ import pytest
 from kubernetes.client import ApiException
 
 from local.fluid.controller import FAULTS_CONFIG_MAP, FAULTS_KEY, FAULTS_NAMESPACE
-from tests.e2e.conftest import Project, make_project
+from tests.e2e.conftest import Project, left_in_namespace, make_project
 
 pytestmark = pytest.mark.e2e
 
@@ -247,7 +247,7 @@ def test_csi_to_fluid_on_the_live_stack(project: Project) -> None:
 
 def test_destroy_takes_the_cache_after_the_pods(project: Project) -> None:
     project.run("destroy")
-    assert project.namespace not in [n.metadata.name for n in project.core.list_namespace().items]
+    assert left_in_namespace(project) == {"kube-root-ca.crt"}
     assert not project.core.list_persistent_volume().items
     with pytest.raises(ApiException):
         project.group()

@@ -15,7 +15,7 @@ import yaml
 from kubernetes import client, config
 
 from modelmover.mover import verify
-from tests.e2e.conftest import ROOT, Project, make_project
+from tests.e2e.conftest import ROOT, Project, left_in_namespace, make_project
 from tests.e2e.test_local_stack import AT_ONCE, all_ready, bucket_as, eventually
 
 pytestmark = pytest.mark.e2e
@@ -231,6 +231,6 @@ def test_options_off_again_on_the_live_stack(project: Project) -> None:
 def test_destroy_leaves_only_the_weights(project: Project) -> None:
     project.control("oss", "PUT", "access-keys/owner", {"secret": "owner-secret", "policies": None})
     project.run("destroy")
-    assert project.namespace not in [n.metadata.name for n in project.core.list_namespace().items]
+    assert left_in_namespace(project) == {"kube-root-ca.crt"}
     assert not project.core.list_persistent_volume().items
     verify(bucket_as(project, "owner", "owner-secret"), "models/DeepSeek-R1", full=True, backoff=AT_ONCE)

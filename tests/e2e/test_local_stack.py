@@ -21,7 +21,7 @@ from modelmover.mover import verify
 from modelmover.oss.client import Bucket
 from modelmover.oss.credentials import Credentials
 from modelmover.retry import Backoff
-from tests.e2e.conftest import Project, interrupt, kill
+from tests.e2e.conftest import Project, interrupt, kill, left_in_namespace
 
 pytestmark = pytest.mark.e2e
 
@@ -69,14 +69,38 @@ def test_settings_error_creates_nothing(project: Project) -> None:
 
 
 def test_missing_api_is_said_before_anything_is_created(project: Project) -> None:
-    program = project.folder / "components" / "operators.py"
+    program = project.folder / "components" / "crds.py"
     text = program.read_text()
-    program.write_text(text.replace('"leaderworkersets.leader', '"nosuchthings.leader'))
+    program.write_text(text.replace('"leaderworkerset.x-k8s.io/v1"', '"leaderworkerset.x-k8s.io/v7"'))
     output = project.run("up", fails=True)
-    assert "install-the-component-lws-if-this-does-not-exist" in output
-    assert "resource 'nosuchthings.leaderworkerset.x-k8s.io' does not exist" in output
+    assert "deployment.operators.lws" in output
+    assert "the cluster has no LeaderWorkerSet API" in output
+    assert "Traceback" not in output
     assert "deepseek" not in [n.metadata.name for n in project.core.list_namespace().items]
     program.write_text(text)
+
+
+def test_what_exists_already_is_refused_before_anything_is_created(project: Project) -> None:
+    project.run("preview")  # brings OSS up
+    core, owner = project.core, {"owner": "somebody else"}
+    core.create_namespace({"metadata": {"name": "deepseek", "labels": owner}})
+    port = {"port": 80}
+    core.create_namespaced_service("deepseek", {"metadata": {"name": "ds-leader"}, "spec": {"ports": [port]}})
+    bucket = project.settings()["weights"]["bucket"]
+    project.change(weights={"bucket": {**bucket, "name": "taken-by-another"}})
+    project.control("oss", "PUT", "buckets/taken-by-another", {"owner": "2000000000000000"})
+    output = " ".join(project.run("up", fails=True).split())
+    assert "the Namespace deepseek exists already in the cluster, and this stack did not create it" in output
+    assert "the Service deepseek/ds-leader exists already" in output
+    assert "the OSS bucket taken-by-another exists already" in output
+    assert "Traceback" not in output
+    assert core.read_namespace("deepseek").metadata.labels["owner"] == "somebody else"
+    assert [s.metadata.name for s in core.list_namespaced_service("deepseek").items] == ["ds-leader"]
+    project.run("destroy")
+    core.delete_namespaced_service("ds-leader", "deepseek")
+    core.delete_namespace("deepseek")
+    eventually(lambda: "deepseek" not in [n.metadata.name for n in core.list_namespace().items])
+    project.change(weights={"bucket": bucket})
 
 
 def test_preview_of_the_dev_stack_needs_no_account_and_no_cluster(project: Project) -> None:
@@ -407,9 +431,9 @@ def test_cluster_survives_the_death_of_a_part(project: Project) -> None:
 
 
 def test_destroy_leaves_only_what_is_retained(project: Project) -> None:
+    """The namespace stays, because others may have put something into it: empty, but for what Kubernetes has there."""
     project.run("destroy")
-    namespaces = [n.metadata.name for n in project.core.list_namespace().items]
-    assert "deepseek" not in namespaces
+    assert left_in_namespace(project) == {"kube-root-ca.crt"}
     assert not project.core.list_persistent_volume().items
     (state,) = (project.folder / ".state" / "pulumi" / ".pulumi" / "stacks").rglob("local.json")
     resources = json.loads(state.read_text())["checkpoint"]["latest"]["resources"]

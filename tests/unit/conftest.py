@@ -18,6 +18,7 @@ from pulumi.runtime import mocks, settings
 from pulumi.runtime.proto import source_pb2
 from pulumi.runtime.stack import run_in_stack
 
+from components.ownership import FIELD_MANAGER
 from components.settings.deployment import Deployment
 from components.stack_config import checked
 from planner.findings import Finding
@@ -38,32 +39,31 @@ COMPUTED: Mapping[str, Mapping[str, Any]] = {
 }
 """Outputs that the cloud would compute."""
 
-SERVED_API = {"versions": [{"name": "v1", "served": True}, {"name": "v1alpha1", "served": True}]}
+ACCOUNT = "1000000000000000"
+"""ID of the account of Alibaba Cloud."""
 
 
 class Engine(mocks.Mocks):
     """Answers with the inputs, plus what the cloud would add."""
 
-    def __init__(self, served_api: Mapping[str, Any]) -> None:
-        self.served_api = served_api
-
     def new_resource(self, args: pulumi.runtime.MockResourceArgs) -> tuple[str | None, dict[Any, Any]]:
         state = {**args.inputs, **COMPUTED.get(args.typ, {})}
-        if args.typ.endswith(":CustomResourceDefinition"):
-            state["spec"] = self.served_api
         if args.typ.startswith("kubernetes:"):
             state["metadata"] = {"name": f"{args.name}-1a2b3c4d", **(state.get("metadata") or {})}
-        return (args.resource_id or f"{args.name}-id") if args.custom else None, state
+        # A bucket's ID is its name.
+        made_up = state.get("bucket", f"{args.name}-id") if args.typ.endswith(":Bucket") else f"{args.name}-id"
+        return (args.resource_id or made_up) if args.custom else None, state
 
     def call(self, args: pulumi.runtime.MockCallArgs) -> tuple[dict[Any, Any], list[tuple[str, str]] | None]:
-        raise AssertionError(f"the program calls no function of a provider, but it called {args.token}")
+        assert args.token == "alicloud:index/getAccount:getAccount", "the program calls no other function"
+        return {"id": ACCOUNT}, []
 
 
 class Recorder(mocks.MockMonitor):
     """Keeps the requests themselves, which show what mocks do not: dependencies, protection, timeouts."""
 
-    def __init__(self, served_api: Mapping[str, Any]) -> None:
-        super().__init__(Engine(served_api))
+    def __init__(self) -> None:
+        super().__init__(Engine())
         self.requests: dict[str, Any] = {}
         self.reads: dict[str, Any] = {}
         self.component_outputs: dict[str, Any] = {}
@@ -100,8 +100,13 @@ class Recorder(mocks.MockMonitor):
         return found
 
     def inputs(self, kind: str, name: str = "") -> dict[str, Any]:
-        """Inputs with secrets opened and whole numbers as such."""
+        """Inputs with secrets opened and whole numbers as such, and without the annotation that all objects have
+        (tests/unit/test_ownership.py)."""
         found: dict[str, Any] = plain(self.raw_inputs(kind, name))
+        metadata = found.get("metadata") or {}
+        annotations = metadata.get("annotations", {})
+        if annotations.pop(FIELD_MANAGER, None) and not annotations:
+            del metadata["annotations"]
         return found
 
     def manifests(self) -> list[dict[str, Any]]:
@@ -157,6 +162,22 @@ Run = Callable[..., Recorder]
 
 
 @pytest.fixture(autouse=True)
+def hooks(monkeypatch: pytest.MonkeyPatch) -> dict[str, pulumi.ResourceHook]:
+    """The program's hooks by name. Mocks have no server by which the engine could call them; tests do."""
+    found: dict[str, pulumi.ResourceHook] = {}
+
+    async def registered() -> None:
+        pass
+
+    def register(hook: pulumi.ResourceHook) -> asyncio.Future[None]:
+        found[hook.name] = hook
+        return asyncio.ensure_future(registered())
+
+    monkeypatch.setattr("pulumi.resource_hooks.register_resource_hook", register)
+    return found
+
+
+@pytest.fixture(autouse=True)
 def no_source_positions(monkeypatch: pytest.MonkeyPatch) -> None:
     """The SDK looks up every frame of pytest's deep stack for each resource, which is a third of the time."""
     monkeypatch.setattr("pulumi.runtime.resource._get_stack_trace", lambda: source_pb2.StackTrace())
@@ -187,12 +208,11 @@ def deploy() -> Iterator[Run]:
         preview: bool = False,
         config: Mapping[str, str] | None = None,
         secret_keys: list[str] | None = None,
-        served_api: Mapping[str, Any] = SERVED_API,
     ) -> Recorder:
         loop = asyncio.new_event_loop()
         loop.run_in_executor = _at_once(loop)  # type: ignore[method-assign, assignment]
         asyncio.set_event_loop(loop)
-        recorder = Recorder(served_api)
+        recorder = Recorder()
         mocks.set_mocks(recorder.mocks, project=PROJECT, stack=stack, preview=preview, monitor=recorder)
         # What a run that failed has left behind belongs to its own event loop.
         settings.SETTINGS.rpc_manager.clear()
@@ -271,16 +291,15 @@ def program(deploy: Run, kubeconfig: Path, recorded: dict[str, Recorder]) -> Run
         stack: str = "dev",
         preview: bool = False,
         secrets: Mapping[str, str] | None = None,
-        served_api: Mapping[str, Any] = SERVED_API,
         again: bool = False,
         until: str = "",
     ) -> Recorder:
         secrets = STACK_SECRETS.get(stack, {}) if secrets is None else secrets
-        key = json.dumps([changes, stack, preview, secrets, served_api, until], default=dict)
+        key = json.dumps([changes, stack, preview, secrets, until], default=dict)
         if again:
-            return fresh(changes, stack, preview, secrets, served_api, until)
+            return fresh(changes, stack, preview, secrets, until)
         if key not in recorded:
-            recorded[key] = fresh(changes, stack, preview, secrets, served_api, until)
+            recorded[key] = fresh(changes, stack, preview, secrets, until)
         return recorded[key]
 
     def fresh(
@@ -288,7 +307,6 @@ def program(deploy: Run, kubeconfig: Path, recorded: dict[str, Recorder]) -> Run
         stack: str,
         preview: bool,
         secrets: Mapping[str, str],
-        served_api: Mapping[str, Any],
         until: str,
     ) -> Recorder:
         deployment = merged(stack_settings(stack), changes or {})
@@ -307,7 +325,6 @@ def program(deploy: Run, kubeconfig: Path, recorded: dict[str, Recorder]) -> Run
             preview=preview,
             config=config,
             secret_keys=[f"{PROJECT}:{key}" for key in secrets],
-            served_api=served_api,
         )
 
     return run

@@ -17,7 +17,8 @@ from components import stack_config
 from components.exports import curl_command, route_url
 from components.group_access import API_KEY_VARIABLE, HOME, GroupAccess, secured
 from components.inference_service import ACL, ADDRESS_TYPE
-from components.operators import GATEWAY_API_MISSING, GATEWAY_CRD
+from components.operators import GATEWAY as GATEWAY_API
+from components.operators import expected_apis
 from components.route import ingress_tls
 from components.secret_forms import (
     API_KEY_MIN,
@@ -138,7 +139,7 @@ class TestApiKey:
 
     def test_only_pods_that_serve_know_it(self, on: Recorder) -> None:
         leader, worker = templates(on)
-        reference = {"name": "api-key-1a2b3c4d", "key": API_KEY_VARIABLE}
+        reference = {"name": "access-api-key-1a2b3c4d", "key": API_KEY_VARIABLE}
         assert variables(leader)[API_KEY_VARIABLE] == {"secretKeyRef": reference}
         assert API_KEY_VARIABLE not in variables(worker)
         assert KEY not in json.dumps(templates(on))
@@ -150,11 +151,11 @@ class TestApiKey:
 class TestLoadBalancer:
     def test_only_the_list_is_admitted(self, on: Recorder) -> None:
         annotations = on.manifest("Service")["metadata"]["annotations"]
-        listed = {f"{ACL}-status": "on", f"{ACL}-id": "clients-id", f"{ACL}-type": "white"}
+        listed = {f"{ACL}-status": "on", f"{ACL}-id": "access-clients-id", f"{ACL}-type": "white"}
         assert annotations == {ADDRESS_TYPE: "intranet", **listed}
         entries = [r for key, r in on.requests.items() if ":AclEntryAttachment::" in key]
         assert {r.object["entry"] for r in entries} == {"10.0.0.0/16", "192.168.7.0/24"}
-        assert {r.object["aclId"] for r in entries} == {"clients-id"}
+        assert {r.object["aclId"] for r in entries} == {"access-clients-id"}
 
     def test_listener_never_meets_an_empty_list(self, on: Recorder) -> None:
         """An empty white list admits everybody."""
@@ -448,13 +449,9 @@ class TestGateway:
         assert wait_for.unmet(awaited, {"status": {}})
         assert not wait_for.unmet(awaited, {"status": {"parents": [{"conditions": [{"type": "Accepted"}]}]}})
 
-    def test_api_is_checked(self, second_road: Recorder, up: Run) -> None:
-        checked = [r.id for key, r in second_road.reads.items() if ":CustomResourceDefinition::" in key]
-        assert GATEWAY_CRD in checked
-        alone = {"service": SECOND_ROAD["service"], "operators": {"lws": {"kind": "install"}}}
-        with pytest.raises(pulumi.RunError) as caught:
-            up(alone, secrets={"apiKey": KEY}, served_api={"versions": [{"name": "v1beta1", "served": True}]})
-        assert str(caught.value) == GATEWAY_API_MISSING
+    def test_api_is_expected(self) -> None:
+        settings = Deployment.model_validate(merged(stack_settings("dev"), {"service": SECOND_ROAD["service"]}))
+        assert GATEWAY_API in expected_apis(settings)
 
 
 class TestOutputs:

@@ -1,16 +1,19 @@
 """Every property of the components that matters, on what the program asks the engine for."""
 
 import json
+import re
 from functools import partial
 from typing import Any, cast
 
 import pytest
+from google.protobuf import json_format
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pulumi import ResourceHook, ResourceHookArgs
 
 from components.inference_group import InferenceGroupArgs, group_spec, probes, ready_conditions
 from components.inference_service import ADDRESS_TYPE
-from components.model_bucket import read_policy, tls_only_policy
+from components.model_bucket import ModelBucket, ModelBucketArgs, read_policy, tls_only_policy
 from components.oss_volume import capacity
 from components.settings.base import mebibytes
 from components.settings.deployment import Deployment
@@ -18,7 +21,7 @@ from components.storage import ModelMount, model_path
 from planner.findings import TERMINAL_WIDTH
 from planner.loading import load_budget
 from planner.resolve import resolve
-from tests.unit.conftest import ROOT, Recorder, Run, errors, is_secret, merged, stack_settings
+from tests.unit.conftest import ROOT, Recorder, Run, errors, is_secret, merged, plain, stack_settings
 
 RRSA = {
     "kind": "rrsa",
@@ -58,10 +61,40 @@ class TestModelBucket:
         assert recorder.request("Bucket").protect is False
         assert recorder.request("Bucket").retainOnDelete is False
 
-    def test_bucket_name_is_made_up_by_pulumi_or_given(self, up: Run) -> None:
-        assert "bucket" not in up().inputs("Bucket")
+    def test_bucket_is_named_by_the_stack_or_by_the_settings(self, up: Run) -> None:
+        assert re.fullmatch("deepseek-dev-models-[0-9a-f]{8}", up().inputs("Bucket")["bucket"])
         named = up({"weights": {"bucket": {"kind": "create", "name": "my-models"}}})
         assert named.inputs("Bucket")["bucket"] == "my-models"
+
+    def test_policies_keep_making_room_for_another_version(self, up: Run) -> None:
+        for who in ("reader", "mover"):
+            strategy = up().inputs("Policy", who)["rotateStrategy"]
+            assert strategy == "DeleteOldestNonDefaultVersionWhenLimitExceeded"
+
+    @pytest.mark.parametrize("identity", [{"kind": "ramUser"}, RRSA])
+    def test_two_of_them_in_one_program_have_nothing_in_common(self, deploy: Run, identity: dict[str, Any]) -> None:
+        settings = Deployment.model_validate(merged(stack_settings("dev"), {"weights": {"identity": identity}}))
+
+        def both() -> None:
+            for name in ("models", "more-models"):
+                ModelBucket(
+                    name,
+                    ModelBucketArgs(
+                        cloud=settings.cloud, weights=settings.weights, namespace="deepseek", access_key=None
+                    ),
+                )
+
+        recorder = deploy(both)
+        named = [
+            (key.split("::")[0], value)
+            for key, request in recorder.requests.items()
+            for field, value in plain(json_format.MessageToDict(request.object)).items()
+            if field
+            == {"Bucket": "bucket", "Policy": "policyName", "User": "name", "Role": "roleName"}.get(
+                key.split("::")[0].rpartition(":")[2]
+            )
+        ]
+        assert len(named) == len(set(named)) == 2 * 5
 
     def test_existing_bucket_is_only_read(self, program: Run) -> None:
         recorder = program({"weights": {"bucket": {"kind": "existing", "name": "my-models"}}})
@@ -92,7 +125,7 @@ class TestModelBucket:
         recorder = up()
         for who in ("reader", "mover"):
             key = recorder.request("AccessKey", who)
-            assert any(urn.endswith(f"UserPolicyAttachment::{who}-policy") for urn in key.dependencies)
+            assert any(urn.endswith(f"UserPolicyAttachment::models-{who}-policy") for urn in key.dependencies)
             assert recorder.inputs("UserPolicyAttachment", who)["policyType"] == "Custom"
 
     def test_old_key_outlives_its_rotation_and_not_its_user(self, up: Run) -> None:
@@ -216,15 +249,27 @@ class TestInferenceGroup:
             "jsonpath={.status.readyReplicas}=3",
         ]
 
+    def test_wait_begins_with_how_long_it_is_and_where_to_look(
+        self, program: Run, hooks: dict[str, ResourceHook], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        said: list[str] = []
+        monkeypatch.setattr("pulumi.log.info", lambda text, *_: said.append(text))
+        request = program({"inference": {"replicas": 3}}, again=True).request("LeaderWorkerSet")
+        (name,) = set(request.hooks.before_create) & set(request.hooks.before_update)
+        for old, longest in ((None, "95m"), ({}, "285m")):
+            said.clear()
+            hooks[name](ResourceHookArgs(urn="", id="", name="", type="", old_inputs=old))
+            assert said == [
+                f"waiting up to {longest} for the pods of deepseek/deepseek-r1; meanwhile, in another shell: "
+                "make verify STACK=dev, or kubectl -n deepseek get pods,events"
+            ]
+
     def test_no_group_is_not_waited_for_by_count(self) -> None:
         assert ready_conditions(0) == ["condition=Available"]
 
-    def test_group_comes_after_claim_and_api_check(self, up: Run) -> None:
-        recorder = up()
-        request = recorder.request("LeaderWorkerSet")
+    def test_group_comes_after_the_claim(self, up: Run) -> None:
+        request = up().request("LeaderWorkerSet")
         assert any("PersistentVolumeClaim" in urn for urn in request.dependencies)
-        component = recorder.request("InferenceGroup")
-        assert any("CustomResourceDefinition" in urn for urn in component.dependencies)
 
     def test_secrets_stay_out_of_the_group(self, up: Run) -> None:
         """A secret leaf would mark the whole spec."""

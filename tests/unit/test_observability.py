@@ -15,12 +15,6 @@ from components.monitoring.alerts import LOAD_SHARE, alerts
 from components.monitoring.dashboard import COLUMNS, dashboard_json
 from components.monitoring.logs import log_arguments, log_environment
 from components.observability import pod_monitor_spec
-from components.operators import (
-    POD_MONITOR_API_MISSING,
-    POD_MONITOR_CRD,
-    PROMETHEUS_RULE_API_MISSING,
-    PROMETHEUS_RULE_CRD,
-)
 from components.settings.deployment import Deployment
 from components.settings.errors import findings
 from components.settings.observability import AlertSettings, LogSettings
@@ -277,30 +271,6 @@ class TestSettings:
         assert found.path.startswith(path)
         assert problem in found.problem
         assert fix in found.fix
-
-
-class TestApis:
-    INSTALLED = {"operators": {"lws": {"kind": "install"}}}  # noqa: RUF012 - not changed
-
-    @pytest.mark.parametrize(
-        ("observability", "definition", "text"),
-        [
-            ({}, PROMETHEUS_RULE_CRD, PROMETHEUS_RULE_API_MISSING),
-            ({"alerts": None}, POD_MONITOR_CRD, POD_MONITOR_API_MISSING),
-        ],
-    )
-    def test_missing_api_is_explained(self, up: Run, observability: dict[str, Any], definition: str, text: str) -> None:
-        with pytest.raises(pulumi.RunError) as caught:
-            up({**self.INSTALLED, "observability": observability}, served_api={"versions": []})
-        assert str(caught.value) == text
-        assert definition in text
-
-    def test_group_comes_after_the_check(self, up: Run) -> None:
-        recorder = up(ON)
-        (read,) = [r for key, r in recorder.reads.items() if "prometheus" in key]
-        assert read.id == PROMETHEUS_RULE_CRD
-        group = recorder.request("InferenceGroup")
-        assert any("prometheus-operator" in urn for urn in group.dependencies)
 
 
 def test_documentation_lists_every_alert() -> None:

@@ -1,14 +1,15 @@
-"""The controllers: expected ones are checked, others come by charts that cannot delete what depends on them."""
+"""The controllers: expected ones are known, others come by charts that cannot delete what depends on them."""
 
 from functools import partial
 from typing import Any
 
-import pulumi
 import pytest
 
-from components.operators import FLUID_API_MISSING, FLUID_CRD, LWS_API_MISSING, LWS_CRD
+from components.operators import ALERTS, GATEWAY, KEDA, LWS, MONITORS, Api, expected_apis
+from components.operators import FLUID as FLUID_API
+from components.settings.deployment import Deployment
 from components.settings.operators import InstallFluid
-from tests.unit.conftest import Recorder, Run
+from tests.unit.conftest import Run, merged, stack_settings
 
 FLUID = {"storage": {"kind": "fluid"}}
 INSTALL_LWS = {"operators": {"lws": {"kind": "install"}}}
@@ -51,48 +52,38 @@ for the chart's own images, two replicas of the webhook, and the target of the s
 MIRROR = "https://mirror.example.com/charts"
 
 
-def checks(recorder: Recorder) -> dict[str, str]:
-    return {r.name: r.id for key, r in recorder.reads.items() if ":CustomResourceDefinition::" in key}
+def expected(changes: dict[str, Any]) -> list[Api]:
+    return expected_apis(Deployment.model_validate(merged(stack_settings("dev"), changes)))
 
 
 @pytest.fixture
 def up(program: Run) -> Run:
-    """The program until the cluster is checked."""
+    """The program until the cluster has what it needs."""
     return partial(program, until="components.model_bucket.ModelBucket")
 
 
 class TestExpected:
-    def test_only_what_the_stack_uses_is_checked(self, up: Run) -> None:
-        lws = {"install-the-component-lws-if-this-does-not-exist": LWS_CRD}
-        assert checks(up()) == lws
-        assert checks(up(FLUID)) == lws | {"install-the-component-ack-fluid-if-this-does-not-exist": FLUID_CRD}
-
-    def test_preview_without_a_cluster_checks_nothing(self, up: Run) -> None:
-        missing = {"cluster": {"kubeconfigFile": "~/nowhere"}}
-        assert checks(up({**FLUID, **missing}, preview=True)) == {}
-
     @pytest.mark.parametrize(
-        ("changes", "served", "text", "definition"),
-        [({}, "v1alpha1", LWS_API_MISSING, LWS_CRD), (FLUID, "v1", FLUID_API_MISSING, FLUID_CRD)],
+        ("changes", "apis"),
+        [
+            ({}, [LWS]),
+            (FLUID, [LWS, FLUID_API]),
+            (INSTALL_LWS, []),
+            ({**FLUID, **INSTALL_FLUID}, [LWS]),
+            ({"observability": {}}, [LWS, MONITORS, ALERTS]),
+            ({"observability": {"alerts": None}}, [LWS, MONITORS]),
+        ],
     )
-    def test_missing_version_is_explained(
-        self, up: Run, changes: dict[str, Any], served: str, text: str, definition: str
-    ) -> None:
-        with pytest.raises(pulumi.RunError) as caught:
-            up(changes, served_api={"versions": [{"name": served, "served": True}]})
-        assert str(caught.value) == text
-        assert definition in text
-        assert "kind: install" in text
+    def test_only_what_the_stack_uses_and_does_not_install(self, changes: dict[str, Any], apis: list[Api]) -> None:
+        assert expected(changes) == apis
 
-    def test_version_that_is_not_served_is_missing(self, program: Run) -> None:
-        with pytest.raises(pulumi.RunError, match="no LeaderWorkerSet API"):
-            program(served_api={"versions": [{"name": "v1", "served": False}]})
+    @pytest.mark.parametrize("api", [LWS, FLUID_API, GATEWAY, MONITORS, ALERTS, KEDA])
+    def test_what_is_said_names_the_api_and_what_to_install(self, api: Api) -> None:
+        assert api.resource.group_version.split("/")[0] in api.finding.problem
+        assert "install" in api.finding.fix
 
-    def test_group_and_cache_come_after_the_checks(self, program: Run) -> None:
-        recorder = program(FLUID)
-        for component in ("InferenceGroup", "FluidCache"):
-            found = [urn for urn in recorder.request(component).dependencies if "CustomResourceDefinition" in urn]
-            assert len(found) == 2, component
+    def test_nothing_of_a_definition_comes_into_the_state(self, program: Run) -> None:
+        assert not [key for key in program(FLUID).reads if key.startswith("kubernetes:")]
 
 
 class TestInstalled:
@@ -102,7 +93,6 @@ class TestInstalled:
         assert (release["chart"], release["version"]) == ("oci://registry.k8s.io/lws/charts/lws", "0.9.0")
         assert (release["name"], release["namespace"], release["createNamespace"]) == ("lws", "lws-system", True)
         assert release["atomic"] is True
-        assert checks(recorder) == {}, "nothing to check before it is there"
         assert any("Release" in urn for urn in recorder.request("InferenceGroup").dependencies)
 
     def test_mirror_of_lws(self, up: Run) -> None:

@@ -7,7 +7,7 @@ import pulumi
 import pytest
 
 from components.inference_group import autoscaled_fields, ready_conditions
-from components.operators import KEDA_CRD
+from components.operators import KEDA, expected_apis
 from components.scaling import (
     hpa_spec,
     load_behavior,
@@ -231,8 +231,8 @@ class TestHpa:
         spec = hpa_spec(HpaScaling.model_validate({**HPA, "hold": 3}), target={}, version=GUIDE, budget=SHORT)
         assert (spec["minReplicas"], spec["maxReplicas"]) == (3, 3)
 
-    def test_keda_is_not_needed(self, up: Run) -> None:
-        assert not [read for read in up(inference(HPA)).reads.values() if read.id == KEDA_CRD]
+    def test_keda_is_not_needed(self) -> None:
+        assert KEDA not in expected_apis(deployment(HPA))
 
 
 class TestOwnership:
@@ -297,10 +297,5 @@ class TestPlan:
 
 
 class TestOperator:
-    def test_keda_is_expected(self, up: Run) -> None:
-        (read,) = (r for r in with_queue(up).reads.values() if r.id == KEDA_CRD)
-        assert read.name == "install-the-component-ack-keda-if-this-does-not-exist"
-
-    def test_missing_keda_is_explained(self, up: Run) -> None:
-        with pytest.raises(pulumi.RunError, match="Install the component ack-keda from the ACS App Marketplace"):
-            with_queue(up, served_api={"versions": [{"name": "v1", "served": True}]})
+    def test_keda_is_expected(self) -> None:
+        assert KEDA in expected_apis(deployment(QUEUE))

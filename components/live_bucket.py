@@ -1,0 +1,31 @@
+"""Whether a bucket's name is taken. Bucket names are unique over all accounts, and a request without a signature tells
+a name that is free from one that is not, in any account."""
+
+import http.client
+import urllib.error
+import urllib.request
+
+from components.settings.cloud import CloudSettings
+
+TIMEOUT_SECONDS = 5
+
+
+def bucket_exists(cloud: CloudSettings, name: str) -> bool:
+    """Whether the name is taken; False where OSS cannot be reached from here, because the provider reaches it by a way
+    of its own, and then says the same later."""
+    try:
+        with urllib.request.urlopen(_address(cloud, name), timeout=TIMEOUT_SECONDS):  # noqa: S310 - http or https
+            return True
+    except urllib.error.HTTPError as error:
+        error.close()
+        # 404 is NoSuchBucket; a private bucket, or one in another region, answers with 403
+        # (https://www.alibabacloud.com/help/en/oss/developer-reference/error-responses).
+        return error.code < 500 and error.code != 404
+    except (OSError, http.client.HTTPException):
+        return False
+
+
+def _address(cloud: CloudSettings, name: str) -> str:
+    if cloud.endpoint is not None:
+        return f"{cloud.endpoint.rstrip('/')}/{name}/"
+    return f"https://{name}.oss-{cloud.region}.aliyuncs.com/"

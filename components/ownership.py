@@ -1,0 +1,195 @@
+"""What is this stack's, and what is not.
+
+The kubernetes provider creates by server-side apply: an object of the same name that exists already would be taken over
+without a word, and deleted with the stack. So each object carries the stack's field manager as an annotation, and
+before one is created, in previews too, the cluster is asked whether it exists and whose it is. The hooks that ask run
+only for what the engine is about to create: what is in the state, or was imported into it, is not looked up.
+"""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pulumi
+from pulumi import ResourceHook, ResourceHookArgs, ResourceHookBinding, ResourceHookOptions, ResourceOptions
+
+from components.live_bucket import bucket_exists
+from components.live_cluster import LiveCluster, LookupFailedError
+from components.operators import Api, expected_apis
+from components.secrets import Secrets
+from components.settings.deployment import Deployment
+from planner.findings import Finding, report
+from planner.spec import ResolvedSpec
+
+FIELD_MANAGER = "pulumi.com/patchFieldManager"
+"""Annotation with the field manager by which the provider applies; without it, another random one for each operation,
+so that an engine that was killed leaves fields that nothing of the stack owns
+(https://www.pulumi.com/registry/packages/kubernetes/how-to-guides/managing-resources-with-server-side-apply/)."""
+
+LONGEST_FIELD_MANAGER = 128
+"""https://github.com/kubernetes/apimachinery/blob/master/pkg/apis/meta/v1/validation/validation.go"""
+
+AUTONAMED = "pulumi.com/autonamed"
+BUCKET = "alicloud:oss/bucket:Bucket"
+JOB = "kubernetes:batch/v1:Job"
+
+NAMED_BY = {"Namespace": "cluster.namespace", "Service": "service.name"}
+"""The setting that names objects of a kind; all others are named by inference.name."""
+
+NOT_TAKEN_OVER = "the cluster or the cloud is not as this stack needs it, see the errors above; nothing was changed"
+IMPORT = "take it over (docs/names.md#taking-over-what-exists)"
+
+
+def field_manager() -> str:
+    """The stack's field manager: the same for all its objects and for all time."""
+    return f"pulumi-{pulumi.get_project()}-{pulumi.get_stack()}"
+
+
+class Ownership:
+    """Marks the stack's objects as its own, and refuses to create what exists already.
+
+    To be made before any resource. A preview tells all that is found and fails at its end, by ``verdict``; an update
+    stops at the first thing found.
+    """
+
+    def __init__(self, settings: Deployment, spec: ResolvedSpec, secrets: Secrets) -> None:
+        self._settings = settings
+        self._kubeconfig_file = spec.kubeconfig
+        self._kubeconfig = secrets.kubeconfig
+        self._expected: Sequence[Api] | None = expected_apis(settings)
+        self._cluster: LiveCluster | None = None
+        self._found = 0
+        self._created: list[pulumi.Resource] = []
+        hook = ResourceHook("ownership", self._before_create, ResourceHookOptions(on_dry_run=True))
+        self._hooks = ResourceOptions(hooks=ResourceHookBinding(before_create=[hook]))
+        # Within this process: a transform would send every resource through the engine and back.
+        pulumi.runtime.register_stack_transformation(self._mark)
+
+    async def verdict(self) -> None:
+        """Fails a preview that has found something."""
+        if pulumi.runtime.is_dry_run():
+            await asyncio.gather(*(resource.urn.future() for resource in self._created), return_exceptions=True)
+            if self._found:
+                raise pulumi.RunError(NOT_TAKEN_OVER)
+
+    def _mark(self, args: pulumi.ResourceTransformationArgs) -> pulumi.ResourceTransformationResult | None:
+        in_cluster = args.type_.startswith("kubernetes:") and not args.type_.startswith("kubernetes:helm.sh/")
+        if args.opts.id is not None or not (in_cluster or args.type_ == BUCKET):
+            return None
+        self._created.append(args.resource)
+        props = {**args.props, "metadata": _managed(args.props["metadata"])} if in_cluster else args.props
+        return pulumi.ResourceTransformationResult(props, ResourceOptions.merge(self._hooks, args.opts))
+
+    async def _before_create(self, args: ResourceHookArgs) -> None:
+        found = await (self._bucket(args) if args.type == BUCKET else self._object(args))
+        if not found:
+            return
+        if not pulumi.runtime.is_dry_run():
+            raise pulumi.RunError(_report(found))
+        # At once: the provider tries next to apply to what exists, which may fail for a reason that explains nothing.
+        pulumi.log.error(_report(found))
+        self._found += len(found)
+
+    async def _bucket(self, args: ResourceHookArgs) -> list[Finding]:
+        name = (args.new_inputs or {}).get("bucket")
+        if not isinstance(name, str) or not await asyncio.to_thread(bucket_exists, self._settings.cloud, name):
+            return []
+        return [
+            Finding(
+                path="deployment.weights.bucket",
+                problem=f"the OSS bucket {name} exists already, in this account or in another",
+                fix="write another weights.bucket.name; or, if it is yours, use it as it is by "
+                f"weights.bucket: {{kind: existing, name: {name}}}, or {IMPORT}",
+            )
+        ]
+
+    async def _object(self, args: ResourceHookArgs) -> list[Finding]:
+        cluster = await self._live_cluster()
+        if cluster is None:
+            return []
+        try:
+            return [*await self._missing_apis(cluster), *await self._existing_object(cluster, args)]
+        except LookupFailedError as error:
+            # The provider meets the same, and says it better.
+            pulumi.log.debug(f"{args.name} was not looked up: {error}")
+            return []
+
+    async def _live_cluster(self) -> LiveCluster | None:
+        """None where there is no cluster yet."""
+        file = self._kubeconfig_file
+        if file is not None and not file.is_file():
+            return None
+        kubeconfig = file or (await self._kubeconfig.future() if self._kubeconfig is not None else None)
+        if kubeconfig is None:
+            return None
+        if self._cluster is None:
+            self._cluster = LiveCluster(kubeconfig, self._settings.cluster.context)
+        return self._cluster
+
+    async def _delete_forgotten_jobs(self, cluster: LiveCluster, namespace: str, name: str) -> None:
+        """A Job's name ends with a hash of its content. One that a killed update has begun is in no state, and would
+        run on next to the one that takes its place, to be created now."""
+        kind = name.rpartition("-")[0]
+        for job in await asyncio.to_thread(cluster.jobs, namespace):
+            other = job["metadata"]["name"]
+            if other != name and other.rpartition("-")[0] == kind and _owner(job["metadata"]) == field_manager():
+                await asyncio.to_thread(cluster.delete_job, namespace, other)
+                pulumi.log.info(f"the Job {namespace}/{other} of an update that was killed is deleted")
+
+    async def _missing_apis(self, cluster: LiveCluster) -> list[Finding]:
+        """Those that the stack expects of its cluster; asked once."""
+        expected, self._expected = self._expected, None
+        if not expected:
+            return []
+        return [
+            api.finding
+            for api in expected
+            if not await asyncio.to_thread(cluster.serves, api.resource.group_version, api.resource.resource_kind)
+        ]
+
+    async def _existing_object(self, cluster: LiveCluster, args: ResourceHookArgs) -> list[Finding]:
+        inputs = args.new_inputs or {}
+        metadata = inputs.get("metadata")
+        if not isinstance(metadata, Mapping):
+            return []
+        name, annotations = metadata.get("name"), metadata.get("annotations") or {}
+        if not isinstance(name, str) or AUTONAMED in annotations:
+            # Unknown as yet, or made up by the provider.
+            return []
+        kind, namespace = str(inputs["kind"]), metadata.get("namespace")
+        live = await asyncio.to_thread(
+            cluster.metadata, str(inputs["apiVersion"]), kind, namespace=namespace, name=name
+        )
+        if live is not None and _owner(live) != field_manager():
+            return [_exists(kind, namespace, name, _owner(live))]
+        if args.type == JOB and namespace is not None and not pulumi.runtime.is_dry_run():
+            await self._delete_forgotten_jobs(cluster, namespace, name)
+        return []
+
+
+def _managed(metadata: Any) -> dict[str, Any]:
+    return {**metadata, "annotations": {FIELD_MANAGER: field_manager(), **(metadata.get("annotations") or {})}}
+
+
+def _owner(metadata: Mapping[str, Any]) -> str | None:
+    """The field manager that an object names."""
+    return (metadata.get("annotations") or {}).get(FIELD_MANAGER)
+
+
+def _exists(kind: str, namespace: str | None, name: str, owner: str | None) -> Finding:
+    setting = f"deployment.{NAMED_BY.get(kind, 'inference.name')}"
+    place = f"{namespace}/{name}" if namespace else name
+    whose = (
+        f"it is that of the Pulumi stack {owner.removeprefix('pulumi-')}" if owner else "this stack did not create it"
+    )
+    use = "to use it as it is, write deployment.cluster.createNamespace: false; or " if kind == "Namespace" else ""
+    return Finding(
+        path=setting,
+        problem=f"the {kind} {place} exists already in the cluster, and {whose}",
+        fix=f"{use}choose another {setting}; or {IMPORT}",
+    )
+
+
+def _report(findings: Sequence[Finding]) -> str:
+    outcome = "nothing was created or changed" if pulumi.runtime.is_dry_run() else "it was not touched"
+    return report(findings, where=f"Pulumi.{pulumi.get_stack()}.yaml", outcome=outcome)
