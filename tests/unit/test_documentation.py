@@ -1,5 +1,6 @@
 """What the documents say of themselves: links lead somewhere, and the runbook covers what it promises."""
 
+import math
 import re
 from pathlib import Path
 from urllib.parse import unquote
@@ -11,6 +12,7 @@ from components.settings.observability import AlertSettings
 from planner.loading import load_budget
 from planner.metrics import EngineMetrics, Target
 from tests.unit.conftest import ROOT, Run
+from tools.storage_figures import figures
 
 DOCUMENTS = [ROOT / "README.md", ROOT / "benchmarks" / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 RUNBOOK = (ROOT / "docs" / "runbook.md").read_text()
@@ -89,3 +91,11 @@ def test_runbook_has_every_alert() -> None:
     names = {alert.name for alert in alerts(every, target, load_budget(weights_gib=641.3, throughput_mib_s=300))}
     headings = set(RUNBOOK.split("## Alerts")[1].split("## Operations")[0].split("\n### ")[1:])
     assert {heading.split("\n")[0] for heading in headings} == names
+
+
+def test_storage_figures_are_the_planners() -> None:
+    formulas = re.findall(r"([\d.]+) × 1024 ÷ (\d+) MiB/s = (\d+) min", figures())
+    assert len(formulas) == 3
+    for weights_gib, throughput, minutes in formulas:
+        budget = load_budget(weights_gib=float(weights_gib), throughput_mib_s=int(throughput))
+        assert math.ceil(budget.read_seconds / 60) == int(minutes)
