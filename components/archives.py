@@ -1,7 +1,7 @@
 """A package of this project as a zipapp, one file that Python runs: for a pod without a registry and a package index.
 
-The standard library's ``zipapp`` adds files in the file system's order with their times and modes, so the same sources
-give other bytes on each checkout. Here they give the same ones, because Jobs are named by their content.
+Jobs are named by what is in it, so the same sources have the same digest on each machine, which the files of the
+standard library's ``zipapp`` have not: it adds them in the file system's order, with their times and modes.
 """
 
 import hashlib
@@ -32,21 +32,32 @@ CREATE_SYSTEM_UNIX = 3
 
 @cache
 def archive(package: str) -> bytes:
-    """A zip file of a package with an entry point. Not compressed, because compressors differ between versions."""
+    """A zip file of a package with an entry point. Pulumi's state holds it twice, so it is compressed; by another
+    zlib, to other bytes."""
     content = io.BytesIO()
-    with zipfile.ZipFile(content, "w", zipfile.ZIP_STORED) as zipped:
-        entry_point = "__main__.py", ENTRY_POINT.format(package=package).encode()
-        for path, source in [entry_point, *sorted(_sources(package, files(package)))]:
+    with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as zipped:
+        for path, source in _content(package):
             entry = zipfile.ZipInfo(path, ZIP_EPOCH)
             entry.create_system = CREATE_SYSTEM_UNIX
+            entry.compress_type = zipfile.ZIP_DEFLATED
             zipped.writestr(entry, source)
     return content.getvalue()
 
 
 @cache
 def archive_digest(package: str) -> str:
-    """SHA-256 of the archive, hexadecimal."""
-    return hashlib.sha256(archive(package)).hexdigest()
+    """SHA-256 of what is in the archive, hexadecimal; the same for the same sources, whatever compresses them."""
+    digest = hashlib.sha256()
+    for path, source in _content(package):
+        digest.update(f"{path} {len(source)}\n".encode())
+        digest.update(source)
+    return digest.hexdigest()
+
+
+def _content(package: str) -> list[tuple[str, bytes]]:
+    """Path and source of each file of the archive."""
+    entry_point = "__main__.py", ENTRY_POINT.format(package=package).encode()
+    return [entry_point, *sorted(_sources(package, files(package)))]
 
 
 def _sources(path: str, folder: Traversable) -> list[tuple[str, bytes]]:

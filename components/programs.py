@@ -30,13 +30,15 @@ POD_SECURITY: k8s.core.v1.PodSecurityContextArgsDict = {
 def program(
     package: str, *, namespace: str, labels: Mapping[str, str], parent: pulumi.Resource
 ) -> k8s.core.v1.ConfigMap:
-    """The package as an immutable ConfigMap, named by its content."""
+    """The package as an immutable ConfigMap, named by its content: other content is another resource."""
+    name = name_of(package, archive_digest(package))
     return k8s.core.v1.ConfigMap(
-        package,
-        metadata={"name": name_of(package, archive_digest(package)), "namespace": namespace, "labels": labels},
+        f"{parent.pulumi_resource_name}-{name}",
+        metadata={"name": name, "namespace": namespace, "labels": labels},
         binary_data={_file(package): base64.b64encode(archive(package)).decode()},
         immutable=True,
-        opts=pulumi.ResourceOptions(parent=parent),
+        # What has this name is what is meant. Another zlib only makes other bytes of it.
+        opts=pulumi.ResourceOptions(parent=parent, ignore_changes=["binaryData"]),
     )
 
 

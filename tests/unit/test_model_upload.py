@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from components.archives import archive
+from components.archives import archive, archive_digest
 from components.model_bucket import mover_policy
 from components.settings.deployment import Deployment
 from modelmover.errors import CONTINUE_EXIT_CODES
@@ -59,13 +59,27 @@ class TestProgram:
         assert len(base64.b64encode(archive("modelmover"))) < CONFIG_MAP_BYTES / 2
         with zipfile.ZipFile(io.BytesIO(archive("modelmover"))) as zipped:
             assert {item.date_time for item in zipped.infolist()} == {(1980, 1, 1, 0, 0, 0)}
-            assert {item.compress_type for item in zipped.infolist()} == {zipfile.ZIP_STORED}
+            assert {item.compress_type for item in zipped.infolist()} == {zipfile.ZIP_DEFLATED}
             assert zipped.namelist()[1:] == sorted(zipped.namelist()[1:])
 
     def test_zip_file_is_the_same_from_any_system(self, monkeypatch: pytest.MonkeyPatch) -> None:
         here = archive("modelmover")
         monkeypatch.setattr(sys, "platform", "win32")
         assert archive.__wrapped__("modelmover") == here
+
+    def test_digest_is_that_of_the_sources_whatever_compresses_them(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        here, digest = archive("modelmover"), archive_digest("modelmover")
+        monkeypatch.setattr("components.archives.zipfile.ZIP_DEFLATED", zipfile.ZIP_STORED)
+        assert archive.__wrapped__("modelmover") != here
+        assert archive_digest.__wrapped__("modelmover") == digest
+
+    def test_another_compressor_changes_nothing_and_other_content_is_another_config_map(
+        self, up: Run, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        before = up().request("ConfigMap")
+        assert list(before.ignoreChanges) == ["binaryData"]
+        monkeypatch.setattr("components.programs.archive_digest", lambda package: "0" * 64)
+        assert up(again=True).request("ConfigMap").name != before.name
 
     def test_config_map_is_immutable_and_named_by_its_content(self, up: Run) -> None:
         program = up().manifest("ConfigMap")
