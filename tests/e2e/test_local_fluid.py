@@ -108,7 +108,7 @@ def bucket(project: Project) -> Any:
     )
 
 
-def test_up_runs_the_second_road(project: Project) -> None:
+def test_up_runs_with_cache_and_rdma(project: Project) -> None:
     project.run("up")
     ((dataset,), (runtime,), (load,)) = (objects(project, p) for p in ("datasets", "jindoruntimes", "dataloads"))
     assert dataset["status"]["phase"] == "Bound"

@@ -26,6 +26,13 @@ from planner.resolve import resolve
 from planner.spec import ResolvedSpec
 
 ROOT = Path(__file__).parents[2]
+
+RRSA = {
+    "kind": "rrsa",
+    "oidcProviderArn": "acs:ram::1:oidc-provider/ack-rrsa-c1",
+    "oidcIssuer": "https://oidc-ack-cn-hangzhou.oss-cn-hangzhou.aliyuncs.com/c1",
+}
+"""An identity without AccessKeys, of weights.identity."""
 PROJECT = "deepseek"
 
 SECRET_KEY = "4dabf18193072939515e22adb298388d"

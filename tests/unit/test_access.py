@@ -82,7 +82,7 @@ GATEWAY = {
     "sectionName": "https",
     "host": "llm.example.com",
 }
-SECOND_ROAD = {
+BY_CACHE_AND_GATEWAY = {
     "storage": {"kind": "fluid"},
     "inference": {"network": "rdma"},
     "service": {"kind": "clusterIP", "apiKey": True, "route": GATEWAY},
@@ -97,8 +97,8 @@ def on(up: Run) -> Recorder:
 
 
 @pytest.fixture
-def second_road(up: Run) -> Recorder:
-    return up(SECOND_ROAD, secrets={"apiKey": KEY})
+def by_cache_and_gateway(up: Run) -> Recorder:
+    return up(BY_CACHE_AND_GATEWAY, secrets={"apiKey": KEY})
 
 
 def deployment(changes: dict[str, Any]) -> Deployment:
@@ -238,8 +238,8 @@ class TestPods:
             assert {"name": "home", "mountPath": HOME} in engine(template)["volumeMounts"]
             assert {"name": "home", "emptyDir": {}} in template["spec"]["volumes"]
 
-    def test_rdma_pins_memory_and_root_needs_no_home(self, second_road: Recorder) -> None:
-        for template in templates(second_road):
+    def test_rdma_pins_memory_and_root_needs_no_home(self, by_cache_and_gateway: Recorder) -> None:
+        for template in templates(by_cache_and_gateway):
             context = engine(template)["securityContext"]
             assert context["capabilities"] == {"drop": ["ALL"], "add": ["IPC_LOCK"]}
             assert "runAsUser" not in context
@@ -247,9 +247,9 @@ class TestPods:
             # The cache's client beside it has to be root.
             assert "securityContext" not in template["spec"]
 
-    def test_namespace_enforces_what_all_its_pods_keep(self, on: Recorder, second_road: Recorder) -> None:
+    def test_namespace_enforces_what_all_its_pods_keep(self, on: Recorder, by_cache_and_gateway: Recorder) -> None:
         assert on.manifest("Namespace")["metadata"]["labels"] == {"pod-security.kubernetes.io/enforce": "restricted"}
-        assert second_road.manifest("Namespace")["metadata"]["labels"] == {
+        assert by_cache_and_gateway.manifest("Namespace")["metadata"]["labels"] == {
             "pod-security.kubernetes.io/enforce": "privileged",
             "pod-security.kubernetes.io/audit": "baseline",
             "pod-security.kubernetes.io/warn": "baseline",
@@ -429,8 +429,8 @@ class TestForms:
 
 
 class TestGateway:
-    def test_hangs_on_one_listener_and_lets_the_api_through(self, second_road: Recorder) -> None:
-        route = second_road.manifest("HTTPRoute")
+    def test_hangs_on_one_listener_and_lets_the_api_through(self, by_cache_and_gateway: Recorder) -> None:
+        route = by_cache_and_gateway.manifest("HTTPRoute")
         spec = route["spec"]
         assert spec["parentRefs"] == [{"name": "shared", "namespace": "gateways", "sectionName": "https"}]
         assert spec["hostnames"] == ["llm.example.com"]
@@ -444,13 +444,17 @@ class TestGateway:
         assert rule["backendRefs"] == [{"name": "ds-leader", "port": 8000}]
         assert rule["timeouts"] == {"request": "1800s"}
 
-    def test_is_awaited_until_a_controller_has_answered(self, second_road: Recorder) -> None:
-        awaited = wait_for.parse(second_road.manifest("HTTPRoute")["metadata"]["annotations"]["pulumi.com/waitFor"])
+    def test_is_awaited_until_a_controller_has_answered(self, by_cache_and_gateway: Recorder) -> None:
+        awaited = wait_for.parse(
+            by_cache_and_gateway.manifest("HTTPRoute")["metadata"]["annotations"]["pulumi.com/waitFor"]
+        )
         assert wait_for.unmet(awaited, {"status": {}})
         assert not wait_for.unmet(awaited, {"status": {"parents": [{"conditions": [{"type": "Accepted"}]}]}})
 
     def test_api_is_expected(self) -> None:
-        settings = Deployment.model_validate(merged(stack_settings("dev"), {"service": SECOND_ROAD["service"]}))
+        settings = Deployment.model_validate(
+            merged(stack_settings("dev"), {"service": BY_CACHE_AND_GATEWAY["service"]})
+        )
         assert GATEWAY_API in expected_apis(settings)
 
 
@@ -493,8 +497,8 @@ class TestOutputs:
         ]
 
 
-def test_every_resource_has_an_explicit_provider(on: Recorder, second_road: Recorder) -> None:
-    for key, request in {**on.requests, **second_road.requests}.items():
+def test_every_resource_has_an_explicit_provider(on: Recorder, by_cache_and_gateway: Recorder) -> None:
+    for key, request in {**on.requests, **by_cache_and_gateway.requests}.items():
         package = key.split(":")[0]
         if package in ("kubernetes", "alicloud"):
             assert f"pulumi:providers:{package}::{package}" in request.provider, key

@@ -21,13 +21,7 @@ from components.storage import ModelMount, model_path
 from planner.findings import TERMINAL_WIDTH
 from planner.loading import load_budget
 from planner.resolve import resolve
-from tests.unit.conftest import ROOT, Recorder, Run, errors, is_secret, merged, plain, stack_settings
-
-RRSA = {
-    "kind": "rrsa",
-    "oidcProviderArn": "acs:ram::1:oidc-provider/ack-rrsa-c1",
-    "oidcIssuer": "https://oidc-ack-cn-hangzhou.oss-cn-hangzhou.aliyuncs.com/c1",
-}
+from tests.unit.conftest import ROOT, RRSA, Recorder, Run, errors, is_secret, merged, plain, stack_settings
 
 
 class TestModelBucket:

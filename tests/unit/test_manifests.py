@@ -26,7 +26,7 @@ GUIDE_SETTINGS = {
 }
 """The dev stack with the guide's names; everything else of it is the guide's already."""
 
-SECOND_ROAD = {
+BY_CACHE_AND_RDMA = {
     **GUIDE_SETTINGS,
     "storage": {"kind": "fluid", "workers": 16},
     "inference": {"name": "deepseek-r1-671b-fp8-distrubution", "network": "rdma"},
@@ -75,14 +75,14 @@ def test_every_stack_file_names_the_schema() -> None:
 
 def test_manifests_are_the_guides_but_for_the_documented_departures(up: Run) -> None:
     """Each difference has a row in docs/departures.md, and each row a difference."""
-    roads = {
+    variants = {
         ("csi-volume", "lws-standard", "service"): GUIDE_SETTINGS,
-        ("fluid-cache", "lws-rdma", "service"): SECOND_ROAD,
+        ("fluid-cache", "lws-rdma", "service"): BY_CACHE_AND_RDMA,
     }
-    assert {path.stem for path in GUIDE.glob("*.yaml")} == {name for names in roads for name in names}
+    assert {path.stem for path in GUIDE.glob("*.yaml")} == {name for names in variants for name in names}
     secrets = {"ossAccessKeyId": "a", "ossAccessKeySecret": "b"}
     differences = set()
-    for names, settings in roads.items():
+    for names, settings in variants.items():
         ours = {m["kind"]: m for m in serving(up(settings, secrets=secrets))}
         texts = [(GUIDE / f"{name}.yaml").read_text() for name in names]
         theirs = {m["kind"]: m for text in texts for m in yaml.safe_load_all(text)}

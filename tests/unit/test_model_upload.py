@@ -16,8 +16,7 @@ from components.archives import archive, archive_digest
 from components.model_bucket import mover_policy
 from components.settings.deployment import Deployment
 from modelmover.errors import CONTINUE_EXIT_CODES
-from tests.unit.conftest import Recorder, Run, is_secret, merged, resolved, stack_settings
-from tests.unit.test_components import RRSA
+from tests.unit.conftest import RRSA, Recorder, Run, is_secret, merged, resolved, stack_settings
 
 BUCKET = {"weights": {"source": {"kind": "bucket"}}}
 CONFIG_MAP_BYTES = 2**20

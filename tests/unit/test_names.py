@@ -12,10 +12,9 @@ from google.protobuf import json_format
 
 from components import stack_config
 from components.names import bucket_name
-from tests.unit.conftest import ROOT, Recorder, Run, merged, plain, stack_settings
+from tests.unit.conftest import ROOT, RRSA, Recorder, Run, merged, plain, stack_settings
 from tests.unit.test_access import ON as ACCESS
 from tests.unit.test_access import SECRETS
-from tests.unit.test_components import RRSA
 from tests.unit.test_scaling import HPA
 from tests.unit.test_scaling import QUEUE as QUEUE_WITH_TOKEN
 from tests.unit.test_verification import BOTH
