@@ -38,6 +38,18 @@ SECRET_FORMS: Mapping[str, Callable[[str], str | None]] = {
 }
 """What is wrong with a secret, for those whose form is known."""
 
+SECRET_CONDITIONS: Mapping[str, str] = {
+    KUBECONFIG: "`cluster.kubeconfigFile` is not set",
+    ACCESS_KEY_ID: "`weights.identity.kind` is `accessKey`",
+    ACCESS_KEY_SECRET: "`weights.identity.kind` is `accessKey`",
+    HUB_TOKEN: "the repository on the model hub is private or gated",
+    API_KEY: "`service.apiKey` is `true`",
+    PROMETHEUS_TOKEN: "`inference.scaling.prometheus.authorization` is `true`",
+    TLS_CERTIFICATE: "`service.route.tls.kind` is `config`",
+    TLS_KEY: "`service.route.tls.kind` is `config`",
+}
+"""When the program needs a secret, in Markdown for docs/configuration.md and stack.schema.json."""
+
 SECRET_FIXES = {
     KUBECONFIG: "{set} < KUBECONFIG-FILE, or set deployment.cluster.kubeconfigFile",
     API_KEY: "openssl rand -hex 32 | {set}",

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from components.secrets import SECRET_CONDITIONS
 from components.settings.deployment import Deployment
 from planner.rules import RULES
 from planner.rules.rule import Rule
@@ -31,12 +32,6 @@ Secrets are keys of their own, set with `pulumi config set --stack STACK --secre
 
 | key | needed when |
 |---|---|
-| `deepseek:kubeconfig` | `cluster.kubeconfigFile` is not set |
-| `deepseek:ossAccessKeyId`, `deepseek:ossAccessKeySecret` | `weights.identity.kind` is `accessKey` |
-| `deepseek:prometheusToken` | `inference.scaling.prometheus.authorization` is true |
-| `deepseek:hubToken` | the repository on the model hub is private or gated |
-| `deepseek:apiKey` | `service.apiKey` is `true`: [access.md](access.md) |
-| `deepseek:tlsCertificate`, `deepseek:tlsKey` | `service.route.tls.kind` is `config` |
 """
 
 
@@ -52,7 +47,10 @@ def schema() -> str:
             "config": {
                 "type": "object",
                 "required": ["deepseek:deployment"],
-                "properties": {"deepseek:deployment": deployment},
+                "properties": {
+                    "deepseek:deployment": deployment,
+                    **{f"deepseek:{key}": _encrypted(needed) for key, needed in SECRET_CONDITIONS.items()},
+                },
             }
         },
         "$defs": definitions,
@@ -60,11 +58,23 @@ def schema() -> str:
     return json.dumps(document, indent=2) + "\n"
 
 
+def _encrypted(needed_when: str) -> dict[str, Any]:
+    """A value as ``pulumi config set --secret`` writes it."""
+    return {
+        "description": f"Needed if {needed_when}.",
+        "type": "object",
+        "required": ["secure"],
+        "additionalProperties": False,
+        "properties": {"secure": {"type": "string"}},
+    }
+
+
 def configuration() -> str:
-    """The settings as tables, one for each section."""
+    """Secrets, and the settings as tables, one for each section."""
     document = Deployment.model_json_schema(by_alias=True)
     sections = _sections("", document, document["$defs"])
-    return "\n".join([INTRODUCTION, *sections])
+    secrets = [f"| `deepseek:{key}` | {needed} |\n" for key, needed in SECRET_CONDITIONS.items()]
+    return "\n".join([INTRODUCTION + "".join(secrets), *sections])
 
 
 def with_table(document: str, generated: str) -> str:

@@ -1,6 +1,7 @@
 """The emitted manifests: golden files that a reviewer can read, and their fidelity to the guide's."""
 
 import fnmatch
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
+from components.secrets import SECRET_FORMS
 from tests.unit.conftest import ROOT, Recorder, Run
 from tools.generate import CONFIGURATION, SCHEMA, configuration, schema
 
@@ -66,6 +68,12 @@ def test_golden(name: str, stack: str, changes: dict[str, Any], up: Run, request
 def test_schema_and_reference_are_current() -> None:
     assert schema() == SCHEMA.read_text(encoding="utf-8"), "run make schema"
     assert configuration() == CONFIGURATION.read_text(encoding="utf-8"), "run make schema"
+
+
+def test_schema_has_every_secret_and_only_encrypted_ones() -> None:
+    keys = json.loads(schema())["properties"]["config"]["properties"]
+    assert keys.keys() - {"deepseek:deployment"} == {f"deepseek:{key}" for key in SECRET_FORMS}
+    assert keys["deepseek:apiKey"]["required"] == ["secure"]
 
 
 def test_every_stack_file_names_the_schema() -> None:
