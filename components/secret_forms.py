@@ -2,6 +2,7 @@
 
 import json
 import re
+from datetime import UTC, datetime
 
 import yaml
 
@@ -42,20 +43,47 @@ def header_problem(value: str) -> str | None:
     return "it has characters that no HTTP header can have: a line end, white space around it, or letters beyond ASCII"
 
 
+# cryptography is imported where a stack has a certificate: importing it takes time in every preview.
+
+
 def certificate_problem(pem: str) -> str | None:
-    """Why this is no certificate in PEM, if it is none."""
-    return None if _title(pem) == "CERTIFICATE" else "it is no PEM file that begins with a certificate"
+    """Why a proxy cannot use these PEM certificates, the server's first; None if it can."""
+    from cryptography import x509
+
+    try:
+        certificates = x509.load_pem_x509_certificates(pem.encode())
+    except (ValueError, x509.InvalidVersion):
+        return "it is not a certificate in PEM"
+    now = datetime.now(UTC)
+    for number, certificate in enumerate(certificates, start=1):
+        name = f"certificate {number} of {len(certificates)}" if len(certificates) > 1 else "it"
+        if certificate.not_valid_after_utc <= now:
+            return f"{name} expired at {certificate.not_valid_after_utc:%Y-%m-%d %H:%M} UTC"
+        if certificate.not_valid_before_utc > now:
+            return f"{name} is not valid before {certificate.not_valid_before_utc:%Y-%m-%d %H:%M} UTC"
+    return None
 
 
 def private_key_problem(pem: str) -> str | None:
-    """Why this is no private key in PEM that a proxy can use, if it is none."""
-    title = _title(pem)
-    if title.endswith("PRIVATE KEY") and "ENCRYPTED" not in title:
+    """Why a proxy cannot use this private key in PEM; None if it can."""
+    from cryptography.exceptions import UnsupportedAlgorithm
+    from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+    try:
+        load_pem_private_key(pem.encode(), password=None)
+    except TypeError:
+        return "it is encrypted, and a proxy has no passphrase for it"
+    except (ValueError, UnsupportedAlgorithm):
+        return "it is not a private key in PEM"
+    return None
+
+
+def pair_problem(certificate: str, key: str) -> str | None:
+    """Why a valid key is not that of the first of these valid certificates; None if it is."""
+    from cryptography import x509
+    from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+    public = x509.load_pem_x509_certificates(certificate.encode())[0].public_key()
+    if load_pem_private_key(key.encode(), password=None).public_key() == public:
         return None
-    return "it is no PEM file with a private key that needs no passphrase"
-
-
-def _title(pem: str) -> str:
-    """``CERTIFICATE`` of ``-----BEGIN CERTIFICATE-----``, if that is the first line."""
-    found = re.match(r"\s*-----BEGIN ([A-Z0-9 ]+)-----\s*\n", pem)
-    return found[1] if found else ""
+    return "it does not belong to the certificate (to the first one, if there is a chain)"

@@ -11,6 +11,7 @@ from components.secret_forms import (
     certificate_problem,
     header_problem,
     kubeconfig_problem,
+    pair_problem,
     private_key_problem,
     word_problem,
 )
@@ -102,6 +103,11 @@ def secret_findings(config: pulumi.Config, spec: ResolvedSpec) -> list[Finding]:
             command = f"pulumi config set -s {pulumi.get_stack()} --secret {name}"
             fix = SECRET_FIXES.get(key, "{set}").format(set=command)
             found.append(Finding(path=name, problem=problem, fix=fix))
+    certificate, key = (f"{config.name}:{name}" for name in (TLS_CERTIFICATE, TLS_KEY))
+    if TLS_KEY in _secret_keys(spec) and not {certificate, key} & {finding.path for finding in found}:
+        problem = pair_problem(pulumi.runtime.get_config(certificate) or "", pulumi.runtime.get_config(key) or "")
+        if problem:
+            found.append(Finding(path=key, problem=problem, fix=f"set {certificate} and {key} from one pair"))
     return found
 
 

@@ -4,12 +4,20 @@ manifests show that."""
 import json
 import shlex
 import subprocess
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import pulumi
 import pytest
+import trustme
 import yaml
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    PrivateFormat,
+    load_pem_private_key,
+)
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -26,6 +34,7 @@ from components.secret_forms import (
     certificate_problem,
     header_problem,
     kubeconfig_problem,
+    pair_problem,
     private_key_problem,
     word_problem,
 )
@@ -39,10 +48,12 @@ from tests.unit.test_stack_config import problems
 
 KEY = "k" * 64
 PEM = "-----BEGIN {}-----\nAAAA\n-----END {}-----\n"
+AUTHORITY = trustme.CA()
+ISSUED = AUTHORITY.issue_cert("llm.example.com")
 SECRETS = {
     "apiKey": KEY,
-    "tlsCertificate": PEM.format("CERTIFICATE", "CERTIFICATE"),
-    "tlsKey": PEM.format("PRIVATE KEY", "PRIVATE KEY"),
+    "tlsCertificate": ISSUED.cert_chain_pems[0].bytes().decode(),
+    "tlsKey": ISSUED.private_key_pem.bytes().decode(),
 }
 
 KUBECONFIG = "clusters: [{name: acs, cluster: {server: 'https://acs'}}]"
@@ -367,11 +378,30 @@ class TestForms:
     def test_bad_keys(self, key: str, problem: str) -> None:
         assert problem in (api_key_problem(key) or "")
 
-    @pytest.mark.parametrize("title", ["PRIVATE KEY", "RSA PRIVATE KEY", "EC PRIVATE KEY"])
-    def test_private_keys(self, title: str) -> None:
-        pem = PEM.format(title, title)
-        assert private_key_problem(pem) is None
-        assert certificate_problem(pem)
+    @pytest.mark.parametrize("kind", [trustme.KeyType.RSA, trustme.KeyType.ECDSA])
+    def test_certificates_and_their_keys(self, kind: trustme.KeyType) -> None:
+        issued = trustme.CA(key_type=kind).create_child_ca().issue_cert("llm.example.com", key_type=kind)
+        chain = "".join(pem.bytes().decode() for pem in issued.cert_chain_pems)
+        key = issued.private_key_pem.bytes().decode()
+        assert chain.count("BEGIN") > 1
+        assert certificate_problem(chain) is None
+        assert private_key_problem(key) is None
+        assert pair_problem(chain, key) is None
+
+    @pytest.mark.parametrize("pem", ["", "AAAA", PEM.format("CERTIFICATE", "CERTIFICATE"), SECRETS["tlsKey"]])
+    def test_no_certificates(self, pem: str) -> None:
+        assert certificate_problem(pem) == "it is not a certificate in PEM"
+
+    def test_certificates_of_another_time(self) -> None:
+        def issued(*, start: datetime | None = None, end: datetime | None = None) -> str:
+            return AUTHORITY.issue_cert("a", not_before=start, not_after=end).cert_chain_pems[0].bytes().decode()
+
+        old, new = issued(end=datetime(2026, 2, 3, 4, 5)), issued(start=datetime(2999, 2, 3, 4, 5))
+        assert certificate_problem(old) == "it expired at 2026-02-03 04:05 UTC"
+        assert certificate_problem(new) == "it is not valid before 2999-02-03 04:05 UTC"
+        assert certificate_problem(SECRETS["tlsCertificate"] + old) == (
+            "certificate 2 of 2 expired at 2026-02-03 04:05 UTC"
+        )
 
     @pytest.mark.parametrize(
         ("value", "fits"),
@@ -380,9 +410,23 @@ class TestForms:
     def test_values_of_headers(self, value: str, *, fits: bool) -> None:
         assert (header_problem(value) is None) is fits
 
-    @pytest.mark.parametrize("pem", ["", "AAAA", SECRETS["tlsCertificate"], PEM.format("ENCRYPTED PRIVATE KEY", "")])
+    @pytest.mark.parametrize("pem", ["", "AAAA", SECRETS["tlsCertificate"], PEM.format("PRIVATE KEY", "PRIVATE KEY")])
     def test_no_private_keys(self, pem: str) -> None:
-        assert private_key_problem(pem) == "it is no PEM file with a private key that needs no passphrase"
+        assert private_key_problem(pem) == "it is not a private key in PEM"
+
+    def test_an_encrypted_key(self) -> None:
+        key = load_pem_private_key(SECRETS["tlsKey"].encode(), None)
+        pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"a"))
+        assert private_key_problem(pem.decode()) == "it is encrypted, and a proxy has no passphrase for it"
+
+    def test_a_key_of_another_certificate(self, up: Run) -> None:
+        other = AUTHORITY.issue_cert("llm.example.com").private_key_pem.bytes().decode()
+        with pytest.raises(pulumi.RunError) as caught:
+            up(ON, secrets={**SECRETS, "tlsKey": other})
+        text = " ".join(str(caught.value).split())
+        assert "deepseek:tlsKey problem: it does not belong to the certificate (to the first one" in text
+        assert "fix: set deepseek:tlsCertificate and deepseek:tlsKey from one pair" in text
+        assert not any(line in text for line in other.splitlines() if "-----" not in line)
 
     @pytest.mark.parametrize(
         ("value", "fits"), [("LTAI5tAbc+/=", True), ("a b", False), ("a\n", False), ("\ufeffa", False)]
@@ -423,7 +467,7 @@ class TestForms:
         text = " ".join(str(caught.value).split())
         assert "3 problems, nothing was created or changed" in text
         assert "deepseek:apiKey problem: it has fewer than 32 characters" in text
-        assert "deepseek:tlsCertificate problem: it is no PEM file that begins with a certificate" in text
+        assert "deepseek:tlsCertificate problem: it is not a certificate in PEM" in text
         assert "fix: pulumi config set -s dev --secret deepseek:tlsKey < KEY-FILE" in text
         assert not any(part in text for part in ("s3cret", "AAAA"))
 
