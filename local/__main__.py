@@ -1,4 +1,5 @@
-"""``python -m local up|preview|destroy|verify|status|down|reset|env``: ``pulumi`` with what it needs around it."""
+"""``python -m local up|preview|destroy|verify|status|down|reset|env|official``: ``pulumi`` with what it needs around
+it."""
 
 import argparse
 import os
@@ -8,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from local.cluster import Cluster
-from local.engine import EngineEnvironment, engine_environment
+from local.engine import EngineEnvironment, ProviderChoiceError, engine_environment
 from local.nodes import ensure_nodes
 from local.processes import ProcessError, ProcessStatus, memory_mib
 from local.services import Services
@@ -20,7 +21,7 @@ from local.stack import (
     local_needs,
     require_free_cluster,
 )
-from local.tools import ToolError, tool
+from local.tools import OFFICIAL_KUBERNETES, ToolError, tool
 from local.verification import verify
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -45,7 +46,8 @@ def say(text: str) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Returns the exit code, that of ``pulumi`` where it ran."""
     parser = argparse.ArgumentParser(prog="python -m local", description=__doc__)
-    parser.add_argument("command", choices=("up", "preview", "destroy", "verify", "status", "down", "reset", "env"))
+    commands = ("up", "preview", "destroy", "verify", "status", "down", "reset", "env", "official")
+    parser.add_argument("command", choices=commands)
     parser.add_argument("--stack", default="local", help="the stack, as in Pulumi.<stack>.yaml (default: local)")
     parser.epilog = "What follows -- is passed on to pulumi, or to the verifier."
     given = list(sys.argv[1:] if arguments is None else arguments)
@@ -53,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parsed = parser.parse_args(given[:split])
     try:
         return _run(parsed.command, parsed.stack, given[split + 1 :])
-    except (ToolError, ProcessError, StackError) as error:
+    except (ToolError, ProcessError, ProviderChoiceError, StackError) as error:
         say(f"error: {error}")
         return 1
     except KeyboardInterrupt:
@@ -63,6 +65,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(command: str, stack: str, options: Sequence[str]) -> int:
     if command == "status":
         return _status()
+    if command == "official":
+        print(tool(OFFICIAL_KUBERNETES, say))
+        return 0
     if command == "down":
         _stop()
         say("The embedded cluster is stopped; its data are kept (make reset deletes them).")

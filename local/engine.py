@@ -15,9 +15,15 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
-from local import passphrase
+from local import passphrase, tools
 
 _STAND_INS = Path(__file__).resolve().parent / "plugins"
+PROVIDER = "PROVIDER"
+"""The environment variable that chooses the kubernetes plugin; ``official`` is the only value."""
+
+
+class ProviderChoiceError(Exception):
+    """There is no such kubernetes plugin to choose."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,12 +31,17 @@ class Plugin:
     """One plugin of the CLI, and which implementation of it is used.
 
     :param source: for people: the implementation.
-    :param stand_in: the folder of the stand-in, if that is used.
+    :param folder: where it is, if the CLI would not find it by itself.
     """
 
     name: str
     source: str
-    stand_in: Path | None = None
+    folder: Path | None = None
+
+    @property
+    def is_stand_in(self) -> bool:
+        """Whether it is one of ``local/plugins``."""
+        return self.folder is not None and self.folder.parent == _STAND_INS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +65,7 @@ class EngineEnvironment:
     @property
     def stand_ins(self) -> tuple[str, ...]:
         """The names of the plugins for which stand-ins are used."""
-        return tuple(plugin.name for plugin in self.plugins if plugin.stand_in)
+        return tuple(plugin.name for plugin in self.plugins if plugin.is_stand_in)
 
     def describe(self) -> str:
         """Name every plugin and its implementation, in one line."""
@@ -71,7 +82,9 @@ def engine_environment(
 ) -> EngineEnvironment:
     """Work out the environment for `stack`; create the state folder and the passphrase if they are needed.
 
-    Settings that `environ` has for the backend, the passphrase and the update check are kept.
+    Settings that `environ` has for the backend, the passphrase and the update check are kept. With
+    ``PROVIDER=official`` in it, the kubernetes plugin is the one that ``make official`` builds; it is built now if it
+    is not there. Raises ProviderChoiceError, ToolError.
 
     :param root: the project's folder; state is kept in ``.state`` inside it.
     :param stack: the stack's name, which may be qualified (``organization/project/stack``).
@@ -83,10 +96,10 @@ def engine_environment(
     environ = _without(environ, unset)
     plugins = (
         _language_host(pulumi, environ),
-        _provider("kubernetes", environ),
+        _kubernetes(environ),
         _provider("alicloud", environ) if not emulated_cloud else _simulated_cloud(),
     )
-    folders = tuple(plugin.stand_in for plugin in plugins if plugin.stand_in)
+    folders = tuple(plugin.folder for plugin in plugins if plugin.folder)
     beside = () if _first_on_path("pulumi", environ) == pulumi else (pulumi.parent,)
     entries = (*folders, *beside)
     variables = {
@@ -96,7 +109,7 @@ def engine_environment(
         **passphrase.variables(_state(root), stack, environ),
     }
     if folders:
-        # What the CLI would download is what the stand-ins are here for; and it must find them on the PATH.
+        # What the CLI would download is what these folders are for; and it must find them on the PATH.
         variables["PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION"] = "true"
         variables["PULUMI_IGNORE_AMBIENT_PLUGINS"] = "false"
     return EngineEnvironment(variables=variables, path_entries=entries, plugins=plugins, unset=unset)
@@ -111,7 +124,20 @@ def _language_host(pulumi: Path, environ: Mapping[str, str]) -> Plugin:
     executable = f"pulumi-{name}"
     if _is_executable(pulumi.resolve().parent / executable) or _ambient(executable, environ):
         return Plugin(name=name, source="official")
-    return Plugin(name=name, source="stand-in", stand_in=_STAND_INS / "language_python")
+    return Plugin(name=name, source="stand-in", folder=_STAND_INS / "language_python")
+
+
+def _kubernetes(environ: Mapping[str, str]) -> Plugin:
+    name = "kubernetes"
+    chosen = environ.get(PROVIDER)
+    if not chosen:
+        return _provider(name, environ)
+    if chosen != "official":
+        raise ProviderChoiceError(
+            f"{PROVIDER}={chosen}: the only value is official; leave it out for the default plugin"
+        )
+    built = tools.tool(tools.OFFICIAL_KUBERNETES)
+    return Plugin(name=name, source=f"official {tools.TOOLS[built.name].version}", folder=built.parent)
 
 
 def _provider(name: str, environ: Mapping[str, str]) -> Plugin:
@@ -126,11 +152,11 @@ def _provider(name: str, environ: Mapping[str, str]) -> Plugin:
     if _is_executable(installed / executable) and not unfinished.exists():
         return Plugin(name=name, source=f"official v{needed}")
     source = "stand-in (previews only)" if name == "alicloud" else "stand-in"
-    return Plugin(name=name, source=source, stand_in=_STAND_INS / name)
+    return Plugin(name=name, source=source, folder=_STAND_INS / name)
 
 
 def _simulated_cloud() -> Plugin:
-    return Plugin(name="alicloud", source="stand-in (simulated cloud)", stand_in=_STAND_INS / "alicloud")
+    return Plugin(name="alicloud", source="stand-in (simulated cloud)", folder=_STAND_INS / "alicloud")
 
 
 def _plugin_cache(environ: Mapping[str, str]) -> Path:
@@ -149,9 +175,10 @@ def _first_on_path(executable: str, environ: Mapping[str, str]) -> Path | None:
 
 
 def _path(environ: Mapping[str, str]) -> Iterator[str]:
-    """Yield the folders on the PATH except those of stand-ins, which an earlier call may have put there."""
+    """Yield the folders on the PATH except those of plugins that an earlier call may have put there."""
     for folder in environ.get("PATH", os.defpath).split(os.pathsep):
-        if folder and Path(folder).resolve().parent != _STAND_INS:
+        found = Path(folder).resolve()
+        if folder and found.parent != _STAND_INS and not found.name.startswith(tools.OFFICIAL_KUBERNETES):
             yield folder
 
 

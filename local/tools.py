@@ -35,7 +35,7 @@ class Tool:
     """One binary, or files of a Go module.
 
     :param module: the folder under ``local/tools``; its go.mod pins ``requirement``.
-    :param package: the Go package to build, if any.
+    :param package: the Go package to build, if any; ``.`` is a main.go of ours in that folder.
     :param version_variable: the linker variable that holds the version, if it is not known without.
     :param tags: build tags, which leave out what is not needed.
     :param assets: folders of the required Go module that are kept beside the binary.
@@ -88,6 +88,10 @@ def _files(name: str, requirement: str, folder: str) -> Tool:
     return Tool(name=name, module="definitions", requirement=requirement, assets=(folder,), minutes=0.1)
 
 
+OFFICIAL_KUBERNETES = "pulumi-resource-kubernetes"
+"""Pulumi's own kubernetes plugin. Its module has no tagged versions; the pinned commit is that of the tag v4.25.0, the
+newest one that the Go module proxy has."""
+
 TOOLS: Mapping[str, Tool] = {
     tool.name: tool
     for tool in (
@@ -124,6 +128,15 @@ TOOLS: Mapping[str, Tool] = {
             package="sigs.k8s.io/lws/cmd",
             assets=("config/crd/bases", "config/webhook"),
             minutes=1.2,
+        ),
+        Tool(
+            name=OFFICIAL_KUBERNETES,
+            module="official",
+            requirement="github.com/pulumi/pulumi-kubernetes/provider/v4",
+            package=".",
+            version_variable="github.com/pulumi/pulumi-kubernetes/provider/v4/pkg/version.Version",
+            assets=("cmd/pulumi-resource-kubernetes",),
+            minutes=10,
         ),
         _prometheus("promtool", 2),
         _prometheus("prometheus", 0.8),
@@ -198,7 +211,8 @@ def _flags(wanted: Tool) -> list[str]:
 
 def _cached(wanted: Tool) -> Path:
     key = hashlib.sha256()
-    for name in ("go.mod", "go.sum"):
+    sources = ("main.go",) if wanted.package == "." else ()
+    for name in ("go.mod", "go.sum", *sources):
         key.update((MODULES / wanted.module / name).read_bytes())
     key.update(repr((_flags(wanted), wanted.package, wanted.assets, os.uname().machine, sys.platform)).encode())
     return cache_directory() / "tools" / f"{wanted.name}-{key.hexdigest()[:12]}" / wanted.name

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from local.engine import EngineEnvironment, engine_environment
+from local import tools
+from local.engine import EngineEnvironment, ProviderChoiceError, engine_environment
 
 PLUGINS = Path(__file__).resolve().parents[2] / "local" / "plugins"
 KUBERNETES = f"resource-kubernetes-v{version('pulumi-kubernetes')}"
@@ -94,6 +95,28 @@ def test_another_version_or_an_unfinished_download_is_no_official_plugin(
     assert compute(PULUMI_HOME=home).stand_ins == ("language-python", "alicloud")
     (cache / f"{KUBERNETES}.partial").touch()
     assert compute(PULUMI_HOME=home).stand_ins == ("language-python", "kubernetes", "alicloud")
+
+
+@pytest.mark.usefixtures("official")
+def test_provider_official_is_the_one_built_here(
+    compute: Callable[..., EngineEnvironment], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the official installer's is there: it is another version."""
+    monkeypatch.setenv("DEEPSEEK_CACHE", str(tmp_path / "cache"))
+    built = executable(tools._cached(tools.TOOLS[tools.OFFICIAL_KUBERNETES]))
+    environment = compute(PROVIDER="official")
+    assert environment.stand_ins == ()
+    assert environment.path_entries[0] == built.parent
+    assert environment.variables["PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION"] == "true"
+    assert "kubernetes official v4.0.0-2026" in environment.describe()
+    after = compute(PATH=environment.variables["PATH"])
+    assert built.parent not in after.path_entries, "the shell of make env does not choose it for good"
+    assert f"kubernetes official v{version('pulumi-kubernetes')}" in after.describe()
+
+
+def test_another_provider_is_refused(compute: Callable[..., EngineEnvironment]) -> None:
+    with pytest.raises(ProviderChoiceError, match="PROVIDER=offical: the only value is official; leave it out"):
+        compute(PROVIDER="offical")
 
 
 def test_plugins_on_the_path_count_unless_they_are_stand_ins(

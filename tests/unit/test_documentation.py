@@ -14,7 +14,12 @@ from planner.metrics import EngineMetrics, Target
 from tests.unit.conftest import ROOT, Run
 from tools.storage_figures import figures
 
-DOCUMENTS = [ROOT / "README.md", ROOT / "benchmarks" / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+DOCUMENTS = [
+    ROOT / "README.md",
+    ROOT / "CONTRIBUTING.md",
+    ROOT / "benchmarks" / "README.md",
+    *sorted((ROOT / "docs").glob("*.md")),
+]
 RUNBOOK = (ROOT / "docs" / "runbook.md").read_text()
 MARKS = ("*Prevented", "*Detected", "*Documented")
 
