@@ -18,7 +18,7 @@ PACK_OPTIONS := $(if $(POLICY),--policy-pack policy $(if $(filter %.json,$(POLIC
 PACK_NEEDED := $(if $(POLICY),$(PACK))
 
 .DEFAULT_GOAL := help
-.PHONY: help up preview destroy verify status down reset env plugins test unit integration e2e lint format schema golden picture constraints official
+.PHONY: help up preview destroy verify status down reset env plugins test unit integration chaos e2e lint format schema golden picture constraints official
 
 help: ## this list
 	@grep -E '^[a-z0-9]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9]+):.*## /make \1|/' | column -t -s '|'
@@ -64,6 +64,9 @@ unit: $(INSTALLED_DEV) ## unit tests: no network, no processes
 
 integration: $(INSTALLED_DEV) ## tests with servers and processes of this machine, no cluster
 	$(RUN) -m pytest -q -n auto -m integration
+
+chaos: $(INSTALLED_DEV) ## kills the mover and breaks what it talks to, about 5 minutes; CHAOS_SEED chooses other faults
+	timeout 900 $(RUN) -m pytest -q -n auto --dist load -m chaos tests/chaos
 
 e2e: $(INSTALLED_DEV) $(PACK) ## end-to-end tests: real engine, real API server; PROVIDER=official as above
 	$(RUN) -m pytest -q -m e2e

@@ -23,6 +23,14 @@ ATTEMPTS = 3
 log = logging.getLogger(__name__)
 
 
+def holder(bucket: Bucket, prefix: str) -> str | None:
+    """The source that has claimed ``prefix``, None if there is no claim or it cannot be read."""
+    try:
+        return str(json.loads(bucket.get(claim_key(prefix)) or b"")["source"])
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
+
+
 class Claim:
     """The right to fill ``prefix`` with ``source``, a repository at its commit, while it is entered."""
 
@@ -52,9 +60,9 @@ class Claim:
 
     def require(self) -> None:
         """Raises UnfinishedError if another model has the prefix by now."""
-        if (holder := self._holder()) not in (None, self._source):
+        if (other := self._holder()) not in (None, self._source):
             raise UnfinishedError(
-                f"oss://{self._bucket.name}/{self._prefix} was taken over by a run that moves {holder}; this one had "
+                f"oss://{self._bucket.name}/{self._prefix} was taken over by a run that moves {other}; this one had "
                 f"given no sign of life for {LEASE_SECONDS} s"
             )
 
@@ -64,10 +72,10 @@ class Claim:
                 self._bucket.put(self._key, self._content, replaces=False)
             except ObjectExistsError:
                 age = self._bucket.age(self._key)
-                holder = self._holder()
-                if holder not in (None, self._source) and age < LEASE_SECONDS:
+                other = self._holder()
+                if other not in (None, self._source) and age < LEASE_SECONDS:
                     raise DataError(
-                        f"oss://{self._bucket.name}/{self._prefix} is being filled from {holder} by another run, whose "
+                        f"oss://{self._bucket.name}/{self._prefix} is being filled from {other} by another run, whose "
                         f"last sign of life was {age:.0f} s ago; two models must not share a prefix: choose another "
                         f"one, or wait until that run has ended (one that was killed: {LEASE_SECONDS} s)"
                     ) from None
@@ -80,11 +88,7 @@ class Claim:
         raise UnavailableError(f"oss://{self._bucket.name}/{self._key} changes with each look at it; run again")
 
     def _holder(self) -> str | None:
-        """The source of the claim, None if there is none or it cannot be read."""
-        try:
-            return str(json.loads(self._bucket.get(self._key) or b"")["source"])
-        except (ValueError, KeyError, TypeError, RecursionError):
-            return None
+        return holder(self._bucket, self._prefix)
 
     def _renew(self) -> None:
         while not self._ended.wait(RENEW_SECONDS):

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from modelmover.checksums import hasher
-from modelmover.claim import Claim
+from modelmover.claim import Claim, holder
 from modelmover.errors import (
     DataError,
     MoveError,
@@ -154,7 +154,7 @@ class _Run:
         before = _read_manifest(self.bucket, self.prefix)
         _require_unchanged(self.bucket, self.prefix, self.plan, before, self.backoff)
         sizes = self.bucket.list_sizes(f"{self.prefix}/")
-        states = self.bucket.list_sizes(states_prefix(self.prefix))
+        states = self._states()
 
         def check(file: SourceFile) -> Entry | None:
             if sizes.get(model_key(self.prefix, file.path)) != file.size:
@@ -186,8 +186,8 @@ class _Run:
         return state is not None and state.proves(file, crc64)
 
     def leftovers(self) -> bool:
-        """Whether earlier runs have left unfinished uploads of this model, whose parts are billed, or states."""
-        return bool(self._strays() or self.bucket.list_sizes(states_prefix(self.prefix)))
+        """Whether earlier runs have left unfinished uploads, whose parts are billed, states, or their claim."""
+        return bool(self._strays() or self._states()) or holder(self.bucket, self.prefix) == self.plan.source
 
     def fill(self, found: _Survey, claim: Claim) -> Result:
         """Moves what is missing, and certifies all of it."""
@@ -215,7 +215,7 @@ class _Run:
         manifest = replace(found, present=present).manifest
         if found.missing or manifest != found.before:
             self._certify(manifest, found.before, claim)
-        _for_each(self.bucket.list_sizes(states_prefix(self.prefix)), self.bucket.delete)
+        _for_each(self._states(), self.bucket.delete)
         _warn_of_strangers(self.bucket, self.prefix, manifest)
         return Result(manifest=manifest, sent=progress.sent_bytes)
 
@@ -241,6 +241,12 @@ class _Run:
         """Unfinished uploads of files of the model."""
         keys = {model_key(self.prefix, file.path) for file in self.plan.files}
         return [upload for upload in self.bucket.list_uploads(f"{self.prefix}/") if upload.key in keys]
+
+    def _states(self) -> set[str]:
+        """Keys of the states of files of the model."""
+        return self.bucket.list_sizes(states_prefix(self.prefix)).keys() & {
+            state_key(self.prefix, file.path) for file in self.plan.files
+        }
 
     def _certify(self, manifest: Manifest, before: Manifest, claim: Claim) -> None:
         """Writes the manifest, with a look at everything before and after: other programs may be at work."""

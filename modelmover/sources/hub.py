@@ -209,7 +209,9 @@ def unique(files: Iterable[SourceFile], source: str) -> list[SourceFile]:
 
 def unknown_type(path: object, kind: object) -> DataError:
     """An entry of a listing that is neither a file nor a folder: it may be needed, so it is not skipped."""
-    return DataError(f"the listing has {path!r} of the unknown type {kind!r}; choose another revision or hub")
+    return DataError(
+        f"the listing has {str(path)[:200]!r} of the unknown type {str(kind)[:50]!r}; choose another revision or hub"
+    )
 
 
 def commit_of(value: object, endpoint: str) -> str:
