@@ -18,6 +18,7 @@ import shutil
 import socket
 import ssl
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -75,18 +76,15 @@ class Cluster:
         self.pods = self.folder / "pods"
         self._certificates = Certificates(self.folder / "certificates")
 
+    def start_api_server(self) -> None:
+        """Starts etcd and the API server alone: no controllers, no nodes, no kinds of others."""
+        binaries = tools.build_all(tools.CLUSTER_TOOLS[:2])
+        with self._starting({**dict.fromkeys(tools.CLUSTER_TOOLS, Path("/")), **binaries}):
+            pass
+
     def start(self) -> None:
         """Starts what does not run and waits until all of it is ready. Data of an earlier run are kept."""
-        binaries = tools.build_all(tools.CLUSTER_TOOLS)
-        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with locked(self.folder):
-            self._certificates.ensure()
-            ports = self._ports()
-            self._write_configuration(ports)
-            etcd, apiserver, *others, fluid, lws = self._processes(ports, binaries)
-            etcd.start()
-            apiserver.start()
-            wait_until("the API server is ready", self._api_is_ready, seconds=START_SECONDS, process=apiserver)
+        with self._starting(tools.build_all(tools.CLUSTER_TOOLS)) as (ports, (*others, fluid, lws)):
             for process in others:
                 process.start()
             self._install_definitions()
@@ -101,6 +99,20 @@ class Cluster:
                 seconds=START_SECONDS,
                 process=next(p for p in others if p.name == "kube-controller-manager"),
             )
+
+    @contextmanager
+    def _starting(self, binaries: Mapping[str, Path]) -> Iterator[tuple[Mapping[str, int], list[Process]]]:
+        """While the folder is locked: the API server is ready, the other processes may be started."""
+        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with locked(self.folder):
+            self._certificates.ensure()
+            ports = self._ports()
+            self._write_configuration(ports)
+            etcd, apiserver, *others = self._processes(ports, binaries)
+            etcd.start()
+            apiserver.start()
+            wait_until("the API server is ready", self._api_is_ready, seconds=START_SECONDS, process=apiserver)
+            yield ports, others
 
     def stop(self, *, delete: bool = False) -> None:
         """Ends all processes; ``delete`` also removes the data, the certificates and the kubeconfig."""

@@ -119,7 +119,7 @@ def test_damaged_weights_stop_the_deployment_before_a_gpu_is_asked_for(project: 
     output = project.run("up", fails=True)
     assert "the hash is sha256:" in output
     assert "nothing was put under its name" in output
-    assert "Job deepseek/model-upload-" in output
+    assert "was created but failed to initialize" in output
     assert "LeaderWorkerSet" not in output.split("Resources:")[-1]
     with pytest.raises(client.ApiException):
         project.group()
@@ -370,7 +370,7 @@ def test_rejection_is_readable_and_the_next_up_repairs(project: Project) -> None
     program = main.read_text()
     main.write_text(program.replace('"size": args.plan.group_size,', '"size": 0,'))
     output = project.run("up", "--skip-preview", fails=True)
-    assert "LeaderWorkerSet deepseek/deepseek-r1" in output
+    assert '"deepseek/deepseek-r1" failed to fully initialize' in output
     assert "leaderWorkerTemplate.size" in output
     main.write_text(program)
     stack.write_text(good)

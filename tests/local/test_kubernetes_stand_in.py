@@ -1,4 +1,7 @@
-"""The kubernetes stand-in without a cluster: what is waited for, what is replaced, how things are named."""
+"""The kubernetes stand-in without a cluster: what is waited for, what is replaced, and the texts.
+
+What it does with an API server is in ``test_kubernetes_plugin.py``, for the official plugin alike.
+"""
 
 import json
 import threading
@@ -9,15 +12,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pulumi.runtime.rpc import UNKNOWN
 
-from local.plugins.kubernetes import job_pods, readiness, wait_for
 from local.plugins.kubernetes import provider as stand_in
+from local.plugins.kubernetes import readiness, wait_for
 from local.plugins.kubernetes.api import ApiError, Kind, Reference, UnknownKindError
-from local.plugins.kubernetes.diff import AUTONAMED, changes, delete_first
-from local.plugins.kubernetes.ignored import settle
+from local.plugins.kubernetes.diff import AUTONAMED, changes, delete_first, normalized, pruned
+from local.plugins.kubernetes.managed_fields import settle, taken_over
 from local.plugins.kubernetes.provider import Configuration, InitializationError, KubernetesStandIn, ProviderError
 
 CONDITION = st.from_regex(r"condition=[A-Z][a-z]{1,9}(=(True|False))?", fullmatch=True)
 JSONPATH = st.from_regex(r"jsonpath=\{(\.[a-z]{1,6}){1,3}\}(=[a-z0-9]{1,5})?", fullmatch=True)
+
+SCHEDULED = {"type": "PodScheduled", "status": "True"}
+READY = {"type": "Ready", "status": "False"}
+
+
+def ended(exit_code: int, **more: str) -> dict[str, Any]:
+    return {"exitCode": exit_code, "reason": "Error", **more}
 
 
 class TestWaitFor:
@@ -36,13 +46,13 @@ class TestWaitFor:
     @pytest.mark.parametrize(
         ("condition", "live", "missing"),
         [
-            ("condition=Available", {}, ["condition Available is absent"]),
+            ("condition=Available", {}, ["Has no .status.conditions"]),
             ("jsonpath={.status.phase}=Bound", {"phase": "Bound"}, []),
-            ("jsonpath={.status.phase}=Bound", {"phase": "Lost"}, [".status.phase is Lost, not Bound"]),
-            ("jsonpath={.status.phase}", {}, [".status.phase is absent"]),
+            ("jsonpath={.status.a}=1", {"a": "2"}, ['Waiting for jsonpath={.status.a}=1 (found "2")']),
+            ("jsonpath={.status.phase}", {}, ["Waiting for jsonpath={.status.phase}"]),
             ("jsonpath={.status.ready}=2", {"ready": 2}, []),
             ("jsonpath={.status.list[1].a}=x", {"list": [{}, {"a": "x"}]}, []),
-            ("jsonpath={.status.a}", {"observedGeneration": 1, "a": 1}, ["the controller has seen generation 1 of 2"]),
+            ("jsonpath={.status.a}", {"observedGeneration": 1, "a": 1}, ["Waiting for jsonpath={.status.a}"]),
         ],
     )
     def test_what_is_missing(self, condition: str, live: dict[str, Any], missing: list[str]) -> None:
@@ -52,8 +62,8 @@ class TestWaitFor:
         ("condition", "missing"),
         [
             ({"status": "True"}, []),
-            ({"status": "False", "message": "0 of 1"}, ["condition Available is False (0 of 1)"]),
-            ({"status": "True", "observedGeneration": 1}, ["condition Available is of an earlier generation"]),
+            ({"status": "False", "message": "0 of 1"}, ["Resource has condition Available=False (want True)"]),
+            ({"status": "True", "observedGeneration": 1}, ["Generation 1 is less than expected 2"]),
         ],
     )
     def test_conditions(self, condition: dict[str, Any], missing: list[str]) -> None:
@@ -68,78 +78,75 @@ class TestReadiness:
             ("PersistentVolumeClaim", {"status": {"phase": "Bound"}}, True),
             ("PersistentVolumeClaim", {"status": {"phase": "Pending"}}, False),
             ("PersistentVolume", {"status": {"phase": "Available"}}, True),
-            ("Namespace", {"status": {"phase": "Terminating"}}, False),
-            ("Service", {"spec": {"type": "ClusterIP"}}, True),
-            ("Service", {"spec": {"type": "LoadBalancer"}, "status": {"loadBalancer": {}}}, False),
+            ("Namespace", {"status": {"phase": "Terminating"}}, True),
             ("Job", {"status": {"conditions": [{"type": "Complete", "status": "True"}]}}, True),
             ("Job", {"status": {}}, False),
-            ("Deployment", {"metadata": {"generation": 2}, "spec": {}, "status": {"observedGeneration": 1}}, False),
             ("Anything", {}, True),
         ],
     )
     def test_built_in_waits(self, kind: str, live: dict[str, Any], ready: bool) -> None:
-        assert (readiness.unmet({"kind": kind, **live}) == []) is ready
+        assert (readiness.unmet({"kind": kind, "metadata": {"name": "a"}, **live}) == []) is ready
+
+    @pytest.mark.parametrize(
+        ("spec", "endpoints", "missing"),
+        [
+            ({"selector": {"a": "b"}}, None, ["Finding Pods to direct traffic to"]),
+            (
+                {"selector": {"a": "b"}},
+                {"subsets": [{"notReadyAddresses": [{}]}]},
+                ["Finding Pods to direct traffic to"],
+            ),
+            ({"selector": {"a": "b"}}, {"subsets": [{"addresses": [{}]}]}, []),
+            ({"selector": {"a": "b"}}, {}, []),
+            ({"selector": {"a": "b"}, "clusterIP": "None"}, None, []),
+            ({"type": "LoadBalancer"}, None, [readiness.NO_ADDRESS]),
+        ],
+    )
+    def test_service_waits_for_pods_that_are_not_ready(self, spec: Any, endpoints: Any, missing: list[str]) -> None:
+        assert readiness.unmet({"kind": "Service", "spec": spec}, endpoints) == missing
 
     def test_failed_job_is_not_waited_for(self) -> None:
-        failed = {"type": "Failed", "status": "True", "reason": "BackoffLimitExceeded", "message": "too often"}
-        with pytest.raises(readiness.FailedError, match=r"^Job n/a failed \(BackoffLimitExceeded\) too often$"):
-            readiness.unmet({**manifest("Job"), "status": {"conditions": [failed]}})
+        with pytest.raises(readiness.FailedError, match=r"^\[BackoffLimitExceeded\] too often$"):
+            readiness.unmet(job(Failed="BackoffLimitExceeded", message="too often"))
 
+    def test_reason_that_the_official_plugin_does_not_know_is_waited_on(self) -> None:
+        """So that a Job that would hang a real ``pulumi up`` hangs one here."""
+        assert readiness.unmet(job(Failed="PodFailurePolicy")) == ['Waiting for Job "n/a" to start']
 
-def job_pod(name: str, phase: str, *, reason: str = "", conditions: Any = (), **state: Any) -> dict[str, Any]:
-    statuses = [{"name": "mover", "state": {kind: value} if value else {}} for kind, value in state.items()]
-    status = {"phase": phase, "reason": reason, "conditions": list(conditions), "containerStatuses": statuses}
-    return {"metadata": {"name": name, "namespace": "n"}, "status": status}
-
-
-def ended(exit_code: int, message: str = "") -> dict[str, Any]:
-    return {"exitCode": exit_code, "reason": "Error" if exit_code else "Completed", "message": message}
-
-
-CREATING = {"reason": "ContainerCreating"}
-NO_SECRET = {"reason": "CreateContainerConfigError", "message": 'secret "s" not found'}
-NO_NODE = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/1 nodes"}
-
-
-class TestJobPods:
     @pytest.mark.parametrize(
-        ("pods", "notes"),
+        ("pod", "messages"),
         [
-            ([], []),
-            ([job_pod("a", "Pending", waiting=CREATING)], ["Pod a is Pending"]),
+            ({"conditions": [SCHEDULED, {**READY, "status": "True"}]}, []),
+            ({"phase": "Succeeded", "conditions": [SCHEDULED, READY]}, []),
+            ({"conditions": [{**SCHEDULED, "status": "False", "reason": "Unschedulable", "message": "0/1 nodes"}]}, []),
+            ({"conditions": [SCHEDULED, {**READY, "reason": "PodFailed"}]}, []),
             (
-                [job_pod("a", "Pending", waiting=NO_SECRET)],
-                ['Pod a is Pending: container mover waits (CreateContainerConfigError): secret "s" not found'],
+                {"conditions": [SCHEDULED, {**READY, "reason": "ContainersNotReady", "message": "unready: [mover]"}]},
+                ["[Pod n/p]: unready: [mover]"],
             ),
             (
-                [job_pod("a", "Pending", conditions=[NO_NODE])],
-                ["Pod a is Pending: it finds no node (Unschedulable): 0/1 nodes"],
-            ),
-            ([job_pod("a", "Running", running={})], ["Pod a is Running"]),
-            (
-                [job_pod("a", "Failed", terminated=ended(75, "one\ntwo\nthree\n")), job_pod("b", "Running")],
-                [
-                    "1 Pod failed, the last one: container mover ended with exit code 75 (Error): three",
-                    "Pod b is Running",
-                ],
-            ),
-            (
-                [job_pod("a", "Failed"), job_pod("b", "Failed", terminated=ended(2))],
-                ["2 Pods failed, the last one: container mover ended with exit code 2 (Error)"],
+                {
+                    "conditions": [SCHEDULED, READY],
+                    "containerStatuses": [
+                        {
+                            "name": "mover",
+                            "state": {"terminated": ended(66, message="no")},
+                        },
+                        {"name": "b", "state": {"terminated": ended(1)}},
+                        {"name": "c", "state": {"waiting": {"reason": "ContainerCreating"}}},
+                        {"name": "d", "state": {"waiting": {"reason": "NoSecret", "message": "none"}}},
+                        {"name": "e", "ready": True, "state": {"terminated": ended(1)}},
+                    ],
+                },
+                ['[Pod n/p]: [Error] no\ncontainer "b" completed with exit code 1\n[NoSecret] none'],
             ),
         ],
     )
-    def test_progress(self, pods: list[dict[str, Any]], notes: list[str]) -> None:
-        assert job_pods.progress(pods) == notes
-
-    def test_failures_are_those_of_the_latest_pods_in_full(self) -> None:
-        pods = [job_pod(f"p{n}", "Failed", terminated=ended(n, f"{n}\nlines")) for n in range(1, 5)]
-        assert job_pods.failures([*pods, job_pod("ok", "Succeeded", terminated=ended(0))]) == [
-            f"Pod n/p{n}: container mover ended with exit code {n} (Error): {n}\nlines" for n in (2, 3, 4)
-        ]
-
-    def test_failure_without_a_container(self) -> None:
-        assert job_pods.failures([job_pod("a", "Failed", reason="Evicted")]) == ["Pod n/a: the pod is Failed (Evicted)"]
+    def test_what_pods_tell(self, pod: dict[str, Any], messages: list[str]) -> None:
+        """Nothing of a pod that finds no node, as with the official plugin."""
+        conditions = [*pod["conditions"], {"type": "Initialized", "status": "True"}]
+        live = {"metadata": {"name": "p", "namespace": "n"}, "status": {**pod, "conditions": conditions}}
+        assert readiness.pod_messages([live]) == messages
 
 
 class TestDiff:
@@ -171,8 +178,9 @@ class TestDiff:
             ("Pod", {}, {"metadata": {"labels": {"a.b/c": "x"}}}, "metadata", False),
         ],
     )
-    def test_force_new_fields(self, kind: str, old: Any, new: Any, path: str, replaces: bool) -> None:
-        (change,) = changes({"kind": kind, **old}, {"kind": kind, **new}, mutable=frozenset())
+    def test_force_new_fields(self, kind: Any, old: Any, new: Any, path: str, replaces: bool) -> None:
+        kind = {"apiVersion": "batch/v1" if kind == "Job" else "v1", "kind": kind}
+        (change,) = changes({**kind, **old}, {**kind, **new}, mutable=frozenset())
         assert (change.path, change.replaces) == (path, replaces)
 
     @pytest.mark.parametrize(
@@ -184,7 +192,8 @@ class TestDiff:
         ],
     )
     def test_mutable_secret_is_changed_in_place(self, old: Any, new: Any, replaces: bool) -> None:
-        (change,) = changes({"kind": "Secret", **old}, {"kind": "Secret", **new}, mutable=frozenset({"Secret"}))
+        secret = {"apiVersion": "v1", "kind": "Secret"}
+        (change,) = changes({**secret, **old}, {**secret, **new}, mutable=frozenset({"Secret"}))
         assert change.replaces is replaces
 
     def test_only_an_unchanged_fixed_name_is_deleted_first(self) -> None:
@@ -193,6 +202,32 @@ class TestDiff:
         assert delete_first(fixed, fixed)
         assert not delete_first(fixed, {"metadata": {"name": "b", "namespace": "n"}})
         assert not delete_first(auto, auto)
+
+    def test_a_secret_is_compared_as_the_server_returns_it(self) -> None:
+        inputs = {"kind": "Secret", "stringData": {"a": "1"}, "data": {"b": "Mg=="}}
+        assert normalized(inputs) == {"kind": "Secret", "data": {"a": "MQ==", "b": "Mg=="}}
+
+    @pytest.mark.parametrize(
+        ("api_version", "old", "new", "changed"),
+        [
+            ("batch/v1", {"limits": {"cpu": "1"}}, {"limits": {"cpu": "1000m"}}, False),
+            ("batch/v1", {"limits": {"cpu": "1"}}, {"limits": {"cpu": 1}}, False),
+            ("batch/v1", {"limits": {"memory": "1Gi"}}, {"limits": {"memory": "2048Mi"}}, True),
+            ("v1", {}, {"ingress": [], "storageClassName": ""}, False),
+            ("policy/v1", {"sizeLimit": "1Gi"}, {"sizeLimit": "x"}, True),
+            ("leaderworkerset.x-k8s.io/v1", {"limits": {"cpu": "1"}}, {"limits": {"cpu": "1000m"}}, True),
+            ("data.fluid.io/v1alpha1", {}, {"mounts": []}, True),
+        ],
+    )
+    def test_quantities_are_read_in_kinds_of_kubernetes_alone(
+        self, api_version: str, old: Any, new: Any, changed: bool
+    ) -> None:
+        before, after = ({"apiVersion": api_version, "kind": "A", "spec": {"r": spec}} for spec in (old, new))
+        assert bool(changes(before, after, mutable=frozenset())) is changed
+
+    def test_only_what_the_program_sets_is_compared(self) -> None:
+        live = {"a": {"b": 1, "default": 2}, "list": [{"x": 1, "y": 2}, {"x": 3}], "status": {}}
+        assert pruned(live, {"a": {"b": 0, "gone": 1}, "list": [{"x": 0}]}) == {"a": {"b": 1}, "list": [{"x": 1}]}
 
 
 class FakeApi:
@@ -213,20 +248,23 @@ class FakeApi:
             raise self.error
         return self.objects[-1] if self.objects else None
 
+    def request(self, method: str, path: str) -> Any:
+        raise ApiError('things "a" not found', status=404, reason="NotFound")
+
     def apply(self, reference: Reference, manifest: Any, **options: Any) -> Any:
         if self.error:
             raise self.error
         self.objects.append({**manifest, "metadata": {**manifest["metadata"], "uid": "u"}})
         return self.objects[-1]
 
-    def delete(self, reference: Reference, propagation: str) -> None:
-        self.objects[-1]["metadata"]["finalizers"] = ["foregroundDeletion"]
+    def create(self, reference: Reference, manifest: Any, **options: Any) -> Any:
+        return self.apply(reference, manifest)
 
     def pods_of(self, job: Reference) -> list[dict[str, Any]]:
         return self.pods
 
-    def warnings(self, reference: Reference) -> list[str]:
-        return ["Pod a-0: no node has a GPU"]
+    def warnings(self, live: Any) -> list[str]:
+        return ["FailedCreate: no node has a GPU"]
 
 
 def provider(api: FakeApi, **configuration: Any) -> KubernetesStandIn:
@@ -244,14 +282,16 @@ def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stand_in, "KIND_ATTEMPTS", 1)
 
 
-def create(found: KubernetesStandIn, inputs: dict[str, Any]) -> Any:
-    return found.create(inputs, urn="urn", seconds=0.01, status=lambda text: None)
+def create(found: KubernetesStandIn, inputs: dict[str, Any], *, seconds: float = 0.01, shown: Any = None) -> Any:
+    status = (lambda text: None) if shown is None else shown.append
+    return found.create(inputs, urn="urn", seconds=seconds, status=status)
 
 
-def job(**conditions: str) -> dict[str, Any]:
-    status = {"conditions": [{"type": t, "status": "True", "reason": reason} for t, reason in conditions.items()]}
+def job(message: str = "", **conditions: str) -> dict[str, Any]:
+    found = [{"type": t, "status": "True", "reason": reason, "message": message} for t, reason in conditions.items()]
     annotations = {"pulumi.com/replaceUnready": "true"}
-    return {**manifest("Job", annotations=annotations), "apiVersion": "batch/v1", "status": status}
+    body = manifest("Job", annotations=annotations)
+    return {**body, "apiVersion": "batch/v1", "status": {"conditions": found}}
 
 
 class TestJobs:
@@ -279,42 +319,25 @@ class TestJobs:
 
     def test_failed_job_says_what_its_pods_said(self) -> None:
         api = FakeApi()
-        api.pods = [job_pod("a-x", "Failed", terminated=ended(66, "no such model"))]
+        terminated = ended(66, message="no such model")
+        conditions = [SCHEDULED, {"type": "Initialized", "status": "True"}, READY]
+        status = {
+            "conditions": conditions,
+            "containerStatuses": [{"name": "mover", "state": {"terminated": terminated}}],
+        }
+        api.pods = [{"metadata": {"name": "a-x", "namespace": "n"}, "status": status}]
+        waits = job()
         with pytest.raises(InitializationError) as caught:
-            create(provider(api), job(Failed="BackoffLimitExceeded"))
+            create(provider(api), waits)
         assert caught.value.reasons == [
-            "Job n/a failed (BackoffLimitExceeded)",
-            "Pod n/a-x: container mover ended with exit code 66 (Error): no such model",
-            "Pod a-0: no node has a GPU",
+            'resource "urn" was successfully created, but the Kubernetes API server reported that it failed to fully '
+            "initialize or become live: 'a' timed out waiting to be Ready",
+            "[Pod n/a-x]: [Error] no such model",
         ]
-
-    def test_event_that_only_repeats_the_condition_is_left_out(self) -> None:
-        live = job(Failed="DeadlineExceeded")
-        live["status"]["conditions"][0]["message"] = "no node has a GPU"
         with pytest.raises(InitializationError) as caught:
-            create(provider(FakeApi()), live)
-        assert caught.value.reasons == ["Job n/a failed (DeadlineExceeded) no node has a GPU"]
-
-    def test_reason_that_the_official_plugin_does_not_know_is_waited_on(self) -> None:
-        """So that a Job that would hang a real ``pulumi up`` hangs one here."""
-        assert readiness.unmet(job(Failed="PodFailurePolicy")) == ["the Job is not complete"]
-
-    def test_progress_is_shown_once(self) -> None:
-        api, shown = FakeApi(), list[str]()
-        api.pods = [job_pod("a-x", "Running")]
-
-        def show(text: str) -> None:
-            shown.append(text)
-            if len(shown) == 2:
-                api.objects.append(job(Complete=""))
-            api.pods = [job_pod("a-x", "Failed", terminated=ended(75)), job_pod("a-y", "Running")]
-
-        provider(api).create(job(), urn="urn", seconds=60, status=show)
-        assert shown == [
-            "waiting: the Job is not complete; Pod a-x is Running",
-            "waiting: the Job is not complete; 1 Pod failed, the last one: container mover ended with exit code 75 "
-            "(Error); Pod a-y is Running",
-        ]
+            create(provider(api), job(Failed="BackoffLimitExceeded", message="too often"))
+        assert caught.value.reasons[0].endswith("Resource 'a' was created but failed to initialize")
+        assert caught.value.reasons[-1] == "[BackoffLimitExceeded] too often"
 
 
 class TestProvider:
@@ -348,71 +371,61 @@ class TestProvider:
         checked = self.check({"metadata": {"name": "x"}}, token="core/v1:PersistentVolume")
         assert checked["metadata"] == {"name": "x"}
 
-    def test_what_is_not_served(self) -> None:
-        with pytest.raises(ProviderError, match=r"does not serve kubernetes:helm\.sh/v3:Release; install the official"):
-            self.check({}, token="helm.sh/v3:Release")
+    @pytest.mark.parametrize("token", ["helm.sh/v3:Release", "core/v1:NamespacePatch", "apps/v1:Deployment"])
+    def test_what_is_not_served(self, token: str) -> None:
+        with pytest.raises(ProviderError, match=rf"does not serve kubernetes:{token}; install the official"):
+            self.check({}, token=token)
+
+    def test_wrong_wait_is_said_after_the_object_is_made(self) -> None:
+        api = FakeApi()
         with pytest.raises(ProviderError, match="none of jsonpath"):
-            self.check({"metadata": {"annotations": {"pulumi.com/waitFor": "Ready"}}})
+            create(provider(api), manifest(annotations={"pulumi.com/waitFor": "Ready"}))
+        assert api.objects
 
-    def test_existing_object_is_not_taken_over(self) -> None:
-        with pytest.raises(
-            ProviderError, match=r"ConfigMap n/a exists already .*pulumi import kubernetes:core/v1:ConfigMap"
-        ):
-            create(provider(FakeApi(manifest())), manifest())
-
-    def test_unready_object_is_reported_and_kept(self) -> None:
+    def test_custom_object_that_is_not_ready_says_nothing_of_why(self) -> None:
+        shown = list[str]()
         inputs = manifest(annotations={"pulumi.com/waitFor": "condition=Available"})
         with pytest.raises(InitializationError) as caught:
-            create(provider(FakeApi()), inputs)
+            create(provider(FakeApi()), inputs, shown=shown)
         assert caught.value.id == "n/a"
         assert caught.value.reasons == [
-            "timeout after 0 s",
-            "condition Available is absent",
-            "Pod a-0: no node has a GPU",
+            'resource "urn" was successfully created, but the Kubernetes API server reported that it failed to fully '
+            "initialize or become live: timed out waiting for the condition"
         ]
+        assert shown == ["Has no .status.conditions", "FailedCreate: no node has a GPU"]
 
     def test_cancel_ends_the_wait(self) -> None:
         found = provider(FakeApi())
         found.cancelled = threading.Event()
         found.cancelled.set()
-        with pytest.raises(InitializationError, match="cancelled while waiting"):
-            found.create(
-                manifest(annotations={"pulumi.com/waitFor": "condition=Available"}),
-                urn="urn",
-                seconds=60,
-                status=lambda text: None,
-            )
-
-    def test_deletion_names_the_finalizers_that_hold_it(self) -> None:
-        live = manifest(uid="u")
-        with pytest.raises(ProviderError, match=r"ConfigMap n/a is not gone yet; finalizers that hold it: foreground"):
-            provider(FakeApi(live)).delete("n/a", state=live, seconds=0.01)
+        inputs = manifest(annotations={"pulumi.com/waitFor": "condition=Available"})
+        with pytest.raises(InitializationError, match=r"become live: context canceled$"):
+            create(found, inputs, seconds=60)
 
     def test_preview_asks_the_server_only_when_it_can_answer(self) -> None:
         api = FakeApi()
         for inputs in ({**manifest(), "data": {"x": UNKNOWN}}, manifest("Unknown")):
-            assert provider(api).preview(inputs, urn="urn") == inputs
-        api.error = ApiError("namespaces n not found", status=404)
-        assert provider(api).preview(manifest(), urn="urn") == manifest()
+            assert provider(api).preview_create(inputs, urn="urn") == inputs
+        for reason in ("NotFound", "Forbidden", "AlreadyExists"):
+            api.error = ApiError("namespaces n not found", reason=reason)
+            assert provider(api).preview_create(manifest(), urn="urn") == manifest()
         api.error = ApiError("spec.size: Invalid value", status=422)
-        with pytest.raises(ProviderError, match=r"^ConfigMap n/a: spec\.size: Invalid value$"):
-            provider(api).preview(manifest(), urn="urn")
+        text = r'^resource "urn" was not successfully created by the Kubernetes API server: spec\.size: Invalid value$'
+        with pytest.raises(ProviderError, match=text):
+            provider(api).preview_create(manifest(), urn="urn")
 
-    def test_conflict_tells_the_way_out_and_a_secret_stays_one(self) -> None:
-        api = FakeApi()
-        api.error = ApiError('conflict with "kubectl": .data.a', status=409, reason="Conflict")
-        with pytest.raises(ProviderError, match=r'conflict with "kubectl".*pulumi\.com/patchForce'):
-            create(provider(api), manifest())
-        api.error = ApiError("Invalid value: hunter2", status=422, reason="Invalid")
-        with pytest.raises(ProviderError, match="they are not shown here") as caught:
-            create(provider(api), manifest("Secret"))
-        assert "hunter2" not in str(caught.value)
+    def test_update_of_an_unknown_kind(self) -> None:
+        unknown = manifest("Unknown")
+        assert provider(FakeApi()).update({}, unknown, urn="urn", preview=True) == unknown
+        with pytest.raises(ProviderError, match=r'^update of resource "urn" failed: no such kind$'):
+            provider(FakeApi()).update({}, unknown, urn="urn")
 
     def test_without_a_cluster_only_previews_work(self) -> None:
         found = KubernetesStandIn()
         found.configure({"kubeconfig": "/nowhere/kubeconfig"})
-        assert found.preview(manifest(), urn="urn") == manifest()
-        with pytest.raises(ProviderError, match="no cluster: the kubeconfig is neither the path"):
+        assert found.preview_create(manifest(), urn="urn") == manifest()
+        assert found.update({}, manifest(), urn="urn", preview=True) == manifest()
+        with pytest.raises(ProviderError, match="cluster is unreachable: the kubeconfig is neither the path"):
             create(found, manifest())
 
     def test_cluster_identifier_decides_about_replacement(self) -> None:
@@ -422,12 +435,13 @@ class TestProvider:
         assert stand_in.provider_is_replaced({"kubeconfig": "1"}, {"kubeconfig": "2"})
 
 
-def owned(manager: str, **spec: Any) -> dict[str, Any]:
+def owned(manager: str, operation: str = "Update", **spec: Any) -> dict[str, Any]:
     """An entry of ``managedFields``."""
-    return {"manager": manager, "operation": "Update", "fieldsV1": {"f:spec": {f"f:{key}": {} for key in spec}}}
+    fields: dict[str, Any] = {"f:spec": {f"f:{key}": {} for key in spec}}
+    return {"manager": manager, "operation": operation, "fieldsV1": fields}
 
 
-class TestIgnoredFields:
+class TestManagedFields:
     INPUTS = manifest() | {"spec": {"replicas": 1, "size": 2}}
 
     def settled(self, *managers: str, paths: tuple[str, ...] = ("spec.replicas",)) -> Any:
@@ -450,11 +464,13 @@ class TestIgnoredFields:
         self.settled("hpa")
         assert self.INPUTS["spec"] == {"replicas": 1, "size": 2}
 
-    def test_update_and_preview_apply_the_settled_inputs(self) -> None:
-        live = manifest(managedFields=[owned("hpa", replicas=3)]) | {"spec": {"replicas": 3}}
-        for preview in (True, False):
-            api = FakeApi(live)
-            options: dict[str, Any] = {} if preview else {"seconds": 0.01, "status": lambda text: None}
-            change = provider(api).preview if preview else provider(api).update
-            change(self.INPUTS, urn="urn", ignore=["spec.replicas"], **options)
-            assert api.objects[-1]["spec"] == {"size": 2}
+    def test_kubectl_and_plain_writes_are_taken_over(self) -> None:
+        hpa, status = owned("hpa", replicas=1), {**owned("kubectl-edit", size=1), "subresource": "status"}
+        entries = [owned("kubectl-patch", size=1), hpa, status, owned("pulumi-kubernetes", name=1)]
+        *others, ours = taken_over(entries, "us")
+        assert others == [hpa, status]
+        assert (ours["manager"], ours["operation"]) == ("us", "Apply")
+        assert ours["fieldsV1"] == {"f:spec": {"f:size": {}, "f:name": {}}}
+        again = taken_over([*others, ours, owned("kubectl", "Apply", extra=1)], "us")
+        assert again[-1]["fieldsV1"] == {"f:spec": {"f:size": {}, "f:name": {}, "f:extra": {}}}
+        assert taken_over([hpa], "us") == [hpa]

@@ -605,14 +605,14 @@ sys.exit(75 if len(runs.read_text()) < 3 else 0)
         create(program("import sys\nprint('no such model')\nsys.exit(66)"))
         with pytest.raises(InitializationError) as caught:
             create(job)
-        assert caught.value.reasons[0].startswith("Job default/moved failed (BackoffLimitExceeded) Job has reached")
+        assert caught.value.reasons[0].endswith("Resource 'moved' was created but failed to initialize")
+        assert caught.value.reasons[-1].startswith("[BackoffLimitExceeded] Job has reached")
         (pod,) = jobs.pods("moved")
-        told = f"Pod default/{pod.metadata.name}: container main ended with exit code 66 (Error): no such model"
-        assert caught.value.reasons[1] == told
-        assert any(text.startswith("waiting: the Job is not complete") for text in shown)
+        assert f"[Pod {pod.metadata.name}]: [Error] no such model" in [text.strip() for text in caught.value.reasons]
+        assert any(text.startswith('Waiting for Job "moved" to succeed') for text in shown)
         assert stand_in.replaces_unready(job)
         stand_in.delete("default/moved", state=job, seconds=60)
-        stand_in.update(program("print('moved')"), urn="urn:moved", seconds=60, status=shown.append)
+        stand_in.update({}, program("print('moved')"), urn="urn:moved")
         create(job)
         assert not stand_in.replaces_unready(job)
 

@@ -8,7 +8,7 @@ from google.protobuf import empty_pb2, json_format, struct_pb2
 from pulumi.provider.experimental.provider import Provider
 from pulumi.runtime.proto import engine_pb2, engine_pb2_grpc, provider_pb2, status_pb2
 
-from local.plugins.kubernetes.diff import REPLACE_UNREADY, changes, delete_first
+from local.plugins.kubernetes.diff import REPLACE_UNREADY, changes, delete_first, normalized, pruned
 from local.plugins.kubernetes.provider import (
     VERSION,
     InitializationError,
@@ -19,7 +19,7 @@ from local.plugins.kubernetes.provider import (
 )
 from local.plugins.serving import StandInServicer, engine_address, serve
 
-SECRET_KEY = "4dabf18193072939515e22adb298388d"  # noqa: S105 - marks a secret on the wire
+SECRET_KEY, SECRET = "4dabf18193072939515e22adb298388d", "1b47061264138c4ac30d75fd1eb44270"  # mark secrets on the wire
 
 Context = Any
 Properties = dict[str, Any]
@@ -67,8 +67,15 @@ class Servicer(StandInServicer):
         return provider_pb2.CheckResponse(inputs=_struct(inputs))
 
     async def Diff(self, request: Any, context: Context) -> Any:
-        old, new = _plain(request.old_inputs), _plain(request.news)
-        found = changes(old, new, mutable=self._stand_in.configuration.mutable)
+        new = normalized(_plain(request.news))
+        # What the server had at the last update or refresh, not what was asked of it then.
+        old = pruned(_plain(request.olds), normalized(_plain(request.old_inputs)))
+        ignored = tuple(request.ignoreChanges)
+        found = [
+            change
+            for change in changes(old, new, mutable=self._stand_in.configuration.mutable)
+            if change.path not in ignored and not change.path.startswith(tuple(f"{path}." for path in ignored))
+        ]
         replaces = [change.path for change in found if change.replaces]
         if await asyncio.to_thread(self._stand_in.replaces_unready, new):
             replaces.append(REPLACE_UNREADY)
@@ -91,7 +98,7 @@ class Servicer(StandInServicer):
         inputs = _plain(request.properties)
         try:
             if request.preview:
-                state = await asyncio.to_thread(self._stand_in.preview, inputs, urn=request.urn)
+                state = await asyncio.to_thread(self._stand_in.preview_create, inputs, urn=request.urn)
                 return provider_pb2.CreateResponse(id="", properties=_struct(state))
             resource_id, state = await asyncio.to_thread(
                 self._stand_in.create, inputs, urn=request.urn, seconds=request.timeout, status=self._status(request)
@@ -103,19 +110,16 @@ class Servicer(StandInServicer):
     async def Update(self, request: Any, context: Context) -> Any:
         inputs = _plain(request.news)
         try:
-            if request.preview:
-                state = await asyncio.to_thread(
-                    self._stand_in.preview, inputs, urn=request.urn, ignore=request.ignoreChanges
-                )
-            else:
-                state = await asyncio.to_thread(
-                    self._stand_in.update,
-                    inputs,
-                    urn=request.urn,
-                    ignore=request.ignoreChanges,
-                    seconds=request.timeout,
-                    status=self._status(request),
-                )
+            state = await asyncio.to_thread(
+                self._stand_in.update,
+                _plain(request.olds),
+                inputs,
+                urn=request.urn,
+                ignore=request.ignoreChanges,
+                seconds=request.timeout,
+                status=self._status(request),
+                preview=request.preview,
+            )
         except ProviderError as error:
             await _abort(context, error)
         return provider_pb2.UpdateResponse(properties=_struct(state))
@@ -123,19 +127,32 @@ class Servicer(StandInServicer):
     async def Read(self, request: Any, context: Context) -> Any:
         try:
             resource_id, state, inputs = await asyncio.to_thread(
-                self._stand_in.read, request.id, token=_type(request.urn), inputs=_plain(request.inputs)
+                self._stand_in.read,
+                request.id,
+                token=_type(request.urn),
+                inputs=_plain(request.inputs),
+                state=_plain(request.properties),
             )
         except ProviderError as error:
             await _abort(context, error)
         if not resource_id:
             # Without properties, not with none: that is how the engine is told that there is no such object.
             return provider_pb2.ReadResponse()
+        if state["kind"] == "Secret":
+            # The engine marks what was secret under the same name; a refresh finds stringData as data.
+            state, inputs = _with_secret_data(state), _with_secret_data(inputs)
         return provider_pb2.ReadResponse(id=resource_id, properties=_struct(state), inputs=_struct(inputs))
 
     async def Delete(self, request: Any, context: Context) -> Any:
         state = {**_plain(request.properties)}
         try:
-            await asyncio.to_thread(self._stand_in.delete, request.id, state=state, seconds=request.timeout)
+            await asyncio.to_thread(
+                self._stand_in.delete,
+                request.id,
+                state=state,
+                seconds=request.timeout,
+                warn=self._status(request, engine_pb2.WARNING),
+            )
         except ProviderError as error:
             await _abort(context, error)
         return empty_pb2.Empty()
@@ -153,10 +170,11 @@ class Servicer(StandInServicer):
         self._stand_in.cancelled.set()
         return await super().Cancel(request, context)
 
-    def _status(self, request: Any) -> Status:
+    def _status(self, request: Any, severity: Any = engine_pb2.INFO) -> Status:
         def show(text: str) -> None:
-            # Ephemeral: shown beside the resource while it lasts, and not in the log.
-            message = engine_pb2.LogRequest(severity=engine_pb2.INFO, message=text, urn=request.urn, ephemeral=True)
+            # Ephemeral: shown beside the resource while it lasts, and not in the log. Warnings stay.
+            ephemeral = severity == engine_pb2.INFO
+            message = engine_pb2.LogRequest(severity=severity, message=text, urn=request.urn, ephemeral=ephemeral)
             self._engine.Log(message)
 
         return show
@@ -214,6 +232,10 @@ def _opened(inputs: Properties) -> Properties:
     for key, value in inputs.items():
         opened[key] = value["value"] if isinstance(value, dict) and SECRET_KEY in value else value
     return opened
+
+
+def _with_secret_data(manifest: Properties) -> Properties:
+    return {key: {SECRET_KEY: SECRET, "value": value} if key == "data" else value for key, value in manifest.items()}
 
 
 def _struct(value: Properties) -> struct_pb2.Struct:

@@ -15,6 +15,7 @@ from kubernetes.client import ApiClient, ApiException
 Manifest = Mapping[str, Any]
 
 TIMEOUT_SECONDS = 30
+APPLY = "application/apply-patch+yaml"
 
 
 class ApiError(Exception):
@@ -49,12 +50,16 @@ class Reference:
     namespace: str | None
 
     @property
-    def path(self) -> str:
+    def collection(self) -> str:
         prefix = (
             f"/api/{self.kind.api_version}" if "/" not in self.kind.api_version else f"/apis/{self.kind.api_version}"
         )
         namespace = f"/namespaces/{self.namespace}" if self.kind.namespaced else ""
-        return f"{prefix}{namespace}/{self.kind.plural}/{self.name}"
+        return f"{prefix}{namespace}/{self.kind.plural}"
+
+    @property
+    def path(self) -> str:
+        return f"{self.collection}/{self.name}"
 
     @property
     def id(self) -> str:
@@ -82,9 +87,16 @@ class Api:
         self._kinds: dict[tuple[str, str], Kind] = {}
         self._lock = threading.Lock()
 
-    def request(self, method: str, path: str, *, body: object = None, query: Mapping[str, str] | None = None) -> Any:
+    def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        body: object = None,
+        query: Mapping[str, str] | None = None,
+        content_type: str = "application/json",
+    ) -> Any:
         """The answer as JSON; raises ApiError with the API server's own message."""
-        content_type = "application/apply-patch+yaml" if method == "PATCH" else "application/json"
         serialized = self._client.param_serialize(
             method,
             path,
@@ -134,12 +146,22 @@ class Api:
             raise
         return found
 
+    def create(self, reference: Reference, manifest: Manifest, *, manager: str, dry_run: bool) -> Any:
+        """A plain create, which fails where the object exists."""
+        query = {"fieldManager": manager, **({"dryRun": "All"} if dry_run else {})}
+        return self.request("POST", reference.collection, body=manifest, query=query)
+
     def apply(self, reference: Reference, manifest: Manifest, *, manager: str, force: bool, dry_run: bool) -> Any:
         """Server-side apply; ``dry_run`` lets the server validate and default it without storing it."""
         query = {"fieldManager": manager, "force": str(force).lower()}
         if dry_run:
             query["dryRun"] = "All"
-        return self.request("PATCH", reference.path, body=manifest, query=query)
+        return self.request("PATCH", reference.path, body=manifest, query=query, content_type=APPLY)
+
+    def set_managers(self, reference: Reference, entries: list[dict[str, Any]]) -> Any:
+        """Replaces ``metadata.managedFields``."""
+        patch = [{"op": "replace", "path": "/metadata/managedFields", "value": entries}]
+        return self.request("PATCH", reference.path, body=patch, content_type="application/json-patch+json")
 
     def delete(self, reference: Reference, propagation: str) -> None:
         """Asks for deletion; the object may live on until its finalizers are done."""
@@ -154,15 +176,16 @@ class Api:
         )["items"]
         return sorted(found, key=lambda pod: str(pod["metadata"]["creationTimestamp"]))
 
-    def warnings(self, reference: Reference, *, most: int = 5) -> list[str]:
-        """The latest Warning events of the object and of what it made (by the prefix of the name)."""
-        if not reference.kind.namespaced:
-            return []
-        found = self.request(
-            "GET", f"/api/v1/namespaces/{reference.namespace}/events", query={"fieldSelector": "type=Warning"}
-        )["items"]
-        ours = [e for e in found if e["involvedObject"].get("name", "").startswith(reference.name)]
-        return [f"{e['involvedObject']['kind']} {e['involvedObject']['name']}: {e['message']}" for e in ours[-most:]]
+    def endpoints_of(self, service: Reference) -> dict[str, Any] | None:
+        """Of a Service, under its name."""
+        return self.get(Reference(Kind("v1", "Endpoints", "endpoints", True), service.name, service.namespace))
+
+    def warnings(self, live: Manifest) -> list[str]:
+        """The Warning events of this very object, from the oldest to the newest."""
+        namespace = live["metadata"].get("namespace", "default")
+        fields = f"type=Warning,involvedObject.uid={live['metadata']['uid']}"
+        found = self.request("GET", f"/api/v1/namespaces/{namespace}/events", query={"fieldSelector": fields})["items"]
+        return [f"{event.get('reason')}: {event.get('message')}" for event in found]
 
 
 def _contents(kubeconfig: str) -> str:

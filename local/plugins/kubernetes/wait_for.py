@@ -36,12 +36,9 @@ def parse(annotation: str) -> tuple[str, ...]:
 
 
 def unmet(conditions: tuple[str, ...], live: Mapping[str, Any]) -> list[str]:
-    """What does not hold yet, each with what was found instead."""
-    generation = live.get("metadata", {}).get("generation")
-    observed = live.get("status", {}).get("observedGeneration")
-    if None not in (generation, observed) and observed < generation:
-        return [f"the controller has seen generation {observed} of {generation}"]
-    return [text for condition in conditions if (text := _unmet(condition, live))]
+    """What does not hold yet, in the official plugin's words (condition/kubectl.go and condition/jsonpath.go in
+    https://github.com/pulumi/pulumi-kubernetes/tree/master/provider/pkg/await), which are few."""
+    return [text for condition in conditions if (text := _unmet(condition, live)) is not None]
 
 
 def _unmet(condition: str, live: Mapping[str, Any]) -> str | None:
@@ -50,25 +47,31 @@ def _unmet(condition: str, live: Mapping[str, Any]) -> str | None:
     match = JSONPATH.fullmatch(condition)
     if match is None:
         raise WaitForError(condition)
-    found = _lookup(match["path"], live)
+    waiting, found = f"Waiting for {condition}", _lookup(match["path"], live)
+    if _is_earlier(live.get("status", {}).get("observedGeneration"), live):
+        return waiting
     if found is None or (match["value"] is not None and _text(found) != match["value"]):
-        shown = "absent" if found is None else _text(found)
-        return f"{match['path']} is {shown}" + (f", not {match['value']}" if match["value"] is not None else "")
+        return waiting if found is None else f'{waiting} (found "{_text(found)}")'
     return None
 
 
 def _condition_unmet(kind: str, status: str, live: Mapping[str, Any]) -> str | None:
-    conditions = live.get("status", {}).get("conditions") or []
+    if not (conditions := live.get("status", {}).get("conditions")):
+        return "Has no .status.conditions"
     found = next((c for c in conditions if c["type"].lower() == kind.lower()), None)
     if found is None:
-        return f"condition {kind} is absent"
-    generation = live.get("metadata", {}).get("generation")
-    if found.get("observedGeneration", generation) != generation:
-        return f"condition {kind} is of an earlier generation"
+        return ""
+    observed = found.get("observedGeneration", live["status"].get("observedGeneration"))
+    if _is_earlier(observed, live):
+        return f"Generation {observed} is less than expected {live['metadata']['generation']}"
     if found["status"].lower() != status.lower():
-        detail = f" ({found['message']})" if found.get("message") else ""
-        return f"condition {kind} is {found['status']}{detail}"
+        return f"Resource has condition {kind}={found['status']} (want {status})"
     return None
+
+
+def _is_earlier(observed: int | None, live: Mapping[str, Any]) -> bool:
+    generation = live.get("metadata", {}).get("generation")
+    return observed is not None and generation is not None and observed < generation
 
 
 def _lookup(path: str, value: Any) -> Any:
