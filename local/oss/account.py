@@ -1,7 +1,9 @@
-"""RAM, as far as OSS depends on it: users, policies, which user has which, and the users' access keys.
+"""RAM, as far as OSS depends on it: users, policies, which user has which, and the users' access keys; and the names of
+roles, which nobody assumes here.
 
-What is put here decides what the keys may do, in whatever order it comes. As in RAM, a user has at most two keys, and
-is not deleted while it has keys or policies, but by force, which takes them along.
+What is put here decides what the keys may do, in whatever order it comes. As in RAM, names are unique, a user has at
+most two keys, and is not deleted while it has keys or policies, but by force, which takes them along. A policy has five
+versions at most and is not deleted while a user has it.
 """
 
 import threading
@@ -25,11 +27,20 @@ class User(_Record):
     name: str
 
 
+class Role(_Record):
+    """A RAM role."""
+
+    name: str
+
+
 class NamedPolicy(_Record):
-    """A policy that may be attached."""
+    """A policy that may be attached. Another ``document`` is another version: ``rotates`` says whether the oldest one
+    makes room for it."""
 
     name: str
     document: Policy
+    rotates: bool = False
+    versions: list[int] = [1]
 
 
 class Attachment(_Record):
@@ -50,16 +61,19 @@ class _Records(BaseModel):
     users: dict[str, User] = {}
     policies: dict[str, NamedPolicy] = {}
     attachments: dict[str, Attachment] = {}
+    roles: dict[str, Role] = {}
     keys: dict[str, UserKey] = {}
 
 
 MOST_KEYS = 2
-"""Of a user (https://www.alibabacloud.com/help/doc-detail/28753.htm)."""
+MOST_VERSIONS = 5
+"""Of a user, and of a policy (https://www.alibabacloud.com/help/en/ram/product-overview/limits)."""
 
 _MODELS: dict[str, type[_Record]] = {
     "users": User,
     "policies": NamedPolicy,
     "attachments": Attachment,
+    "roles": Role,
     "keys": UserKey,
 }
 
@@ -67,7 +81,7 @@ _MODELS: dict[str, type[_Record]] = {
 class Account:
     """All records by kind and id, kept in a file that only its owner can read; in memory without one. Safe for threads.
 
-    Kinds are ``users``, ``policies``, ``attachments`` and ``keys``; the id of a key is its AccessKey ID.
+    Kinds are ``users``, ``policies``, ``attachments``, ``roles`` and ``keys``; the id of a key is its AccessKey ID.
     """
 
     def __init__(self, file: Path | None, access_keys: AccessKeys) -> None:
@@ -79,9 +93,9 @@ class Account:
             self._records = _Records.model_validate_json(file.read_bytes())
             self._derive_keys()
 
-    def has(self, kind: str, record_id: str) -> bool:
+    def find(self, kind: str, record_id: str) -> BaseModel | None:
         """Raises OssError for an unknown kind."""
-        return record_id in self._of(kind)
+        return self._of(kind).get(record_id)
 
     def put(self, kind: str, record_id: str, content: bytes, *, new: bool) -> None:
         """Adds a record, or replaces it unless it has to be ``new``. Raises OssError, ValidationError."""
@@ -90,7 +104,13 @@ class Account:
         with self._lock:
             if new and record_id in records:
                 raise OssError(HTTPStatus.CONFLICT, "EntityAlreadyExists", f"{record_id} exists already in {kind}.")
+            if isinstance(record, User) and record.name in self._user_names() - {_name(records.get(record_id))}:
+                raise OssError(
+                    HTTPStatus.CONFLICT, "EntityAlreadyExists.User", f"The user {record.name} already exists."
+                )
             self._require_named(record)
+            if isinstance(record, NamedPolicy):
+                record = _next_version(records.get(record_id), record)
             if isinstance(record, UserKey) and len(self._keys_of(record.user) - {record_id}) == MOST_KEYS:
                 raise OssError(
                     HTTPStatus.CONFLICT, "LimitExceeded.User.AccessKey", f"{record.user} has {MOST_KEYS} keys already."
@@ -107,6 +127,12 @@ class Account:
                 return
             if isinstance(record, User):
                 self._strip(record.name, force=force)
+            if isinstance(record, NamedPolicy) and any(
+                a.policy == record.name for a in self._records.attachments.values()
+            ):
+                raise OssError(
+                    HTTPStatus.CONFLICT, "DeleteConflict.Policy.User", f"{record.name} is attached to a user."
+                )
             del records[record_id]
             if kind == "keys":
                 self._access_keys.delete(record_id)
@@ -157,3 +183,25 @@ class Account:
         attached = [a.policy for a in self._records.attachments.values() if a.user == user]
         # The key of a user who is gone may do nothing.
         return [documents[name] for name in attached if name in documents] if user in self._user_names() else []
+
+
+def _name(user: _Record | None) -> str | None:
+    return user.name if isinstance(user, User) else None
+
+
+def _next_version(old: _Record | None, new: NamedPolicy) -> NamedPolicy:
+    if not isinstance(old, NamedPolicy):
+        return new
+    versions = old.versions
+    if old.document != new.document:
+        if len(versions) == MOST_VERSIONS:
+            if not new.rotates:
+                raise OssError(
+                    HTTPStatus.CONFLICT,
+                    "LimitExceeded.Policy.Version",
+                    f"The number of the policy's version is beyond the limit {MOST_VERSIONS}.",
+                )
+            # The last one is the default.
+            versions = versions[1:]
+        versions = [*versions, old.versions[-1] + 1]
+    return new.model_copy(update={"versions": versions})

@@ -41,7 +41,7 @@ class OssServer(Service):
     - ``GET``, ``PUT`` and ``DELETE /-/account/<kind>/<id>`` as ``account``; the body is a record of that kind in JSON;
       ``DELETE`` with ``?force`` takes along what a user has;
     - ``GET``, ``PUT`` and ``DELETE /-/buckets/<name>``; the body of ``PUT`` is a ``BucketOwner`` in JSON, or empty for
-      one of this account; ``DELETE`` with ``?force`` empties it first;
+      one of this account; ``DELETE`` with ``?force`` deletes its objects first, but ends no upload;
     - ``GET /-/buckets``: all buckets, of all accounts.
 
     For accounts and buckets PUT answers 409 if the thing exists and the request has the header ``If-None-Match: *``.
@@ -93,7 +93,8 @@ class OssServer(Service):
 
     def _control_account(self, request: Request, kind: str, record_id: str) -> Response:
         if request.method == "GET":
-            return _existence(self.account.has(kind, record_id))
+            record = self.account.find(kind, record_id)
+            return Response.json(record.model_dump(exclude={"secret"})) if record else _nothing()
         if request.method == "PUT":
             self.account.put(kind, record_id, request.body.read(), new=_must_be_new(request))
         else:
@@ -101,17 +102,21 @@ class OssServer(Service):
         return Response(status=HTTPStatus.NO_CONTENT)
 
     def _control_bucket(self, request: Request, name: str) -> Response:
-        exists = any(bucket.name == name for bucket in self._storage.buckets())
-        if request.method == "GET":
-            return _existence(exists)
+        found = next((bucket for bucket in self._storage.buckets() if bucket.name == name), None)
         if request.method == "PUT":
             owner = BucketOwner.model_validate_json(request.body.read() or "{}").owner
-            if not exists or _must_be_new(request):
+            if found is None or _must_be_new(request):
                 self._storage.create_bucket(name, owner)
-        else:
-            if "force" in request.query:
-                self._storage.empty_bucket(name)
-            self._storage.delete_bucket(name)
+            return Response(status=HTTPStatus.NO_CONTENT)
+        if found is None:
+            return _nothing()
+        if request.method == "GET":
+            if found.owner != ACCOUNT:
+                raise denied("You have no right to access this object because of bucket acl.")
+            return Response.json(asdict(found))
+        if "force" in request.query:
+            self._storage.delete_objects(name)
+        self._storage.delete_bucket(name)
         return Response(status=HTTPStatus.NO_CONTENT)
 
     def __exit__(
@@ -144,8 +149,8 @@ class OssServer(Service):
         return access_key
 
 
-def _existence(exists: bool) -> Response:
-    return Response(status=HTTPStatus.NO_CONTENT if exists else HTTPStatus.NOT_FOUND)
+def _nothing() -> Response:
+    return Response(status=HTTPStatus.NOT_FOUND)
 
 
 def _must_be_new(request: Request) -> bool:

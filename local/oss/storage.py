@@ -143,12 +143,10 @@ class Storage:
             self._change("DELETE FROM buckets WHERE name = ?", name)
             self._change("DELETE FROM other_owners WHERE bucket = ?", name)
 
-    def empty_bucket(self, name: str) -> None:
-        """Deletes all objects and ends all uploads."""
-        for found in self.objects(name, prefix="", after=""):
-            self.delete_object(name, found.key)
-        for upload in self.uploads(name, prefix="", after_key="", after_id=""):
-            self.abort(name, upload.key, upload.id)
+    def delete_objects(self, bucket: str) -> None:
+        """Deletes all objects."""
+        for found in self.objects(bucket, prefix="", after=""):
+            self.delete_object(bucket, found.key)
 
     def find(self, bucket: str, key: str) -> StoredObject:
         """Raises OssError if there is none."""

@@ -441,7 +441,7 @@ def test_destroy_leaves_only_what_is_retained(project: Project) -> None:
     assert kept == {"Bucket", "BucketAcl", "BucketPolicy", "BucketPublicAccessBlock"}
     verify(bucket_as(project, "owner", "owner-secret"), "models/DeepSeek-R1", full=True, backoff=AT_ONCE)
     account = json.loads((project.folder / CLUSTER_FOLDER / "oss" / "account.json").read_text())
-    assert account == {"users": {}, "policies": {}, "attachments": {}, "keys": {}}
+    assert account == {"users": {}, "policies": {}, "attachments": {}, "roles": {}, "keys": {}}
 
 
 def test_down_stops_every_process(project: Project) -> None:

@@ -9,14 +9,14 @@ from typing import Any
 import grpc
 
 from local.plugins.alicloud.provider import VERSION, AlicloudStandIn
-from local.plugins.alicloud.simulated_cloud import StandInError
+from local.plugins.alicloud.simulated_cloud import PluginFakeError
 from local.plugins.serving import StandInServicer, engine_address, serve
 
 Handler = Callable[[Any, grpc.aio.ServicerContext], Awaitable[Any]]
 
 
-class _ReportStandInErrors(grpc.aio.ServerInterceptor):  # type: ignore[misc]
-    """Shows the user the text of a `StandInError`; gRPC's own report puts the class's name before it."""
+class _ReportPluginFakeErrors(grpc.aio.ServerInterceptor):  # type: ignore[misc]
+    """Shows the user the text of a `PluginFakeError`; gRPC's own report puts the class's name before it."""
 
     async def intercept_service(
         self,
@@ -35,7 +35,7 @@ def _reporting(handle: Handler) -> Handler:
     async def reporting(request: Any, context: grpc.aio.ServicerContext) -> Any:
         try:
             return await handle(request, context)
-        except StandInError as error:
+        except PluginFakeError as error:
             await context.abort(grpc.StatusCode.FAILED_PRECONDITION, str(error))
 
     return reporting
@@ -44,7 +44,7 @@ def _reporting(handle: Handler) -> Handler:
 def main() -> None:
     """Read the engine's address from the command line and serve."""
     servicer = StandInServicer([], VERSION, AlicloudStandIn(), engine_address("pulumi-resource-alicloud"))
-    asyncio.run(serve(servicer, _ReportStandInErrors()))
+    asyncio.run(serve(servicer, _ReportPluginFakeErrors()))
 
 
 main()

@@ -1,4 +1,4 @@
-"""The provider: the life of a resource as Pulumi asks for it, for every row of the table alike."""
+"""The provider: the life of a resource as Pulumi asks for it, by what ``facts.toml`` says of its type."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import hashlib
 import ipaddress
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Mapping
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from pulumi.provider.experimental import provider as api
@@ -15,8 +16,9 @@ from pulumi.provider.experimental.property_value import PropertyValue
 from pulumi.runtime import rpc
 
 from local.plugins.alicloud import functions
-from local.plugins.alicloud.resources import RESOURCE_TYPES, Account, ResourceType, document_problem
-from local.plugins.alicloud.simulated_cloud import SimulatedCloud, StandInError
+from local.plugins.alicloud.facts import FACTS, ResourceFacts
+from local.plugins.alicloud.resources import RESOURCE_TYPES, Account, ResourceType, unique_bucket_name
+from local.plugins.alicloud.simulated_cloud import PluginFakeError, RefusedError, SimulatedCloud
 
 VERSION = "4.0.0"
 INSTALL_OFFICIAL = f"Install the official plugin: pulumi plugin install resource alicloud v{VERSION}"
@@ -24,10 +26,23 @@ ACCOUNT_ID = "1" + 15 * "0"
 """The account of a provider that names none."""
 FORCE = ("forceDestroy", "force")
 """Of a bucket, and of a RAM user: delete it with what it has."""
+SDK_ERRORS = {"oss": "[SDK aliyun-oss-go-sdk ERROR]"}
+OTHER_SDK_ERROR = "[SDK alibaba-cloud-sdk-go ERROR]"
+NAME_TAKEN = (
+    "[ERROR] The specified bucket name: {name} is not available. The bucket namespace is shared by all users of the "
+    "OSS system. Please select a different name and try again."
+)
+USER_IN_USE = (
+    "The user can not be deleted if he has any access keys, login profile, groups, policies, or MFA device attached. "
+    "You can force the deletion of the user by setting force equals true."
+)
+"""Texts of the provider (resource_alicloud_oss_bucket.go and resource_alicloud_ram_user.go in
+https://github.com/aliyun/terraform-provider-alicloud)."""
 DEFAULTS = "__defaults"
 """The names of inputs that Check made up, kept among the inputs as Terraform-bridged providers do."""
 
 Properties = dict[str, PropertyValue]
+Answer = TypeVar("Answer")
 
 
 class AlicloudStandIn(api.Provider):
@@ -54,80 +69,104 @@ class AlicloudStandIn(api.Provider):
         return api.ConfigureResponse(accept_secrets=True, supports_preview=True)
 
     async def check(self, request: api.CheckRequest) -> api.CheckResponse:
-        kind = _resource_type(request.type)
+        token, facts, _ = _served(request.type)
         inputs = {name: value for name, value in request.new_inputs.items() if name != DEFAULTS}
+        if facts.auto_named and facts.auto_named not in inputs:
+            inputs[facts.auto_named] = _auto_name(facts.auto_named, request)
+            inputs[DEFAULTS] = PropertyValue([PropertyValue(facts.auto_named)])
+        given = {name: plain(value) for name, value in inputs.items() if name != DEFAULTS}
+        problems = FACTS.problems(token, given)
+        problems += [
+            (name, "deprecated, and not served by this fake of the plugin")
+            for name in FACTS.arguments[token].deprecated
+            if name in given
+        ]
         failures = [
-            api.CheckFailure(old, f"deprecated, and not served by this stand-in; write {new} instead")
-            for old, new in kind.superseded.items()
-            if old in inputs
+            api.CheckFailure(path, f"{problem}. Examine values at '{request.name}.{path}'.")
+            for path, problem in problems
         ]
-        given = inputs.keys() | {new for old, new in kind.superseded.items() if old in inputs}
-        failures += [
-            api.CheckFailure(name, f"missing required property {name!r}") for name in kind.required if name not in given
-        ]
-        if kind.name is not None and kind.name not in inputs:
-            inputs[kind.name] = _made_up_name(kind, request)
-            inputs[DEFAULTS] = PropertyValue([PropertyValue(kind.name)])
-        failures += _value_failures(kind, inputs)
         return api.CheckResponse(inputs=inputs, failures=failures)
 
     async def diff(self, request: api.DiffRequest) -> api.DiffResponse:
-        kind = _resource_type(request.type)
-        old = {name: value for name, value in request.old_state.items() if name not in kind.outputs}
+        _, facts, _ = _served(request.type)
+        computed = _computed(facts, request.new_inputs)
+        old = {name: value for name, value in request.old_state.items() if name not in computed}
         new = request.new_inputs
         changed = sorted(
-            name for name in (old.keys() | new.keys()) - {DEFAULTS} if plain(old.get(name)) != plain(new.get(name))
+            name
+            for name in (old.keys() | new.keys()) - {DEFAULTS}
+            if _meaning(facts, name, old) != _meaning(facts, name, new)
         )
-        replaces = [name for name in changed if name in kind.identity]
+        replaces = [name for name in changed if name in facts.replaces]
         return api.DiffResponse(
             changes=bool(changed),
             replaces=replaces,
-            delete_before_replace=bool(replaces) and _is_taken(kind, changed, new),
+            delete_before_replace=bool(replaces) and _is_taken(facts, changed, new),
             diffs=changed,
             detailed_diff={name: _property_diff(name, old, new, name in replaces) for name in changed},
         )
 
     async def create(self, request: api.CreateRequest) -> api.CreateResponse:
-        kind = _resource_type(request.type)
+        _, facts, kind = _served(request.type)
         if request.preview:
-            unknown = PropertyValue(rpc.UNKNOWN)
-            return api.CreateResponse("", request.properties | dict.fromkeys(kind.outputs, unknown))
-        cloud = self._simulation(kind, f"create {request.urn}")
-        resource_id = kind.id_of(_texts(request.properties))
-        state = request.properties | self._outputs(kind, resource_id)
+            outputs = dict.fromkeys(_computed(facts, request.properties), PropertyValue(rpc.UNKNOWN))
+            return api.CreateResponse("", outputs | request.properties)
+        cloud = self._simulation(facts, f"create {request.urn}")
+        inputs = request.properties
+        if (nameless := facts.nameless) and nameless["argument"] not in inputs:
+            raise PluginFakeError(_failed(facts, facts.terraform, "create", RefusedError(nameless["code"], "")))
+        if (named := facts.named_by_cloud) and named["argument"] not in inputs:
+            inputs = inputs | {named["argument"]: PropertyValue(unique_bucket_name(named["prefix"]))}
+        resource_id = kind.id_of(_plain_values(inputs))
+        state = inputs | self._outputs(facts, kind, resource_id)
         if kind.content is not None and kind.place is not None:
-            await asyncio.to_thread(
-                cloud.create, f"{kind.place}/{resource_id}", kind.content(_texts(state), self._account)
-            )
+            place, content = f"{kind.place}/{resource_id}", kind.content(_plain_values(state))
+            try:
+                await asyncio.to_thread(cloud.create, place, content)
+            except RefusedError as error:
+                if error.code == "BucketAlreadyExists" and await asyncio.to_thread(_is_own, cloud, place):
+                    raise PluginFakeError(NAME_TAKEN.format(name=json.dumps(resource_id))) from None
+                raise PluginFakeError(_failed(facts, facts.terraform, "create", error)) from None
+            state |= await asyncio.to_thread(_versions, cloud, place, facts)
         return api.CreateResponse(resource_id, state)
 
     async def update(self, request: api.UpdateRequest) -> api.UpdateResponse:
-        kind = _resource_type(request.type)
-        kept = {name: request.olds[name] for name in kind.outputs if name in request.olds}
-        state = request.news | {name: _marked(kind, name, value) for name, value in kept.items()}
+        _, facts, kind = _served(request.type)
+        kept = {name: request.olds[name] for name in _computed(facts, request.news) if name in request.olds}
+        state = {name: _marked(facts, name, value) for name, value in kept.items()} | request.news
         if not request.preview:
-            cloud = self._simulation(kind, f"update {request.urn}")
+            cloud = self._simulation(facts, f"update {request.urn}")
             if kind.content is not None and kind.place is not None:
                 place = f"{kind.place}/{request.resource_id}"
-                await asyncio.to_thread(cloud.replace, place, kind.content(_texts(state), self._account))
+                action = asyncio.to_thread(cloud.replace, place, kind.content(_plain_values(state)))
+                await _asked(facts, request.resource_id, "update", action)
+                state |= await asyncio.to_thread(_versions, cloud, place, facts)
         return api.UpdateResponse(state)
 
     async def read(self, request: api.ReadRequest) -> api.ReadResponse:
-        kind = _resource_type(request.type)
-        cloud = self._simulation(kind, f"read {request.urn}")
-        if kind.place is not None and not await asyncio.to_thread(cloud.has, f"{kind.place}/{request.resource_id}"):
-            return api.ReadResponse()
+        _, facts, kind = _served(request.type)
+        cloud = self._simulation(facts, f"read {request.urn}")
+        if kind.place is not None:
+            found = asyncio.to_thread(cloud.find, f"{kind.place}/{request.resource_id}")
+            if await _asked(facts, request.resource_id, "read", found) is None:
+                return api.ReadResponse()
         if request.properties:
             return api.ReadResponse(request.resource_id, request.properties, request.inputs)
         inputs: Properties = {name: PropertyValue(value) for name, value in kind.inputs_of(request.resource_id).items()}
-        return api.ReadResponse(request.resource_id, inputs | self._outputs(kind, request.resource_id), inputs)
+        return api.ReadResponse(request.resource_id, inputs | self._outputs(facts, kind, request.resource_id), inputs)
 
     async def delete(self, request: api.DeleteRequest) -> None:
-        kind = _resource_type(request.type)
-        cloud = self._simulation(kind, f"delete {request.urn}")
+        _, facts, kind = _served(request.type)
+        cloud = self._simulation(facts, f"delete {request.urn}")
         if kind.content is not None and kind.place is not None:
             force = any(plain(request.properties.get(name)) is True for name in FORCE)
-            await asyncio.to_thread(cloud.delete, f"{kind.place}/{request.resource_id}", force=force)
+            place = f"{kind.place}/{request.resource_id}"
+            try:
+                await asyncio.to_thread(cloud.delete, place, force=force)
+            except RefusedError as error:
+                if error.code.startswith("DeleteConflict.User"):
+                    raise PluginFakeError(USER_IN_USE) from None
+                raise PluginFakeError(_failed(facts, request.resource_id, "delete", error)) from None
 
     async def invoke(self, request: api.InvokeRequest) -> api.InvokeResponse:
         if request.tok == functions.GET_ACCOUNT:
@@ -139,22 +178,22 @@ class AlicloudStandIn(api.Provider):
             found = await asyncio.to_thread(SimulatedCloud(endpoint).buckets) if is_loopback(endpoint) else []
             account, region = self._account.id, self._account.region
             return api.InvokeResponse(functions.buckets(found, pattern, account=account, region=region))
-        raise StandInError(
+        raise PluginFakeError(
             f"the stand-in for the alicloud plugin does not serve the function {request.tok}, only "
             f"{functions.GET_ACCOUNT} and {functions.GET_BUCKETS}. {INSTALL_OFFICIAL}"
         )
 
-    def _outputs(self, kind: ResourceType, resource_id: str) -> Properties:
+    def _outputs(self, facts: ResourceFacts, kind: ResourceType, resource_id: str) -> Properties:
         return {
-            name: _marked(kind, name, PropertyValue(compute(resource_id, self._account)))
+            name: _marked(facts, name, PropertyValue(compute(resource_id, self._account)))
             for name, compute in kind.outputs.items()
         }
 
-    def _simulation(self, kind: ResourceType, action: str) -> SimulatedCloud:
-        endpoint = self._endpoints.get(kind.service, "")
+    def _simulation(self, facts: ResourceFacts, action: str) -> SimulatedCloud:
+        endpoint = self._endpoints.get(facts.service, "")
         if not is_loopback(endpoint):
-            found = f"endpoints.{kind.service} is {endpoint!r}" if endpoint else f"no endpoints.{kind.service}"
-            raise StandInError(
+            found = f"endpoints.{facts.service} is {endpoint!r}" if endpoint else f"no endpoints.{facts.service}"
+            raise PluginFakeError(
                 f"cannot {action}: this is the stand-in for the alicloud plugin: it can preview this stack, not "
                 f"deploy it (the provider has {found}, not a simulated cloud on this machine). "
                 f"{INSTALL_OFFICIAL}"
@@ -182,24 +221,67 @@ def plain(value: PropertyValue | None) -> object:
     return value.value
 
 
-def _resource_type(token: str) -> ResourceType:
+def _served(token: str) -> tuple[str, ResourceFacts, ResourceType]:
     # The SDK's request.type is the whole path of types in a URN, those of the parents included.
     token = token.rpartition("$")[2]
-    kind = RESOURCE_TYPES.get(token)
-    if kind is None:
-        raise StandInError(
-            f"the stand-in for the alicloud plugin does not serve the resource type {token}, only "
+    if token not in RESOURCE_TYPES:
+        raise PluginFakeError(
+            f"the fake of the alicloud plugin does not serve the resource type {token}, only "
             f"{', '.join(RESOURCE_TYPES)}. {INSTALL_OFFICIAL}"
         )
-    return kind
+    return token, FACTS.resources[token], RESOURCE_TYPES[token]
+
+
+async def _asked(facts: ResourceFacts, resource_id: str, action: str, answer: Awaitable[Answer]) -> Answer:
+    try:
+        return await answer
+    except RefusedError as error:
+        raise PluginFakeError(_failed(facts, resource_id, action, error)) from None
+
+
+def _failed(facts: ResourceFacts, resource: str, action: str, error: RefusedError) -> str:
+    """The provider's own form of what the cloud answers."""
+    sdk = SDK_ERRORS.get(facts.service, OTHER_SDK_ERROR)
+    called = facts.actions.get(action, action.title())
+    return f"Resource {resource} {called} Failed!!! {sdk}: ErrorCode: {error.code} Message: {error}"
+
+
+def _is_own(cloud: SimulatedCloud, place: str) -> bool:
+    try:
+        return cloud.find(place) is not None
+    except RefusedError:
+        return False
+
+
+def _versions(cloud: SimulatedCloud, place: str, facts: ResourceFacts) -> Properties:
+    """The outputs of a policy that change with its document."""
+    if "versionId" not in facts.computed:
+        return {}
+    record = cloud.find(place) or {}
+    version = PropertyValue(f"v{record['versions'][-1]}")
+    return {"defaultVersion": version, "versionId": version}
+
+
+def _computed(facts: ResourceFacts, inputs: Mapping[str, PropertyValue]) -> set[str]:
+    """Outputs that are no inputs."""
+    named = {facts.named_by_cloud["argument"]} if facts.named_by_cloud else set()
+    return {*facts.computed, *named} - inputs.keys()
+
+
+def _meaning(facts: ResourceFacts, name: str, values: Mapping[str, PropertyValue]) -> object:
+    """Of a value, for comparison: documents may be written in several ways."""
+    value = plain(values.get(name))
+    if name in facts.documents and isinstance(value, str) and value != rpc.UNKNOWN:
+        return json.loads(value)
+    return value
 
 
 def _text(value: PropertyValue | None) -> str:
     return value.value if value is not None and isinstance(value.value, str) else ""
 
 
-def _texts(values: Properties) -> dict[str, str]:
-    return {name: _text(value) for name, value in values.items()}
+def _plain_values(values: Mapping[str, PropertyValue]) -> dict[str, Any]:
+    return {name: plain(value) for name, value in values.items()}
 
 
 def _region(config: Mapping[str, PropertyValue]) -> str:
@@ -212,35 +294,22 @@ def _endpoints(encoded: str) -> dict[str, str]:
     return {service: address for endpoints in listed for service, address in endpoints.items() if address}
 
 
-def _made_up_name(kind: ResourceType, request: api.CheckRequest) -> PropertyValue:
-    before = request.old_inputs.get(kind.name or "")
-    if before is not None and kind.name in _made_up(request.old_inputs):
+def _auto_name(argument: str, request: api.CheckRequest) -> PropertyValue:
+    before = request.old_inputs.get(argument)
+    if before is not None and argument in _defaults(request.old_inputs):
         return before
-    name = f"{request.name}-{hashlib.sha256(request.random_seed).hexdigest()[:7]}"
-    return PropertyValue(name.lower() if kind.name == "bucket" else name)
+    return PropertyValue(f"{request.name}-{hashlib.sha256(request.random_seed).hexdigest()[:7]}")
 
 
-def _made_up(inputs: Mapping[str, PropertyValue]) -> list[object]:
+def _defaults(inputs: Mapping[str, PropertyValue]) -> list[object]:
     names = plain(inputs.get(DEFAULTS))
     return names if isinstance(names, list) else []
 
 
-def _value_failures(kind: ResourceType, inputs: Mapping[str, PropertyValue]) -> list[api.CheckFailure]:
-    checks: list[tuple[str, Callable[[str], str | None]]]
-    checks = [(name, document_problem) for name in kind.documents]
-    if kind.name is not None:
-        checks.append((kind.name, kind.problem))
-    failures = []
-    for name, problem_of in checks:
-        text = _text(inputs.get(name))
-        if text and text != rpc.UNKNOWN and (problem := problem_of(text)):
-            failures.append(api.CheckFailure(name, problem))
-    return failures
-
-
-def _is_taken(kind: ResourceType, changed: list[str], new: Properties) -> bool:
-    """Whether the replacement needs the very name of what it replaces, so that this has to go first."""
-    return kind.name is not None and kind.name not in changed and kind.name not in _made_up(new)
+def _is_taken(facts: ResourceFacts, changed: list[str], new: Properties) -> bool:
+    """Whether the replacement needs the very name of what it replaces. The bridge knows it only of names that it could
+    have made up itself (nameRequiresDeleteBeforeReplace in https://github.com/pulumi/pulumi-terraform-bridge)."""
+    return bool(facts.auto_named) and facts.auto_named not in changed and facts.auto_named not in _defaults(new)
 
 
 def _property_diff(name: str, old: Properties, new: Properties, replaces: bool) -> api.PropertyDiff:
@@ -253,5 +322,5 @@ def _property_diff(name: str, old: Properties, new: Properties, replaces: bool) 
     return api.PropertyDiff(api.PropertyDiffKind[change + ("_REPLACE" if replaces else "")], False)
 
 
-def _marked(kind: ResourceType, name: str, value: PropertyValue) -> PropertyValue:
-    return value.with_secret(True) if name in kind.secret else value
+def _marked(facts: ResourceFacts, name: str, value: PropertyValue) -> PropertyValue:
+    return value.with_secret(True) if name in facts.secret else value

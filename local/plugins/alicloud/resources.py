@@ -1,22 +1,17 @@
-"""The resource types that are served: what each requires, what replaces it, what it computes.
-
-Property names are those of ``pulumi_alicloud`` 4.0.0; which of them replace a resource is stated in the
-schema of https://github.com/aliyun/terraform-provider-alicloud (``ForceNew``).
-"""
+"""What the simulated cloud makes of each resource type of ``facts.toml``: IDs, outputs, and what it keeps."""
 
 from __future__ import annotations
 
 import json
-import re
 import secrets
 import string
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-BUCKET_NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{1,61}[a-z0-9])")
-"""https://www.alibabacloud.com/help/en/oss/user-guide/bucket-naming-conventions"""
-BUCKET_NAME_RULE = "3 to 63 lower-case letters, digits and hyphens, with no hyphen first or last"
+Values = Mapping[str, Any]
+"""Properties of a resource, plain; those that were left out are missing."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,63 +26,43 @@ class Account:
 class ResourceType:
     """One row of the table.
 
-    :param service: the provider endpoint that the resource is served by.
-    :param identity: inputs a change of which replaces the resource.
-    :param name: the input that is made up from the resource's Pulumi name where the program leaves it out.
-    :param superseded: deprecated inputs, each with the one to write instead.
-    :param documents: inputs that hold a JSON text.
-    :param problem: what is wrong with the value of `name`, if anything.
     :param id_of: the ID of a new resource with these inputs.
     :param inputs_of: the inputs that can be read from such an ID.
-    :param outputs: computed properties of a new resource.
-    :param secret: those of them that are secret.
+    :param outputs: computed properties of a new resource, besides those of the facts that an update gives.
     :param place: where the simulated cloud has it, below which its ID follows; None if it is only recorded.
     :param content: what it is told about it; None if what has the ID is another resource, without which this one is
         gone.
     """
 
-    service: str
-    required: tuple[str, ...] = ()
-    identity: tuple[str, ...] = ()
-    name: str | None = None
-    superseded: Mapping[str, str] = field(default_factory=dict)
-    documents: tuple[str, ...] = ()
-    problem: Callable[[str], str | None] = lambda _: None
-    id_of: Callable[[Mapping[str, str]], str]
+    id_of: Callable[[Values], str]
     inputs_of: Callable[[str], dict[str, str]]
     outputs: Mapping[str, Callable[[str, Account], str]] = field(default_factory=dict)
-    secret: frozenset[str] = frozenset()
     place: str | None = None
-    content: Callable[[Mapping[str, str], Account], dict[str, Any]] | None = None
+    content: Callable[[Values], dict[str, Any]] | None = None
 
 
-def _bucket_name_problem(name: str) -> str | None:
-    return None if BUCKET_NAME.fullmatch(name) else f"{name!r} is no OSS bucket name: {BUCKET_NAME_RULE}"
-
-
-def _of_bucket(*required: str, documents: tuple[str, ...] = ()) -> ResourceType:
+def _of_bucket() -> ResourceType:
     return ResourceType(
-        service="oss",
-        required=("bucket", *required),
-        identity=("bucket",),
-        documents=documents,
-        id_of=lambda inputs: inputs["bucket"],
-        inputs_of=lambda id_: {"bucket": id_},
-        place="buckets",
+        id_of=lambda inputs: str(inputs["bucket"]), inputs_of=lambda id_: {"bucket": id_}, place="buckets"
     )
 
 
 def _attachment(kind: str, *, place: str | None = None) -> ResourceType:
     parts = ("policyName", "policyType", f"{kind}Name")
     return ResourceType(
-        service="ram",
-        required=parts,
-        identity=parts,
         id_of=lambda inputs: ":".join([kind, *(inputs[part] for part in parts)]),
         inputs_of=lambda id_: dict(zip(parts, id_.split(":")[1:], strict=False)),
         place=place,
-        content=lambda values, _: {kind: values[f"{kind}Name"], "policy": values["policyName"]},
+        content=lambda values: {kind: values[f"{kind}Name"], "policy": values["policyName"]},
     )
+
+
+def _policy_content(values: Values) -> dict[str, Any]:
+    return {
+        "name": values["policyName"],
+        "document": json.loads(values["policyDocument"]),
+        "rotates": values.get("rotateStrategy", "None") != "None",
+    }
 
 
 def _digits(_inputs: object = None, _account: object = None) -> str:
@@ -98,101 +73,63 @@ def _characters(count: int) -> str:
     return "".join(secrets.choice(string.ascii_letters + string.digits) for _ in range(count))
 
 
+def unique_bucket_name(prefix: str) -> str:
+    """As the provider makes one up: the time to the nanosecond, and a counter of its own."""
+    seconds, nanoseconds = divmod(time.time_ns(), 10**9)
+    return f"{prefix}{time.strftime('%Y%m%d%H%M%S', time.gmtime(seconds))}{nanoseconds:09}{1:08x}"
+
+
 RESOURCE_TYPES: Mapping[str, ResourceType] = {
     "alicloud:oss/bucket:Bucket": ResourceType(
-        service="oss",
-        identity=("bucket", "redundancyType", "storageClass"),
-        name="bucket",
-        problem=_bucket_name_problem,
-        id_of=lambda inputs: inputs["bucket"],
+        id_of=lambda inputs: str(inputs["bucket"]),
         inputs_of=lambda id_: {"bucket": id_},
         outputs={
+            "creationDate": lambda *_: time.strftime("%Y-%m-%d", time.gmtime()),
             "extranetEndpoint": lambda _, account: f"oss-{account.region}.aliyuncs.com",
             "intranetEndpoint": lambda _, account: f"oss-{account.region}-internal.aliyuncs.com",
             "location": lambda _, account: f"oss-{account.region}",
             "owner": lambda _, account: account.id,
         },
         place="buckets",
-        content=lambda _, account: {"owner": account.id},
+        content=lambda _: {},
     ),
-    "alicloud:oss/bucketAcl:BucketAcl": _of_bucket("acl"),
-    "alicloud:oss/bucketPublicAccessBlock:BucketPublicAccessBlock": _of_bucket("blockPublicAccess"),
-    "alicloud:oss/bucketPolicy:BucketPolicy": _of_bucket("policy", documents=("policy",)),
+    "alicloud:oss/bucketAcl:BucketAcl": _of_bucket(),
+    "alicloud:oss/bucketPublicAccessBlock:BucketPublicAccessBlock": _of_bucket(),
+    "alicloud:oss/bucketPolicy:BucketPolicy": _of_bucket(),
     "alicloud:ram/user:User": ResourceType(
-        service="ram",
-        name="name",
         id_of=_digits,
         inputs_of=lambda id_: {"name": f"user-{id_}"},
         place="account/users",
-        content=lambda values, _: {"name": values["name"]},
+        content=lambda values: {"name": values["name"]},
     ),
     "alicloud:ram/policy:Policy": ResourceType(
-        service="ram",
-        required=("policyDocument",),
-        identity=("policyName",),
-        name="policyName",
-        superseded={"name": "policyName", "document": "policyDocument", "statements": "policyDocument"},
-        documents=("policyDocument",),
-        id_of=lambda inputs: inputs["policyName"],
+        id_of=lambda inputs: str(inputs["policyName"]),
         inputs_of=lambda id_: {"policyName": id_},
         outputs={"type": lambda *_: "Custom"},
         place="account/policies",
-        content=lambda values, _: {"name": values["policyName"], "document": json.loads(values["policyDocument"])},
+        content=_policy_content,
     ),
     "alicloud:ram/accessKey:AccessKey": ResourceType(
-        service="ram",
-        required=("userName",),
-        identity=("userName", "pgpKey", "secretFile"),
         id_of=lambda _: "LTAI" + _characters(20),
         inputs_of=lambda id_: {"userName": f"user-of-{id_}"},
         outputs={"secret": lambda *_: _characters(30)},
-        secret=frozenset({"secret"}),
         place="account/keys",
-        content=lambda values, _: {"user": values["userName"], "secret": values["secret"]},
+        content=lambda values: {"user": values["userName"], "secret": values["secret"]},
     ),
     "alicloud:ram/userPolicyAttachment:UserPolicyAttachment": _attachment("user", place="account/attachments"),
     "alicloud:ram/role:Role": ResourceType(
-        service="ram",
-        required=("assumeRolePolicyDocument",),
-        identity=("roleName",),
-        name="roleName",
-        superseded={
-            "name": "roleName",
-            "document": "assumeRolePolicyDocument",
-            "ramUsers": "assumeRolePolicyDocument",
-            "services": "assumeRolePolicyDocument",
-        },
-        documents=("assumeRolePolicyDocument",),
-        id_of=lambda inputs: inputs["roleName"],
+        id_of=lambda inputs: str(inputs["roleName"]),
         inputs_of=lambda id_: {"roleName": id_},
-        outputs={
-            "arn": lambda id_, account: f"acs:ram::{account.id}:role/{id_.lower()}",
-            "roleId": _digits,
-        },
+        outputs={"arn": lambda id_, account: f"acs:ram::{account.id}:role/{id_.lower()}", "roleId": _digits},
+        place="account/roles",
+        content=lambda values: {"name": values["roleName"]},
     ),
     "alicloud:ram/rolePolicyAttachment:RolePolicyAttachment": _attachment("role"),
     "alicloud:slb/acl:Acl": ResourceType(
-        service="slb",
-        identity=("ipVersion",),
-        name="name",
-        superseded={"entryLists": "an AclEntryAttachment for each"},
-        id_of=lambda _: f"acl-{_characters(20).lower()}",
-        inputs_of=lambda id_: {"name": id_},
+        id_of=lambda _: f"acl-{_characters(20).lower()}", inputs_of=lambda id_: {"name": id_}
     ),
     "alicloud:slb/aclEntryAttachment:AclEntryAttachment": ResourceType(
-        service="slb",
-        required=("aclId", "entry"),
-        identity=("aclId", "entry", "comment"),
         id_of=lambda inputs: f"{inputs['aclId']}:{inputs['entry']}",
         inputs_of=lambda id_: dict(zip(("aclId", "entry"), id_.split(":"), strict=False)),
     ),
 }
-
-
-def document_problem(text: str) -> str | None:
-    """What keeps `text` from being a policy document, if anything."""
-    try:
-        document = json.loads(text)
-    except json.JSONDecodeError as error:
-        return f"not JSON: {error}"
-    return None if isinstance(document, dict) else "not a JSON object"

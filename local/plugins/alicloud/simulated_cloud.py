@@ -13,12 +13,20 @@ from urllib.request import Request, urlopen
 SECONDS = 30
 
 
-class StandInError(Exception):
-    """A request that is not for a stand-in, or that the simulated cloud refuses; the text says so and what to do."""
+class PluginFakeError(Exception):
+    """A request that is not for a fake, or that the cloud refuses; the text says so and what to do."""
+
+
+class RefusedError(Exception):
+    """The cloud's refusal: its error code and its message."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
 
 
 class SimulatedCloud:
-    """What is at `endpoint`, a URL or ``host:port`` of this machine. Raises StandInError."""
+    """What is at `endpoint`, a URL or ``host:port`` of this machine. Raises RefusedError, PluginFakeError."""
 
     def __init__(self, endpoint: str) -> None:
         self._url = (endpoint if "//" in endpoint else f"http://{endpoint}").rstrip("/")
@@ -35,13 +43,14 @@ class SimulatedCloud:
         """Deletes it, if it is there; a bucket with objects, or a user with keys, only by `force`."""
         self._request("DELETE", place, query="?force" if force else "")
 
-    def has(self, place: str) -> bool:
-        """Whether it is there."""
-        return self._request("GET", place)[0] != HTTPStatus.NOT_FOUND
+    def find(self, place: str) -> dict[str, Any] | None:
+        """The record that is there."""
+        found: dict[str, Any] | None = json.loads(self._request("GET", place) or "null")
+        return found
 
     def buckets(self) -> list[dict[str, Any]]:
         """All buckets, of all accounts: name, time of creation in seconds since the epoch, and owner."""
-        found: list[dict[str, Any]] = json.loads(self._request("GET", "buckets")[1])
+        found: list[dict[str, Any]] = json.loads(self._request("GET", "buckets") or "[]")
         return found
 
     def _request(
@@ -51,26 +60,27 @@ class SimulatedCloud:
         content: Mapping[str, Any] | None = None,
         headers: Mapping[str, str] | None = None,
         query: str = "",
-    ) -> tuple[int, bytes]:
+    ) -> bytes:
+        """The answer; nothing where nothing is."""
         url = f"{self._url}/-/{quote(place)}{query}"
         data = None if content is None else json.dumps(content).encode()
         request = Request(url, method=method, data=data, headers=dict(headers or {}))  # noqa: S310 - is_loopback
         try:
             with urlopen(request, timeout=SECONDS) as response:  # noqa: S310
-                return int(response.status), response.read()
+                answer: bytes = response.read()
+                return answer
         except HTTPError as error:
             body = error.read()
             if error.status == HTTPStatus.NOT_FOUND and method in ("GET", "DELETE"):
-                return error.status, body
-            raise StandInError(_refusal(place, error.status or 0, body)) from None
+                return b""
+            raise _refusal(error.status or 0, body) from None
         except OSError:
-            raise StandInError(f"the simulated cloud at {self._url} does not answer; make up starts it") from None
+            raise PluginFakeError(f"the simulated cloud at {self._url} does not answer; make up starts it") from None
 
 
-def _refusal(place: str, status: int, body: bytes) -> str:
+def _refusal(status: int, body: bytes) -> RefusedError:
     try:
         answer = json.loads(body)
     except ValueError:
         answer = {}
-    reason = ": ".join(filter(None, (answer.get("code"), answer.get("message")))) or f"status {status}"
-    return f"the simulated cloud refuses {place}: {reason}"
+    return RefusedError(answer.get("code") or f"Status{status}", answer.get("message") or "")
