@@ -71,9 +71,10 @@ chaos: $(INSTALLED_DEV) ## kills the mover and breaks what it talks to, about 5 
 e2e: $(INSTALLED_DEV) $(PACK) ## end-to-end tests: real engine, real API server; PROVIDER=official as above
 	$(RUN) -m pytest -q -m e2e
 
-lint: $(INSTALLED_DEV) ## ruff and mypy --strict
+lint: $(INSTALLED_DEV) ## ruff, import contracts and mypy --strict
 	$(RUN) -m ruff format --check .
 	$(RUN) -m ruff check .
+	$(VENV)/bin/lint-imports --no-cache
 	$(RUN) -m mypy
 
 format: $(INSTALLED_DEV) ## ruff format and safe fixes

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from components.settings.inference import InferenceSettings
 from planner.acs import GPU
-from planner.pods import rdma_environment
+from planner.catalogue import rdma_environment
 
 COMPUTE_CLASS = "alibabacloud.com/compute-class"
 COMPUTE_QOS = "alibabacloud.com/compute-qos"

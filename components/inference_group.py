@@ -33,8 +33,8 @@ from components.settings.model import ModelSettings
 from components.settings.observability import ObservabilitySettings
 from components.settings.scaling import Autoscaler, ManualScaling
 from components.storage import ModelMount
+from planner.catalogue import resource_name
 from planner.loading import PROBE_PERIOD_SECONDS, LoadBudget
-from planner.pods import resource_name
 from planner.spec import ResolvedSpec
 
 CONTAINER = "vllm"

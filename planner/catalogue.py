@@ -9,6 +9,11 @@ from typing import Any
 from planner import config_json
 from planner.model import Model
 
+NVIDIA = "nvidia.com/gpu"
+
+DEFAULT_NIC = "1"
+"""For a series without a known network card: the type of all NVIDIA series that have one. A rule warns of it."""
+
 UNKNOWN_GPU_SHARE = 0.92
 """Of the nominal memory of a card that is not in gpus.toml: the smallest share among those that are (GDDR with ECC)."""
 
@@ -27,10 +32,19 @@ class Gpu:
 
 
 @dataclass(frozen=True, kw_only=True)
-class GpuSeries:
-    """One GPU series of ACS; ``memory_gib`` is nominal, ``cards`` the legal numbers of cards per pod.
+class Nic:
+    """One type of RDMA network card, as environment variables of the containers that use it."""
 
-    ``pods`` gives for a number of cards the legal memory sizes in GiB by vCPUs, where they are published.
+    environment: Mapping[str, str]
+    open_source_environment: Mapping[str, str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class GpuSeries:
+    """One GPU series of ACS; ``memory_gib`` is nominal, ``cards`` the legal numbers of GPUs per pod.
+
+    ``pods`` gives for a number of GPUs the legal memory sizes in GiB by vCPUs, where they are published. ``drivers``
+    has the default first, ``ephemeral_gib`` is by number of GPUs, ``nic`` is None where ACS lists no RDMA.
     """
 
     name: str
@@ -39,6 +53,10 @@ class GpuSeries:
     gpu: str | None
     rdma_cards: tuple[int, ...]
     pods: Mapping[int, Mapping[int, tuple[int, ...]]]
+    resource: str
+    drivers: tuple[str, ...]
+    ephemeral_gib: Mapping[int, int]
+    nic: Nic | None
 
 
 def rows(file_name: str) -> Mapping[str, Any]:
@@ -85,6 +103,17 @@ def gpus() -> Mapping[str, Gpu]:
 
 
 @cache
+def _series_document() -> Mapping[str, Any]:
+    return rows("gpu_series.toml")
+
+
+@cache
+def nic(kind: str) -> Nic:
+    """The network card of this type."""
+    return Nic(**_series_document()["nic"][kind])
+
+
+@cache
 def gpu_series() -> Mapping[str, GpuSeries]:
     """All GPU series by the value of ``alibabacloud.com/gpu-model-series``."""
     return {
@@ -98,9 +127,26 @@ def gpu_series() -> Mapping[str, GpuSeries]:
                 int(cards): {int(cpu): tuple(sizes) for cpu, sizes in shapes.items()}
                 for cards, shapes in row.get("pods", {}).items()
             },
+            resource=row.get("resource", NVIDIA),
+            drivers=tuple(row["drivers"]),
+            ephemeral_gib={int(cards): gib for cards, gib in row.get("ephemeral_gib", {}).items()},
+            nic=nic(row["nic"]) if "nic" in row else None,
         )
-        for name, row in rows("acs.toml").items()
+        for name, row in _series_document()["series"].items()
     }
+
+
+def resource_name(series: str) -> str:
+    """The extended resource by which GPUs of ``series`` are counted."""
+    found = gpu_series().get(series)
+    return found.resource if found else NVIDIA
+
+
+def rdma_environment(series: str, *, open_source_image: bool) -> Mapping[str, str]:
+    """Variables that make NCCL use the RDMA network card of ``series``."""
+    found = gpu_series().get(series)
+    card = (found.nic if found else None) or nic(DEFAULT_NIC)
+    return {**card.environment, **(card.open_source_environment if open_source_image else {})}
 
 
 def gpu_of(series: str) -> Gpu | None:

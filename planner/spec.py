@@ -13,12 +13,11 @@ from typing import TYPE_CHECKING, Literal, Self
 
 from planner import catalogue
 from planner.cache import CachePlan, plan_cache
-from planner.catalogue import Gpu, GpuSeries
+from planner.catalogue import Gpu, GpuSeries, resource_name
 from planner.engine import CURRENT, Engine, Serving, Version, serving_changes, version_of
 from planner.loading import LoadBudget, load_budget
 from planner.memory import Memory, estimate
 from planner.model import Model
-from planner.pods import resource_name
 from planner.upload import upload_deadline_seconds
 
 if TYPE_CHECKING:

@@ -40,7 +40,7 @@ class GpuSettings(Settings):
     """Cards per pod. Left out, it is planned with the parallelism: the layout with the fewest GPUs that fits."""
 
     gpu_memory_gib: Annotated[float | None, Field(alias="gpuMemoryGiB", gt=0, le=1000)] = None
-    """Memory of one card in GiB, as nvidia-smi reports it, for a series that is not in planner/acs.toml."""
+    """Memory of one card in GiB, as nvidia-smi reports it, for a series that is not in planner/gpu_series.toml."""
 
     available: Annotated[int | None, Field(ge=1)] = None
     """Cards of this series that the account may have at once. With it, replicas and the groups that an update adds are

@@ -1,7 +1,7 @@
 """What ACS refuses or does unasked, beyond what a layout depends on: compute class, storage, ports, drivers.
 
-Rules about a series hold for those of ``pods.toml``; what is not listed there is passed on with a warning, because the
-cloud adds models faster than this program.
+Rules about a series hold for those of ``gpu_series.toml``; what is not listed there is passed on with a warning,
+because the cloud adds models faster than this program.
 """
 
 from collections.abc import Iterable, Iterator
@@ -17,9 +17,8 @@ from planner.acs import (
     PLAIN_MEMORY_GIB,
     RESERVED_PORTS,
 )
-from planner.catalogue import gpu_series
+from planner.catalogue import gpu_series, resource_name
 from planner.findings import Field
-from planner.pods import pod_series, resource_name
 from planner.rules.rule import ACS_PODS, Problem, rule, warning
 from planner.shutdown import drain_seconds
 from planner.spec import ResolvedSpec
@@ -59,7 +58,7 @@ def hpn_cards(spec: ResolvedSpec) -> Iterator[Problem]:
 @rule("https://www.alibabacloud.com/help/en/cs/user-guide/increase-temporary-storage-size")
 def ephemeral_storage(spec: ResolvedSpec) -> Iterator[Problem]:
     """Ephemeral storage beyond the free 30 GiB has a limit by series and cards."""
-    series, cards, extra = pod_series().get(spec.gpu.series), spec.layout.cards, spec.extra_ephemeral_gib
+    series, cards, extra = gpu_series().get(spec.gpu.series), spec.layout.cards, spec.extra_ephemeral_gib
     most = series.ephemeral_gib.get(cards) if series else None
     if most is not None and FREE_EPHEMERAL_GIB + extra > most:
         yield (
@@ -84,13 +83,13 @@ def reserved_ports(spec: ResolvedSpec) -> Iterator[Problem]:
 @warning("https://www.alibabacloud.com/help/en/cs/user-guide/pod-hpn-type-rdma")
 def known_network_card(spec: ResolvedSpec) -> Iterator[Problem]:
     """The RDMA network card of the series is known. A series that has RDMA only by a capacity reservation has none."""
-    series = pod_series().get(spec.gpu.series)
+    series = gpu_series().get(spec.gpu.series)
     if spec.network == "rdma" and not (series and series.nic):
         unknown = "the type of the RDMA network card of" if series else "whether ACS has RDMA for"
         yield (
             Field.NETWORK,
-            f"{unknown} {spec.gpu.series} is not in planner/pods.toml; it is requested unchecked, with the variables "
-            "for mlx5 cards",
+            f"{unknown} {spec.gpu.series} is not in planner/gpu_series.toml; it is requested unchecked, with the "
+            "variables for mlx5 cards",
             f"set {Field.ENV} if the card needs others",
         )
 
@@ -98,7 +97,7 @@ def known_network_card(spec: ResolvedSpec) -> Iterator[Problem]:
 @warning("https://www.alibabacloud.com/help/en/cs/user-guide/pod-gpu-model-and-driver-version")
 def listed_driver(spec: ResolvedSpec) -> Iterator[Problem]:
     """The GPU driver is one of the series'."""
-    series, driver = pod_series().get(spec.gpu.series), spec.gpu.driver_version
+    series, driver = gpu_series().get(spec.gpu.series), spec.gpu.driver_version
     if series and driver and driver not in series.drivers:
         yield (
             Field.DRIVER,
@@ -112,7 +111,7 @@ def listed_driver(spec: ResolvedSpec) -> Iterator[Problem]:
 def usual_resource(spec: ResolvedSpec) -> Iterator[Problem]:
     """The cards are requested by the series' extended resource."""
     series, usual = spec.gpu.series, resource_name(spec.gpu.series)
-    if series in pod_series() and spec.gpu.resource != usual:
+    if series in gpu_series() and spec.gpu.resource != usual:
         yield (
             Field.RESOURCE,
             f"cards of series {series} are counted as {usual}, so a pod that requests {spec.gpu.resource} may find "

@@ -10,7 +10,7 @@ from planner.spec import ResolvedSpec
 from planner.weights import layer_tensors, quantisation_of
 
 
-@rule("planner/acs.toml")
+@rule("planner/gpu_series.toml")
 def layout_known(spec: ResolvedSpec) -> Iterator[Problem]:
     """A layout is left open only where the memory of a card is known."""
     fixed = spec.fixed

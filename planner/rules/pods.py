@@ -25,7 +25,7 @@ def series_known(spec: ResolvedSpec) -> Iterator[Problem]:
     near += difflib.get_close_matches(gpu.series, catalogue.gpu_series(), n=1)
     yield (
         Field.SERIES,
-        f"{gpu.series} is not in planner/acs.toml; it is passed to ACS unchecked; {sized}",
+        f"{gpu.series} is not in planner/gpu_series.toml; it is passed to ACS unchecked; {sized}",
         f"{f'did you mean {near[0]}? Otherwise check' if near else 'check'} the name with your account manager",
     )
 

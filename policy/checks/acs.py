@@ -3,9 +3,8 @@
 from collections.abc import Iterator, Sequence
 
 from planner.acs import GPU_HPN, GPU_HPN_CARDS
-from planner.catalogue import gpu_series
+from planner.catalogue import gpu_series, resource_name
 from planner.findings import Finding
-from planner.pods import resource_name
 from policy.pods import Pod, pods
 from policy.resources import Resource, mapping, text
 

@@ -179,7 +179,7 @@ BROKEN: dict[str, tuple[dict[str, Any], str, str]] = {
     ),
     "series-known": (
         {"series": "H20"},
-        "H20 is not in planner/acs.toml; it is passed to ACS unchecked; it is sized as H20",
+        "H20 is not in planner/gpu_series.toml; it is passed to ACS unchecked; it is sized as H20",
         "did you mean GU8TF? Otherwise check the name",
     ),
     "memory-close": (
@@ -296,8 +296,8 @@ BROKEN |= {
     ),
     "known-network-card": (
         {"series": "NEW1", "network": "rdma"},
-        "whether ACS has RDMA for NEW1 is not in planner/pods.toml; it is requested unchecked, with the variables for "
-        "mlx5 cards",
+        "whether ACS has RDMA for NEW1 is not in planner/gpu_series.toml; it is requested unchecked, with the "
+        "variables for mlx5 cards",
         "set deployment.inference.engine.env if the card needs others",
     ),
     "listed-driver": (

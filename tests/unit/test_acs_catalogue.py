@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 
 from planner.acs import OSS_GBITS, oss_gbits
-from planner.catalogue import GpuSeries, gpu_series, rows
-from planner.pods import Nic, PodSeries, pod_series
+from planner.catalogue import GpuSeries, Nic, gpu_series, rows
 from planner.rules import RULES, acs, storage
 from planner.spec import ResolvedSpec
 from tests.planner.specs import guide, spec
@@ -143,11 +142,6 @@ def test_figures_are_those_of_the_source() -> None:
             gpu=row.gpu,
             rdma_cards=row.rdma_cards,
             pods=row.pods,
-        )
-        for name, row in SOURCE.items()
-    }
-    assert pod_series() == {
-        name: PodSeries(
             resource=row.resource,
             drivers=row.drivers,
             ephemeral_gib=row.ephemeral,
@@ -158,12 +152,11 @@ def test_figures_are_those_of_the_source() -> None:
 
 
 def test_catalogues_have_nothing_that_is_not_read() -> None:
-    pods = rows("pods.toml")
-    assert pods.keys() == {"series", "nic"}
-    assert {kind: Nic(**row) for kind, row in pods["nic"].items()} == NICS
-    for found, kind in ((rows("acs.toml"), GpuSeries), (pods["series"], PodSeries)):
-        known = {field.name for field in dataclasses.fields(kind)}
-        assert not [(name, key) for name, row in found.items() for key in row.keys() - known]
+    document = rows("gpu_series.toml")
+    assert document.keys() == {"series", "nic"}
+    assert {kind: Nic(**row) for kind, row in document["nic"].items()} == NICS
+    known = {field.name for field in dataclasses.fields(GpuSeries)}
+    assert not [(name, key) for name, row in document["series"].items() for key in row.keys() - known]
 
 
 @pytest.mark.parametrize("name", INFERRED)
@@ -237,7 +230,7 @@ class TestSeries:
         assert acs.listed_driver.is_kept(new), "what is not known of it is said once"
         own = {"inference": {"gpu": {"series": "NEW1", "gpuMemoryGiB": 200}}}
         (warning,) = warnings(resolved(own))
-        assert "NEW1 is not in planner/acs.toml; it is passed to ACS unchecked" in warning
+        assert "NEW1 is not in planner/gpu_series.toml; it is passed to ACS unchecked" in warning
 
 
 class TestBandwidthOfOss:
