@@ -3,9 +3,11 @@
 Two generations matter: 0.7 (the guide's image, the "V0" engine) and the current one ("V1", the default since 0.8).
 """
 
+import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from planner.catalogue import Gpu
 from planner.model import Model, MultiHeadLatentAttention
@@ -16,9 +18,16 @@ CURRENT: Version = (0, 33, 0)
 """Assumed of an image whose name tells no version."""
 
 V1_SINCE: Version = (0, 8, 0)
-GRAPHS_COUNTED_SINCE: Version = (0, 21, 0)
-"""From here on CUDA graphs are part of the memory budget
-(https://github.com/vllm-project/vllm/blob/v0.33.0/vllm/v1/worker/gpu_worker.py)."""
+GRAPHS_COUNTED_SINCE: Version = (0, 20, 0)
+"""From here on CUDA graphs are part of the memory budget, whatever the engine's own message says of 0.21
+(https://github.com/vllm-project/vllm/blob/v0.20.0/vllm/envs.py, VLLM_MEMORY_PROFILER_ESTIMATE_CUDAGRAPHS)."""
+
+UNSORTED_SINCE: Version = (0, 19, 0)
+"""From here on a kernel samples without sorting the logits
+(https://github.com/vllm-project/vllm/blob/v0.20.2/vllm/v1/sample/ops/topk_topp_sampler.py)."""
+
+SWIZZLED_SINCE: Version = (0, 20, 0)
+"""From here on Triton's kernels for MXFP4 on Hopper keep rearranged copies of the scales, as seen; 0.11 had none."""
 
 MULTI_NODE_MP_SINCE: Version = (0, 12, 0)
 """``--nnodes`` and ``--headless``: https://github.com/vllm-project/vllm/pull/23691"""
@@ -65,6 +74,10 @@ LARGE_GPU_GIB = 70
 """Defaults by the GPU's memory, but for the A100: https://github.com/vllm-project/vllm/blob/v0.33.0/vllm/engine/arg_utils.py"""
 
 
+LARGEST_GRAPH = 512
+LARGEST_GRAPH_GPT_OSS = 1024
+
+
 def version_of(image: str | None) -> Version | None:
     """vLLM's version in an image's name, as in ``vllm:v0.7.2`` or ``25.10-vllm0.11.0-pytorch2.8``, if any."""
     found = re.search(r"vllm[a-z/_-]*:?v?(\d+)\.(\d+)(?:\.(\d+))?", (image or "").rsplit("@", 1)[0])
@@ -91,6 +104,11 @@ class Engine:
     def counts_graphs(self) -> bool:
         """Whether CUDA graphs are part of the memory that ``gpu_memory_utilization`` grants."""
         return self.version >= GRAPHS_COUNTED_SINCE
+
+    @property
+    def sorts_to_sample(self) -> bool:
+        """Whether the sampler sorts all logits, which takes most of its memory."""
+        return self.version < UNSORTED_SINCE
 
     def uses_mla(self, model: Model) -> bool:
         """Whether the compressed cache is used: 0.7.2 switches it off for every quantisation but FP8
@@ -145,6 +163,20 @@ class Serving:
     block_size: int | None = None
     expert_parallel: bool = False
     context_parallel: int = 1
+    draft_layers: int = 0
+    """Layers of a draft for multi-token prediction; one, whatever the number of tokens."""
+
+    capture_sizes: tuple[int, ...] | None = None
+    """Sizes of batches for which CUDA graphs are captured. None: the engine's own."""
+
+    def graph_sizes(self, sequences: int, *, family: str) -> tuple[int, ...]:
+        """Sizes of batches for which CUDA graphs are captured, by default up to twice the ``sequences`` or 512; 1024
+        for gpt-oss (https://github.com/vllm-project/vllm/blob/v0.20.2/vllm/config/vllm.py)."""
+        if self.capture_sizes is not None:
+            return self.capture_sizes
+        largest = LARGEST_GRAPH_GPT_OSS if family == "gpt_oss" else min(2 * sequences, LARGEST_GRAPH)
+        sizes = (1, 2, 4, *range(8, 256, 8), *range(256, LARGEST_GRAPH_GPT_OSS + 1, 16))
+        return tuple(size for size in sizes if size <= largest)
 
     def sequences(self, engine: Engine, gpu: Gpu) -> int:
         """Requests that one scheduler runs at once."""
@@ -177,10 +209,15 @@ FLAGS = {
     "-ep": "expert_parallel",
     "--decode-context-parallel-size": "context_parallel",
     "-dcp": "context_parallel",
+    "--speculative-config": "draft_layers",
+    "--compilation-config": "capture_sizes",
+    "-cc": "capture_sizes",
 }
 """Arguments of ``vllm serve`` that change the plan, and the field of ``Serving`` for each."""
 
-NUMBER_FLAGS = frozenset(FLAGS) - {"--kv-cache-dtype", "--enable-expert-parallel", "-ep"}
+NUMBER_FLAGS = frozenset(
+    flag for flag, field in FLAGS.items() if field in {"max_num_seqs", "max_num_batched_tokens", "block_size"}
+) | {"--decode-context-parallel-size", "-dcp"}
 
 TOKENS_FLAG = "--max-num-batched-tokens"
 UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "K": 2**10, "M": 2**20, "G": 2**30}
@@ -240,10 +277,42 @@ def _number(text: str) -> int:
     return int(found[1]) * UNITS[found[2]] if found else 0
 
 
-def serving_changes(arguments: Sequence[str]) -> dict[str, str | int | bool]:
+def uncounted(arguments: Sequence[str], *, counts_drafts: bool = True) -> list[str]:
+    """Those of ``arguments`` that change memory in a way that the plan does not count. ``counts_drafts`` says whether
+    multi-token prediction of the model is counted."""
+    return [
+        flag
+        for flag, value in split_arguments(arguments).items()
+        if flag in UNCOUNTED_FLAGS and not (flag == "--speculative-config" and counts_drafts and _draft_layers(value))
+    ]
+
+
+def _draft_layers(value: str) -> int:
+    """Layers of the draft that ``--speculative-config`` asks for: one for multi-token prediction, whose layer comes
+    with the model; 0 for drafts of their own, which are not counted."""
+    method = _object(value).get("method")
+    return int(isinstance(method, str) and (method == "mtp" or method.endswith("_mtp")))
+
+
+def _capture_sizes(value: str) -> tuple[int, ...] | None:
+    """``cudagraph_capture_sizes`` of ``--compilation-config``, if it has any."""
+    sizes = _object(value).get("cudagraph_capture_sizes")
+    return tuple(size for size in sizes if isinstance(size, int)) if isinstance(sizes, list) else None
+
+
+def _object(text: str) -> dict[str, Any]:
+    """The JSON object that an argument is given as; empty if it is none."""
+    try:
+        found = json.loads(text)
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def serving_changes(arguments: Sequence[str]) -> dict[str, str | int | bool | tuple[int, ...]]:
     """The fields of ``Serving`` that ``arguments`` set; values that are no numbers where one is due are left out, as
     ``argument_problem`` refuses them."""
-    changes: dict[str, str | int | bool] = {}
+    changes: dict[str, str | int | bool | tuple[int, ...]] = {}
     for flag, value in split_arguments(arguments).items():
         match FLAGS.get(flag):
             case None:
@@ -252,6 +321,12 @@ def serving_changes(arguments: Sequence[str]) -> dict[str, str | int | bool]:
                 changes["expert_parallel"] = True
             case "kv_cache_dtype":
                 changes["kv_cache_dtype"] = value
+            case "draft_layers":
+                if layers := _draft_layers(value):
+                    changes["draft_layers"] = layers
+            case "capture_sizes":
+                if sizes := _capture_sizes(value):
+                    changes["capture_sizes"] = sizes
             case field if number := _number(value):
                 changes[field] = number
     return changes

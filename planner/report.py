@@ -7,10 +7,11 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from planner.activation import Band
 from planner.catalogue import gpu_series, gpus, models
 from planner.compare import Row
 from planner.findings import Finding
-from planner.memory import Band, Memory, Stage, Verdict
+from planner.memory import Memory, Stage, Verdict
 from planner.model import CompressedAttention, GroupedQueryAttention
 from planner.rules import RULES
 from planner.spec import ResolvedSpec

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 
-from planner.engine import Engine
+from planner.engine import SWIZZLED_SINCE, Engine, Serving
 from planner.model import (
     DTYPE_BYTES,
     INDEXED_RATIO,
@@ -27,7 +27,21 @@ VOCABULARY_STEP = 64
 
 FLOAT_BYTES = 4
 
+FP8_MLA_BYTES = 170 * 2**20
+"""What a stage of MLA in FP8 holds beside its weights, whatever its layers and the tensor parallel size: 160 to 182 MiB
+in 17 layouts from one GPU with 5 layers to 1/16 of 61 (NVIDIA H200, vLLM 0.20.2, 2026-11-29)."""
+
+INDEXED_TOKENS = 2048
+"""Tokens that the indexer of sparse MLA picks (``index_topk`` of DeepSeek-V3.2 and GLM-5)."""
+
+GATHERED_REQUESTS = 5
+"""Requests of full length that sparse MLA gathers at once where the cache is in FP8
+(https://github.com/vllm-project/vllm/blob/v0.20.2/vllm/v1/attention/backends/mla/flashmla_sparse.py)."""
+
 MIB = 2**20
+
+HOPPER = 9.0
+"""CUDA compute capability."""
 
 
 def overlap(ratio: int) -> int:
@@ -214,10 +228,43 @@ def _padded(
     (https://github.com/vllm-project/vllm/blob/v0.33.0/vllm/model_executor/layers/fused_moe/oracle/mxfp4.py)."""
     if quantisation is None or quantisation.method != "mxfp4":
         return rows, columns
-    shard = 64 if capability == 9.0 else 128
+    shard = 64 if capability == HOPPER else 128
     if tensor.row_parallel:
         return math.ceil(rows / 256) * 256, math.ceil(columns / shard) * shard
     return 2 * math.ceil(rows / 2 / shard) * shard, math.ceil(columns / 256) * 256
+
+
+def is_swizzled(model: Model, engine: Engine, capability: float | None) -> bool:
+    """Whether Triton's kernels for MXFP4 run, which want weights and scales in an order of their own."""
+    quantisation = model.quantisation
+    return (
+        quantisation is not None
+        and quantisation.method == "mxfp4"
+        and capability == HOPPER
+        and engine.version >= SWIZZLED_SINCE
+    )
+
+
+def _swizzled_bytes(tensor: Tensor, copies: int, rows: int, columns: int) -> int:
+    """Experts as those kernels hold them: values padded to 64 bytes both ways, scales as loaded and once more in their
+    order, padded to 256 rows and 2 groups, biases in 16 and in 32 bits
+    (https://github.com/vllm-project/vllm/tree/v0.20.2/vllm/third_party/triton_kernels/tensor_details/layout_details).
+    """
+    if tensor.row_parallel:
+        columns = _up(columns, 64)
+    else:
+        rows = 2 * _up(rows // 2, 64)
+    groups = math.ceil(columns / 32)
+    return (
+        allocated(copies * _up(rows, 64) * _up(columns, 128) / 2)
+        + allocated(copies * rows * groups)
+        + allocated(copies * _up(rows, 256) * _up(groups, 2))
+        + (allocated(copies * rows * DTYPE_BYTES) + allocated(copies * rows * FLOAT_BYTES) if tensor.bias else 0)
+    )
+
+
+def _up(size: int, step: int) -> int:
+    return math.ceil(size / step) * step
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -235,6 +282,9 @@ def layer_bytes(model: Model, layer: int, engine: Engine, split: Split, capabili
     for tensor in layer_tensors(model, layer):
         quantisation = quantisation_of(model, tensor, layer)
         copies, rows, columns = tensor.shape(tensor=split.tensor, expert_parallel=split.expert_parallel)
+        if tensor.is_expert and is_swizzled(model, engine, capability):
+            total += _swizzled_bytes(tensor, copies, rows, columns)
+            continue
         rows, columns = _padded(quantisation, tensor, rows, columns, capability)
         weight, scales = matrix_bytes(quantisation, rows, columns)
         total += allocated(copies * weight) + allocated(copies * scales)
@@ -290,7 +340,22 @@ def stage_bytes(
         total += vocabulary
     if (last or head_everywhere) and not model.tied_embeddings:
         total += vocabulary
-    return total + _rotary_bytes(model)
+    return total + _rotary_bytes(model) + (FP8_MLA_BYTES if _is_fp8_mla(model, engine) else 0)
+
+
+def _is_fp8_mla(model: Model, engine: Engine) -> bool:
+    is_fp8 = model.quantisation is not None and model.quantisation.is_block_fp8
+    return is_fp8 and isinstance(model.attention, MultiHeadLatentAttention) and not engine.is_v0
+
+
+def draft_bytes(model: Model, engine: Engine, split: Split, *, capability: float | None, alone: bool) -> int:
+    """Bytes of the layer for multi-token prediction on one GPU of the last stage: a layer like the model's last, and
+    the projection of two hidden vectors to one, which every GPU holds. Embedding and head are the model's; a stage that
+    does not begin with the tokens (``alone``) holds the embedding once more
+    (https://github.com/vllm-project/vllm/blob/v0.20.2/vllm/model_executor/models/deepseek_mtp.py)."""
+    layer = layer_bytes(model, model.layers - 1, engine, split, capability)
+    projection = allocated(2 * model.hidden * model.hidden * DTYPE_BYTES)
+    return layer + projection + (vocabulary_bytes(model, split.tensor) if alone else 0)
 
 
 def _rotary_bytes(model: Model) -> int:
@@ -302,13 +367,24 @@ def _rotary_bytes(model: Model) -> int:
     return allocated(entries * DTYPE_BYTES)
 
 
-def buffer_bytes(model: Model, engine: Engine, *, batched_tokens: int, last: bool) -> int:
+def buffer_bytes(
+    model: Model, engine: Engine, serving: Serving, *, tensor: int, batched_tokens: int, last: bool
+) -> int:
     """What the engine holds for a step's tokens from the start and logs as part of the model: on the last stage
-    DeepSeek-V4's residual streams, for a draft that may not even be loaded."""
+    DeepSeek-V4's residual streams, for a draft that may not even be loaded; for sparse MLA the queries of all heads
+    next to each other, the picked tokens, and with a cache in FP8 what is gathered of it in 16 bits."""
     attention = model.attention
-    if not (last and isinstance(attention, CompressedAttention) and engine.keeps_streams):
+    if isinstance(attention, CompressedAttention):
+        if not (last and engine.keeps_streams):
+            return 0
+        return allocated(batched_tokens * attention.streams * model.hidden * DTYPE_BYTES)
+    if engine.is_v0 or not isinstance(attention, MultiHeadLatentAttention) or not attention.indexer_heads:
         return 0
-    return allocated(batched_tokens * attention.streams * model.hidden * DTYPE_BYTES)
+    queries = batched_tokens * math.ceil(model.heads / tensor) * attention.cached * DTYPE_BYTES
+    picked = batched_tokens * INDEXED_TOKENS * FLOAT_BYTES
+    is_fp8 = serving.kv_cache_dtype.startswith("fp8")
+    gathered = GATHERED_REQUESTS * serving.max_model_len * attention.cached * DTYPE_BYTES if is_fp8 else 0
+    return allocated(queries) + allocated(picked) + allocated(gathered)
 
 
 @cache

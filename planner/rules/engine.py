@@ -11,10 +11,10 @@ from planner.engine import (
     MULTI_NODE_MP_SINCE,
     RAY_PORTS,
     RENDEZVOUS_PORTS,
-    UNCOUNTED_FLAGS,
     argument_problem,
     serving_changes,
     split_arguments,
+    uncounted,
 )
 from planner.findings import Field
 from planner.model import CompressedAttention
@@ -312,7 +312,7 @@ def data_parallel(spec: ResolvedSpec) -> Iterator[Problem]:
 
 @warning("https://github.com/huggingface/open-r1/pull/43")
 def graphs(spec: ResolvedSpec) -> Iterator[Problem]:
-    """Versions before 0.21 have memory for CUDA graphs beyond the share that is granted."""
+    """Versions before 0.20 have memory for CUDA graphs beyond the share that is granted."""
     if spec.gpu.card is None or spec.engine.enforce_eager or spec.engine.vllm.counts_graphs:
         return
     rest = spec.gpu.card.memory_gib * (1 - spec.engine.gpu_memory_utilization)
@@ -327,7 +327,9 @@ def graphs(spec: ResolvedSpec) -> Iterator[Problem]:
 @warning(f"{VLLM}/engine/arg_utils.py")
 def uncounted_flags(spec: ResolvedSpec) -> Iterator[Problem]:
     """Arguments that change memory are counted."""
-    if flags := [flag for flag in split_arguments(spec.engine.extra_args) if flag in UNCOUNTED_FLAGS]:
+    shapes = spec.model.shapes
+    compressed = shapes is not None and isinstance(shapes.attention, CompressedAttention)
+    if flags := uncounted(spec.engine.extra_args, counts_drafts=not compressed):
         yield (
             Field.EXTRA_ARGS,
             f"{', '.join(flags)} changes memory in a way that the plan does not count",

@@ -2,8 +2,9 @@
 
 from collections.abc import Iterator
 
+from planner.activation import GIB
 from planner.findings import Field
-from planner.memory import GIB, Memory, Verdict
+from planner.memory import Memory, Verdict
 from planner.rules.engine import is_too_long
 from planner.rules.rule import OTHER_LAYOUTS, VLLM, Problem, rule, warning
 from planner.spec import ResolvedSpec
@@ -69,9 +70,26 @@ def memory_close(spec: ResolvedSpec) -> Iterator[Problem]:
     if found is None or found.verdict is not Verdict.TOO_CLOSE:
         return
     low, _, high = found.tokens
+    if low >= found.max_model_len * found.virtual_engines:
+        return
     yield (
         Field.GROUP,
         f"too close to say whether it fits: {low:,} to {high:,} tokens of cache, "
         f"{found.max_model_len * found.virtual_engines:,} are needed",
         f"lower {Field.MAX_MODEL_LEN}, or {OTHER_LAYOUTS}",
+    )
+
+
+@warning("docs/planner.md")
+def warm_up(spec: ResolvedSpec) -> Iterator[Problem]:
+    """After the cache is allocated, enough memory is left to sample for all sequences."""
+    found = spec.memory
+    if found is None or found.warms_up or found.verdict is Verdict.DOES_NOT_FIT:
+        return
+    missing = -min(stage.warm_up.low for stage in found.stages)
+    yield (
+        Field.UTILIZATION,
+        f"the engine may run out of memory when it warms up its sampler for {found.max_num_seqs:,} sequences: up to "
+        f"{missing:.1f} GiB are missing outside the share that is granted",
+        "lower it, or limit the sequences with --max-num-seqs",
     )

@@ -8,15 +8,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from planner import catalogue
+from planner.activation import GIB, Band, Step, activation_peak
 from planner.catalogue import Gpu
 from planner.compressed_cache import stage_groups
-from planner.engine import Engine, Serving, serving_changes, version_of
+from planner.engine import Engine, Serving, serving_changes, uncounted, version_of
 from planner.kv_cache import layer_token_bytes, pool
-from planner.memory import GIB, Verdict, activation_peak, estimate
+from planner.memory import Memory, Verdict, estimate
 from planner.model import CompressedAttention, Model
-from planner.weights import MIB, Split, allocated, checkpoint_gib, layer_bytes, stage_bytes
+from planner.weights import MIB, Split, allocated, checkpoint_gib, is_swizzled, layer_bytes, stage_bytes
 
-OLD, NEW = Engine(version=(0, 7, 2)), Engine()
+OLD, SORTING, NEW = Engine(version=(0, 7, 2)), Engine(version=(0, 11, 0)), Engine()
 VERDICTS = [Verdict.DOES_NOT_FIT, Verdict.TOO_CLOSE, Verdict.FITS]
 
 
@@ -75,10 +76,10 @@ def test_cache_bytes_per_token_and_layer(name: str, engine: Engine, tensor: int,
     ("engine", "tensor", "pipeline", "weights"),
     [
         (OLD, 8, 2, [39.6, 44.6]),
-        (NEW, 8, 2, [38.5, 41.0]),
-        (NEW, 8, 4, [16.8, 20.4, 21.8, 20.6]),
+        (NEW, 8, 2, [38.7, 41.2]),
+        (NEW, 8, 4, [17.0, 20.6, 21.9, 20.8]),
         (OLD, 16, 1, [42.5]),
-        (NEW, 16, 1, [40.3]),
+        (NEW, 16, 1, [40.5]),
     ],
 )
 def test_weights_of_each_stage(engine: Engine, tensor: int, pipeline: int, weights: list[float]) -> None:
@@ -277,11 +278,154 @@ def test_arguments_in_all_spellings() -> None:
     assert serving_changes(["--max-num-seqs=many", "--block-size=0"]) == {}
 
 
+def peak(sized: Model, engine: Engine, serving: Serving, **changes: Any) -> Band:
+    step = {"layers": range(sized.layers), "tensor": 8, "batched": 8192, "sequences": 1024, "samples": False}
+    return activation_peak(sized, engine, serving, Step(**{**step, **changes}))
+
+
 def test_the_least_of_a_step() -> None:
-    """Half of what is likely; of DeepSeek-V4 all of it, because that much is held at the same time."""
-    peaks = [
-        activation_peak(sized, NEW, Serving(max_model_len=8192), tensor=8, batched=8192, sequences=0)
-        for sized in (R1, V4_PRO)
+    """Before 0.19 half of what is likely; of DeepSeek-V4 all of it, because that much is held at the same time."""
+    serving = Serving(max_model_len=8192)
+    peaks = [peak(sized, engine, serving) for sized, engine in ((R1, SORTING), (V4_PRO, NEW))]
+    assert [found.low / found.nominal for found in peaks] == [0.5, 1]
+    assert [found.high - 1.1 * found.nominal for found in peaks] == pytest.approx([0.5, 4.0])
+
+
+def test_a_step_grows_with_its_tokens_and_sampling_with_its_sequences() -> None:
+    serving = Serving(max_model_len=8192, eager=True)
+    dense = model("Qwen/Qwen3-32B")
+    tokens = [peak(dense, NEW, serving, batched=batched).nominal for batched in (8192, 16_384)]
+    assert tokens[1] / tokens[0] == pytest.approx(2, rel=0.05)
+    sampled = [peak(dense, NEW, serving, samples=True, sequences=sequences).nominal for sequences in (1024, 2048)]
+    assert sampled[1] - sampled[0] == pytest.approx(1024 * (14 * 151_936 + 4 * 5120) / GIB)
+    assert peak(dense, NEW, serving).nominal < sampled[0]
+
+
+def test_buffers_of_the_experts_lie_below_all_layers_but_the_first() -> None:
+    serving = Serving(max_model_len=8192, eager=True)
+    one, two = (peak(R1, NEW, serving, layers=range(3, stop)).nominal for stop in (4, 5))
+    assert one < two
+    assert two == peak(R1, NEW, serving, layers=range(3, 20)).nominal
+
+
+def test_what_an_all_reduce_may_hold_counts_for_the_worst_alone() -> None:
+    serving = Serving(max_model_len=8192, eager=True)
+    alone, several = (peak(R1, NEW, serving, tensor=tensor) for tensor in (1, 2))
+    assert alone.high - alone.nominal == pytest.approx(0.25)
+    assert several.high - several.nominal == pytest.approx(0.25 + 5 * 8192 * 7168 * 2 / GIB)
+
+
+def test_compiled_layers_hold_more_than_eager_ones() -> None:
+    eager, compiled = (peak(R1, NEW, Serving(max_model_len=8192, eager=eager), tensor=1) for eager in (True, False))
+    assert eager.low == compiled.low
+    assert eager.nominal < compiled.nominal < compiled.high
+
+
+MTP = '--speculative-config={"method": "mtp", "num_speculative_tokens": 3}'
+
+
+def drafted(
+    arguments: list[str], *, tensor: int = 8, pipeline: int = 1, name: str = "deepseek-ai/DeepSeek-R1"
+) -> Memory:
+    serving = dataclasses.replace(Serving(max_model_len=8192), **serving_changes(arguments))  # type: ignore[arg-type]
+    return estimate(model(name), H20, NEW, serving, tensor=tensor, pipeline=pipeline)
+
+
+def test_a_draft_is_one_more_layer_of_the_last_stage() -> None:
+    plain, draft = drafted([]), drafted([MTP])
+    (stage,), (more,) = plain.stages, draft.stages
+    layer = layer_bytes(R1, 60, NEW, Split(tensor=8), 9.0)
+    assert (more.weights_gib - stage.weights_gib) * GIB == pytest.approx(layer + 2 * 7168 * 7168 * 2, rel=0.001)
+    assert more.pool.block_bytes / stage.pool.block_bytes == 62 / 61
+    first, last = (drafted(arguments, pipeline=2).stages for arguments in ([], [MTP]))
+    assert first[0].weights_gib == last[0].weights_gib
+    # The last stage of several also holds the embedding.
+    assert last[1].weights_gib - first[1].weights_gib > more.weights_gib - stage.weights_gib
+
+
+@pytest.mark.parametrize("value", ["{}", "mtp", "[]", '{"method": "eagle3", "model": "x"}', '{"method": 3}'])
+def test_other_drafts_are_named_as_not_counted(value: str) -> None:
+    arguments = [f"--speculative-config={value}"]
+    assert serving_changes(arguments) == {}
+    assert uncounted(arguments) == ["--speculative-config"]
+    assert uncounted([MTP]) == []
+
+
+def test_the_draft_of_deepseek_v4_is_not_counted() -> None:
+    name = "deepseek-ai/DeepSeek-V4-Flash"
+    assert drafted([MTP], name=name).stages[0].pool == drafted([], name=name).stages[0].pool
+    assert drafted([MTP], name=name).stages[0].weights_gib == drafted([], name=name).stages[0].weights_gib
+    assert uncounted([MTP], counts_drafts=False) == ["--speculative-config"]
+
+
+def test_graphs_go_by_the_sizes_that_are_captured() -> None:
+    few = '--compilation-config={"cudagraph_capture_sizes": [1, 2, 4, 8]}'
+    assert serving_changes([few]) == {"capture_sizes": (1, 2, 4, 8)}
+    assert serving_changes(["--compilation-config={}", "-cc=3"]) == {}
+    wanted, usual = (drafted(arguments, name="Qwen/Qwen3-32B").stages[0].graphs for arguments in ([few], []))
+    assert wanted.low < wanted.nominal < usual.nominal
+    serving = Serving(max_model_len=8192)
+    sizes = [len(serving.graph_sizes(sequences, family="")) for sequences in (64, 256, 1024)]
+    assert [*sizes, len(serving.graph_sizes(256, family="gpt_oss"))] == [19, 51, 51, 83]
+
+
+@pytest.mark.parametrize(("version", "counted"), [((0, 19, 1), False), ((0, 20, 0), True)])
+def test_graphs_count_from_0_20_on(version: tuple[int, int, int], counted: bool) -> None:
+    memory = estimate(R1, H20, Engine(version=version), Serving(max_model_len=8192), tensor=8, pipeline=1)
+    assert (memory.stages[0].graphs.nominal > 0) is counted
+
+
+def test_a_drafts_graphs_expand_the_context_once_more() -> None:
+    plain, draft = (drafted(arguments).stages[0].graphs.nominal for arguments in ([], [MTP]))
+    assert draft - plain == pytest.approx(65_536 * 16 * 256 * 2 / GIB)
+
+
+def test_sparse_mla_holds_queries_and_with_fp8_what_it_gathers() -> None:
+    v32 = model("deepseek-ai/DeepSeek-V3.2")
+    weights = [
+        estimate(
+            v32,
+            H20,
+            NEW,
+            Serving(max_model_len=8192, kv_cache_dtype=dtype, max_num_batched_tokens=batched),
+            tensor=8,
+            pipeline=1,
+        )
+        .stages[0]
+        .weights_gib
+        for dtype, batched in (("auto", 8192), ("auto", 16_384), ("fp8", 8192))
     ]
-    assert [peak.low / peak.nominal for peak in peaks] == [0.5, 1]
-    assert [peak.high - 1.1 * peak.nominal for peak in peaks] == pytest.approx([0.5, 4.0])
+    assert weights[1] - weights[0] == pytest.approx(8192 * (16 * 576 * 2 + 2048 * 4) / GIB)
+    assert weights[2] - weights[0] == pytest.approx(5 * 8192 * 576 * 2 / GIB, rel=0.03)
+
+
+@pytest.mark.parametrize(("version", "capability", "swizzled"), [
+    ((0, 20, 0), 9.0, True), ((0, 19, 0), 9.0, False), ((0, 33, 0), 8.0, False),
+])  # fmt: skip
+def test_mxfp4_is_rearranged_on_hopper(version: tuple[int, int, int], capability: float, swizzled: bool) -> None:
+    oss = model("openai/gpt-oss-120b")
+    assert is_swizzled(oss, Engine(version=version), capability) is swizzled
+    assert not is_swizzled(R1, Engine(version=version), capability)
+
+
+def test_pieces_of_memory_leave_no_room_for_the_samplers_warm_up() -> None:
+    """As in the log gptoss-tp1-8k: 1,024 sequences at 0.92 of 139.8 GiB."""
+    card = dataclasses.replace(catalogue.gpus()["H200"], memory_gib=139.8)
+    cases = [
+        estimate(
+            model(name),
+            card,
+            NEW,
+            Serving(max_model_len=8192, utilization=utilization, max_num_seqs=sequences),
+            tensor=1,
+            pipeline=1,
+        )
+        for name, utilization, sequences in (
+            ("openai/gpt-oss-120b", 0.92, 1024),
+            ("openai/gpt-oss-120b", 0.85, 1024),
+            ("openai/gpt-oss-120b", 0.88, 64),
+            ("Qwen/Qwen3-32B", 0.92, 1024),
+        )
+    ]
+    assert [memory.warms_up for memory in cases] == [False, True, True, True]
+    assert [memory.verdict for memory in cases] == [Verdict.TOO_CLOSE, Verdict.FITS, Verdict.FITS, Verdict.FITS]

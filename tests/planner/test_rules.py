@@ -119,7 +119,7 @@ BROKEN: dict[str, tuple[dict[str, Any], str, str]] = {
     ),
     "memory": (
         {"pipeline": 1, **NEW, "max_model_len": 163_840},
-        "deepseek-ai/DeepSeek-R1 does not fit: of 90.2 GiB on the tightest GPU, weights take 79.6; at best ",
+        "deepseek-ai/DeepSeek-R1 does not fit: of 90.2 GiB on the tightest GPU, weights take 79.7; at best ",
         "choose tensor ",
     ),
     "layout-known": (
@@ -183,9 +183,17 @@ BROKEN: dict[str, tuple[dict[str, Any], str, str]] = {
         "did you mean GU8TF? Otherwise check the name",
     ),
     "memory-close": (
-        {"pipeline": 1, "gpu_memory_utilization": 0.92, **NEW},
+        {"pipeline": 1, "gpu_memory_utilization": 0.91, **NEW},
         "too close to say whether it fits: 0 to ",
         "lower deployment.inference.engine.maxModelLen, or choose tensor ",
+    ),
+    "warm-up": (
+        {
+            **{"model": "openai/gpt-oss-120b", "cards": 1, "tensor": 1, "pipeline": 1},
+            **{"gpu_memory_gib": 139.8, "gpu_memory_utilization": 0.92, **NEW},
+        },
+        "the engine may run out of memory when it warms up its sampler for 1,024 sequences: up to ",
+        "lower it, or limit the sequences with --max-num-seqs",
     ),
     "experts-even": (
         {"model": "Qwen/Qwen3-235B-A22B", "extra_args": ("--enable-expert-parallel",), "tensor": 3, **NEW},
@@ -518,6 +526,7 @@ PLACES = {
     "memory": "inference",
     "memory-bound": "inference",
     "memory-close": "inference",
+    "warm-up": "inference.engine.gpuMemoryUtilization",
     "startup": "inference.engine.startupSeconds",
     "drain": "inference.lifecycle.graceSeconds",
     "scale-to-zero": "inference.scaling.minReplicas",
