@@ -1,41 +1,89 @@
-"""The planner against published start-up logs: ``python -m benchmarks.planner.accuracy``."""
+"""The planner against start-up logs, published and our own: ``python -m benchmarks.planner.accuracy``."""
+
+from collections.abc import Iterable
+from statistics import median
 
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.planner.reported import Log, logs
-from planner.memory import GIB, Band
+from benchmarks.planner.reported import Log, logs, measured
+from planner.activation import GIB, Band
 
 
 def main() -> None:
-    """One line per log: weights, memory left for the cache, tokens."""
-    table = Table(box=box.SIMPLE_HEAD, title="Planner ÷ log", title_justify="left")
-    for name in ("log", "weights", "error", "cache", "band", "tokens", "error "):
-        table.add_column(name, justify="left" if name == "log" else "right", no_wrap=True)
+    """One line per log: weights, memory left for the cache, tokens; of our own also its parts."""
+    console = Console(width=150)
+    table = _table("Published logs", "log", "weights", "error", "cache", "band", "tokens", "error ")
     for name, log in logs().items():
-        table.add_row(name, *weights(log), *cache(log), *tokens(log))
-    Console(width=110).print(table)
+        table.add_row(name, *weights(log), *cache(log), *tokens_of_cache(log))
+    console.print(table)
+    table = _table(
+        "Our own logs", "log", "weights", "error", "activation", "band", "graphs", "band ", "tokens", "range", "error "
+    )
+    for name, log in measured().items():
+        stage = log.stage()
+        parts = (*part(log.activation, stage.activation), *part(log.graphs, stage.graphs))
+        table.add_row(name, *weights(log), *parts, *tokens(log))
+    console.print(table)
+    console.print(*summary(measured().values()), sep="\n")
+
+
+def _table(title: str, *columns: str) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left")
+    for number, name in enumerate(columns):
+        table.add_column(name, justify="right" if number else "left", no_wrap=True)
+    return table
 
 
 def weights(log: Log) -> tuple[str, str]:
     """What the log says in GiB, and the planner's error."""
-    predicted = log.estimate().stages[0].weights_gib
+    predicted = log.stage().weights_gib
     return (f"{log.weights:.2f}", f"{predicted / log.weights - 1:+.2%}") if log.weights else ("", "")
 
 
 def cache(log: Log) -> tuple[str, str]:
     """What the log says in GiB, and the planner's band; ``refused`` where the engine did not start."""
-    band: Band = log.estimate().stages[-1].cache
     said = "refused" if log.refused else f"{log.cache:.2f}" if log.cache else ""
-    return said, f"{band.low:.1f} {band.nominal:.1f} {band.high:.1f}"
+    return said, band(log.estimate().stages[-1].cache)
 
 
-def tokens(log: Log) -> tuple[str, str]:
+def part(said: float | None, predicted: Band) -> tuple[str, str]:
+    """What the log says in GiB, and the planner's band."""
+    return ("", "") if said is None else (f"{said:.2f}", band(predicted))
+
+
+def band(found: Band) -> str:
+    """Optimistic, most likely and pessimistic value."""
+    return f"{found.low:.1f} {found.nominal:.1f} {found.high:.1f}"
+
+
+def tokens_of_cache(log: Log) -> tuple[str, str]:
     """What the log says, and the error of the tokens that follow from its memory."""
     if not log.tokens or not log.cache:
         return "", ""
     return f"{log.tokens:,}", f"{log.estimate().stages[-1].pool.logged_tokens(log.cache * GIB) / log.tokens - 1:+.3%}"
+
+
+def tokens(log: Log) -> tuple[str, str, str]:
+    """What the log says, the planner's range, and the error of what it finds most likely."""
+    if not log.tokens:
+        return "", "", ""
+    low, nominal, high = log.estimate().tokens
+    return f"{log.tokens:,}", f"{low:,}-{high:,}", f"{nominal / log.tokens - 1:+.1%}"
+
+
+def summary(found: Iterable[Log]) -> tuple[str, str]:
+    """The worst error of the weights; of the tokens how many lie inside, and the median error of the most likely."""
+    found = tuple(found)
+    worst = max(abs(log.stage().weights_gib / log.weights - 1) for log in found if log.weights)
+    counted = [(log.tokens, log.estimate().tokens) for log in found if log.tokens]
+    inside = sum(low <= said <= high for said, (low, _, high) in counted)
+    middle = median(abs(nominal / said - 1) for said, (_, nominal, _) in counted)
+    return (
+        f"Weights: {worst:.2%} at most.",
+        f"Tokens: {inside} of {len(counted)} inside the range; median error of the most likely {middle:.2%}.",
+    )
 
 
 if __name__ == "__main__":

@@ -1,20 +1,23 @@
-"""The published start-up logs of ``reported.toml``."""
+"""Start-up logs: the published ones of ``reported.toml``, and our own of ``measured.toml``."""
 
+import datetime
 import tomllib
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from planner import catalogue
 from planner.engine import Engine, Serving, serving_changes
-from planner.memory import Memory, estimate
+from planner.memory import Memory, Stage, estimate
 from planner.model import CompressedAttention, Model
 
 
 @dataclass(frozen=True, kw_only=True)
 class Log:
-    """One log; None where it does not say."""
+    """One log; None where it does not say. The files say what the fields mean."""
 
-    source: str
+    source: str = "benchmarks/planner/measured.toml"
     model: str
     engine: tuple[int, int, int]
     memory: float
@@ -33,12 +36,20 @@ class Log:
     needed: float | None = None
     longest: int | None = None
     note: str = ""
+    date: datetime.date | None = None
+    layers: int | None = None
+    rank: int | None = None
+    activation: float | None = None
+    graphs: float | None = None
+    stopped: str | None = None
 
     @property
     def known_model(self) -> Model:
         """The model's row."""
         found = catalogue.model(self.model)
         assert found is not None
+        if self.layers:
+            return replace(found, sparse=found.sparse[: self.layers], windows=found.windows[: self.layers])
         if not self.draft_layers:
             return found
         # The layer of a draft model has a window and no compression; only its cache is asked for.
@@ -58,6 +69,7 @@ class Log:
             max_model_len=self.max_model_len,
             utilization=self.utilization,
             context_parallel=self.context_parallel,
+            eager="--enforce-eager" in self.arguments,
         )
         return replace(base, **serving_changes(self.arguments))  # type: ignore[arg-type]
 
@@ -67,8 +79,21 @@ class Log:
         engine = Engine(version=self.engine)
         return estimate(self.known_model, gpu, engine, self.serving, tensor=self.tensor, pipeline=self.pipeline)
 
+    def stage(self) -> Stage:
+        """What the planner says of the GPU whose figures the log has: the first stage's, or that of ``rank``."""
+        return self.estimate().stages[(self.rank or 0) // self.tensor]
+
 
 def logs() -> dict[str, Log]:
-    """All logs by name."""
-    rows = tomllib.loads(Path(__file__).with_name("reported.toml").read_text(encoding="utf-8"))
-    return {name: Log(**{**row, "engine": tuple(row["engine"])}) for name, row in rows.items()}
+    """The published logs by name."""
+    return {name: Log(**{**row, "engine": tuple(row["engine"])}) for name, row in _rows("reported.toml").items()}
+
+
+def measured() -> dict[str, Log]:
+    """Our own logs by name."""
+    ours: dict[str, Any] = {"engine": (0, 20, 2), "gpu": "H200", "memory": 139.80}
+    return {name: Log(**ours, **row) for name, row in _rows("measured.toml").items()}
+
+
+def _rows(file_name: str) -> Mapping[str, dict[str, Any]]:
+    return tomllib.loads(Path(__file__).with_name(file_name).read_text(encoding="utf-8"))

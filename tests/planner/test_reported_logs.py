@@ -1,17 +1,20 @@
 """The planner against start-up logs that people published; sources in ``benchmarks/planner/reported.toml``."""
 
 from dataclasses import replace
+from statistics import median
 
 import pytest
 
-from benchmarks.planner.reported import Log, logs
+from benchmarks.planner.reported import Log, logs, measured
+from planner.activation import GIB
 from planner.check import check
-from planner.memory import GIB, Verdict
+from planner.memory import Verdict
 from planner.rules import RULES
 from planner.spec import Layout, ResolvedSpec, gpu_spec
 from tests.planner.specs import spec
 
 LOGS = logs()
+OURS = measured()
 MEMORY_RULE = next(rule for rule in RULES if rule.id == "memory")
 
 
@@ -88,6 +91,49 @@ def test_with_the_measured_memory_it_is_refused_with_the_engines_words(name: str
     )
     assert shorter.memory is not None
     assert shorter.memory.verdict is Verdict.FITS
+
+
+def test_our_own_weights_are_within_three_per_mille() -> None:
+    errors = {name: log.stage().weights_gib / log.weights - 1 for name, log in OURS.items() if log.weights}
+    assert len(errors) == len(OURS) >= 59
+    assert max(map(abs, errors.values())) <= 0.003, errors
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_every_part_of_our_own_logs_is_inside_its_band(name: str) -> None:
+    log = OURS[name]
+    stage = log.stage()
+    parts = [(log.activation, stage.activation), (log.graphs, stage.graphs), (log.cache, stage.cache)]
+    for said, band in parts:
+        # As above, and the bytes of the log in GiB are rounded.
+        assert said is None or band.low - 0.01 <= said <= band.high + 0.01
+
+
+@pytest.mark.parametrize("name", [name for name, log in OURS.items() if log.tokens])
+def test_our_own_tokens_are_inside_the_range(name: str) -> None:
+    log = OURS[name]
+    low, nominal, high = log.estimate().tokens
+    assert log.tokens is not None
+    assert low <= log.tokens <= high
+    assert nominal == pytest.approx(log.tokens, rel=0.03)
+
+
+def test_the_median_error_of_the_most_likely_tokens_is_small() -> None:
+    errors = [abs(log.estimate().tokens[1] / log.tokens - 1) for log in OURS.values() if log.tokens]
+    assert median(errors) <= 0.005
+
+
+def test_what_stopped_at_the_samplers_warm_up_is_not_called_fit() -> None:
+    stopped = {name: log.estimate().verdict for name, log in OURS.items() if log.stopped}
+    assert stopped == {"gptoss-tp1-8k": Verdict.TOO_CLOSE}
+
+
+def test_the_range_of_fp8_mla_at_tensor_8_is_narrow() -> None:
+    """15 % at most where more than 10 GiB are left."""
+    for memory in (95.0, 139.8):
+        log = replace(LOGS["r1-h200"], engine=(0, 20, 2), memory=memory, max_model_len=8192, utilization=0.97)
+        band = log.estimate().stages[0].cache
+        assert band.nominal < 10 or band.high - band.low <= 0.15 * band.nominal
 
 
 @pytest.mark.parametrize("name", [name for name, log in LOGS.items() if log.tokens and not log.refused])
