@@ -76,6 +76,8 @@ LARGE_GPU_GIB = 70
 
 LARGEST_GRAPH = 512
 LARGEST_GRAPH_GPT_OSS = 1024
+"""Largest batch for which CUDA graphs are captured by default, if the sequences do not limit it: in general, and as
+set for gpt-oss (https://github.com/vllm-project/vllm/blob/v0.20.2/vllm/config/vllm.py)."""
 
 
 def version_of(image: str | None) -> Version | None:
@@ -170,8 +172,7 @@ class Serving:
     """Sizes of batches for which CUDA graphs are captured. None: the engine's own."""
 
     def graph_sizes(self, sequences: int, *, family: str) -> tuple[int, ...]:
-        """Sizes of batches for which CUDA graphs are captured, by default up to twice the ``sequences`` or 512; 1024
-        for gpt-oss (https://github.com/vllm-project/vllm/blob/v0.20.2/vllm/config/vllm.py)."""
+        """Sizes of batches for which CUDA graphs are captured, by default up to twice the ``sequences``."""
         if self.capture_sizes is not None:
             return self.capture_sizes
         largest = LARGEST_GRAPH_GPT_OSS if family == "gpt_oss" else min(2 * sequences, LARGEST_GRAPH)
