@@ -28,8 +28,8 @@ VOCABULARY_STEP = 64
 FLOAT_BYTES = 4
 
 FP8_MLA_BYTES = 170 * 2**20
-"""What a stage of MLA in FP8 holds in addition to its weights, whatever its layers and the tensor parallel size: 160 to 182 MiB
-in 17 layouts from one GPU with 5 layers to 1/16 of 61 (NVIDIA H200, vLLM 0.20.2, 2026-11-29)."""
+"""What a stage of MLA in FP8 holds in addition to its weights, whatever the tensor parallel size: 160 to 182 MiB with
+up to 8 layers, up to 232 with 61 (24 layouts on NVIDIA H200, vLLM 0.20.2, 2026-11-29)."""
 
 INDEXED_TOKENS = 2048
 """Tokens that the indexer of sparse MLA picks (``index_topk`` of DeepSeek-V3.2 and GLM-5)."""
