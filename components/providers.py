@@ -30,8 +30,9 @@ def kubernetes_provider(spec: ResolvedSpec, secrets: Secrets) -> k8s.Provider:
         kubeconfig=_existing(spec.kubeconfig) if spec.kubeconfig else secrets.kubeconfig,
         context=spec.cluster.context,
         namespace=spec.cluster.namespace,
-        # Without it a new endpoint or certificate in the kubeconfig would replace every object in the cluster.
-        cluster_identifier=f"{pulumi.get_project()}-{pulumi.get_stack()}",
+        # Without it a new endpoint or certificate in the kubeconfig would replace every object in the cluster, and so
+        # would another name of the stack if that were in it.
+        cluster_identifier=pulumi.get_project(),
         enable_server_side_apply=True,
         # What exists already and is not this stack's is refused before (components/ownership.py). What is left is the
         # namespace that it has kept, and what a killed engine created and did not record.

@@ -513,7 +513,7 @@ class TestProviders:
             {"cluster": {"kubeconfigFile": None, "context": "acs"}}, secrets={"kubeconfig": "clusters: [{name: acs}]"}
         ).raw_inputs("kubernetes")
         assert is_secret(provider["kubeconfig"])
-        assert provider["clusterIdentifier"] == "deepseek-dev"
+        assert provider["clusterIdentifier"] == "deepseek", "a stack that is renamed replaces nothing"
         assert provider["enableSecretMutable"] == provider["enableServerSideApply"] == "true"
         assert provider["context"] == "acs"
 
