@@ -3,61 +3,54 @@
 import pulumi
 from pulumi import ResourceOptions
 
-from components import stack_config
-from components.access import Access, access_args
-from components.cluster import Cluster, cluster_args
+from components import stack_config, wiring
+from components.access import Access
+from components.cluster import Cluster
+from components.disruption_budget import DisruptionBudget
 from components.exports import outputs
-from components.inference_group import InferenceGroup, group_args
-from components.inference_service import InferenceService, service_args
-from components.model_bucket import ModelBucket, ModelBucketArgs
-from components.model_upload import ModelUpload, ModelUploadArgs
+from components.inference_group import InferenceGroup
+from components.inference_service import InferenceService
+from components.model_bucket import ModelBucket
+from components.model_upload import ModelUpload
 from components.names import ACCESS, MODELS
-from components.operations import operate
+from components.observability import Observability
 from components.ownership import Ownership
 from components.providers import alicloud_provider, kubernetes_provider
-from components.storage_layers import mount_model
+from components.route import Route
+from components.scaling import Autoscaling
+from components.verification import Verification
 
-settings, spec, secrets = stack_config.load()
+spec, secrets = stack_config.load()
 
-ownership = Ownership(settings, spec, secrets)
-alicloud, kubernetes = alicloud_provider(settings.cloud), kubernetes_provider(spec, secrets)
-in_cloud = ResourceOptions(provider=alicloud)
+ownership = Ownership(spec, secrets)
+alicloud, kubernetes = alicloud_provider(spec.cloud), kubernetes_provider(spec, secrets)
 
-cluster = Cluster("cluster", cluster_args(settings, spec), ResourceOptions(provider=kubernetes))
+cluster = Cluster("cluster", wiring.cluster(spec), ResourceOptions(provider=kubernetes))
 in_cluster = ResourceOptions(provider=kubernetes, depends_on=[cluster])
 in_both = ResourceOptions(providers=[alicloud, kubernetes], depends_on=[cluster])
 
-namespace, weights = cluster.namespace, settings.weights
+bucket = ModelBucket(MODELS, wiring.model_bucket(spec, secrets), ResourceOptions(provider=alicloud))
+upload = ModelUpload("model-upload", wiring.model_upload(spec, secrets, bucket), in_cluster)
+mount = wiring.storage(spec, bucket, ResourceOptions.merge(in_cluster, ResourceOptions(depends_on=[upload])))
+access = Access(ACCESS, wiring.access(spec, secrets), in_both)
 
-bucket_args = ModelBucketArgs(cloud=settings.cloud, weights=weights, namespace=namespace, access_key=secrets.access_key)
-bucket = ModelBucket(MODELS, bucket_args, in_cloud)
+ready = ResourceOptions.merge(in_cluster, ResourceOptions(depends_on=[access, mount.ready]))
+group = InferenceGroup("inference-group", wiring.inference_group(spec, mount, access), ready)
+service = InferenceService("inference-service", wiring.inference_service(spec, group, access), in_cluster)
+serving = ResourceOptions.merge(in_cluster, ResourceOptions(depends_on=[group, service]))
 
-model, hub_token = settings.model.name, secrets.hub_token
-upload_args = ModelUploadArgs(
-    bucket=bucket,
-    model=model,
-    weights=weights,
-    deadline_seconds=spec.upload_seconds,
-    namespace=namespace,
-    hub_token=hub_token,
-    code=spec.engine.trust_remote_code,
-)
-upload = ModelUpload("model-upload", upload_args, in_cluster)
-with_weights = ResourceOptions.merge(in_cluster, ResourceOptions(depends_on=[upload]))
+if budget := wiring.disruption_budget(spec, group):
+    DisruptionBudget("disruption-budget", budget, in_cluster)
+if route := wiring.route(spec, secrets, service):
+    Route("route", route, in_cluster)
+if observability := wiring.observability(spec, group):
+    Observability("observability", observability, in_cluster)
+if scaling := wiring.autoscaling(spec, secrets):
+    Autoscaling("autoscaling", scaling, serving)
+asked = wiring.verification(spec, mount=mount, access=access, group=group, service=service)
+verification = Verification("verification", asked, serving) if asked else None
 
-mount = mount_model(settings, spec, bucket, namespace, with_weights)
-
-access = Access(ACCESS, access_args(settings, secrets), in_both)
-with_access = ResourceOptions.merge(in_cluster, ResourceOptions(depends_on=[access]))
-
-group = InferenceGroup("inference-group", group_args(settings, spec, mount, access.group), with_access)
-
-to_leaders = service_args(settings, group.leader_labels, access.acl_id)
-service = InferenceService("inference-service", to_leaders, in_cluster)
-
-operated = operate(
-    settings, spec, secrets, mount=mount, access=access.group, group=group, service=service, opts=in_cluster
-)
-for name, value in {**outputs(settings, spec, bucket=bucket, mount=mount, service=service), **operated}.items():
+exported = outputs(spec, bucket=bucket, mount=mount, service=service, verification=verification)
+for name, value in exported.items():
     pulumi.export(name, value)
 pulumi.run(ownership.verdict)

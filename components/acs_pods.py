@@ -4,12 +4,9 @@ None of these labels may be used in a selector of a Service or a workload: the p
 (https://www.alibabacloud.com/help/en/cs/user-guide/acs-pod-instance-overview).
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-
-from components.settings.inference import InferenceSettings
 from planner.acs import GPU
 from planner.catalogue import rdma_environment
+from planner.spec import ResolvedSpec
 
 COMPUTE_CLASS = "alibabacloud.com/compute-class"
 COMPUTE_QOS = "alibabacloud.com/compute-qos"
@@ -45,31 +42,40 @@ CACHE_WORKER = {COMPUTE_CLASS: "performance", COMPUTE_QOS: "default"}
 """Labels of the pods of the cache, by the guide."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Placement:
-    """Metadata and node selector of a pod."""
-
-    labels: Mapping[str, str]
-    annotations: Mapping[str, str]
-    node_selector: Mapping[str, str]
+POLICY_AGENT = "alibabacloud.com/enable-network-policy-agent"
+SECURITY_GROUPS = "network.alibabacloud.com/security-group-ids"
+"""Annotations of pods on ACS. Without the first, whose default is false, no NetworkPolicy holds for a pod
+(https://www.alibabacloud.com/help/en/cs/user-guide/pod-annotation-function-description)."""
 
 
-def gpu_placement(inference: InferenceSettings) -> Placement:
-    """Of the pods of the inference group."""
-    gpu, storage = inference.gpu, inference.resources.extra_ephemeral_storage
-    labels: dict[str, str] = {COMPUTE_CLASS: gpu.compute_class, COMPUTE_QOS: inference.qos}
-    series = {GPU_SERIES: gpu.series}
-    if gpu.compute_class == GPU:
-        labels |= series
-    if gpu.driver_version:
-        labels[GPU_DRIVER] = gpu.driver_version
-    if inference.network == "rdma":
+def gpu_labels(spec: ResolvedSpec) -> dict[str, str]:
+    """Labels of the pods of the inference group."""
+    labels: dict[str, str] = {COMPUTE_CLASS: spec.gpu.compute_class, COMPUTE_QOS: spec.qos}
+    if spec.gpu.compute_class == GPU:
+        labels[GPU_SERIES] = spec.gpu.series
+    if spec.gpu.driver_version:
+        labels[GPU_DRIVER] = spec.gpu.driver_version
+    if spec.network == "rdma":
         labels[HPN_TYPE] = "rdma"
-    return Placement(
-        labels=labels,
-        annotations={EXTRA_EPHEMERAL_STORAGE: storage} if storage else {},
-        node_selector=zone_selector(inference.zone) | ({} if gpu.compute_class == GPU else series),
-    )
+    return labels
+
+
+def gpu_annotations(spec: ResolvedSpec) -> dict[str, str]:
+    """Annotations of the pods of the inference group."""
+    annotations = {}
+    if spec.extra_ephemeral_gib:
+        annotations[EXTRA_EPHEMERAL_STORAGE] = f"{spec.extra_ephemeral_gib}Gi"
+    if spec.security.network_policy is not None:
+        annotations[POLICY_AGENT] = "true"
+    if spec.security.security_groups:
+        annotations[SECURITY_GROUPS] = ",".join(spec.security.security_groups)
+    return annotations
+
+
+def gpu_node_selector(spec: ResolvedSpec) -> dict[str, str]:
+    """Node selector of the pods of the inference group."""
+    series = {} if spec.gpu.compute_class == GPU else {GPU_SERIES: spec.gpu.series}
+    return zone_selector(spec.zone) | series
 
 
 def zone_selector(zone: str | None) -> dict[str, str]:
@@ -77,10 +83,10 @@ def zone_selector(zone: str | None) -> dict[str, str]:
     return {ZONE: zone} if zone else {}
 
 
-def network_environment(inference: InferenceSettings) -> dict[str, str]:
-    """Variables by which NCCL and Gloo find each other's pods."""
+def network_environment(spec: ResolvedSpec) -> dict[str, str]:
+    """Variables by which NCCL and Gloo find the other pods; the user's win."""
     environment = {"NCCL_SOCKET_IFNAME": NETWORK_INTERFACE}
-    if inference.network == "rdma":
-        open_source = not any(name in inference.engine.image for name in ACS_IMAGES)
-        environment |= rdma_environment(inference.gpu.series, open_source_image=open_source)
-    return {**environment, "GLOO_SOCKET_IFNAME": NETWORK_INTERFACE, **inference.engine.env}
+    if spec.network == "rdma":
+        open_source = not any(name in spec.engine.image for name in ACS_IMAGES)
+        environment |= rdma_environment(spec.gpu.series, open_source_image=open_source)
+    return {**environment, "GLOO_SOCKET_IFNAME": NETWORK_INTERFACE, **spec.engine.env}

@@ -1,35 +1,22 @@
 """What the deployment makes in its cluster before all else: the namespace, and the controllers that it installs."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import pulumi
 import pulumi_kubernetes as k8s
 
 from components.operators import Operators, OperatorsArgs
-from components.settings.cloud import ClusterSettings
-from components.settings.deployment import Deployment
-from planner.pod_security import namespace_labels
-from planner.spec import ResolvedSpec
 
 
 @dataclass(frozen=True, kw_only=True)
 class ClusterArgs:
-    """``operators`` says which controllers are installed; ``labels`` are those of a namespace that is created."""
+    """``operators`` says which controllers are installed. The namespace is expected, or created with ``labels``."""
 
-    cluster: ClusterSettings
+    namespace: str
+    create_namespace: bool = False
+    labels: Mapping[str, str] = field(default_factory=dict)
     operators: OperatorsArgs
-    labels: Mapping[str, str]
-
-
-def cluster_args(settings: Deployment, spec: ResolvedSpec) -> ClusterArgs:
-    """What the settings ask of the cluster."""
-    operators = OperatorsArgs(
-        operators=settings.operators,
-        storage=settings.storage,
-        region=settings.cloud.region,
-    )
-    return ClusterArgs(cluster=settings.cluster, operators=operators, labels=namespace_labels(spec))
 
 
 class Cluster(pulumi.ComponentResource):
@@ -40,8 +27,8 @@ class Cluster(pulumi.ComponentResource):
 
     def __init__(self, name: str, args: ClusterArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("deepseek:cluster:Cluster", name, None, opts)
-        self.namespace = args.cluster.namespace
-        if args.cluster.create_namespace:
+        self.namespace = args.namespace
+        if args.create_namespace:
             self._create_namespace(args.labels)
         Operators(f"{name}-operators", args.operators, pulumi.ResourceOptions(parent=self))
         self.register_outputs({"namespace": self.namespace})

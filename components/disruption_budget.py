@@ -14,16 +14,14 @@ from dataclasses import dataclass
 import pulumi
 import pulumi_kubernetes as k8s
 
-from components.settings.lifecycle import DisruptionBudgetSettings
-
 
 @dataclass(frozen=True, kw_only=True)
 class DisruptionBudgetArgs:
-    """``group_name`` is the name of the LeaderWorkerSet."""
+    """``group_name`` is the name of the LeaderWorkerSet; evictions may take ``max_unavailable`` groups at once."""
 
-    namespace: str
+    namespace: pulumi.Input[str]
     group_name: pulumi.Input[str]
-    budget: DisruptionBudgetSettings
+    max_unavailable: int
 
 
 class DisruptionBudget(pulumi.ComponentResource):
@@ -31,16 +29,16 @@ class DisruptionBudget(pulumi.ComponentResource):
 
     def __init__(self, name: str, args: DisruptionBudgetArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("deepseek:inference:DisruptionBudget", name, None, opts)
-        budget = self._budget(args)
+        budget = self._budget(name, args)
         self.register_outputs({"name": budget.metadata["name"]})
 
-    def _budget(self, args: DisruptionBudgetArgs) -> k8s.policy.v1.PodDisruptionBudget:
+    def _budget(self, name: str, args: DisruptionBudgetArgs) -> k8s.policy.v1.PodDisruptionBudget:
         return k8s.policy.v1.PodDisruptionBudget(
-            "groups",
+            f"{name}-groups",
             metadata={"name": args.group_name, "namespace": args.namespace},
             spec={
                 "selector": {"match_labels": {"leaderworkerset.sigs.k8s.io/name": args.group_name}},
-                "max_unavailable": args.budget.max_unavailable,
+                "max_unavailable": args.max_unavailable,
                 # A group that is broken or still loading must not keep its node from being drained.
                 "unhealthy_pod_eviction_policy": "AlwaysAllow",
             },

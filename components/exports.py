@@ -8,43 +8,51 @@ import pulumi
 from components.inference_service import InferenceService
 from components.model_bucket import ModelBucket
 from components.settings.cloud import ClusterSettings
-from components.settings.deployment import Deployment
-from components.settings.route import GatewayRoute, IngressRoute, NoTls
+from components.settings.route import GatewayRoute, IngressRoute
 from components.storage import ModelMount
+from components.verification import Verification
 from planner.spec import ResolvedSpec
 from planner.summary import summary
 
 
 def outputs(
-    settings: Deployment, spec: ResolvedSpec, *, bucket: ModelBucket, mount: ModelMount, service: InferenceService
+    spec: ResolvedSpec,
+    *,
+    bucket: ModelBucket,
+    mount: ModelMount,
+    service: InferenceService,
+    verification: Verification | None,
 ) -> Mapping[str, pulumi.Input[object]]:
     """Outputs by name. The two commands are the guide's own check, to be run one in each of two shells; with a route,
     the second needs no first."""
-    namespace, port = settings.cluster.namespace, settings.service.port
-    routed = route_url(settings.service.route) if settings.service.route else None
-    return {
-        "model": settings.model.served_name,
+    namespace, port, name = spec.cluster.namespace, spec.service.port, spec.model.served_name
+    routed = route_url(spec.service.route) if spec.service.route else None
+    in_namespace = f"{kubectl(spec.cluster)} --namespace {namespace}"
+    found: dict[str, pulumi.Input[object]] = {
+        "model": name,
         "namespace": namespace,
-        "group": settings.inference.name,
+        "group": spec.name,
         "plan": summary(spec),
         "bucket": bucket.bucket_name,
-        "weights": pulumi.Output.format("oss://{0}/{1}", bucket.bucket_name, settings.weights.prefix),
+        "weights": pulumi.Output.format("oss://{0}/{1}", bucket.bucket_name, spec.weights.prefix),
         "claim": mount.claim_name,
         "serviceDnsName": service.dns_name,
         "servicePort": port,
         "serviceUrl": f"{routed}/v1" if routed else pulumi.Output.format("http://{0}:{1}/v1", service.dns_name, port),
         "portForwardCommand": pulumi.Output.format(
-            f"{kubectl(settings.cluster)} --namespace {namespace} port-forward svc/{{0}} {port}:{port}", service.name
+            f"{in_namespace} port-forward svc/{{0}} {port}:{port}", service.name
         ),
-        "curlCommand": curl_command(
-            settings.model.served_name, routed or f"http://localhost:{port}", with_key=settings.service.api_key
-        ),
+        "curlCommand": curl_command(name, routed or f"http://localhost:{port}", with_key=spec.service.api_key),
     }
+    if verification and verification.benchmark_job is not None:
+        logs = f"{in_namespace} logs --follow job/{{0}}"
+        found["benchmarkCommand"] = pulumi.Output.format(logs, verification.benchmark_job)
+    return found
 
 
 def route_url(route: GatewayRoute | IngressRoute) -> str:
     """Where clients outside the cluster find the model, without the API's ``/v1``."""
-    plain = route.plain_http if isinstance(route, GatewayRoute) else isinstance(route.tls, NoTls)
+    plain = route.plain_http if route.kind == "gateway" else route.tls.kind == "none"
     return f"{'http' if plain else 'https'}://{route.host}"
 
 

@@ -11,24 +11,19 @@ Job (components/preload.py) and not by the engine, for which a DataLoad that fai
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import pulumi
 import pulumi_kubernetes as k8s
 
 from components.acs_pods import CACHE_WORKER, zone_selector
 from components.crds import DataLoad, Dataset, JindoRuntime
-from components.model_bucket import ModelBucket
 from components.names import name_of
 from components.preload import Preload, PreloadArgs
-from components.secrets import AccessKey
 from components.settings.base import mebibytes
-from components.settings.storage import FluidCacheSettings
-from components.settings.weights import WeightsSettings
 from components.storage import ModelMount, Sidecar, model_path
-from planner.cache import HIGH_WATERMARK, LOW_WATERMARK, CachePlan
+from planner.cache import HIGH_WATERMARK, LOW_WATERMARK
 
-CACHE_NAME = "llm-cache"
 SECRET_NAME = "fluid-secret"  # noqa: S105 - the name of a Secret, not its contents
 
 KEY_ID = "fs.oss.accessKeyId"
@@ -68,17 +63,29 @@ DELETE_MINUTES = 15
 
 @dataclass(frozen=True, kw_only=True)
 class FluidCacheArgs:
-    """``model`` names the weights, ``plan`` sizes the cache, ``zone`` is where the GPU pods are to be; once the group
-    has another claim, no pod mounts this one after ``release_seconds``."""
+    """``prefix`` is the folder of the model in the bucket; ``content`` stands for what is cached: a change of it makes
+    another cache. ``workers`` pods of ``cpu`` vCPUs and ``memory`` hold ``quota_gib`` GiB each, and are filled within
+    ``preload_seconds`` by a Job with ``image``, which has Python 3.11. ``sidecar`` calls for the cache's client in the
+    GPU pods. Once the group has another claim, no pod mounts this one after ``release_seconds``."""
 
-    bucket: ModelBucket
-    model: str
-    weights: WeightsSettings
-    namespace: str
-    storage: FluidCacheSettings
-    plan: CachePlan
-    zone: str | None
-    release_seconds: int
+    namespace: pulumi.Input[str]
+    bucket_name: pulumi.Input[str]
+    endpoint: pulumi.Input[str]
+    prefix: str
+    content: str
+    access_key_id: pulumi.Input[str]
+    access_key_secret: pulumi.Input[str]
+    workers: int
+    cpu: int
+    memory: str
+    quota_gib: int
+    preload_seconds: int
+    zone: str | None = None
+    sidecar: Literal["acs", "eci", "none"] = "acs"
+    sidecar_cpu: int = 4
+    sidecar_memory: str = "8Gi"
+    image: str
+    release_seconds: int = 0
 
 
 class FluidCache(pulumi.ComponentResource):
@@ -89,31 +96,32 @@ class FluidCache(pulumi.ComponentResource):
 
     def __init__(self, name: str, args: FluidCacheArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("deepseek:storage:FluidCache", name, None, opts)
-        secret = self._secret(args)
-        dataset = self._dataset(args, secret)
-        runtime = self._runtime(args, dataset)
-        load = self._load(args, runtime)
-        preload = self._preload(args, load)
+        cache = cache_name(name, args)
+        secret = self._secret(name, args)
+        dataset = self._dataset(cache, args, secret)
+        runtime = self._runtime(cache, args, dataset)
+        load = self._load(cache, args, runtime)
+        preload = self._preload(cache, args, load)
+        labels = {} if args.sidecar == "none" else {SIDECAR_TARGET: args.sidecar}
         self.mount = ModelMount(
-            claim_name=pulumi.Output.from_input(cache_name(args)),
-            model_path=model_path(args.weights.prefix),
+            # With the Job as a dependency: whatever mounts the claim comes after it.
+            claim_name=preload.job.metadata.apply(lambda _: cache),
+            model_path=model_path(args.prefix),
             ready=preload.job,
-            sidecar=sidecar(args.storage),
+            # Its share of the pod is kept free also where no label calls for it: ACS rounds up to the same size.
+            sidecar=Sidecar(labels=labels, cpu=args.sidecar_cpu, memory_mib=mebibytes(args.sidecar_memory)),
         )
         self.register_outputs({"claimName": self.mount.claim_name, "modelPath": self.mount.model_path})
 
-    def _secret(self, args: FluidCacheArgs) -> k8s.core.v1.Secret:
-        reader = args.bucket.reader
-        if not isinstance(reader, AccessKey):
-            raise ValueError("Fluid reads the bucket with an AccessKey")
+    def _secret(self, name: str, args: FluidCacheArgs) -> k8s.core.v1.Secret:
         return k8s.core.v1.Secret(
-            SECRET_NAME,
+            f"{name}-{SECRET_NAME}",
             metadata={"namespace": args.namespace},
-            string_data={KEY_ID: reader.key_id, KEY_SECRET: reader.key_secret},
+            string_data={KEY_ID: args.access_key_id, KEY_SECRET: args.access_key_secret},
             opts=pulumi.ResourceOptions(parent=self),
         )
 
-    def _dataset(self, args: FluidCacheArgs, secret: k8s.core.v1.Secret) -> Dataset:
+    def _dataset(self, cache: str, args: FluidCacheArgs, secret: k8s.core.v1.Secret) -> Dataset:
         references = [
             {"name": key, "valueFrom": {"secretKeyRef": {"name": secret.metadata["name"], "key": key}}}
             for key in (KEY_ID, KEY_SECRET)
@@ -121,36 +129,36 @@ class FluidCache(pulumi.ComponentResource):
         mount = {
             # With the folder, so that the claim's root is the model, as it is with the OSS volume. Fluid refuses a
             # bucket without anything behind it.
-            "mountPoint": pulumi.Output.format("oss://{0}/{1}", args.bucket.bucket_name, args.weights.prefix),
+            "mountPoint": pulumi.Output.format("oss://{0}/{1}", args.bucket_name, args.prefix),
             "name": "deepseek",
             "path": "/",
             "readOnly": True,
-            "options": {"fs.oss.endpoint": args.bucket.endpoint},
+            "options": {"fs.oss.endpoint": args.endpoint},
             "encryptOptions": references,
         }
         return Dataset(
-            cache_name(args),
-            metadata=_metadata(args),
+            cache,
+            metadata=_metadata(cache, args),
             spec={"mounts": [mount], "accessModes": ["ReadOnlyMany"], "placement": PLACEMENT},
             opts=self._options(args),
         )
 
-    def _runtime(self, args: FluidCacheArgs, dataset: Dataset) -> JindoRuntime:
-        storage, zone = args.storage, zone_selector(args.zone)
+    def _runtime(self, cache: str, args: FluidCacheArgs, dataset: Dataset) -> JindoRuntime:
+        zone = zone_selector(args.zone)
         node_selector = {"nodeSelector": zone} if zone else {}
         level = {
             "mediumtype": "MEM",
             "path": "/dev/shm",  # noqa: S108 - in the pod
             "volumeType": VOLUME_TYPE,
-            "quota": f"{args.plan.quota_gib}Gi",
+            "quota": f"{args.quota_gib}Gi",
             "high": str(HIGH_WATERMARK),
             "low": str(LOW_WATERMARK),
         }
         return JindoRuntime(
-            cache_name(args),
-            metadata=_metadata(args),
+            cache,
+            metadata=_metadata(cache, args),
             spec={
-                "replicas": args.plan.workers,
+                "replicas": args.workers,
                 "networkmode": NETWORK_MODE,
                 "master": {"podMetadata": {"labels": CACHE_WORKER}, **node_selector},
                 "worker": {
@@ -158,11 +166,11 @@ class FluidCache(pulumi.ComponentResource):
                         "labels": CACHE_WORKER,
                         "annotations": CACHE_WORKER_ANNOTATIONS,
                     },
-                    "resources": _resources(storage.cpu, storage.memory),
+                    "resources": _resources(args.cpu, args.memory),
                     **node_selector,
                 },
                 "fuse": {
-                    "resources": _resources(storage.sidecar_cpu, storage.sidecar_memory),
+                    "resources": _resources(args.sidecar_cpu, args.sidecar_memory),
                     "properties": FUSE_PROPERTIES,
                 },
                 "tieredstore": {"levels": [level]},
@@ -170,11 +178,11 @@ class FluidCache(pulumi.ComponentResource):
             opts=self._options(args, depends_on=dataset),
         )
 
-    def _load(self, args: FluidCacheArgs, runtime: JindoRuntime) -> DataLoad:
+    def _load(self, cache: str, args: FluidCacheArgs, runtime: JindoRuntime) -> DataLoad:
         return DataLoad(
-            cache_name(args),
-            metadata=_metadata(args),
-            spec=_load_spec(args),
+            cache,
+            metadata=_metadata(cache, args),
+            spec=_load_spec(cache, args),
             opts=pulumi.ResourceOptions.merge(
                 self._options(args, depends_on=runtime),
                 # A second one of the same name can only be made after the first is gone.
@@ -182,22 +190,22 @@ class FluidCache(pulumi.ComponentResource):
             ),
         )
 
-    def _preload(self, args: FluidCacheArgs, load: DataLoad) -> Preload:
+    def _preload(self, cache: str, args: FluidCacheArgs, load: DataLoad) -> Preload:
         preload_args = PreloadArgs(
-            name=cache_name(args),
+            name=cache,
             namespace=args.namespace,
             load=load,
             manifest={
                 "apiVersion": DataLoad.group_version,
                 "kind": DataLoad.resource_kind,
-                "metadata": _metadata(args),
-                "spec": _load_spec(args),
+                "metadata": _metadata(cache, args),
+                "spec": _load_spec(cache, args),
             },
-            workers=args.plan.workers,
-            seconds=args.plan.preload_seconds,
-            image=args.weights.upload.image,
+            workers=args.workers,
+            seconds=args.preload_seconds,
+            image=args.image,
         )
-        return Preload("preload", preload_args, pulumi.ResourceOptions(parent=self))
+        return Preload(f"{cache}-preload", preload_args, pulumi.ResourceOptions(parent=self))
 
     def _options(self, args: FluidCacheArgs, *, depends_on: pulumi.Resource | None = None) -> pulumi.ResourceOptions:
         minutes = DELETE_MINUTES + math.ceil(args.release_seconds / 60)
@@ -208,29 +216,20 @@ class FluidCache(pulumi.ComponentResource):
         )
 
 
-def sidecar(storage: FluidCacheSettings) -> Sidecar:
-    """The client of the cache in each pod that mounts the claim. Its share of the pod is kept free also where no label
-    calls for it: ACS rounds up to the same size."""
-    labels = {} if storage.sidecar == "none" else {SIDECAR_TARGET: storage.sidecar}
-    return Sidecar(labels=labels, cpu=storage.sidecar_cpu, memory_mib=mebibytes(storage.sidecar_memory))
-
-
-def cache_name(args: FluidCacheArgs) -> str:
+def cache_name(name: str, args: FluidCacheArgs) -> str:
     """The name of it all, with eight hexadecimal digits that change when the data do, or a part of the cache that
     cannot be changed while it runs. The number of workers can."""
-    weights = args.weights.model_dump(mode="json", include={"source", "bucket", "prefix", "identity"})
-    storage = args.storage.model_dump(mode="json", include={"cpu", "memory", "sidecar_cpu", "sidecar_memory"})
-    shape = [storage, args.plan.quota_gib, args.zone, PLACEMENT]
-    return name_of(CACHE_NAME, args.bucket.endpoint, args.model, weights, shape)
+    shape = [args.cpu, args.memory, args.sidecar_cpu, args.sidecar_memory, args.quota_gib, args.zone, PLACEMENT]
+    return name_of(name, args.content, shape)
 
 
-def _metadata(args: FluidCacheArgs) -> dict[str, Any]:
-    return {"name": cache_name(args), "namespace": args.namespace}
+def _metadata(cache: str, args: FluidCacheArgs) -> dict[str, Any]:
+    return {"name": cache, "namespace": args.namespace}
 
 
-def _load_spec(args: FluidCacheArgs) -> dict[str, Any]:
+def _load_spec(cache: str, args: FluidCacheArgs) -> dict[str, Any]:
     return {
-        "dataset": {"name": cache_name(args), "namespace": args.namespace},
+        "dataset": {"name": cache, "namespace": args.namespace},
         "loadMetadata": True,
         "podMetadata": {"labels": CACHE_WORKER},
     }

@@ -6,8 +6,6 @@ from dataclasses import dataclass
 import pulumi
 import pulumi_kubernetes as k8s
 
-from components.settings.deployment import Deployment
-from components.settings.service import ServiceSettings
 from planner.shutdown import load_balancer_seconds
 
 ADDRESS_TYPE = "service.beta.kubernetes.io/alibaba-cloud-loadbalancer-address-type"
@@ -20,36 +18,24 @@ ACL = "service.beta.kubernetes.io/alibaba-cloud-loadbalancer-acl"
 https://www.alibabacloud.com/help/en/cs/add-annotations-to-the-yaml-file-of-a-service-to-configure-clb-instances)."""
 
 DRAIN = "service.beta.kubernetes.io/alibaba-cloud-loadbalancer-connection-drain"
-"""Without it the load balancer cuts the connections to a pod as soon as that is told to end, whatever the pod does
+"""Without it the load balancer cuts the connections to a pod as soon as that gets SIGTERM, whatever the pod does
 (https://www.alibabacloud.com/help/en/cs/add-annotations-to-the-yaml-file-of-a-service-to-configure-clb-instances)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class InferenceServiceArgs:
-    """``target_port`` is the leader's port, ``acl_id`` the list of who may use the load balancer (None admits all),
-    ``request_seconds`` how long requests to a pod that ends may still take (None leaves it to the load balancer)."""
+    """``name`` is that of the Service, ``port`` its port and ``target_port`` the leader's. ``internal_load_balancer``
+    gives it an address in the VPC: ``acl_id`` is the list of who may use that (None admits all), ``request_seconds``
+    how long requests to a pod that ends may still take (None leaves it to the load balancer)."""
 
-    namespace: str
+    namespace: pulumi.Input[str]
+    name: pulumi.Input[str]
     selector: Mapping[str, pulumi.Input[str]]
-    target_port: int
-    service: ServiceSettings
-    acl_id: pulumi.Output[str] | None = None
+    port: int = 8000
+    target_port: int = 8000
+    internal_load_balancer: bool = False
+    acl_id: pulumi.Input[str] | None = None
     request_seconds: int | None = None
-
-
-def service_args(
-    settings: Deployment, selector: Mapping[str, pulumi.Input[str]], acl_id: pulumi.Output[str] | None
-) -> InferenceServiceArgs:
-    """What the settings ask of the Service."""
-    inference = settings.inference
-    return InferenceServiceArgs(
-        namespace=settings.cluster.namespace,
-        selector=selector,
-        target_port=inference.engine.port,
-        service=settings.service,
-        acl_id=acl_id,
-        request_seconds=inference.lifecycle.request_seconds if inference.lifecycle else None,
-    )
 
 
 class InferenceService(pulumi.ComponentResource):
@@ -61,13 +47,12 @@ class InferenceService(pulumi.ComponentResource):
 
     def __init__(self, name: str, args: InferenceServiceArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("deepseek:inference:InferenceService", name, None, opts)
-        service = self._service(args)
+        service = self._service(name, args)
         self.name = service.metadata["name"]
         self.dns_name = pulumi.Output.format("{0}.{1}.svc.cluster.local", self.name, args.namespace)
         self.register_outputs({"name": self.name, "dnsName": self.dns_name})
 
-    def _service(self, args: InferenceServiceArgs) -> k8s.core.v1.Service:
-        settings = args.service
+    def _service(self, name: str, args: InferenceServiceArgs) -> k8s.core.v1.Service:
         # The group is awaited already. Pulumi's own check of the endpoints would fail a later update after ten minutes
         # when it meets a leader that is loading.
         annotations: dict[str, pulumi.Input[str]] = {"pulumi.com/skipAwait": "true"}
@@ -75,10 +60,10 @@ class InferenceService(pulumi.ComponentResource):
             "type": "ClusterIP",
             "selector": args.selector,
             "ports": [
-                {"name": "http", "port": settings.port, "protocol": "TCP", "target_port": args.target_port},
+                {"name": "http", "port": args.port, "protocol": "TCP", "target_port": args.target_port},
             ],
         }
-        if settings.kind == "internalLoadBalancer":
+        if args.internal_load_balancer:
             # Awaited, because its address is what the user wants to know.
             annotations = {ADDRESS_TYPE: "intranet"}
             if args.acl_id is not None:
@@ -89,8 +74,8 @@ class InferenceService(pulumi.ComponentResource):
             # ACS refuses node ports.
             spec["allocate_load_balancer_node_ports"] = False
         return k8s.core.v1.Service(
-            "leaders",
-            metadata={"name": settings.name, "namespace": args.namespace, "annotations": annotations},
+            f"{name}-leaders",
+            metadata={"name": args.name, "namespace": args.namespace, "annotations": annotations},
             spec=spec,
             opts=pulumi.ResourceOptions(parent=self),
         )

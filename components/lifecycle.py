@@ -1,6 +1,6 @@
-"""What the section ``lifecycle`` adds to the pods of a group: stop hooks, time to end, and stricter liveness checks.
+"""What lets the pods of a group finish their requests: stop hooks, a grace period, and stricter liveness checks.
 
-All pods of a group are told to end at about the same time when one of them was evicted or its container ended, and when
+All pods of a group get SIGTERM at about the same time when one of them was evicted or its container ended, and when
 the stack is destroyed. A worker therefore outlasts its leader, whose last requests need it; in an update the leader
 goes first anyway. docs/lifecycle.md has the whole story.
 """
@@ -14,13 +14,11 @@ from typing import Any, Literal
 import pulumi
 import pulumi_kubernetes as k8s
 
+from components.group_args import InferenceGroupArgs
 from components.names import name_of
-from components.settings.inference import InferenceSettings
-from components.settings.lifecycle import HealthCheckSettings
-from planner.engine import RENDEZVOUS_PORTS, version_of
-from planner.loading import POD_START_SECONDS, PROBE_PERIOD_SECONDS
-from planner.shutdown import ANNOUNCE_SECONDS, STOP_SECONDS, grace_seconds, refuses_while_ending
-from planner.spec import ResolvedSpec
+from planner.engine import RENDEZVOUS_PORTS
+from planner.loading import POD_START_SECONDS, PROBE_PERIOD_SECONDS, failure_threshold
+from planner.shutdown import ANNOUNCE_SECONDS, STOP_SECONDS
 
 Role = Literal["leader", "worker"]
 
@@ -53,38 +51,36 @@ class PodLifecycle:
     mounts: Sequence[Mapping[str, Any]] = ()
 
 
-def pod_lifecycle(role: Role, inference: InferenceSettings, plan: ResolvedSpec, *, served_name: str) -> PodLifecycle:
-    """What the section asks for in a pod of this role; nothing without the section."""
-    lifecycle = inference.lifecycle
-    if lifecycle is None:
+def pod_lifecycle(role: Role, args: InferenceGroupArgs) -> PodLifecycle:
+    """What a pod of this role needs to finish its requests and to be watched; nothing without ``request_seconds``."""
+    if args.request_seconds is None:
         return PodLifecycle()
-    hook = _leader_hook(inference) if role == "leader" else _worker_hook(inference)
+    hook = _leader_hook(args, args.request_seconds) if role == "leader" else _worker_hook(args)
     container: dict[str, Any] = {"lifecycle": {"preStop": {"exec": {"command": hook}}}}
-    if check := lifecycle.health_check:
-        checks = _leader_checks(inference, check, served_name) if role == "leader" else _worker_checks(inference, plan)
-        container |= checks
+    if args.stall_seconds is not None:
+        container |= _leader_checks(args, args.stall_seconds) if role == "leader" else _worker_checks(args)
     return PodLifecycle(
-        spec={"terminationGracePeriodSeconds": grace(inference)},
+        spec={"terminationGracePeriodSeconds": args.grace_seconds},
         container=container,
-        volumes=[{"name": "engineprobe", "configMap": {"name": program_name()}}],
+        volumes=[{"name": "engineprobe", "configMap": {"name": program_name(args.name)}}],
         mounts=[{"name": "engineprobe", "mountPath": MOUNT_PATH, "readOnly": True}],
     )
 
 
-def program(namespace: str, opts: pulumi.ResourceOptions) -> k8s.core.v1.ConfigMap:
+def program(name: str, args: InferenceGroupArgs, opts: pulumi.ResourceOptions) -> k8s.core.v1.ConfigMap:
     """The program, named by its content, so that the pods never see it change."""
     return k8s.core.v1.ConfigMap(
-        "engineprobe",
-        metadata={"name": program_name(), "namespace": namespace, "labels": LABELS},
+        name,
+        metadata={"name": program_name(args.name), "namespace": args.namespace, "labels": LABELS},
         data={PROGRAM: _source()},
         immutable=True,
         opts=opts,
     )
 
 
-def program_name() -> str:
-    """Name of the ConfigMap."""
-    return name_of("engineprobe", _source())
+def program_name(group: str) -> str:
+    """Name of the ConfigMap for the LeaderWorkerSet ``group``."""
+    return name_of("engineprobe", group, _source())
 
 
 @cache
@@ -92,68 +88,48 @@ def _source() -> str:
     return files("engineprobe").joinpath("program.py").read_text(encoding="utf-8")
 
 
-def grace(inference: InferenceSettings) -> int:
-    """Seconds that a pod has to end; 0 without the section, which leaves it to Kubernetes."""
-    lifecycle = inference.lifecycle
-    if lifecycle is None:
-        return 0
-    return lifecycle.grace_seconds or grace_seconds(lifecycle.request_seconds)
-
-
-def serve_arguments(inference: InferenceSettings) -> list[str]:
-    """Arguments of ``vllm serve`` by which the engine finishes its requests when it is told to end."""
-    if inference.lifecycle is None or not _ends_by_itself(inference):
-        return []
-    return ["--shutdown-timeout", str(inference.lifecycle.request_seconds)]
-
-
-def interruptible(inference: InferenceSettings, command: str) -> str:
-    """A shell command that a shell can be told to end: as the first process of a container it would ignore that, and
-    hold its GPUs until the grace period is over."""
+def interruptible(command: str) -> str:
+    """A shell command that ends when its shell gets SIGTERM: as the first process of a container it would ignore that,
+    and hold its GPUs until the grace period is over."""
     # A shell runs a trap at once only while it waits for a process in the background.
-    return command if inference.lifecycle is None else f"trap 'exit 143' TERM; {command} & wait $!"
+    return f"trap 'exit 143' TERM; {command} & wait $!"
 
 
-def _ends_by_itself(inference: InferenceSettings) -> bool:
-    return refuses_while_ending(version_of(inference.engine.image))
-
-
-def _leader_hook(inference: InferenceSettings) -> list[str]:
-    assert inference.lifecycle is not None  # noqa: S101 - for the type checker
-    if _ends_by_itself(inference):
+def _leader_hook(args: InferenceGroupArgs, request_seconds: int) -> list[str]:
+    if args.drains_itself:
         # Kubernetes has an action for this only since 1.30, and ACS clusters may be older.
         return ["sleep", str(ANNOUNCE_SECONDS)]
     return _run(
         "drain",
-        f"--port={inference.engine.port}",
+        f"--port={args.port}",
         f"--announce-seconds={ANNOUNCE_SECONDS}",
-        f"--request-seconds={inference.lifecycle.request_seconds}",
+        f"--request-seconds={request_seconds}",
     )
 
 
-def _worker_hook(inference: InferenceSettings) -> list[str]:
-    seconds = max(1, grace(inference) - WORKER_STOP_SECONDS)
-    return _run("outlast", _rendezvous(inference), f"--seconds={seconds}")
+def _worker_hook(args: InferenceGroupArgs) -> list[str]:
+    seconds = max(1, args.grace_seconds - WORKER_STOP_SECONDS)
+    return _run("outlast", _rendezvous(args), f"--seconds={seconds}")
 
 
-def _leader_checks(inference: InferenceSettings, check: HealthCheckSettings, served_name: str) -> dict[str, Any]:
+def _leader_checks(args: InferenceGroupArgs, stall_seconds: int) -> dict[str, Any]:
     command = _run(
         "check-engine",
-        f"--port={inference.engine.port}",
-        f"--stall-seconds={check.stall_seconds}",
-        f"--model={served_name}",
-        *(["--canary"] if check.canary else []),
+        f"--port={args.port}",
+        f"--stall-seconds={stall_seconds}",
+        f"--model={args.served_name}",
+        *(["--canary"] if args.canary else []),
     )
     return {"livenessProbe": _liveness(command, LEADER_FAILURES)}
 
 
-def _worker_checks(inference: InferenceSettings, plan: ResolvedSpec) -> dict[str, Any]:
+def _worker_checks(args: InferenceGroupArgs) -> dict[str, Any]:
     """A worker may start before its leader does, and is given as long as the two together may take. Once it has met its
     leader, an outage of the cluster's DNS must not end every group there is."""
-    if plan.layout.pods == 1:
+    if args.pods == 1:
         return {}
-    command = _run("check-leader", _rendezvous(inference))
-    patience = POD_START_SECONDS // PROBE_PERIOD_SECONDS + plan.budget.startup_failure_threshold
+    command = _run("check-leader", _rendezvous(args))
+    patience = failure_threshold(POD_START_SECONDS) + failure_threshold(args.startup_seconds)
     return {
         "startupProbe": _check(command, PROBE_PERIOD_SECONDS, patience),
         "livenessProbe": _liveness([*command, "--met"], WORKER_FAILURES),
@@ -170,8 +146,8 @@ def _check(command: Sequence[str], period: int, failures: int) -> dict[str, Any]
     return probe | {"periodSeconds": period, "failureThreshold": failures}
 
 
-def _rendezvous(inference: InferenceSettings) -> str:
-    return f"--port={RENDEZVOUS_PORTS[inference.engine.backend]}"
+def _rendezvous(args: InferenceGroupArgs) -> str:
+    return f"--port={RENDEZVOUS_PORTS[args.backend]}"
 
 
 def _run(*arguments: str) -> list[str]:

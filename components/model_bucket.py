@@ -10,16 +10,8 @@ from dataclasses import dataclass
 import pulumi
 import pulumi_alicloud as alicloud
 
-from components.names import MOVER, READER, bucket_name, cloud_name, name_of
-from components.secrets import AccessKey
-from components.settings.cloud import CloudSettings
-from components.settings.weights import (
-    AccessKeyIdentity,
-    BucketSource,
-    ExistingBucket,
-    RrsaIdentity,
-    WeightsSettings,
-)
+from components.credentials import AccessKey, AssumableRole
+from components.names import MOVER, READER, bucket_name, cloud_name
 from modelmover.layout import OWN_FOLDER
 
 STALE_UPLOAD_DAYS = 7
@@ -36,21 +28,26 @@ VOLUME_PLUGIN_SUBJECT = "system:serviceaccount:ack-csi-fuse:csi-fuse-ossfs"
 
 @dataclass(frozen=True, kw_only=True)
 class ModelBucketArgs:
-    """``access_key`` is the user's own one, for the identity ``accessKey``; ``namespace`` is that of the pod that moves
-    the weights."""
+    """A bucket of the name ``bucket``, or of a made-up one, or an existing one. With ``retain`` it outlives the stack.
 
-    cloud: CloudSettings
-    weights: WeightsSettings
-    namespace: str
-    access_key: AccessKey | None
+    ``prefix`` is the folder of the model. The mover may write to it if ``moves``, and read otherwise. Both identities
+    use the given AccessKey; or they are RAM roles for service accounts of the cluster with this OIDC provider, the
+    mover's being ``mover_subject``; or, with neither, RAM users with an AccessKey each.
+    """
 
+    region: str
+    endpoint: str | None = None
+    """URL of OSS, by default the region's internal one."""
 
-@dataclass(frozen=True, kw_only=True)
-class AssumableRole:
-    """A RAM role that a service account of the cluster assumes by OIDC."""
-
-    role_arn: pulumi.Output[str]
-    oidc_provider_arn: str
+    bucket: str | None = None
+    existing: bool = False
+    retain: bool = True
+    prefix: str
+    moves: bool = True
+    access_key: AccessKey | None = None
+    oidc_provider_arn: str | None = None
+    oidc_issuer: str | None = None
+    mover_subject: str = ""
 
 
 class ModelBucket(pulumi.ComponentResource):
@@ -67,25 +64,25 @@ class ModelBucket(pulumi.ComponentResource):
 
     def __init__(self, name: str, args: ModelBucketArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("deepseek:storage:ModelBucket", name, None, opts)
-        self.region = args.cloud.region
-        self.endpoint = args.cloud.endpoint or f"https://oss-{args.cloud.region}-internal.aliyuncs.com"
+        self.region = args.region
+        self.endpoint = args.endpoint or f"https://oss-{args.region}-internal.aliyuncs.com"
         self.bucket_name = self._bucket(args)
         self.mover = self._mover(args)
         self.reader = self._reader(args)
         self.register_outputs({"bucketName": self.bucket_name, "endpoint": self.endpoint})
 
     def _bucket(self, args: ModelBucketArgs) -> pulumi.Output[str]:
-        settings, name = args.weights.bucket, self.pulumi_resource_name
-        if isinstance(settings, ExistingBucket):
-            existing = alicloud.oss.Bucket.get(
-                f"{name}-bucket", settings.name, opts=pulumi.ResourceOptions(parent=self)
+        name = self.pulumi_resource_name
+        if args.existing:
+            found = alicloud.oss.Bucket.get(
+                f"{name}-bucket", args.bucket or "", opts=pulumi.ResourceOptions(parent=self)
             )
-            return existing.id
+            return found.id
         # What guards the bucket is retained with it: without its policy it would be open to plain HTTP.
-        keep = pulumi.ResourceOptions(parent=self, protect=settings.retain, retain_on_delete=settings.retain)
+        keep = pulumi.ResourceOptions(parent=self, protect=args.retain, retain_on_delete=args.retain)
         bucket = alicloud.oss.Bucket(
             f"{name}-bucket",
-            bucket=settings.name or self._bucket_name(),
+            bucket=args.bucket or self._bucket_name(),
             server_side_encryption_rule={"sse_algorithm": "AES256"},
             lifecycle_rules=[
                 {
@@ -95,7 +92,7 @@ class ModelBucket(pulumi.ComponentResource):
                     "abort_multipart_uploads": [{"days": STALE_UPLOAD_DAYS}],
                 }
             ],
-            force_destroy=not settings.retain,
+            force_destroy=not args.retain,
             # Resources of their own, below; without this the bucket would fight them for these attributes.
             opts=pulumi.ResourceOptions.merge(keep, pulumi.ResourceOptions(ignore_changes=["acl", "policy"])),
         )
@@ -114,19 +111,18 @@ class ModelBucket(pulumi.ComponentResource):
         return account.id.apply(lambda id_: bucket_name(self.pulumi_resource_name, account=id_, region=self.region))
 
     def _mover(self, args: ModelBucketArgs) -> AccessKey | AssumableRole:
-        writes = not isinstance(args.weights.source, BucketSource)
         return self._identity(
             MOVER,
             args,
-            policy=self.bucket_name.apply(lambda bucket: mover_policy(bucket, args.weights.prefix, writes=writes)),
-            subject=f"system:serviceaccount:{args.namespace}:{mover_service_account()}",
+            policy=self.bucket_name.apply(lambda bucket: mover_policy(bucket, args.prefix, writes=args.moves)),
+            subject=args.mover_subject,
         )
 
     def _reader(self, args: ModelBucketArgs) -> AccessKey | AssumableRole:
         return self._identity(
             READER,
             args,
-            policy=self.bucket_name.apply(lambda bucket: read_policy(bucket, args.weights.prefix)),
+            policy=self.bucket_name.apply(lambda bucket: read_policy(bucket, args.prefix)),
             subject=VOLUME_PLUGIN_SUBJECT,
         )
 
@@ -134,10 +130,7 @@ class ModelBucket(pulumi.ComponentResource):
         self, who: str, args: ModelBucketArgs, *, policy: pulumi.Output[str], subject: str
     ) -> AccessKey | AssumableRole:
         """A RAM user with a key, or a role for the service account ``subject``, allowed what ``policy`` says."""
-        identity = args.weights.identity
-        if isinstance(identity, AccessKeyIdentity):
-            if args.access_key is None:
-                raise ValueError("the identity accessKey needs the access_key argument")
+        if args.access_key is not None:
             return args.access_key
         allowed = alicloud.ram.Policy(
             f"{self.pulumi_resource_name}-{who}",
@@ -147,8 +140,9 @@ class ModelBucket(pulumi.ComponentResource):
             description=f"The weights' {who} of the Pulumi stack {pulumi.get_stack()}",
             opts=pulumi.ResourceOptions(parent=self),
         )
-        if isinstance(identity, RrsaIdentity):
-            return self._role(who, identity, allowed, subject)
+        if args.oidc_provider_arn is not None:
+            trust = trust_policy(args.oidc_provider_arn, issuer=args.oidc_issuer or "", subject=subject)
+            return self._role(who, args.oidc_provider_arn, allowed, trust)
         return self._user(who, allowed)
 
     def _user(self, who: str, policy: alicloud.ram.Policy) -> AccessKey:
@@ -181,12 +175,12 @@ class ModelBucket(pulumi.ComponentResource):
         )
         return AccessKey(key_id=pulumi.Output.secret(key.id), key_secret=pulumi.Output.secret(key.secret))
 
-    def _role(self, who: str, identity: RrsaIdentity, policy: alicloud.ram.Policy, subject: str) -> AssumableRole:
+    def _role(self, who: str, provider: str, policy: alicloud.ram.Policy, trust: str) -> AssumableRole:
         options = pulumi.ResourceOptions(parent=self)
         role = alicloud.ram.Role(
             f"{self.pulumi_resource_name}-{who}",
             role_name=cloud_name(self.pulumi_resource_name, who),
-            assume_role_policy_document=trust_policy(identity, subject),
+            assume_role_policy_document=trust,
             description=f"The {who} of the model's weights",
             opts=options,
         )
@@ -198,12 +192,7 @@ class ModelBucket(pulumi.ComponentResource):
             opts=options,
         )
         arn = pulumi.Output.all(role.arn, attachment.id).apply(lambda values: str(values[0]))
-        return AssumableRole(role_arn=arn, oidc_provider_arn=identity.oidc_provider_arn)
-
-
-def mover_service_account() -> str:
-    """Name of that of the pod that moves the weights, where a role is assumed: the role's trust policy names it."""
-    return name_of("model-upload")
+        return AssumableRole(role_arn=arn, oidc_provider_arn=provider)
 
 
 def tls_only_policy(bucket: str) -> str:
@@ -257,17 +246,17 @@ def mover_policy(bucket: str, prefix: str, *, writes: bool) -> str:
     )
 
 
-def trust_policy(identity: RrsaIdentity, subject: str) -> str:
+def trust_policy(provider: str, *, issuer: str, subject: str) -> str:
     """Trust policy of a role: only the service account ``subject`` of this one cluster may assume it."""
     return _document(
         {
             "Effect": "Allow",
             "Action": "sts:AssumeRole",
-            "Principal": {"Federated": [identity.oidc_provider_arn]},
+            "Principal": {"Federated": [provider]},
             "Condition": {
                 "StringEquals": {
                     "oidc:aud": "sts.aliyuncs.com",
-                    "oidc:iss": identity.oidc_issuer,
+                    "oidc:iss": issuer,
                     "oidc:sub": subject,
                 }
             },

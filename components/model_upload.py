@@ -6,7 +6,7 @@ pod: another one checks what the bucket holds, and moves what is missing. A Job 
 ``pulumi up``, and its pod continues from what the bucket holds.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,6 @@ import pulumi
 import pulumi_kubernetes as k8s
 
 from components.acs_pods import GENERAL_PURPOSE
-from components.model_bucket import AssumableRole, ModelBucket, mover_service_account
 from components.programs import (
     CONTAINER_SECURITY,
     POD_SECURITY,
@@ -24,8 +23,6 @@ from components.programs import (
     program_mount,
     program_volume,
 )
-from components.secrets import AccessKey
-from components.settings.weights import BucketSource, HuggingFaceSource, ModelScopeSource, WeightsSettings
 from modelmover.errors import CONTINUE_EXIT_CODES
 
 PACKAGE = CONTAINER = "modelmover"
@@ -47,16 +44,30 @@ EIP_BANDWIDTH = "network.alibabacloud.com/eip-bandwidth"
 
 @dataclass(frozen=True, kw_only=True)
 class ModelUploadArgs:
-    """``deadline_seconds`` is when the Job is given up, ``hub_token`` a secret for private repositories; with ``code``
-    the repository's Python files are moved, too."""
+    """``source`` is the repository to move from, as ``modelscope://OWNER/NAME@REVISION`` or ``hf://...``; None checks
+    only that ``destination`` (``oss://BUCKET/PREFIX``) still has what was moved there. ``options`` are further
+    arguments of the mover. It signs with an AccessKey, or assumes a role by the service account ``service_account``.
 
-    bucket: ModelBucket
-    model: str
-    weights: WeightsSettings
+    ``hub_token`` is a secret for private repositories. The pod of ``cpu`` vCPUs is given up after ``deadline_seconds``.
+    """
+
+    namespace: pulumi.Input[str]
+    source: str | None
+    destination: pulumi.Input[str]
+    region: str
+    endpoint: pulumi.Input[str]
+    options: tuple[str, ...] = ()
+    access_key_id: pulumi.Input[str] | None = None
+    access_key_secret: pulumi.Input[str] | None = None
+    role_arn: pulumi.Input[str] | None = None
+    oidc_provider_arn: pulumi.Input[str] | None = None
+    service_account: str | None = None
+    hub_token: pulumi.Input[str] | None = None
+    image: str
+    cpu: int
+    memory: str
+    eip_bandwidth_mbps: int | None = None
     deadline_seconds: int
-    namespace: str
-    hub_token: pulumi.Output[str] | None
-    code: bool
 
 
 class ModelUpload(pulumi.ComponentResource):
@@ -67,46 +78,42 @@ class ModelUpload(pulumi.ComponentResource):
     def __init__(self, name: str, args: ModelUploadArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("deepseek:storage:ModelUpload", name, None, opts)
         zipped = program(PACKAGE, namespace=args.namespace, labels=LABELS, parent=self)
-        secret = self._secret(args)
-        account = self._service_account(args)
-        job = self._job(args, self._pod_template(args, zipped, secret, account))
+        secret = self._secret(name, args)
+        account = self._service_account(name, args)
+        job = self._job(name, args, self._pod_template(args, zipped, secret, account))
         self.job_name = job.metadata["name"]
         self.register_outputs({"jobName": self.job_name})
 
-    def _secret(self, args: ModelUploadArgs) -> k8s.core.v1.Secret | None:
-        values: dict[str, pulumi.Output[str]] = {}
-        if isinstance(args.bucket.mover, AccessKey):
-            values |= {
-                "OSS_ACCESS_KEY_ID": args.bucket.mover.key_id,
-                "OSS_ACCESS_KEY_SECRET": args.bucket.mover.key_secret,
-            }
-        if args.hub_token is not None and not isinstance(args.weights.source, BucketSource):
-            variable = "HF_TOKEN" if isinstance(args.weights.source, HuggingFaceSource) else "MODELSCOPE_API_TOKEN"
-            values[variable] = args.hub_token
+    def _secret(self, name: str, args: ModelUploadArgs) -> k8s.core.v1.Secret | None:
+        values: dict[str, pulumi.Input[str]] = {}
+        if args.access_key_id is not None and args.access_key_secret is not None:
+            values |= {"OSS_ACCESS_KEY_ID": args.access_key_id, "OSS_ACCESS_KEY_SECRET": args.access_key_secret}
+        if args.hub_token is not None and args.source is not None:
+            values["HF_TOKEN" if args.source.startswith("hf://") else "MODELSCOPE_API_TOKEN"] = args.hub_token
         if not values:
             return None
         return k8s.core.v1.Secret(
-            "modelmover-credentials",
+            f"{name}-credentials",
             metadata={"namespace": args.namespace, "labels": LABELS},
             string_data=values,
             opts=pulumi.ResourceOptions(parent=self),
         )
 
-    def _service_account(self, args: ModelUploadArgs) -> k8s.core.v1.ServiceAccount | None:
+    def _service_account(self, name: str, args: ModelUploadArgs) -> k8s.core.v1.ServiceAccount | None:
         """A name for the trust policy of the role, where there is one."""
-        if isinstance(args.bucket.mover, AccessKey):
+        if args.role_arn is None or args.service_account is None:
             return None
         return k8s.core.v1.ServiceAccount(
-            "model-upload",
-            metadata={"name": mover_service_account(), "namespace": args.namespace, "labels": LABELS},
+            f"{name}-account",
+            metadata={"name": args.service_account, "namespace": args.namespace, "labels": LABELS},
             automount_service_account_token=False,
             opts=pulumi.ResourceOptions(parent=self),
         )
 
-    def _job(self, args: ModelUploadArgs, template: k8s.core.v1.PodTemplateSpecArgsDict) -> k8s.batch.v1.Job:
+    def _job(self, name: str, args: ModelUploadArgs, template: k8s.core.v1.PodTemplateSpecArgsDict) -> k8s.batch.v1.Job:
         return program_job(
-            "model-upload",
-            kind="model-upload",
+            f"{name}-job",
+            kind=name,
             namespace=args.namespace,
             labels=LABELS,
             template=template,
@@ -122,18 +129,17 @@ class ModelUpload(pulumi.ComponentResource):
         secret: k8s.core.v1.Secret | None,
         account: k8s.core.v1.ServiceAccount | None,
     ) -> k8s.core.v1.PodTemplateSpecArgsDict:
-        upload = args.weights.upload
-        size = {"cpu": str(upload.cpu), "memory": upload.memory}
+        size = {"cpu": str(args.cpu), "memory": args.memory}
         volumes = [program_volume(zipped)]
         mounts = [program_mount(PACKAGE)]
         environment: list[k8s.core.v1.EnvVarArgsDict] = []
-        if isinstance(args.bucket.mover, AssumableRole):
+        if args.role_arn is not None and args.oidc_provider_arn is not None:
             volumes.append(_oidc_volume())
             mounts.append({"name": OIDC_VOLUME, "mount_path": OIDC_FOLDER, "read_only": True})
-            environment = _oidc_environment(args.bucket.mover)
+            environment = _oidc_environment(args.role_arn, args.oidc_provider_arn)
         container: k8s.core.v1.ContainerArgsDict = {
             "name": CONTAINER,
-            "image": upload.image,
+            "image": args.image,
             "command": program_command(PACKAGE),
             "args": command_line(args),
             "env": environment,
@@ -159,7 +165,7 @@ class ModelUpload(pulumi.ComponentResource):
         return {
             "metadata": {
                 "labels": {**LABELS, **GENERAL_PURPOSE},
-                "annotations": _eip_annotations(upload.eip_bandwidth_mbps),
+                "annotations": _eip_annotations(args.eip_bandwidth_mbps),
             },
             "spec": spec,
         }
@@ -179,32 +185,16 @@ def failure_rules() -> list[k8s.batch.v1.PodFailurePolicyRuleArgsDict]:
 
 def command_line(args: ModelUploadArgs) -> list[pulumi.Input[str]]:
     """The arguments of ``modelmover``."""
-    source = args.weights.source
-    destination = pulumi.Output.format("oss://{0}/{1}", args.bucket.bucket_name, args.weights.prefix)
-    place: Sequence[pulumi.Input[str]] = [
-        destination,
-        f"--region={args.bucket.region}",
-        f"--endpoint={args.bucket.endpoint}",
-    ]
-    if isinstance(source, BucketSource):
-        return ["verify", *place]
-    options = [f"--include={pattern}" for pattern in source.include]
-    options += [f"--exclude={pattern}" for pattern in source.exclude]
-    options += ["--code"] if args.code else []
-    options += ["--allow-pickle"] if args.weights.allow_pickle else []
-    if source.endpoint:
-        options.append(f"--hub-endpoint={source.endpoint}")
-    if isinstance(source, ModelScopeSource):
-        # The pod is in that region, and so may be redirected to internal addresses.
-        options.append(f"--hub-region={args.bucket.region}")
-    scheme = "modelscope" if isinstance(source, ModelScopeSource) else "hf"
-    return ["copy", f"{scheme}://{source.repository or args.model}@{source.revision}", *place, *options]
+    place = [args.destination, f"--region={args.region}", pulumi.Output.format("--endpoint={0}", args.endpoint)]
+    return ["verify", *place] if args.source is None else ["copy", args.source, *place, *args.options]
 
 
-def _oidc_environment(role: AssumableRole) -> list[k8s.core.v1.EnvVarArgsDict]:
+def _oidc_environment(
+    role_arn: pulumi.Input[str], oidc_provider_arn: pulumi.Input[str]
+) -> list[k8s.core.v1.EnvVarArgsDict]:
     return [
-        {"name": "ALIBABA_CLOUD_ROLE_ARN", "value": role.role_arn},
-        {"name": "ALIBABA_CLOUD_OIDC_PROVIDER_ARN", "value": role.oidc_provider_arn},
+        {"name": "ALIBABA_CLOUD_ROLE_ARN", "value": role_arn},
+        {"name": "ALIBABA_CLOUD_OIDC_PROVIDER_ARN", "value": oidc_provider_arn},
         {"name": "ALIBABA_CLOUD_OIDC_TOKEN_FILE", "value": f"{OIDC_FOLDER}/token"},
     ]
 

@@ -12,9 +12,8 @@ from dataclasses import dataclass
 
 import pulumi
 
-from components.settings.deployment import Deployment
-from components.settings.weights import CreateBucket, RamUserIdentity, RrsaIdentity
 from planner.findings import Finding
+from planner.spec import ResolvedSpec
 
 MODELS = "models"
 ACCESS = "access"
@@ -87,22 +86,22 @@ def bucket_name(component: str, *, account: str, region: str) -> str:
     return f"{pulumi.get_project()}-{pulumi.get_stack()}-{component}-{_digest(account, region)}"
 
 
-def name_findings(settings: Deployment) -> list[Finding]:
+def name_findings(spec: ResolvedSpec) -> list[Finding]:
     """Names in the cloud that their services would refuse, because of the name of the stack or of the project."""
-    return [_finding(rule, name) for rule, name in _cloud_names(settings) if not _is_legal(rule, name)]
+    return [_finding(rule, name) for rule, name in _cloud_names(spec) if not _is_legal(rule, name)]
 
 
-def _cloud_names(settings: Deployment) -> Iterator[tuple[NameRule, str]]:
-    """One for each rule that the settings bring into play; the longest, where there are several."""
-    bucket, identity = settings.weights.bucket, settings.weights.identity
-    if isinstance(bucket, CreateBucket) and bucket.name is None:
+def _cloud_names(spec: ResolvedSpec) -> Iterator[tuple[NameRule, str]]:
+    """One for each rule that applies; the longest, where there are several."""
+    bucket, identity = spec.weights.bucket, spec.weights.identity
+    if bucket.kind == "create" and bucket.name is None:
         # Those of every account and region have the same form.
-        yield BUCKET, bucket_name(MODELS, account="", region=settings.cloud.region)
+        yield BUCKET, bucket_name(MODELS, account="", region=spec.cloud.region)
     longest = cloud_name(MODELS, max(MOVER, READER, key=len))
-    if isinstance(identity, RamUserIdentity | RrsaIdentity):
+    if identity.kind != "accessKey":
         yield RAM_POLICY, longest
-        yield (RAM_USER if isinstance(identity, RamUserIdentity) else RAM_ROLE), longest
-    if settings.service.allowed_cidrs:
+        yield (RAM_USER if identity.kind == "ramUser" else RAM_ROLE), longest
+    if spec.service.allowed_cidrs:
         yield ACCESS_CONTROL_LIST, cloud_name(ACCESS, CLIENTS)
 
 

@@ -7,10 +7,10 @@ limited. What goes out is not: the addresses of OSS, DNS and the cache's pods ar
 
 from __future__ import annotations
 
-import pulumi_kubernetes as k8s
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
-from components.settings.security import NetworkClient
-from components.settings.service import ServiceSettings
+import pulumi_kubernetes as k8s
 
 NAMESPACE_NAME = "kubernetes.io/metadata.name"
 """Label that every namespace has
@@ -29,6 +29,16 @@ HEALTH_CHECKS = "100.64.0.0/10"
 (https://help.aliyun.com/en/slb/classic-load-balancer/user-guide/health-check-overview/)."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Client:
+    """Who may reach the leaders: addresses, or pods of a namespace, by default the own one. Without labels, all pods of
+    the namespace are meant."""
+
+    cidr: str | None = None
+    namespace: str | None = None
+    pod_labels: Mapping[str, str] = field(default_factory=dict)
+
+
 def members_only(group: str) -> k8s.networking.v1.NetworkPolicySpecArgsDict:
     """Spec of the policy of all pods: they admit each other, on all ports. No range of ports is written, which the
     network policies of Alibaba Cloud would not know."""
@@ -39,18 +49,10 @@ def members_only(group: str) -> k8s.networking.v1.NetworkPolicySpecArgsDict:
     }
 
 
-def clients_only(
-    group: str, clients: tuple[NetworkClient, ...], *, port: int, service: ServiceSettings, verified: bool
-) -> k8s.networking.v1.NetworkPolicySpecArgsDict:
-    """Spec of the policy of the leaders: clients reach their HTTP port, and the Jobs that verify the endpoint if it is
-    ``verified``. A load balancer keeps its clients' addresses, so whoever it admits is a client, too."""
-    peers = [_peer(client) for client in clients]
-    if verified:
-        peers.append({"pod_selector": {"match_labels": VERIFICATION}})
-    if service.kind == "internalLoadBalancer":
-        peers += [_addresses(cidr) for cidr in (*(service.allowed_cidrs or ()), HEALTH_CHECKS)]
+def clients_only(group: str, clients: Sequence[Client], *, port: int) -> k8s.networking.v1.NetworkPolicySpecArgsDict:
+    """Spec of the policy of the leaders: clients reach their HTTP port."""
     rule: k8s.networking.v1.NetworkPolicyIngressRuleArgsDict = {
-        "from_": peers,
+        "from_": [_peer(client) for client in clients],
         "ports": [{"protocol": "TCP", "port": port}],
     }
     return {
@@ -60,16 +62,12 @@ def clients_only(
     }
 
 
-def _peer(client: NetworkClient) -> k8s.networking.v1.NetworkPolicyPeerArgsDict:
-    if client.cidr:
-        return _addresses(client.cidr)
-    peer: k8s.networking.v1.NetworkPolicyPeerArgsDict = {
-        "namespace_selector": {"match_labels": {NAMESPACE_NAME: client.namespace or ""}}
-    }
+def _peer(client: Client) -> k8s.networking.v1.NetworkPolicyPeerArgsDict:
+    if client.cidr is not None:
+        return {"ip_block": {"cidr": client.cidr}}
+    peer: k8s.networking.v1.NetworkPolicyPeerArgsDict = {}
+    if client.namespace is not None:
+        peer["namespace_selector"] = {"match_labels": {NAMESPACE_NAME: client.namespace}}
     if client.pod_labels:
         peer["pod_selector"] = {"match_labels": dict(client.pod_labels)}
     return peer
-
-
-def _addresses(cidr: str) -> k8s.networking.v1.NetworkPolicyPeerArgsDict:
-    return {"ip_block": {"cidr": cidr}}

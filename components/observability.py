@@ -6,16 +6,15 @@ for ACK clusters; not verified on an ACS cluster), or by a prometheus-operator o
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pulumi
 import pulumi_kubernetes as k8s
 
 from components.crds import PodMonitor, PrometheusRule
-from components.monitoring.alerts import rule_groups
-from components.monitoring.logs import labels
-from components.settings.observability import AlertSettings, DashboardSettings, ObservabilitySettings
+from components.labels import common_labels
+from components.monitoring.alerts import AlertThresholds, rule_groups
 from planner.engine import Version
 from planner.loading import LoadBudget
 from planner.metrics import GROUP_LABEL, LWS_LABEL, EngineMetrics, Target
@@ -38,57 +37,62 @@ managed agent need not, and the alerts depend on them."""
 
 @dataclass(frozen=True, kw_only=True)
 class ObservabilityArgs:
-    """``group`` is the LeaderWorkerSet's name and ``selector`` selects its leaders, ``version`` is the engine's,
-    ``budget`` the time that loading may take."""
+    """``group`` is the LeaderWorkerSet's name and ``selector`` selects its leaders, ``engine_version`` is vLLM's.
+    ``budget`` is the time that loading may take. ``labels`` are those by
+    which Prometheus selects monitors and rules, ``dashboard_labels`` those by which Grafana's sidecar finds the
+    dashboard, in ``dashboard_folder``; None: there is none."""
 
     namespace: str
     group: str
-    version: Version
-    observability: ObservabilitySettings
-    budget: LoadBudget
     selector: Mapping[str, pulumi.Input[str]]
+    engine_version: Version
+    budget: LoadBudget
+    labels: Mapping[str, str] = field(default_factory=dict)
+    scrape_seconds: int = 15
+    alerts: AlertThresholds | None = None
+    dashboard_labels: Mapping[str, str] | None = None
+    dashboard_folder: str | None = None
 
 
 class Observability(pulumi.ComponentResource):
-    """PodMonitor, and alerts and dashboard where the settings have them."""
+    """PodMonitor, and alerts and dashboard where they are wanted."""
 
     def __init__(self, name: str, args: ObservabilityArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("deepseek:operations:Observability", name, None, opts)
-        settings = args.observability
-        target = Target(namespace=args.namespace, name=args.group, metrics=EngineMetrics(version=args.version))
-        self._pod_monitor(args)
-        if settings.alerts:
-            self._rules(args, target, settings.alerts)
-        if settings.dashboard:
-            self._dashboard(args, target, settings.dashboard)
-        self.register_outputs({})
+        target = Target(namespace=args.namespace, name=args.group, metrics=EngineMetrics(version=args.engine_version))
+        monitor = self._pod_monitor(name, args)
+        if args.alerts:
+            self._rules(name, args, target, args.alerts)
+        if args.dashboard_labels is not None:
+            self._dashboard(name, args, target, args.dashboard_labels)
+        self.register_outputs({"podMonitor": monitor.metadata["name"]})
 
-    def _pod_monitor(self, args: ObservabilityArgs) -> None:
-        PodMonitor(
-            "leaders",
-            metadata=_metadata(args, "metrics", args.observability.labels),
-            spec=pod_monitor_spec(args.selector, scrape_seconds=args.observability.scrape_seconds),
+    def _pod_monitor(self, name: str, args: ObservabilityArgs) -> PodMonitor:
+        return PodMonitor(
+            f"{name}-leaders",
+            metadata=_metadata(args, "metrics", args.labels),
+            spec=pod_monitor_spec(args.selector, scrape_seconds=args.scrape_seconds),
             opts=pulumi.ResourceOptions(parent=self),
         )
 
-    def _rules(self, args: ObservabilityArgs, target: Target, alerts: AlertSettings) -> None:
+    def _rules(self, name: str, args: ObservabilityArgs, target: Target, alerts: AlertThresholds) -> None:
         PrometheusRule(
-            "alerts",
-            metadata=_metadata(args, "alerts", args.observability.labels),
+            f"{name}-alerts",
+            metadata=_metadata(args, "alerts", args.labels),
             spec={"groups": rule_groups(alerts, target, args.budget)},
             opts=pulumi.ResourceOptions(parent=self),
         )
 
-    def _dashboard(self, args: ObservabilityArgs, target: Target, dashboard: DashboardSettings) -> None:
+    def _dashboard(self, name: str, args: ObservabilityArgs, target: Target, labels: Mapping[str, str]) -> None:
         # Grafana's library is large, and most runs have no use for it.
         from components.monitoring.dashboard import dashboard_json
 
-        metadata = _metadata(args, "dashboard", dashboard.labels)
-        if dashboard.folder:
-            metadata["annotations"] = {FOLDER: dashboard.folder}
-        alerts = args.observability.alerts or AlertSettings()
+        metadata = _metadata(args, "dashboard", labels)
+        if args.dashboard_folder:
+            metadata["annotations"] = {FOLDER: args.dashboard_folder}
+        alerts = args.alerts or AlertThresholds()
         k8s.core.v1.ConfigMap(
-            "dashboard",
+            f"{name}-dashboard",
             metadata=metadata,
             data={f"vllm-{args.namespace}-{args.group}.json": dashboard_json(target, alerts)},
             opts=pulumi.ResourceOptions(parent=self),
@@ -118,5 +122,5 @@ def _metadata(args: ObservabilityArgs, component: str, chosen: Mapping[str, str]
     return {
         "name": f"{args.group}-{component}",
         "namespace": args.namespace,
-        "labels": {**labels(args.group, component=component), **chosen},
+        "labels": {**common_labels(args.group, component=component), **chosen},
     }

@@ -20,12 +20,8 @@ from components.crds import (
     PrometheusRule,
     ScaledObject,
 )
-from components.settings.deployment import Deployment
-from components.settings.operators import InstallFluid, InstallLws, OperatorsSettings
-from components.settings.route import GatewayRoute
-from components.settings.scaling import QueueScaling, ScheduleScaling
-from components.settings.storage import FluidCacheSettings, OssVolumeSettings
 from planner.findings import Finding
+from planner.spec import ResolvedSpec
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,39 +93,44 @@ RELEASE_SECONDS = 600
 
 @dataclass(frozen=True, kw_only=True)
 class OperatorsArgs:
-    """``region`` is where ack-fluid's images are pulled from."""
+    """Versions, charts and images of the controllers to install; None leaves one to the cluster. ``region`` is where
+    ack-fluid's images are pulled from, ``fluid_sidecar`` the label value by which its client gets into pods."""
 
-    operators: OperatorsSettings
-    storage: OssVolumeSettings | FluidCacheSettings
     region: str
+    lws_version: str | None = None
+    lws_repository: str = "oci://registry.k8s.io/lws/charts"
+    lws_image: str | None = None
+    fluid_chart: str | None = None
+    fluid_image_tag: str = ""
+    fluid_sidecar: str = "acs"
 
 
 class Operators(pulumi.ComponentResource):
-    """The controllers that the settings install."""
+    """The controllers that are to be installed."""
 
     def __init__(self, name: str, args: OperatorsArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("deepseek:cluster:Operators", name, None, opts)
-        lws, fluid = args.operators.lws, args.operators.fluid
-        if isinstance(lws, InstallLws):
-            self._install_lws(lws)
-        if isinstance(fluid, InstallFluid):
-            self._install_fluid(fluid, args)
-        self.register_outputs({})
+        installed = []
+        if args.lws_version is not None:
+            installed.append(self._install_lws(args, args.lws_version))
+        if args.fluid_chart is not None:
+            installed.append(self._install_fluid(args, args.fluid_chart))
+        self.register_outputs({"releases": [release.name for release in installed]})
 
-    def _install_lws(self, settings: InstallLws) -> None:
-        values = {"image": {"manager": {"repository": settings.image}}} if settings.image else {}
-        self._release(
-            "lws", namespace="lws-system", chart=f"{settings.repository}/lws", version=settings.version, values=values
+    def _install_lws(self, args: OperatorsArgs, version: str) -> k8s.helm.v3.Release:
+        values = {"image": {"manager": {"repository": args.lws_image}}} if args.lws_image else {}
+        chart = f"{args.lws_repository}/lws"
+        return self._release("lws", namespace="lws-system", chart=chart, version=version, values=values)
+
+    def _install_fluid(self, args: OperatorsArgs, chart: str) -> k8s.helm.v3.Release:
+        return self._release(
+            "ack-fluid", namespace="fluid-system", chart=chart, version=None, values=fluid_values(args)
         )
-
-    def _install_fluid(self, settings: InstallFluid, args: OperatorsArgs) -> None:
-        values = fluid_values(settings, region=args.region, storage=args.storage)
-        self._release("ack-fluid", namespace="fluid-system", chart=settings.chart, version=None, values=values)
 
     def _release(
         self, name: str, *, namespace: str, chart: str, version: str | None, values: Mapping[str, Any]
-    ) -> None:
-        k8s.helm.v3.Release(
+    ) -> k8s.helm.v3.Release:
+        return k8s.helm.v3.Release(
             f"{self.pulumi_resource_name}-{name}",
             name=name,
             namespace=namespace,
@@ -144,39 +145,36 @@ class Operators(pulumi.ComponentResource):
         )
 
 
-def expected_apis(settings: Deployment) -> list[Api]:
+def expected_apis(spec: ResolvedSpec) -> list[Api]:
     """The APIs that must be there before anything is created, because nothing of the stack installs them."""
-    lws, fluid, observability = settings.operators.lws, settings.operators.fluid, settings.observability
+    observability, route, scaler = spec.observability, spec.service.route, spec.replicas.scaler
     needed = [
-        (LWS, not isinstance(lws, InstallLws)),
-        (FLUID, isinstance(settings.storage, FluidCacheSettings) and not isinstance(fluid, InstallFluid)),
-        (GATEWAY, isinstance(settings.service.route, GatewayRoute)),
+        (LWS, spec.operators.lws.kind != "install"),
+        (FLUID, spec.cache is not None and spec.operators.fluid.kind != "install"),
+        (GATEWAY, route is not None and route.kind == "gateway"),
         (MONITORS, observability is not None),
         (ALERTS, observability is not None and observability.alerts is not None),
-        (KEDA, isinstance(settings.inference.scaling, ScheduleScaling | QueueScaling)),
+        (KEDA, scaler is not None and scaler.kind != "hpa"),
     ]
     return [api for api, is_needed in needed if is_needed]
 
 
-def fluid_values(
-    settings: InstallFluid, *, region: str, storage: OssVolumeSettings | FluidCacheSettings
-) -> dict[str, Any]:
+def fluid_values(args: OperatorsArgs) -> dict[str, Any]:
     """Values of the chart on an ACS cluster. Its own are placeholders that only the console fills in
     (https://github.com/aliyun-computenest/quickstart-vllm-ack, .computenest/ros_templates/acs-ecs.yaml)."""
-    target = storage.sidecar if isinstance(storage, FluidCacheSettings) else "acs"
     inject = {
         "platformKey": "alibabacloud.com/fluid-sidecar-target",
-        "platformValue": target,
+        "platformValue": args.fluid_sidecar,
         "vfuseResourceName": "alibabacloud.com/vfuse",
     }
     return {
-        "region": region,
+        "region": args.region,
         "cluster_profile": "ManagedKubernetes",
         "clusterProfileforApp": "Acs",
         "pullImageByVPCNetwork": True,
         "appendImageTag": True,
         "helmDriver": "configmap",
-        "version": settings.image_tag,
+        "version": args.fluid_image_tag,
         "crdUpgrade": {"enabled": True},
         "runtime": {
             "jindo": {
@@ -190,9 +188,9 @@ def fluid_values(
             "enabled": True,
             "timeoutSeconds": 15,
             "reinvocationPolicy": "IfNeeded",
-            # It fails closed: while none answers, no pod with the label is made, and no group recovers.
+            # It fails closed: while none answers, no pod with the label is created, and no group recovers.
             "replicas": 2,
-            **({"serverlessInject": inject} if target != "none" else {}),
+            **({"serverlessInject": inject} if args.fluid_sidecar != "none" else {}),
         },
         # ACS has no host namespaces. The two lie at different depths.
         "csi": {"config": {"hostNetwork": False}, "hostPID": False},

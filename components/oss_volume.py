@@ -12,16 +12,11 @@ from dataclasses import dataclass
 import pulumi
 import pulumi_kubernetes as k8s
 
-from components.model_bucket import AssumableRole, ModelBucket
 from components.names import name_of
-from components.secrets import AccessKey
-from components.settings.storage import OssVolumeSettings
-from components.settings.weights import WeightsSettings
 from components.storage import ModelMount, model_path
 
 DRIVER = "ossplugin.csi.alibabacloud.com"
 
-CLAIM_NAME = "llm-model"
 SECRET_NAME = "oss-secret"  # noqa: S105 - the name of a Secret, not its contents
 
 DELETE_SECONDS = 600
@@ -30,15 +25,23 @@ DELETE_SECONDS = 600
 
 @dataclass(frozen=True, kw_only=True)
 class OssVolumeArgs:
-    """``weights_gib`` is the size of the model's files in GiB; once the group has another claim, no pod mounts this one
-    after ``release_seconds``."""
+    """``prefix`` is the folder of the model in the bucket, ``weights_gib`` the size of its files in GiB. ``content``
+    stands for what is mounted: a change of it makes another volume. Reads are signed with an AccessKey, or by a role
+    that the volume plugin assumes. Once the group has another claim, no pod mounts this one after ``release_seconds``.
+    """
 
-    bucket: ModelBucket
-    weights: WeightsSettings
+    namespace: pulumi.Input[str]
+    bucket_name: pulumi.Input[str]
+    endpoint: pulumi.Input[str]
+    prefix: str
+    content: str
     weights_gib: float
-    namespace: str
-    storage: OssVolumeSettings
-    release_seconds: int
+    mount_options: tuple[str, ...] = ()
+    access_key_id: pulumi.Input[str] | None = None
+    access_key_secret: pulumi.Input[str] | None = None
+    role_arn: pulumi.Input[str] | None = None
+    oidc_provider_arn: pulumi.Input[str] | None = None
+    release_seconds: int = 0
 
 
 class OssVolume(pulumi.ComponentResource):
@@ -48,35 +51,35 @@ class OssVolume(pulumi.ComponentResource):
 
     def __init__(self, name: str, args: OssVolumeArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("deepseek:storage:OssVolume", name, None, opts)
-        secret = self._secret(args)
-        volume = self._volume(args, secret)
-        claim = self._claim(args, volume)
-        self.mount = ModelMount(
-            claim_name=claim.metadata["name"], model_path=model_path(args.weights.prefix), ready=claim
-        )
+        claim_name = name_of(name, args.content, args.mount_options)
+        secret = self._secret(name, args)
+        volume = self._volume(claim_name, args, secret)
+        claim = self._claim(claim_name, args, volume)
+        self.mount = ModelMount(claim_name=claim.metadata["name"], model_path=model_path(args.prefix), ready=claim)
         self.register_outputs({"claimName": self.mount.claim_name, "modelPath": self.mount.model_path})
 
-    def _secret(self, args: OssVolumeArgs) -> k8s.core.v1.Secret | None:
-        reader = args.bucket.reader
-        if not isinstance(reader, AccessKey):
+    def _secret(self, name: str, args: OssVolumeArgs) -> k8s.core.v1.Secret | None:
+        if args.access_key_id is None or args.access_key_secret is None:
             return None
         return k8s.core.v1.Secret(
-            SECRET_NAME,
+            f"{name}-{SECRET_NAME}",
             # On ACS the Secret must be in the claim's namespace
             # (https://www.alibabacloud.com/help/en/ack/ack-managed-and-ack-dedicated/user-guide/ossfs2-0-storage-volume-faqs).
             metadata={"namespace": args.namespace},
-            string_data={"akId": reader.key_id, "akSecret": reader.key_secret},
+            string_data={"akId": args.access_key_id, "akSecret": args.access_key_secret},
             opts=pulumi.ResourceOptions(parent=self),
         )
 
-    def _volume(self, args: OssVolumeArgs, secret: k8s.core.v1.Secret | None) -> k8s.core.v1.PersistentVolume:
+    def _volume(
+        self, claim_name: str, args: OssVolumeArgs, secret: k8s.core.v1.Secret | None
+    ) -> k8s.core.v1.PersistentVolume:
         # A PersistentVolume is not namespaced: its name says whose it is.
-        name = f"{args.namespace}-{_claim_name(args)}"
+        name = pulumi.Output.format("{0}-{1}", args.namespace, claim_name)
         attributes: dict[str, pulumi.Input[str]] = {
-            "bucket": args.bucket.bucket_name,
-            "url": args.bucket.endpoint,
-            "path": f"/{args.weights.prefix}/",
-            "otherOpts": " ".join(f"-o {option}" for option in args.storage.mount_options),
+            "bucket": args.bucket_name,
+            "url": args.endpoint,
+            "path": f"/{args.prefix}/",
+            "otherOpts": " ".join(f"-o {option}" for option in args.mount_options),
         }
         csi: k8s.core.v1.CSIPersistentVolumeSourceArgsDict = {
             "driver": DRIVER,
@@ -85,12 +88,12 @@ class OssVolume(pulumi.ComponentResource):
         }
         if secret is not None:
             csi["node_publish_secret_ref"] = {"name": secret.metadata["name"], "namespace": args.namespace}
-        if isinstance(args.bucket.reader, AssumableRole):
+        if args.role_arn is not None and args.oidc_provider_arn is not None:
             attributes["authType"] = "rrsa"
-            attributes["roleArn"] = args.bucket.reader.role_arn
-            attributes["oidcProviderArn"] = args.bucket.reader.oidc_provider_arn
+            attributes["roleArn"] = args.role_arn
+            attributes["oidcProviderArn"] = args.oidc_provider_arn
         return k8s.core.v1.PersistentVolume(
-            _claim_name(args),
+            claim_name,
             metadata={"name": name, "labels": {"alicloud-pvname": name}},
             spec={
                 "capacity": {"storage": capacity(args.weights_gib)},
@@ -99,16 +102,18 @@ class OssVolume(pulumi.ComponentResource):
                 "persistent_volume_reclaim_policy": "Retain",
                 "storage_class_name": "",
                 # Without it another claim of the same size could take the volume first.
-                "claim_ref": {"namespace": args.namespace, "name": _claim_name(args)},
+                "claim_ref": {"namespace": args.namespace, "name": claim_name},
                 "csi": csi,
             },
             opts=self._options(args),
         )
 
-    def _claim(self, args: OssVolumeArgs, volume: k8s.core.v1.PersistentVolume) -> k8s.core.v1.PersistentVolumeClaim:
+    def _claim(
+        self, claim_name: str, args: OssVolumeArgs, volume: k8s.core.v1.PersistentVolume
+    ) -> k8s.core.v1.PersistentVolumeClaim:
         return k8s.core.v1.PersistentVolumeClaim(
-            _claim_name(args),
-            metadata={"name": _claim_name(args), "namespace": args.namespace},
+            claim_name,
+            metadata={"name": claim_name, "namespace": args.namespace},
             spec={
                 "access_modes": ["ReadOnlyMany"],
                 # Empty, not absent: an absent one means the cluster's default class, which would make a disk.
@@ -123,13 +128,6 @@ class OssVolume(pulumi.ComponentResource):
         # Kubernetes keeps both until no pod mounts the claim.
         minutes = math.ceil((DELETE_SECONDS + args.release_seconds) / 60)
         return pulumi.ResourceOptions(parent=self, custom_timeouts=pulumi.CustomTimeouts(delete=f"{minutes}m"))
-
-
-def _claim_name(args: OssVolumeArgs) -> str:
-    """The claim's name, with eight hexadecimal digits that change when what is mounted does."""
-    # Not how the weights came there: pods that mount them do not care.
-    weights = args.weights.model_dump(mode="json", include={"bucket", "prefix", "identity"})
-    return name_of(CLAIM_NAME, args.bucket.endpoint, weights, args.storage.mount_options)
 
 
 def capacity(weights_gib: float) -> str:

@@ -17,7 +17,6 @@ from components.live_bucket import bucket_exists
 from components.live_cluster import LiveCluster, LookupFailedError
 from components.operators import Api, expected_apis
 from components.secrets import Secrets
-from components.settings.deployment import Deployment
 from planner.findings import Finding, report
 from planner.spec import ResolvedSpec
 
@@ -52,11 +51,10 @@ class Ownership:
     stops at the first thing found.
     """
 
-    def __init__(self, settings: Deployment, spec: ResolvedSpec, secrets: Secrets) -> None:
-        self._settings = settings
-        self._kubeconfig_file = spec.kubeconfig
+    def __init__(self, spec: ResolvedSpec, secrets: Secrets) -> None:
+        self._spec = spec
         self._kubeconfig = secrets.kubeconfig
-        self._expected: Sequence[Api] | None = expected_apis(settings)
+        self._expected: Sequence[Api] | None = expected_apis(spec)
         self._cluster: LiveCluster | None = None
         self._found = 0
         self._created: list[pulumi.Resource] = []
@@ -92,7 +90,7 @@ class Ownership:
 
     async def _bucket(self, args: ResourceHookArgs) -> list[Finding]:
         name = (args.new_inputs or {}).get("bucket")
-        if not isinstance(name, str) or not await asyncio.to_thread(bucket_exists, self._settings.cloud, name):
+        if not isinstance(name, str) or not await asyncio.to_thread(bucket_exists, self._spec.cloud, name):
             return []
         return [
             Finding(
@@ -116,14 +114,14 @@ class Ownership:
 
     async def _live_cluster(self) -> LiveCluster | None:
         """None where there is no cluster yet."""
-        file = self._kubeconfig_file
+        file = self._spec.kubeconfig
         if file is not None and not file.is_file():
             return None
         kubeconfig = file or (await self._kubeconfig.future() if self._kubeconfig is not None else None)
         if kubeconfig is None:
             return None
         if self._cluster is None:
-            self._cluster = LiveCluster(kubeconfig, self._settings.cluster.context)
+            self._cluster = LiveCluster(kubeconfig, self._spec.cluster.context)
         return self._cluster
 
     async def _delete_forgotten_jobs(self, cluster: LiveCluster, namespace: str, name: str) -> None:

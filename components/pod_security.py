@@ -5,20 +5,18 @@ The standards: https://kubernetes.io/docs/concepts/security/pod-security-standar
 
 from typing import Any
 
-from components.settings.security import PodSecuritySettings
-
 RDMA_CAPABILITY = "IPC_LOCK"
 """Pins memory for RDMA beyond the limit of locked memory. ``baseline`` does not have it among the capabilities that may
 be added."""
 
 
-def container_security(pods: PodSecuritySettings, *, rdma: bool) -> dict[str, Any]:
-    """Security context of the engine's container, and not of its pod: the cache's client beside it needs to be root."""
+def container_security(*, run_as_user: int | None, rdma: bool) -> dict[str, Any]:
+    """Security context of the engine's container, and not of its pod, in which the cache's client needs to be root."""
     context: dict[str, Any] = {
         "allowPrivilegeEscalation": False,
         "capabilities": {"drop": ["ALL"], **({"add": [RDMA_CAPABILITY]} if rdma else {})},
         "seccompProfile": {"type": "RuntimeDefault"},
     }
-    if pods.run_as_user:
-        context |= {"runAsNonRoot": True, "runAsUser": pods.run_as_user}
+    if run_as_user:
+        context |= {"runAsNonRoot": True, "runAsUser": run_as_user}
     return context

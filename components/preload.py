@@ -1,12 +1,11 @@
-"""Sees to it that a Fluid cache is filled: a Job that waits for the DataLoad, judges it, and has it made anew.
+"""Fills a Fluid cache: a Job that waits for the DataLoad, evaluates it, and recreates it if it failed.
 
-Fluid never repeats a DataLoad that is over, and to Pulumi one that failed is as good as any. A Job that failed is
-replaced by the next ``pulumi up``, and its pod repeats the preload. The program is ``preload``.
+Fluid never repeats a DataLoad that has ended, and Pulumi accepts one that failed. A Job that failed is replaced by the
+next ``pulumi up``, and its pod repeats the preload. The program is ``preload``.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -40,7 +39,7 @@ class PreloadArgs:
     again, ``seconds`` when it is given up, and ``image`` one with Python 3.11."""
 
     name: str
-    namespace: str
+    namespace: pulumi.Input[str]
     load: DataLoad
     manifest: Mapping[str, Any]
     workers: int
@@ -105,12 +104,12 @@ class Preload(pulumi.ComponentResource):
         return program_job(
             args.name,
             kind=f"{args.name}-preload",
-            # Another number of workers has the cache judged again: those that go take their part of it along.
+            # Another number of workers changes what is cached, so the Job runs again.
             content=[args.workers],
             namespace=args.namespace,
             labels=LABELS,
             template=self._pod_template(args, zipped, account),
-            # The program gives up by itself, which is what it has a say in; this is for a pod that never runs.
+            # The program has its own timeout; this deadline covers a pod that never starts.
             deadline_seconds=args.seconds + START_SECONDS,
             opts=pulumi.ResourceOptions(parent=self, depends_on=[args.load, allowed]),
         )
@@ -124,7 +123,7 @@ class Preload(pulumi.ComponentResource):
             "image": args.image,
             "command": program_command(PACKAGE),
             "args": [
-                f"--dataload={json.dumps(args.manifest)}",
+                pulumi.Output.format("--dataload={0}", pulumi.Output.json_dumps(args.manifest)),
                 f"--seconds={args.seconds}",
                 f"--credentials={CREDENTIALS}",
             ],

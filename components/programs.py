@@ -28,10 +28,10 @@ POD_SECURITY: k8s.core.v1.PodSecurityContextArgsDict = {
 
 
 def program(
-    package: str, *, namespace: str, labels: Mapping[str, str], parent: pulumi.Resource
+    package: str, *, namespace: pulumi.Input[str], labels: Mapping[str, str], parent: pulumi.Resource
 ) -> k8s.core.v1.ConfigMap:
     """The package as an immutable ConfigMap, named by its content: other content is another resource."""
-    name = name_of(package, archive_digest(package))
+    name = name_of(package, parent.pulumi_resource_name, archive_digest(package))
     return k8s.core.v1.ConfigMap(
         f"{parent.pulumi_resource_name}-{name}",
         metadata={"name": name, "namespace": namespace, "labels": labels},
@@ -60,8 +60,8 @@ def program_command(package: str) -> list[str]:
 def job_name(
     kind: str, template: k8s.core.v1.PodTemplateSpecArgsDict, *content: pulumi.Input[object]
 ) -> pulumi.Output[str]:
-    """Another one for another template, which the API server would refuse for a Job that exists, and for other
-    ``content``."""
+    """Name of a Job with a hash of its pod template and of ``content``: a Job's template is immutable, so a change
+    needs a new name."""
     return pulumi.Output.json_dumps([template, *content]).apply(lambda text: name_of(kind, text))
 
 
@@ -69,7 +69,7 @@ def program_job(
     resource: str,
     *,
     kind: str,
-    namespace: str,
+    namespace: pulumi.Input[str],
     labels: Mapping[str, str],
     template: k8s.core.v1.PodTemplateSpecArgsDict,
     deadline_seconds: int,
@@ -78,7 +78,7 @@ def program_job(
     failure_rules: Sequence[k8s.batch.v1.PodFailurePolicyRuleArgsDict] = (),
 ) -> k8s.batch.v1.Job:
     """A Job of one pod, awaited a little longer than it may take; a ``pulumi up`` after one that failed repeats it, and
-    so does one with another template, other rules or other ``content``, of which its name (``kind``-…) tells.
+    so does one with another template, other rules or other ``content``, of which its name has a hash.
 
     A pod that fails ends the Job, but for those that ``failure_rules`` ignore. The action FailJob would do so, too, but
     Pulumi does not know its reason, PodFailurePolicy, and would wait on

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import pulumi
 import pulumi_kubernetes as k8s
 
 from components.crds import HTTPRoute
-from components.secrets import Certificate
-from components.settings.route import GatewayRoute, IngressRoute, NoTls, SecretCertificate, StackCertificate
 
 EXACT_PATHS = ("/v1/models", "/v1/chat/completions", "/v1/completions")
 PATHS_WITH_CHILDREN = ("/v1/responses",)
@@ -29,13 +28,25 @@ TAKEN_MINUTES = 5
 
 @dataclass(frozen=True, kw_only=True)
 class RouteArgs:
-    """``service`` is the name of the Service of the leaders, ``certificate`` that of the stack's configuration."""
+    """``service`` and ``port`` are those of the Service of the leaders. With ``gateway``, the name of a Gateway, there
+    is an HTTPRoute at its listener ``section_name``; otherwise an Ingress of the class ``class_name``. Its certificate
+    is in the Secret ``tls_secret``, or given as ``certificate`` and ``key``, or the controller's own; without ``tls``
+    there is none."""
 
-    namespace: str
-    route: GatewayRoute | IngressRoute
-    service: pulumi.Output[str]
+    namespace: pulumi.Input[str]
+    host: str
+    service: pulumi.Input[str]
     port: int
-    certificate: Certificate | None
+    request_seconds: int = 1800
+    gateway: str | None = None
+    gateway_namespace: pulumi.Input[str] | None = None
+    section_name: str | None = None
+    class_name: str | None = None
+    tls: bool = True
+    tls_secret: pulumi.Input[str] | None = None
+    certificate: pulumi.Input[str] | None = None
+    key: pulumi.Input[str] | None = None
+    annotations: Mapping[str, str] = field(default_factory=dict)
 
 
 class Route(pulumi.ComponentResource):
@@ -43,17 +54,14 @@ class Route(pulumi.ComponentResource):
 
     def __init__(self, name: str, args: RouteArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("deepseek:access:Route", name, None, opts)
-        if isinstance(args.route, GatewayRoute):
-            self._http_route(args, args.route)
-        else:
-            self._ingress(args, args.route, self._tls_secret(args, args.route))
-        self.register_outputs({})
+        route = self._http_route(name, args) if args.gateway else self._ingress(name, args)
+        self.register_outputs({"name": route.metadata["name"]})
 
-    def _http_route(self, args: RouteArgs, route: GatewayRoute) -> None:
+    def _http_route(self, name: str, args: RouteArgs) -> HTTPRoute:
         gateway = {
-            "name": route.name,
-            "namespace": route.namespace or args.namespace,
-            "sectionName": route.section_name,
+            "name": args.gateway,
+            "namespace": args.gateway_namespace or args.namespace,
+            "sectionName": args.section_name,
         }
         exact = [{"path": {"type": "Exact", "value": path}} for path in EXACT_PATHS]
         below = [{"path": {"type": "PathPrefix", "value": path}} for path in PATHS_WITH_CHILDREN]
@@ -61,33 +69,31 @@ class Route(pulumi.ComponentResource):
             "matches": [*exact, *below],
             "backendRefs": [{"name": args.service, "port": args.port}],
             # https://gateway-api.sigs.k8s.io/reference/spec/#httproutetimeouts
-            "timeouts": {"request": f"{route.request_seconds}s"},
+            "timeouts": {"request": f"{args.request_seconds}s"},
         }
-        HTTPRoute(
-            "route",
+        return HTTPRoute(
+            name,
             metadata={"namespace": args.namespace, "annotations": {"pulumi.com/waitFor": TAKEN}},
-            spec={"parentRefs": [gateway], "hostnames": [route.host], "rules": [rule]},
+            spec={"parentRefs": [gateway], "hostnames": [args.host], "rules": [rule]},
             opts=pulumi.ResourceOptions(
                 parent=self,
                 custom_timeouts=pulumi.CustomTimeouts(create=f"{TAKEN_MINUTES}m", update=f"{TAKEN_MINUTES}m"),
             ),
         )
 
-    def _tls_secret(self, args: RouteArgs, route: IngressRoute) -> pulumi.Input[str] | None:
-        if isinstance(route.tls, SecretCertificate):
-            return route.tls.name
-        if not isinstance(route.tls, StackCertificate) or args.certificate is None:
-            return None
+    def _tls_secret(self, name: str, args: RouteArgs) -> pulumi.Input[str] | None:
+        if args.certificate is None or args.key is None:
+            return args.tls_secret
         secret = k8s.core.v1.Secret(
-            "certificate",
+            f"{name}-certificate",
             metadata={"namespace": args.namespace},
             type="kubernetes.io/tls",
-            string_data={"tls.crt": args.certificate.chain, "tls.key": args.certificate.key},
+            string_data={"tls.crt": args.certificate, "tls.key": args.key},
             opts=pulumi.ResourceOptions(parent=self),
         )
         return secret.metadata["name"]
 
-    def _ingress(self, args: RouteArgs, route: IngressRoute, tls_secret: pulumi.Input[str] | None) -> None:
+    def _ingress(self, name: str, args: RouteArgs) -> k8s.networking.v1.Ingress:
         kinds = {**dict.fromkeys(EXACT_PATHS, "Exact"), **dict.fromkeys(PATHS_WITH_CHILDREN, "Prefix")}
         backend: k8s.networking.v1.IngressBackendArgsDict = {
             "service": {"name": args.service, "port": {"number": args.port}}
@@ -96,14 +102,14 @@ class Route(pulumi.ComponentResource):
             {"path": path, "path_type": kind, "backend": backend} for path, kind in kinds.items()
         ]
         spec: k8s.networking.v1.IngressSpecArgsDict = {
-            "ingress_class_name": route.class_name,
-            "rules": [{"host": route.host, "http": {"paths": paths}}],
+            "ingress_class_name": args.class_name or "",
+            "rules": [{"host": args.host, "http": {"paths": paths}}],
         }
-        if not isinstance(route.tls, NoTls):
-            spec["tls"] = [ingress_tls(route.host, tls_secret)]
-        k8s.networking.v1.Ingress(
-            "route",
-            metadata={"namespace": args.namespace, "annotations": ingress_annotations(route)},
+        if args.tls:
+            spec["tls"] = [ingress_tls(args.host, self._tls_secret(name, args))]
+        return k8s.networking.v1.Ingress(
+            name,
+            metadata={"namespace": args.namespace, "annotations": ingress_annotations(args)},
             spec=spec,
             opts=pulumi.ResourceOptions(parent=self),
         )
@@ -115,12 +121,12 @@ def ingress_tls(host: str, secret: pulumi.Input[str] | None) -> k8s.networking.v
     return {"hosts": [host]} if secret is None else {"hosts": [host], "secret_name": secret}
 
 
-def ingress_annotations(route: IngressRoute) -> dict[str, str]:
+def ingress_annotations(args: RouteArgs) -> dict[str, str]:
     """For ingress-nginx (https://kubernetes.github.io/ingress-nginx/user-guide/nginx-configuration/annotations/); other
     controllers do not know them. Tokens are passed on as they come, and a request may be as long as it needs to be."""
     nginx = {
-        "proxy-read-timeout": str(route.request_seconds),
-        "proxy-send-timeout": str(route.request_seconds),
+        "proxy-read-timeout": str(args.request_seconds),
+        "proxy-send-timeout": str(args.request_seconds),
         "proxy-buffering": "off",
         "proxy-body-size": REQUEST_BYTES,
     }
@@ -128,5 +134,5 @@ def ingress_annotations(route: IngressRoute) -> dict[str, str]:
         # Not every controller reports an address, for which Pulumi would wait; and the host is known already.
         "pulumi.com/skipAwait": "true",
         **{f"nginx.ingress.kubernetes.io/{name}": value for name, value in nginx.items()},
-        **route.annotations,
+        **args.annotations,
     }

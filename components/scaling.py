@@ -4,18 +4,14 @@ Both ask for an absolute number of groups, the load divided by what one group be
 which takes an hour and gives no relief meanwhile, are not multiplied, as they would be with ratios to the present load.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import pulumi
 import pulumi_kubernetes as k8s
 
 from components.crds import LeaderWorkerSet, ScaledObject, TriggerAuthentication
-from components.settings.scaling import Autoscaler, HpaScaling, QueueScaling, ScheduleScaling
-from planner.engine import Version
-from planner.loading import LoadBudget
-from planner.metrics import EngineMetrics, Target
+from planner.metrics import LWS_LABEL, EngineMetrics
 
 STABILIZATION_MAX_SECONDS = 3600
 PERIOD_MAX_SECONDS = 1800
@@ -30,16 +26,39 @@ PAUSED_REPLICAS = "autoscaling.keda.sh/paused-replicas"
 
 
 @dataclass(frozen=True, kw_only=True)
+class Window:
+    """A time in which more groups are wanted; ``start`` and ``end`` are five fields of cron."""
+
+    start: str
+    end: str
+    replicas: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class AutoscalingArgs:
-    """``group`` is the LeaderWorkerSet's name, ``version`` the engine's, ``budget`` the time that loading takes;
-    ``prometheus_token`` is the value of the header Authorization for Prometheus, if it asks for one."""
+    """``group`` is the LeaderWorkerSet's name, ``create_seconds`` the time until a new group answers. ``hold`` is a
+    fixed number of groups for now.
+
+    schedule: at least ``min_replicas``, and more in the ``windows``. queue and hpa: another group above
+    ``waiting_requests`` per group or ``cache_usage`` of the KV cache, by metrics of these names, which queue reads from
+    the Prometheus at ``prometheus_url``, with ``prometheus_token`` as the header Authorization."""
 
     namespace: str
     group: str
-    scaling: Autoscaler
-    version: Version
-    budget: LoadBudget
-    prometheus_token: pulumi.Output[str] | None
+    kind: Literal["schedule", "queue", "hpa"]
+    min_replicas: int
+    max_replicas: int
+    hold: int | None = None
+    create_seconds: int
+    timezone: str = "Asia/Shanghai"
+    windows: tuple[Window, ...] = ()
+    waiting_requests: int = 10
+    cache_usage: float = 0.8
+    waiting_metric: str = EngineMetrics.waiting
+    cache_metric: str = ""
+    prometheus_url: str = ""
+    prometheus_token: pulumi.Input[str] | None = None
+    activation_query: str | None = None
 
 
 class Autoscaling(pulumi.ComponentResource):
@@ -47,18 +66,14 @@ class Autoscaling(pulumi.ComponentResource):
 
     def __init__(self, name: str, args: AutoscalingArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("deepseek:inference:Autoscaling", name, None, opts)
-        if isinstance(args.scaling, HpaScaling):
-            self._horizontal_pod_autoscaler(args, args.scaling)
-        else:
-            authentication = self._authentication(args)
-            self._scaled_object(args, args.scaling, authentication)
-        self.register_outputs({})
+        scaler = self._horizontal_pod_autoscaler(args) if args.kind == "hpa" else self._scaled_object(args)
+        self.register_outputs({"name": scaler.metadata["name"]})
 
-    def _horizontal_pod_autoscaler(self, args: AutoscalingArgs, scaling: HpaScaling) -> None:
-        k8s.autoscaling.v2.HorizontalPodAutoscaler(
-            "autoscaler",
+    def _horizontal_pod_autoscaler(self, args: AutoscalingArgs) -> k8s.autoscaling.v2.HorizontalPodAutoscaler:
+        return k8s.autoscaling.v2.HorizontalPodAutoscaler(
+            f"{self.pulumi_resource_name}-autoscaler",
             metadata={"name": args.group, "namespace": args.namespace},
-            spec=hpa_spec(scaling, target=_target(args.group), version=args.version, budget=args.budget),
+            spec=hpa_spec(args),
             opts=pulumi.ResourceOptions(parent=self),
         )
 
@@ -66,33 +81,24 @@ class Autoscaling(pulumi.ComponentResource):
         if args.prometheus_token is None:
             return None
         secret = k8s.core.v1.Secret(
-            "prometheus-authorization",
+            f"{self.pulumi_resource_name}-prometheus-authorization",
             metadata={"namespace": args.namespace},
             string_data={"header": "Authorization", "value": args.prometheus_token},
             opts=pulumi.ResourceOptions(parent=self),
         )
         authentication = TriggerAuthentication(
-            "prometheus-authentication",
+            f"{self.pulumi_resource_name}-prometheus-authentication",
             metadata={"namespace": args.namespace},
             spec=authentication_spec(secret.metadata["name"]),
             opts=pulumi.ResourceOptions(parent=self),
         )
         return authentication.metadata["name"]
 
-    def _scaled_object(
-        self,
-        args: AutoscalingArgs,
-        scaling: ScheduleScaling | QueueScaling,
-        authentication: pulumi.Output[str] | None,
-    ) -> None:
-        paused = {} if scaling.hold is None else {"annotations": {PAUSED_REPLICAS: str(scaling.hold)}}
-        if isinstance(scaling, ScheduleScaling):
-            spec = schedule_spec(scaling)
-        else:
-            engine = Target(namespace=args.namespace, name=args.group, metrics=EngineMetrics(version=args.version))
-            spec = queue_spec(scaling, engine=engine, authentication=authentication, budget=args.budget)
-        ScaledObject(
-            "autoscaler",
+    def _scaled_object(self, args: AutoscalingArgs) -> ScaledObject:
+        paused = {} if args.hold is None else {"annotations": {PAUSED_REPLICAS: str(args.hold)}}
+        spec = schedule_spec(args) if args.kind == "schedule" else queue_spec(args, self._authentication(args))
+        return ScaledObject(
+            f"{self.pulumi_resource_name}-autoscaler",
             metadata={"name": args.group, "namespace": args.namespace, **paused},
             spec={"scaleTargetRef": _target(args.group), **spec},
             opts=pulumi.ResourceOptions(parent=self),
@@ -113,18 +119,17 @@ def authentication_spec(secret: pulumi.Input[str]) -> dict[str, Any]:
     return {"secretTargetRef": [{"parameter": p, "name": secret, "key": key} for p, key in keys.items()]}
 
 
-def load_behavior(budget: LoadBudget) -> dict[str, Any]:
+def load_behavior(create_seconds: int) -> dict[str, Any]:
     """One group at a time, and none is taken away that would be missed before another could be loaded.
 
     A model that takes longer to load than ``STABILIZATION_MAX_SECONDS`` gets only these: Kubernetes knows no longer
     windows.
     """
-    loading = budget.create_seconds
-    one_group = [{"type": "Pods", "value": 1, "periodSeconds": min(loading, PERIOD_MAX_SECONDS)}]
+    one_group = [{"type": "Pods", "value": 1, "periodSeconds": min(create_seconds, PERIOD_MAX_SECONDS)}]
     return {
         "scaleUp": {"stabilizationWindowSeconds": 0, "policies": one_group},
         "scaleDown": {
-            "stabilizationWindowSeconds": min(loading, STABILIZATION_MAX_SECONDS),
+            "stabilizationWindowSeconds": min(create_seconds, STABILIZATION_MAX_SECONDS),
             "policies": one_group,
         },
     }
@@ -136,60 +141,54 @@ def at_once(most: int) -> dict[str, Any]:
     return {"scaleUp": rules, "scaleDown": rules}
 
 
-def schedule_spec(scaling: ScheduleScaling) -> dict[str, Any]:
+def schedule_spec(args: AutoscalingArgs) -> dict[str, Any]:
     """The ScaledObject's spec without its target (https://keda.sh/docs/latest/scalers/cron/)."""
     return {
-        "minReplicaCount": scaling.min_replicas,
-        "maxReplicaCount": scaling.most,
+        "minReplicaCount": args.min_replicas,
+        "maxReplicaCount": args.max_replicas,
         "cooldownPeriod": SCHEDULE_COOLDOWN_SECONDS,
-        "advanced": {"horizontalPodAutoscalerConfig": {"behavior": at_once(scaling.most)}},
+        "advanced": {"horizontalPodAutoscalerConfig": {"behavior": at_once(args.max_replicas)}},
         "triggers": [
             {
                 "type": "cron",
                 "metadata": {
-                    "timezone": scaling.timezone,
+                    "timezone": args.timezone,
                     "start": window.start,
                     "end": window.end,
                     "desiredReplicas": str(window.replicas),
                 },
             }
-            for window in scaling.windows
+            for window in args.windows
         ],
     }
 
 
-def queue_spec(
-    scaling: QueueScaling,
-    *,
-    engine: Target,
-    authentication: pulumi.Input[str] | None,
-    budget: LoadBudget,
-) -> dict[str, Any]:
-    """The ScaledObject's spec without its target (https://keda.sh/docs/latest/scalers/prometheus/); ``engine`` selects
-    the group's metrics.
+def queue_spec(args: AutoscalingArgs, authentication: pulumi.Input[str] | None) -> dict[str, Any]:
+    """The ScaledObject's spec without its target (https://keda.sh/docs/latest/scalers/prometheus/).
 
     A metric that is missing is an error, and then the number of groups stays as it is: an outage of Prometheus must not
     look like a night without requests. Only at zero groups is it the rule, and the metrics read as 0.
     """
-    missing = " or vector(0)" if scaling.min_replicas == 0 else ""
+    missing = " or vector(0)" if args.min_replicas == 0 else ""
+    selected = f'namespace="{args.namespace}",{LWS_LABEL}="{args.group}"'
     queries: dict[str, tuple[str, float]] = {
-        "waiting": (f"sum({engine.metrics.waiting}{{{engine.engine}}}){missing}", scaling.waiting_requests),
-        "cache": (f"sum({engine.metrics.kv_cache_usage}{{{engine.engine}}}){missing}", scaling.cache_usage),
+        "waiting": (f"sum({args.waiting_metric}{{{selected}}}){missing}", args.waiting_requests),
+        "cache": (f"sum({args.cache_metric}{{{selected}}}){missing}", args.cache_usage),
     }
-    if scaling.activation_query is not None:
+    if args.activation_query is not None:
         # It wakes up the first group and never asks for a second one.
-        queries["activation"] = (f"clamp_max(max({scaling.activation_query}) or vector(0), 1)", 1)
+        queries["activation"] = (f"clamp_max(max({args.activation_query}) or vector(0), 1)", 1)
     return {
-        "minReplicaCount": scaling.min_replicas,
-        "maxReplicaCount": scaling.most,
-        "cooldownPeriod": budget.create_seconds,
-        "advanced": {"horizontalPodAutoscalerConfig": {"behavior": load_behavior(budget)}},
+        "minReplicaCount": args.min_replicas,
+        "maxReplicaCount": args.max_replicas,
+        "cooldownPeriod": args.create_seconds,
+        "advanced": {"horizontalPodAutoscalerConfig": {"behavior": load_behavior(args.create_seconds)}},
         "triggers": [
             {
                 "type": "prometheus",
                 "name": name,
                 "metadata": {
-                    "serverAddress": scaling.prometheus.url,
+                    "serverAddress": args.prometheus_url,
                     "query": query,
                     "threshold": f"{threshold:g}",
                     "ignoreNullValues": "false",
@@ -202,20 +201,20 @@ def queue_spec(
     }
 
 
-def hpa_spec(scaling: HpaScaling, *, target: Mapping[str, str], version: Version, budget: LoadBudget) -> Any:
+def hpa_spec(args: AutoscalingArgs) -> Any:
     """The HorizontalPodAutoscaler's spec. The metrics are those of the leaders: the LeaderWorkerSet's scale subresource
     selects no other pods (``status.hpaPodSelector``). A leader without metrics, which is still loading, counts as idle
     when more groups are wanted, and as busy when fewer are."""
     thresholds = {
-        scaling.waiting_metric: str(scaling.waiting_requests),
-        scaling.cache_metric or EngineMetrics(version=version).kv_cache_usage: f"{scaling.cache_usage * 1000:.0f}m",
+        args.waiting_metric: str(args.waiting_requests),
+        args.cache_metric: f"{args.cache_usage * 1000:.0f}m",
     }
-    held = scaling.hold is not None
+    held = args.hold is not None
     return {
-        "scaleTargetRef": target,
-        "minReplicas": scaling.hold if held else scaling.min_replicas,
-        "maxReplicas": scaling.hold if held else scaling.max_replicas,
-        "behavior": load_behavior(budget),
+        "scaleTargetRef": _target(args.group),
+        "minReplicas": args.hold if held else args.min_replicas,
+        "maxReplicas": args.hold if held else args.max_replicas,
+        "behavior": load_behavior(args.create_seconds),
         "metrics": [
             {
                 "type": "Pods",

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import pulumi
 from pulumi.runtime.config import is_config_secret
 
+from components.credentials import AccessKey, Certificate
 from components.secret_forms import (
     api_key_problem,
     certificate_problem,
@@ -58,22 +59,6 @@ SECRET_FIXES = {
     TLS_KEY: "{set} < KEY-FILE",
 }
 """How a secret is set, for those that are not just typed; ``{set}`` is the command that does it."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class AccessKey:
-    """An AccessKey of Alibaba Cloud; both parts are secret outputs."""
-
-    key_id: pulumi.Output[str]
-    key_secret: pulumi.Output[str]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Certificate:
-    """A certificate with its chain, and its private key, both PEM; both are secret outputs."""
-
-    chain: pulumi.Output[str]
-    key: pulumi.Output[str]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -32,22 +32,21 @@ TEXT_DEPLOYMENT = Finding(
 )
 
 
-def load() -> tuple[Deployment, ResolvedSpec, Secrets]:
-    """Settings, specification and secrets of the current stack. The plan and its warnings go to the log.
+def load() -> tuple[ResolvedSpec, Secrets]:
+    """Specification and secrets of the current stack. The plan and its warnings go to the log.
 
     Raises ``pulumi.RunError`` with all problems and their fixes.
     """
     config = pulumi.Config()
-    settings = _settings(config)
-    spec = resolve(settings, folder=PROJECT_FOLDER)
+    spec = resolve(_settings(config), folder=PROJECT_FOLDER)
     found = checked(spec)
     errors = [finding for finding in found if finding.severity == "error"]
-    if errors := [*errors, *name_findings(settings), *secret_findings(config, spec)]:
+    if errors := [*errors, *name_findings(spec), *secret_findings(config, spec)]:
         raise _error(errors)
     pulumi.log.info(text(summary(spec)))
     for finding in found:
         pulumi.log.warn(str(finding))
-    return settings, spec, read_secrets(config, spec)
+    return spec, read_secrets(config, spec)
 
 
 def checked(spec: ResolvedSpec) -> list[Finding]:

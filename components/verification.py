@@ -1,17 +1,18 @@
 """Jobs that ask the endpoint once it is up: one that must succeed, and one that measures.
 
 Their names are bound to the templates of the group's pods, the API key's Secret among them: what was verified once is
-not verified at every ``pulumi up``, and pods that are made anew are.
+not verified at every ``pulumi up``, and pods that are recreated are.
 """
 
 import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import pulumi
 import pulumi_kubernetes as k8s
 
 from components.acs_pods import GENERAL_PURPOSE
+from components.group_access import API_KEY_VARIABLE
 from components.network_policy import VERIFICATION
 from components.programs import (
     CONTAINER_SECURITY,
@@ -23,8 +24,6 @@ from components.programs import (
     program_mount,
     program_volume,
 )
-from components.settings.verification import BenchmarkSettings, VerificationSettings
-from components.storage import ModelMount
 
 PACKAGE = "verifier"
 LABELS = {"app.kubernetes.io/name": PACKAGE, **VERIFICATION}
@@ -42,22 +41,42 @@ RESULT = "/tmp/result.json"  # noqa: S108 - in the pod
 
 
 @dataclass(frozen=True, kw_only=True)
+class BenchmarkArgs:
+    """``vllm bench serve``: see ``components/settings/verification.py``. Another ``run`` measures once more."""
+
+    image: str
+    input_tokens: int = 1024
+    output_tokens: int = 128
+    prompts: int = 100
+    request_rate: float | None = None
+    max_concurrency: int | None = None
+    run: int = 1
+    cpu: int = 8
+    memory: str = "16Gi"
+    trust_remote_code: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
 class VerificationArgs:
     """``subject`` changes when there is something new to verify. ``url`` is the Service's, without a path, ``image``
-    one with Python for the smoke test, ``engine_image`` the default of the benchmark and ``service_account`` the one
-    that may pull it, ``key`` the ``secretKeyRef`` of the API key, if there is one. ``loading_seconds`` is the time in
-    which an autoscaler may still bring the first group; 0 where the group is awaited before."""
+    one with Python for the smoke test and ``service_account`` the one that may pull the benchmark's, ``api_key_secret``
+    the Secret with the clients' key, if there is one. The benchmark reads the tokenizer from the model's claim.
+    ``loading_seconds`` is the time in which an autoscaler may still bring the first group; 0 where the group is awaited
+    before."""
 
-    namespace: str
-    verification: VerificationSettings
+    namespace: pulumi.Input[str]
     model: str
-    url: pulumi.Output[str]
-    subject: pulumi.Output[str]
+    url: pulumi.Input[str]
+    subject: pulumi.Input[str]
+    smoke: bool = False
+    benchmark: BenchmarkArgs | None = None
     image: str
-    engine_image: str
-    trust_remote_code: bool
-    mount: ModelMount
-    key: Mapping[str, pulumi.Input[str]] | None
+    claim_name: pulumi.Input[str]
+    model_path: str
+    labels: Mapping[str, str] = field(default_factory=dict)
+    """Labels of pods that mount the claim."""
+
+    api_key_secret: pulumi.Input[str] | None = None
     service_account: pulumi.Input[str] | None = None
     loading_seconds: int = 0
 
@@ -69,12 +88,12 @@ class Verification(pulumi.ComponentResource):
 
     def __init__(self, name: str, args: VerificationArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("deepseek:verification:Verification", name, None, opts)
-        smoke = self._smoke(args) if args.verification.smoke else None
-        benchmark = self._benchmark(args, args.verification.benchmark, smoke) if args.verification.benchmark else None
+        smoke = self._smoke(name, args) if args.smoke else None
+        benchmark = self._benchmark(name, args, args.benchmark, smoke) if args.benchmark else None
         self.benchmark_job = benchmark.metadata["name"] if benchmark else None
         self.register_outputs({"benchmarkJob": self.benchmark_job})
 
-    def _smoke(self, args: VerificationArgs) -> k8s.batch.v1.Job:
+    def _smoke(self, name: str, args: VerificationArgs) -> k8s.batch.v1.Job:
         seconds = SMOKE_SECONDS + args.loading_seconds
         zipped = program(PACKAGE, namespace=args.namespace, labels=LABELS, parent=self)
         size = {"cpu": "1", "memory": "2Gi"}
@@ -88,7 +107,7 @@ class Verification(pulumi.ComponentResource):
                 f"--timeout={SILENCE_SECONDS}",
                 *([f"--patience={args.loading_seconds}"] if args.loading_seconds else []),
             ],
-            "env": _key_variable("VLLM_API_KEY", args),
+            "env": _key_variable(API_KEY_VARIABLE, args),
             "volume_mounts": [program_mount(PACKAGE)],
             "resources": {"limits": size, "requests": size},
             "security_context": CONTAINER_SECURITY,
@@ -98,9 +117,9 @@ class Verification(pulumi.ComponentResource):
         spec = _pod(container, program_volume(zipped))
         spec["security_context"] = POD_SECURITY
         return program_job(
-            "smoke",
+            f"{name}-smoke",
             kind="verify",
-            content=[args.subject],
+            content=[name, args.subject],
             namespace=args.namespace,
             labels=LABELS,
             template={"metadata": {"labels": {**LABELS, **GENERAL_PURPOSE}}, "spec": spec},
@@ -109,36 +128,36 @@ class Verification(pulumi.ComponentResource):
         )
 
     def _benchmark(
-        self, args: VerificationArgs, benchmark: BenchmarkSettings, smoke: k8s.batch.v1.Job | None
+        self, name: str, args: VerificationArgs, benchmark: BenchmarkArgs, smoke: k8s.batch.v1.Job | None
     ) -> k8s.batch.v1.Job:
         """As root of the image, because vLLM's images know no other user; its file system is the container's own."""
         size = {"cpu": str(benchmark.cpu), "memory": benchmark.memory}
         container: k8s.core.v1.ContainerArgsDict = {
             "name": "vllm-bench",
-            "image": benchmark.image or args.engine_image,
+            "image": benchmark.image,
             "command": ["sh", "-c", f"{shlex.join(bench_command(args, benchmark))} && cat {RESULT}"],
             "env": [
                 {"name": "BASE_URL", "value": args.url},
                 *_key_variable("OPENAI_API_KEY", args),
             ],
-            "volume_mounts": [{"name": "llm-model", "mount_path": args.mount.model_path, "read_only": True}],
+            "volume_mounts": [{"name": "llm-model", "mount_path": args.model_path, "read_only": True}],
             "resources": {"limits": size, "requests": size},
             "security_context": {"allow_privilege_escalation": False, "capabilities": {"drop": ["ALL"]}},
             "termination_message_policy": "FallbackToLogsOnError",
         }
         claim: k8s.core.v1.VolumeArgsDict = {
             "name": "llm-model",
-            "persistent_volume_claim": {"claim_name": args.mount.claim_name, "read_only": True},
+            "persistent_volume_claim": {"claim_name": args.claim_name, "read_only": True},
         }
-        labels = {**BENCHMARK_LABELS, **GENERAL_PURPOSE, **args.mount.sidecar.labels}
+        labels = {**BENCHMARK_LABELS, **GENERAL_PURPOSE, **args.labels}
         spec = _pod(container, claim)
         if args.service_account is not None:
             spec["service_account_name"] = args.service_account
         template: k8s.core.v1.PodTemplateSpecArgsDict = {"metadata": {"labels": labels}, "spec": spec}
         return k8s.batch.v1.Job(
-            "benchmark",
+            f"{name}-benchmark",
             metadata={
-                "name": job_name("benchmark", template, args.subject, benchmark.run),
+                "name": job_name("benchmark", template, name, args.subject, benchmark.run),
                 "namespace": args.namespace,
                 "labels": BENCHMARK_LABELS,
                 # A measurement that takes long or fails is no fault of the deployment.
@@ -153,14 +172,14 @@ class Verification(pulumi.ComponentResource):
         )
 
 
-def bench_command(args: VerificationArgs, benchmark: BenchmarkSettings) -> list[str]:
+def bench_command(args: VerificationArgs, benchmark: BenchmarkArgs) -> list[str]:
     """``vllm bench serve`` (https://docs.vllm.ai/en/v0.10.1.1/cli/bench/serve.html). The tokenizer is the model's own,
     from its files; the address is in the environment."""
     return [
         *("vllm", "bench", "serve"),
         *("--model", args.model),
-        *("--tokenizer", f"{args.mount.model_path}/"),
-        *(["--trust-remote-code"] if args.trust_remote_code else []),
+        *("--tokenizer", f"{args.model_path}/"),
+        *(["--trust-remote-code"] if benchmark.trust_remote_code else []),
         *("--base-url", "$(BASE_URL)"),
         *("--dataset-name", "random"),
         *("--random-input-len", str(benchmark.input_tokens)),
@@ -175,9 +194,9 @@ def bench_command(args: VerificationArgs, benchmark: BenchmarkSettings) -> list[
 
 
 def _key_variable(name: str, args: VerificationArgs) -> list[k8s.core.v1.EnvVarArgsDict]:
-    if args.key is None:
+    if args.api_key_secret is None:
         return []
-    return [{"name": name, "value_from": {"secret_key_ref": {"name": args.key["name"], "key": args.key["key"]}}}]
+    return [{"name": name, "value_from": {"secret_key_ref": {"name": args.api_key_secret, "key": API_KEY_VARIABLE}}}]
 
 
 def _pod(container: k8s.core.v1.ContainerArgsDict, volume: k8s.core.v1.VolumeArgsDict) -> k8s.core.v1.PodSpecArgsDict:

@@ -37,24 +37,19 @@ class LoadBudget:
     startup_seconds: int
 
     @property
-    def startup_failure_threshold(self) -> int:
-        """Number of failed startup probes, one each ``PROBE_PERIOD_SECONDS``, before the pod is restarted."""
-        return math.ceil(self.startup_seconds / PROBE_PERIOD_SECONDS)
-
-    @property
-    def ray_init_seconds(self) -> int:
-        """How long the pods of a group wait for each other: as long as one may take to start its container."""
-        return POD_START_SECONDS
-
-    @property
     def create_seconds(self) -> int:
         """Time until a new group is available; all groups start at once."""
         return POD_START_SECONDS + self.startup_seconds
 
     def update_seconds(self, *, replicas: int, groups_at_once: int, end_seconds: int = 0) -> int:
         """Time of a rolling update of ``replicas`` groups, ``groups_at_once`` in each round, each of which takes
-        ``end_seconds`` to end before it is made anew."""
+        ``end_seconds`` to end before it is recreated."""
         return (self.create_seconds + end_seconds) * max(1, math.ceil(replicas / groups_at_once))
+
+
+def failure_threshold(seconds: int) -> int:
+    """Number of failed probes, one each ``PROBE_PERIOD_SECONDS``, that last ``seconds``."""
+    return math.ceil(seconds / PROBE_PERIOD_SECONDS)
 
 
 def load_budget(*, weights_gib: float, throughput_mib_s: int, startup_seconds: int | None = None) -> LoadBudget:

@@ -18,15 +18,15 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 
+from components.monitoring.alerts import AlertThresholds
 from components.monitoring.dashboard import COLUMNS, dashboard_json
-from components.settings.observability import AlertSettings
 from local.prometheus import Prometheus, prometheus
 from planner.engine import CURRENT
 from planner.metrics import EngineMetrics, Target
 from tools.sample_metrics import SECONDS, START, STEP, sample_metrics
 
 PICTURE = Path(__file__).resolve().parent.parent / "docs" / "dashboard.png"
-SETTINGS = AlertSettings(time_to_first_token_seconds=10, inter_token_seconds=0.1)
+SETTINGS = AlertThresholds(time_to_first_token_seconds=10, inter_token_seconds=0.1)
 TARGET = Target(namespace="deepseek", name="deepseek-r1", metrics=EngineMetrics(version=CURRENT))
 
 HOUR = (START + SECONDS - 3600, START + SECONDS - STEP)

@@ -10,8 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from components.inference_group import CONTAINER
-from components.settings.observability import AlertSettings
+from components.labels import CONTAINER
 from planner.loading import POD_START_SECONDS, LoadBudget
 from planner.metrics import GROUP_LABEL, LWS_LABEL, Target
 
@@ -37,6 +36,17 @@ PREEMPTIONS = 10
 
 
 @dataclass(frozen=True, kw_only=True)
+class AlertThresholds:
+    """Bounds of alerts: requests that wait for one group, and objectives in seconds, which 95 % keep; None: no alert.
+    ``runbook`` is the address to which each alert adds its name as the anchor."""
+
+    waiting_requests: int = 10
+    time_to_first_token_seconds: float | None = None
+    inter_token_seconds: float | None = None
+    runbook: str = "docs/runbook.md"
+
+
+@dataclass(frozen=True, kw_only=True)
 class Alert:
     """One alert; it fires when ``expr`` has had a result for ``seconds``."""
 
@@ -47,7 +57,7 @@ class Alert:
     summary: str
     description: str
 
-    def rule(self, settings: AlertSettings, target: Target) -> dict[str, Any]:
+    def rule(self, settings: AlertThresholds, target: Target) -> dict[str, Any]:
         """The rule for Prometheus. Labels name the group's LeaderWorkerSet, whatever the expression has kept."""
         return {
             "alert": self.name,
@@ -62,13 +72,13 @@ class Alert:
         }
 
 
-def rule_groups(settings: AlertSettings, target: Target, budget: LoadBudget) -> list[dict[str, Any]]:
+def rule_groups(settings: AlertThresholds, target: Target, budget: LoadBudget) -> list[dict[str, Any]]:
     """The groups of rules of a PrometheusRule."""
     rules = [alert.rule(settings, target) for alert in alerts(settings, target, budget)]
     return [{"name": f"{target.namespace}-{target.name}", "rules": rules}]
 
 
-def alerts(settings: AlertSettings, target: Target, budget: LoadBudget) -> Iterator[Alert]:
+def alerts(settings: AlertThresholds, target: Target, budget: LoadBudget) -> Iterator[Alert]:
     """All alerts that the settings ask for. Times in the texts follow from ``budget``."""
     yield from _availability(target, budget)
     yield from _pods(target, budget)
@@ -169,7 +179,7 @@ def _pods(target: Target, budget: LoadBudget) -> Iterator[Alert]:
     )
 
 
-def _engine(settings: AlertSettings, target: Target) -> Iterator[Alert]:
+def _engine(settings: AlertThresholds, target: Target) -> Iterator[Alert]:
     metrics, engine = target.metrics, target.engine
     by_group = f"by (namespace, {LWS_LABEL}, {GROUP_LABEL})"
     by_all = f"by (namespace, {LWS_LABEL})"
@@ -237,7 +247,7 @@ def _engine(settings: AlertSettings, target: Target) -> Iterator[Alert]:
     )
 
 
-def _objectives(settings: AlertSettings, target: Target) -> Iterator[Alert]:
+def _objectives(settings: AlertThresholds, target: Target) -> Iterator[Alert]:
     metrics = target.metrics
     objectives = (
         ("VllmFirstTokenSlow", metrics.first_token_latency, settings.time_to_first_token_seconds, "first token"),

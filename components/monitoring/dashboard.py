@@ -29,8 +29,7 @@ from grafana_foundation_sdk.models.dashboard import (
     VariableRefresh,
 )
 
-from components.monitoring.alerts import FAILED_SHARE, KV_CACHE_FULL
-from components.settings.observability import AlertSettings
+from components.monitoring.alerts import FAILED_SHARE, KV_CACHE_FULL, AlertThresholds
 from planner.metrics import GROUP_LABEL, LWS_LABEL, Target
 
 COLUMNS = 24
@@ -68,7 +67,7 @@ class Panel:
     in_red: tuple[str, ...] = ()
 
 
-def figures(target: Target, settings: AlertSettings) -> Iterator[Panel]:
+def figures(target: Target, settings: AlertThresholds) -> Iterator[Panel]:
     """The line of single figures: is it well, at a glance."""
     metrics, engine = target.metrics, target.engine
     ready = f'kube_pod_status_ready{{{target.leaders},condition="true"}}'
@@ -132,7 +131,7 @@ def figures(target: Target, settings: AlertSettings) -> Iterator[Panel]:
     )
 
 
-def charts(target: Target, settings: AlertSettings) -> Iterator[Sequence[Panel]]:
+def charts(target: Target, settings: AlertThresholds) -> Iterator[Sequence[Panel]]:
     """The rows below: traffic, latency, tokens and cache, pods and GPUs."""
     yield _traffic(target)
     yield _latency(target, settings)
@@ -179,7 +178,7 @@ def _traffic(target: Target) -> Sequence[Panel]:
     )
 
 
-def _latency(target: Target, settings: AlertSettings) -> Sequence[Panel]:
+def _latency(target: Target, settings: AlertThresholds) -> Sequence[Panel]:
     metrics = target.metrics
     rows = (
         (
@@ -288,7 +287,7 @@ def _pods(target: Target) -> Sequence[Panel]:
     )
 
 
-def dashboard_json(target: Target, settings: AlertSettings) -> str:
+def dashboard_json(target: Target, settings: AlertThresholds) -> str:
     """The dashboard of ``target`` for Grafana's file provider. Its variables start with the target and may be changed
     to any other; the uid follows from the target, so the dashboards of several stacks do not replace each other."""
     chosen = replace(target, namespace="$namespace", name="$deployment")

@@ -1,12 +1,10 @@
-"""What the engine logs: arguments, environment variables and labels of the group's pods."""
+"""What the engine logs: arguments and environment variables of the group's pods."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from components.settings.observability import LogSettings
 from planner.engine import Version, split_arguments, version_of
-
-PART_OF = "deepseek"
 
 SLS_PREFIX = "aliyun_logs_"
 """``aliyun_logs_LOGSTORE=stdout`` sends standard output and error of the container to a logstore: the way of ACS pods
@@ -55,14 +53,3 @@ def log_environment(logs: LogSettings) -> dict[str, str]:
     if logs.sls_logstore:
         environment[f"{SLS_PREFIX}{logs.sls_logstore}"] = "stdout"
     return environment
-
-
-def labels(name: str, *, component: str) -> Mapping[str, str]:
-    """Labels by which objects, logs and metrics of the inference group ``name`` are found, whatever collects them
-    (https://kubernetes.io/docs/concepts/overview/working-with-objects/common-labels/)."""
-    return {
-        "app.kubernetes.io/name": "vllm",
-        "app.kubernetes.io/instance": name,
-        "app.kubernetes.io/component": component,
-        "app.kubernetes.io/part-of": PART_OF,
-    }

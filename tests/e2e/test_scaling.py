@@ -9,10 +9,7 @@ from typing import Any
 import pytest
 from kubernetes import client
 
-from components.scaling import authentication_spec, hpa_spec, queue_spec, schedule_spec
-from components.settings.scaling import HpaScaling, QueueScaling, ScheduleScaling
-from planner.loading import load_budget
-from planner.metrics import EngineMetrics, Target
+from components.scaling import AutoscalingArgs, Window, authentication_spec, hpa_spec, queue_spec, schedule_spec
 from tests.e2e.conftest import Project
 from tests.e2e.test_local_stack import all_ready, eventually
 
@@ -135,11 +132,16 @@ def test_a_live_group_is_handed_over_as_it_is(project: Project) -> None:
 def test_objects_of_every_kind_are_accepted(project: Project) -> None:
     """By the real API server, unknown fields refused; nothing is stored."""
     target = {"apiVersion": "leaderworkerset.x-k8s.io/v1", "kind": "LeaderWorkerSet", "name": "deepseek-r1"}
-    zero = {**QUEUE, "minReplicas": 0, "activationQuery": "up"}
-    version, budget = (0, 33, 0), load_budget(weights_gib=641.3, throughput_mib_s=300)
-    engine = Target(namespace=project.namespace, name="deepseek-r1", metrics=EngineMetrics(version=version))
-    queue = queue_spec(QueueScaling.model_validate(zero), engine=engine, authentication="prometheus", budget=budget)
-    schedule = schedule_spec(ScheduleScaling.model_validate(SCHEDULE))
+    common: dict[str, Any] = {"namespace": project.namespace, "group": "deepseek-r1", "create_seconds": 5684}
+    bounds: dict[str, Any] = {"min_replicas": 0, "max_replicas": 3}
+    queue = queue_spec(
+        AutoscalingArgs(
+            kind="queue", **common, **bounds, cache_metric="cache", prometheus_url="http://p", activation_query="up"
+        ),
+        "prometheus",
+    )
+    window = Window(start="0 7 * * 1-5", end="0 20 * * 1-5", replicas=2)
+    schedule = schedule_spec(AutoscalingArgs(kind="schedule", **common, **bounds, windows=(window,)))
     strictly: dict[str, Any] = {"dry_run": "All", "field_validation": "Strict"}
     for plural, kind, spec in (
         ("scaledobjects", "ScaledObject", {"scaleTargetRef": target, **queue}),
@@ -155,7 +157,7 @@ def test_objects_of_every_kind_are_accepted(project: Project) -> None:
         "apiVersion": "autoscaling/v2",
         "kind": "HorizontalPodAutoscaler",
         "metadata": {"name": "try"},
-        "spec": hpa_spec(HpaScaling(kind="hpa", max_replicas=3), target=target, version=version, budget=budget),
+        "spec": hpa_spec(AutoscalingArgs(kind="hpa", **common, min_replicas=1, max_replicas=3, cache_metric="cache")),
     }
     autoscaling = client.AutoscalingV2Api(project.core.api_client)
     accepted = autoscaling.create_namespaced_horizontal_pod_autoscaler(project.namespace, hpa, **strictly)

@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from components.monitoring.alerts import alerts, rule_groups
-from components.settings.observability import AlertSettings
+from components.monitoring.alerts import AlertThresholds, alerts, rule_groups
 from local import tools
 from planner.loading import load_budget
 from planner.metrics import EngineMetrics, Target
@@ -18,7 +17,7 @@ from planner.metrics import EngineMetrics, Target
 pytestmark = pytest.mark.integration
 
 BUDGET = load_budget(weights_gib=641.3, throughput_mib_s=300)
-SETTINGS = AlertSettings(time_to_first_token_seconds=5, inter_token_seconds=0.1)
+SETTINGS = AlertThresholds(time_to_first_token_seconds=5, inter_token_seconds=0.1)
 TARGET = Target(namespace="ns", name="r1", metrics=EngineMetrics(version=(0, 33, 0)))
 V0 = Target(namespace="ns", name="r1", metrics=EngineMetrics(version=(0, 7, 2)))
 
@@ -45,7 +44,7 @@ class Case:
     minute: int
     fires: bool
     target: Target = TARGET
-    settings: AlertSettings = SETTINGS
+    settings: AlertThresholds = SETTINGS
 
 
 def counter(*increments: tuple[int, float]) -> str:
@@ -166,7 +165,7 @@ def cases() -> Iterator[Case]:
         yield Case(alert="VllmFirstTokenSlow", what=f"{seconds} s", series=series, minute=40, fires=fires)
 
     beyond = latency(V0.metrics.first_token_latency, V0, 60)
-    settings = AlertSettings(time_to_first_token_seconds=V0.metrics.longest_first_token_seconds)
+    settings = AlertThresholds(time_to_first_token_seconds=V0.metrics.longest_first_token_seconds)
     yield Case(
         alert="VllmFirstTokenSlow", what="beyond", series=beyond, minute=40, fires=True, target=V0, settings=settings
     )
@@ -197,7 +196,7 @@ def promtool() -> Path:
 
 
 def run(
-    promtool: Path, folder: Path, target: Target, tests: list[dict[str, Any]], settings: AlertSettings = SETTINGS
+    promtool: Path, folder: Path, target: Target, tests: list[dict[str, Any]], settings: AlertThresholds = SETTINGS
 ) -> subprocess.CompletedProcess[str]:
     """``promtool test rules`` on the rules of ``target``."""
     (folder / "rules.yaml").write_text(yaml.safe_dump({"groups": rule_groups(settings, target, BUDGET)}))

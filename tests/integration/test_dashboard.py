@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from components.monitoring.alerts import AlertThresholds
 from components.monitoring.dashboard import dashboard_json
-from components.settings.observability import AlertSettings
 from local.prometheus import Prometheus, prometheus
 from planner.engine import Version
 from planner.metrics import EngineMetrics, Target
@@ -27,7 +27,7 @@ def dashboard_and_server(
     target = Target(namespace="ns", name="r1", metrics=EngineMetrics(version=version))
     metrics = sample_metrics(target.metrics, namespace="ns", name="r1")
     with prometheus(metrics, tmp_path_factory.mktemp("prometheus")) as server:
-        yield json.loads(dashboard_json(target, AlertSettings())), server
+        yield json.loads(dashboard_json(target, AlertThresholds())), server
 
 
 def test_every_panel_shows_something(dashboard_and_server: tuple[dict[str, Any], Prometheus]) -> None:

@@ -16,7 +16,6 @@ from typing import Any
 import pytest
 
 from components.lifecycle import interruptible
-from components.settings.inference import InferenceSettings
 
 pytestmark = pytest.mark.integration
 
@@ -148,11 +147,8 @@ def test_a_worker_whose_leader_has_ended_ends(tmp_path: Path) -> None:
     assert (tmp_path / "log").read_text().startswith("engineprobe: the leader has ended")
 
 
-INFERENCE = InferenceSettings.model_validate({"gpu": {"series": "GU8TF"}, "lifecycle": {}})
-
-
 def test_a_shell_that_waits_can_be_told_to_end() -> None:
-    script = interruptible(INFERENCE, "{ echo started; exec sleep 60; }") + " && exec echo served"
+    script = interruptible("{ echo started; exec sleep 60; }") + " && exec echo served"
     shell = subprocess.Popen(["sh", "-c", script], stdout=subprocess.PIPE, text=True, start_new_session=True)
     assert shell.stdout is not None
     try:
@@ -167,6 +163,6 @@ def test_a_shell_that_waits_can_be_told_to_end() -> None:
 
 @pytest.mark.parametrize(("command", "code", "said"), [("true", 0, "served\n"), ("exit 3", 3, "")])
 def test_a_start_that_failed_is_not_hidden(command: str, code: int, said: str) -> None:
-    script = interruptible(INFERENCE, command) + " && exec echo served"
+    script = interruptible(command) + " && exec echo served"
     done = subprocess.run(["sh", "-c", script], capture_output=True, text=True, timeout=30)
     assert (done.returncode, done.stdout) == (code, said)

@@ -14,7 +14,7 @@ import planner
 from planner import catalogue
 from planner.__main__ import FLAGS, main, parser, specification
 from planner.findings import PlanError, report
-from planner.loading import ENGINE_SETUP_SECONDS, POD_START_SECONDS, PROBE_PERIOD_SECONDS, load_budget
+from planner.loading import ENGINE_SETUP_SECONDS, PROBE_PERIOD_SECONDS, failure_threshold, load_budget
 from planner.memory import Verdict
 from planner.roofline import decode_floor_ms
 from planner.search import candidates, nearest, other_series, works
@@ -191,14 +191,13 @@ def test_load_budget_of_the_example_in_the_docstring() -> None:
     assert (budget.read_seconds, budget.startup_seconds, budget.create_seconds) == (2189, 3884, 5684)
     assert budget.update_seconds(replicas=3, groups_at_once=2) == 2 * 5684
     assert budget.update_seconds(replicas=0, groups_at_once=1) == 5684
-    assert budget.ray_init_seconds == POD_START_SECONDS
 
 
 @settings(max_examples=30)
 @given(weights=st.floats(0.1, 5000), throughput=st.integers(10, 100_000))
 def test_probes_wait_longer_than_the_read(weights: float, throughput: int) -> None:
     budget = load_budget(weights_gib=weights, throughput_mib_s=throughput)
-    granted = budget.startup_failure_threshold * PROBE_PERIOD_SECONDS
+    granted = failure_threshold(budget.startup_seconds) * PROBE_PERIOD_SECONDS
     assert granted >= budget.startup_seconds >= budget.read_seconds + ENGINE_SETUP_SECONDS
     assert granted - budget.startup_seconds < PROBE_PERIOD_SECONDS
     slower = load_budget(weights_gib=weights, throughput_mib_s=max(1, throughput // 2))

@@ -8,7 +8,7 @@ import json
 import runpy
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pulumi
 import pytest
@@ -18,9 +18,13 @@ from pulumi.runtime import mocks, settings
 from pulumi.runtime.proto import source_pb2
 from pulumi.runtime.stack import run_in_stack
 
+from components import wiring
+from components.group_args import InferenceGroupArgs
 from components.ownership import FIELD_MANAGER
+from components.secrets import Secrets
 from components.settings.deployment import Deployment
 from components.stack_config import checked
+from components.storage import ModelMount
 from planner.findings import Finding
 from planner.resolve import resolve
 from planner.spec import ResolvedSpec
@@ -150,6 +154,13 @@ def resolved(changes: Mapping[str, Any], *, stack: str = "dev") -> ResolvedSpec:
     return resolve(settings, folder=ROOT)
 
 
+def group_args(changes: Mapping[str, Any], *, stack: str = "dev") -> InferenceGroupArgs:
+    """Arguments of the inference group with another storage layer's claim."""
+    # A real Output would stay pending outside the engine's event loop.
+    mount = ModelMount(claim_name=cast(Any, "c"), model_path="/models/m", ready=cast(Any, None))
+    return wiring.inference_group(resolved(changes, stack=stack), mount, None)
+
+
 def errors(spec: ResolvedSpec) -> list[Finding]:
     """What stops a deployment."""
     return [finding for finding in checked(spec) if finding.severity == "error"]
@@ -159,6 +170,10 @@ def warnings(spec: ResolvedSpec) -> list[str]:
     """What a preview warns of."""
     return [str(finding) for finding in checked(spec) if finding.severity == "warning"]
 
+
+NO_SECRETS = Secrets(
+    kubeconfig=None, access_key=None, hub_token=None, api_key=None, certificate=None, prometheus_token=None
+)
 
 API_KEY = {"apiKey": "0123456789abcdef" * 4}
 STACK_SECRETS: Mapping[str, Mapping[str, str]] = {"prod": API_KEY, "local-prod": API_KEY}

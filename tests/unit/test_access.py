@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 
 from components import stack_config
 from components.exports import curl_command, route_url
-from components.group_access import API_KEY_VARIABLE, HOME, GroupAccess, secured
+from components.group_access import API_KEY_VARIABLE, HOME, secured
 from components.inference_service import ACL, ADDRESS_TYPE
 from components.operators import GATEWAY as GATEWAY_API
 from components.operators import expected_apis
@@ -40,10 +40,9 @@ from components.secret_forms import (
 )
 from components.settings.deployment import Deployment
 from components.settings.route import GatewayRoute, IngressRoute, NoTls
-from components.settings.security import SecuritySettings
 from local.plugins.kubernetes import wait_for
 from planner.pod_security import enforced_level, namespace_labels
-from tests.unit.conftest import Recorder, Run, is_secret, merged, resolved, stack_settings, warnings
+from tests.unit.conftest import Recorder, Run, group_args, is_secret, merged, resolved, stack_settings, warnings
 from tests.unit.test_stack_config import problems
 
 KEY = "k" * 64
@@ -294,16 +293,15 @@ class TestPods:
 
     def test_variables_of_the_user_win(self) -> None:
         """A variable that is there twice is refused by the API server."""
-        inference = deployment({}).inference
         pod = {"containers": [{"env": [{"name": "HOME", "value": "/data"}], "volumeMounts": []}], "volumes": []}
-        access = GroupAccess(security=SecuritySettings.model_validate({"pods": {"runAsUser": 7}}))
-        found = secured({"metadata": {}, "spec": pod}, access, inference, serves=True)
+        args = group_args({"security": {"pods": {"runAsUser": 7}}})
+        found = secured({"metadata": {}, "spec": pod}, args, serves=True)
         assert variables(found) == {"HOME": "/data", "USER": "engine"}
 
     @pytest.mark.parametrize("serves", [True, False])
     def test_off_is_no_change(self, *, serves: bool) -> None:
         template = {"metadata": {"labels": {"a": "b"}}, "spec": {"containers": [{"env": []}], "volumes": []}}
-        assert secured(template, GroupAccess(), deployment({}).inference, serves=serves) == template
+        assert secured(template, group_args({}), serves=serves) == template
 
 
 class TestIngress:
@@ -329,7 +327,7 @@ class TestIngress:
             "tls.key": SECRETS["tlsKey"],
         }
         (tls,) = on.manifest("Ingress")["spec"]["tls"]
-        assert tls == {"hosts": ["llm.example.com"], "secretName": "certificate-1a2b3c4d"}
+        assert tls == {"hosts": ["llm.example.com"], "secretName": "route-certificate-1a2b3c4d"}
 
     def test_long_answers_are_not_cut_off_and_not_held_back(self, on: Recorder) -> None:
         annotations = on.manifest("Ingress")["metadata"]["annotations"]
@@ -496,10 +494,7 @@ class TestGateway:
         assert not wait_for.unmet(awaited, {"status": {"parents": [{"conditions": [{"type": "Accepted"}]}]}})
 
     def test_api_is_expected(self) -> None:
-        settings = Deployment.model_validate(
-            merged(stack_settings("dev"), {"service": BY_CACHE_AND_GATEWAY["service"]})
-        )
-        assert GATEWAY_API in expected_apis(settings)
+        assert GATEWAY_API in expected_apis(resolved({"service": BY_CACHE_AND_GATEWAY["service"]}))
 
 
 class TestOutputs:

@@ -1,16 +1,12 @@
 """What the GPU pods carry for ACS: labels, annotations, node selector, environment."""
 
 from collections.abc import Iterator, Mapping
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
-from components.group_access import GroupAccess
-from components.inference_group import group_args, group_spec
-from components.settings.deployment import Deployment
-from components.storage import ModelMount
-from planner.resolve import resolve
-from tests.unit.conftest import ROOT, Recorder, Run, merged, stack_settings
+from components.inference_group import group_spec
+from tests.unit.conftest import Recorder, Run, group_args
 
 RDMA = {"network": "rdma"}
 P16EN = {"gpu": {"series": "P16EN", "cards": 16}, "parallelism": {"tensor": 16, "pipeline": 1}}
@@ -18,12 +14,7 @@ P16EN = {"gpu": {"series": "P16EN", "cards": 16}, "parallelism": {"tensor": 16, 
 
 def templates(changes: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
     """The pod templates of the dev stack with changed settings."""
-    settings = Deployment.model_validate(merged(stack_settings("dev"), changes or {}))
-    # A real Output would stay pending, because these tests run outside the engine's event loop.
-    mount = ModelMount(claim_name=cast(Any, "c"), model_path="/models/m", ready=cast(Any, None))
-    template = group_spec(group_args(settings, resolve(settings, folder=ROOT), mount, GroupAccess()))[
-        "leaderWorkerTemplate"
-    ]
+    template = group_spec(group_args(changes or {}))["leaderWorkerTemplate"]
     return [template["leaderTemplate"], template["workerTemplate"]]
 
 

@@ -3,7 +3,7 @@
 import json
 import re
 from functools import partial
-from typing import Any, cast
+from typing import Any
 
 import pytest
 from google.protobuf import json_format
@@ -11,24 +11,35 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pulumi import ResourceHook, ResourceHookArgs
 
-from components.inference_group import InferenceGroupArgs, group_spec, probes, ready_conditions
+from components import wiring
+from components.inference_group import group_spec, probes, ready_conditions
 from components.inference_service import ADDRESS_TYPE
-from components.model_bucket import ModelBucket, ModelBucketArgs, read_policy, tls_only_policy
+from components.model_bucket import ModelBucket, read_policy, tls_only_policy
 from components.oss_volume import capacity
 from components.settings.base import mebibytes
-from components.settings.deployment import Deployment
-from components.storage import ModelMount, model_path
+from components.storage import model_path
 from planner.findings import TERMINAL_WIDTH
 from planner.loading import load_budget
-from planner.resolve import resolve
-from tests.unit.conftest import ROOT, RRSA, Recorder, Run, errors, is_secret, merged, plain, stack_settings
+from tests.unit.conftest import (
+    NO_SECRETS,
+    RRSA,
+    Recorder,
+    Run,
+    errors,
+    group_args,
+    is_secret,
+    merged,
+    plain,
+    resolved,
+    stack_settings,
+)
 
 
 class TestModelBucket:
     @pytest.fixture
     def up(self, program: Run) -> Run:
         """The program until the weights are there."""
-        return partial(program, until="components.storage_layers.mount_model")
+        return partial(program, until="components.wiring.storage")
 
     def test_bucket_is_private_encrypted_protected_and_cleans_up(self, up: Run) -> None:
         recorder = up()
@@ -67,16 +78,11 @@ class TestModelBucket:
 
     @pytest.mark.parametrize("identity", [{"kind": "ramUser"}, RRSA])
     def test_two_of_them_in_one_program_have_nothing_in_common(self, deploy: Run, identity: dict[str, Any]) -> None:
-        settings = Deployment.model_validate(merged(stack_settings("dev"), {"weights": {"identity": identity}}))
+        args = wiring.model_bucket(resolved({"weights": {"identity": identity}}), NO_SECRETS)
 
         def both() -> None:
             for name in ("models", "more-models"):
-                ModelBucket(
-                    name,
-                    ModelBucketArgs(
-                        cloud=settings.cloud, weights=settings.weights, namespace="deepseek", access_key=None
-                    ),
-                )
+                ModelBucket(name, args)
 
         recorder = deploy(both)
         named = [
@@ -178,7 +184,7 @@ class TestOssVolume:
         reference = recorder.manifest("PersistentVolume")["spec"]["csi"]["nodePublishSecretRef"]
         secret = recorder.manifest("Secret", "oss")["metadata"]
         assert reference["namespace"] == secret["namespace"] == "deepseek"
-        assert reference["name"].startswith("oss-secret")
+        assert reference["name"].startswith("llm-model-oss-secret")
 
     @pytest.mark.parametrize(
         "changes",
@@ -252,7 +258,8 @@ class TestInferenceGroup:
         (name,) = set(request.hooks.before_create) & set(request.hooks.before_update)
         for old, longest in ((None, "95m"), ({}, "285m")):
             said.clear()
-            hooks[name](ResourceHookArgs(urn="", id="", name="", type="", old_inputs=old))
+            inputs = {"metadata": {"namespace": "deepseek"}}
+            hooks[name](ResourceHookArgs(urn="", id="", name="", type="", old_inputs=old, new_inputs=inputs))
             assert said == [
                 f"waiting up to {longest} for the pods of deepseek/deepseek-r1; meanwhile, in another shell: "
                 "make verify STACK=dev, or kubectl -n deepseek get pods,events"
@@ -365,7 +372,7 @@ class TestInferenceGroup:
 
     def test_liveness_is_slower_than_readiness(self) -> None:
         """A liveness failure rebuilds the whole group, a readiness failure only pauses the traffic."""
-        found = probes(load_budget(weights_gib=1, throughput_mib_s=100))
+        found = probes(600)
         seconds = {k: v["periodSeconds"] * v["failureThreshold"] for k, v in found.items()}
         assert seconds["readinessProbe"] == 30
         assert seconds["livenessProbe"] == 180
@@ -401,8 +408,7 @@ class TestInferenceGroup:
                 },
             },
         }
-        deployment = Deployment.model_validate(merged(stack_settings("dev"), changes))
-        plan = resolve(deployment, folder=ROOT)
+        plan = resolved(changes)
         if errors(plan):
             return
         layout = plan.layout
@@ -416,15 +422,7 @@ class TestInferenceGroup:
             (given["shared_memory"] and mebibytes(given["shared_memory"]), plan.pod.shared_memory_gib * 1024),
         ):
             assert asked in (None, planned)
-        args = InferenceGroupArgs(
-            namespace="n",
-            model=deployment.model,
-            inference=deployment.inference,
-            plan=plan,
-            # A real Output would stay pending, because this test runs outside the engine's event loop.
-            mount=ModelMount(claim_name=cast(Any, "c"), model_path="/models/m", ready=cast(Any, None)),
-        )
-        spec = group_spec(args)
+        spec = group_spec(group_args(changes))
         group = spec["leaderWorkerTemplate"]
         assert spec["replicas"] == given["replicas"]
         assert group["size"] == plan.layout.pods

@@ -7,8 +7,7 @@ from urllib.parse import unquote
 
 import pytest
 
-from components.monitoring.alerts import alerts
-from components.settings.observability import AlertSettings
+from components.monitoring.alerts import AlertThresholds, alerts
 from planner.loading import load_budget
 from planner.metrics import EngineMetrics, Target
 from tests.unit.conftest import ROOT, Run
@@ -70,7 +69,7 @@ def test_runbook_names_stack_and_namespace() -> None:
 
 
 def test_runbook_rotates_the_keys_that_the_program_makes(program: Run) -> None:
-    recorder = program(until="components.storage_layers.mount_model")
+    recorder = program(until="components.wiring.storage")
     (key,) = re.findall(r'^KEY="urn:pulumi:\$\{STACK\}::deepseek::(.+)"$', RUNBOOK, re.MULTILINE)
     names = re.findall(r'--replace "\$\{KEY\}::([a-z-]+)"', RUNBOOK)
     assert len(names) == recorder.kinds().count("AccessKey")
@@ -91,7 +90,7 @@ def test_rights_are_told_for_every_resource_of_the_cloud() -> None:
 
 def test_runbook_has_every_alert() -> None:
     """The alerts link to it by their names."""
-    every = AlertSettings(time_to_first_token_seconds=1, inter_token_seconds=1)
+    every = AlertThresholds(time_to_first_token_seconds=1, inter_token_seconds=1)
     target = Target(namespace="n", name="g", metrics=EngineMetrics(version=(0, 33, 0)))
     names = {alert.name for alert in alerts(every, target, load_budget(weights_gib=641.3, throughput_mib_s=300))}
     headings = set(RUNBOOK.split("## Alerts")[1].split("## Operations")[0].split("\n### ")[1:])

@@ -27,7 +27,7 @@ def templates(recorder: Recorder) -> list[dict[str, Any]]:
 @pytest.fixture
 def up(program: Run) -> Run:
     """The program until the claim is there."""
-    return partial(program, until="components.access.access_args")
+    return partial(program, until="components.wiring.access")
 
 
 class TestObjects:
@@ -69,7 +69,7 @@ class TestObjects:
         (mount,) = recorder.manifest("Dataset")["spec"]["mounts"]
         for reference in mount["encryptOptions"]:
             key = reference["valueFrom"]["secretKeyRef"]
-            assert key["name"].startswith("fluid-secret")
+            assert key["name"].startswith("llm-cache-fluid-secret")
             assert key["key"] == reference["name"] in secret["stringData"]
         assert mount["options"] == {"fs.oss.endpoint": "https://oss-cn-hangzhou-internal.aliyuncs.com"}
         assert not is_secret(recorder.raw_inputs("Dataset")["spec"])

@@ -2,20 +2,17 @@
 
 from collections.abc import Mapping
 from importlib.resources import files
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
 from components.disruption_budget import DisruptionBudget
-from components.inference_group import InferenceGroupArgs, group_spec
+from components.inference_group import group_spec
 from components.inference_service import DRAIN
-from components.lifecycle import CHECK_SECONDS, grace
-from components.settings.deployment import Deployment
-from components.storage import ModelMount
+from components.lifecycle import CHECK_SECONDS
 from engineprobe.program import HTTP_SECONDS
-from planner.resolve import resolve
 from planner.shutdown import ANNOUNCE_SECONDS, drain_seconds, grace_seconds, load_balancer_seconds, refuses_while_ending
-from tests.unit.conftest import ROOT, Run, errors, merged, resolved, stack_settings, warnings
+from tests.unit.conftest import Run, errors, group_args, resolved, warnings
 
 LIFECYCLE: dict[str, Any] = {"lifecycle": {"requestSeconds": 900, "disruptionBudget": {}, "healthCheck": {}}}
 ALL = {"inference": LIFECYCLE}
@@ -25,22 +22,9 @@ CURRENT = {"engine": {"image": "vllm/vllm-openai:v0.18.0", "backend": "mp"}}
 PROGRAM = ["python3", "/opt/engineprobe/engineprobe.py"]
 
 
-def deployment(inference: Mapping[str, Any], **changes: Any) -> Deployment:
-    return Deployment.model_validate(merged(stack_settings("dev"), {"inference": inference, **changes}))
-
-
 def spec(inference: Mapping[str, Any], **changes: Any) -> dict[str, Any]:
     """The group's spec, without a run of the program."""
-    settings = deployment(inference, **changes)
-    args = InferenceGroupArgs(
-        namespace="n",
-        model=settings.model,
-        inference=settings.inference,
-        plan=resolve(settings, folder=ROOT),
-        # A real Output would stay pending, because there is no event loop.
-        mount=ModelMount(claim_name=cast(Any, "c"), model_path="/models/m", ready=cast(Any, None)),
-    )
-    return group_spec(args)
+    return group_spec(group_args({"inference": inference, **changes}))
 
 
 def pods(inference: Mapping[str, Any], **changes: Any) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -194,7 +178,9 @@ class TestProgram:
             assert mount == {"name": "engineprobe", "mountPath": "/opt/engineprobe", "readOnly": True}
 
     def test_it_is_there_before_the_pods(self, up: Run) -> None:
-        assert any("ConfigMap::engineprobe" in urn for urn in up(ALL).request("LeaderWorkerSet").dependencies)
+        assert any(
+            "ConfigMap::inference-group-engineprobe" in urn for urn in up(ALL).request("LeaderWorkerSet").dependencies
+        )
 
 
 class TestDisruptionBudget:
@@ -249,7 +235,7 @@ class TestPlan:
 
     def test_nothing_is_said_or_done_without_the_section(self, up: Run) -> None:
         assert warnings(resolved({})) == []
-        assert grace(deployment({}).inference) == 0
+        assert group_args({}).grace_seconds == 0
         recorder = up()
         assert "PodDisruptionBudget" not in recorder.kinds()
         assert not [key for key in recorder.requests if "engineprobe" in key]

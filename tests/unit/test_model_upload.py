@@ -40,7 +40,7 @@ def name(recorder: Recorder) -> str:
 @pytest.fixture
 def up(program: Run) -> Run:
     """The program until the weights are there."""
-    return partial(program, until="components.storage_layers.mount_model")
+    return partial(program, until="components.wiring.storage")
 
 
 class TestProgram:
@@ -137,9 +137,9 @@ class TestCommandLine:
 class TestIdentity:
     def test_credentials_come_from_a_secret_and_are_nowhere_else(self, up: Run) -> None:
         recorder = up()
-        secret = recorder.request("Secret", "modelmover")
-        assert is_secret(recorder.raw_inputs("Secret", "modelmover")["stringData"])
-        values = recorder.manifest("Secret", "modelmover")["stringData"]
+        secret = recorder.request("Secret", "model-upload")
+        assert is_secret(recorder.raw_inputs("Secret", "model-upload")["stringData"])
+        values = recorder.manifest("Secret", "model-upload")["stringData"]
         assert values == {"OSS_ACCESS_KEY_ID": "models-mover-key-id", "OSS_ACCESS_KEY_SECRET": "made-by-the-cloud"}
         (source,) = container(recorder)["envFrom"]
         assert source["secretRef"]["name"].startswith(secret.name)
@@ -148,7 +148,7 @@ class TestIdentity:
     def test_own_access_key_is_used_for_both(self, up: Run) -> None:
         keys = {"ossAccessKeyId": "LTAI-mine", "ossAccessKeySecret": "hidden"}
         recorder = up({"weights": {"identity": {"kind": "accessKey"}}}, secrets=keys)
-        values = recorder.manifest("Secret", "modelmover")["stringData"]
+        values = recorder.manifest("Secret", "model-upload")["stringData"]
         assert values == {"OSS_ACCESS_KEY_ID": "LTAI-mine", "OSS_ACCESS_KEY_SECRET": "hidden"}
 
     @pytest.mark.parametrize(
@@ -156,7 +156,7 @@ class TestIdentity:
     )
     def test_hub_token_goes_to_the_hub_that_is_used(self, up: Run, kind: str, variable: str | None) -> None:
         recorder = up({"weights": {"source": {"kind": kind}}}, secrets={"hubToken": "hf_hidden"})
-        values = recorder.manifest("Secret", "modelmover")["stringData"]
+        values = recorder.manifest("Secret", "model-upload")["stringData"]
         assert [key for key, value in values.items() if value == "hf_hidden"] == ([variable] if variable else [])
         assert "hf_hidden" not in json.dumps(job(recorder))
 

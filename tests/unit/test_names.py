@@ -10,17 +10,12 @@ import pulumi
 import pytest
 from google.protobuf import json_format
 
-from components import stack_config
-from components.access import Access, access_args
-from components.cluster import Cluster, cluster_args
-from components.model_bucket import ModelBucket, ModelBucketArgs
+from components import stack_config, wiring
+from components.model_bucket import ModelBucket
 from components.names import bucket_name
-from components.settings.deployment import Deployment
-from planner.resolve import resolve
-from tests.unit.conftest import ROOT, RRSA, Recorder, Run, merged, plain, stack_settings
+from tests.unit.conftest import NO_SECRETS, ROOT, RRSA, Recorder, Run, merged, plain, resolved, stack_settings
 from tests.unit.test_access import ON as ACCESS
 from tests.unit.test_access import SECRETS
-from tests.unit.test_ownership import NO_SECRETS
 from tests.unit.test_scaling import HPA
 from tests.unit.test_scaling import QUEUE as QUEUE_WITH_TOKEN
 from tests.unit.test_verification import BOTH
@@ -112,28 +107,15 @@ class TestRules:
 def test_renamed_stack_keeps_its_bucket_under_the_name_that_it_has(deploy: Run) -> None:
     """Another logical name, or another name of the bucket, would be another bucket without weights."""
     changes = {"weights": {"bucket": {"kind": "create", "name": "deepseek-dev-models-dd7231d0"}}}
-    settings = Deployment.model_validate(merged(stack_settings("dev"), changes))
+    spec = resolved(changes)
 
     def bucket() -> None:
-        args = ModelBucketArgs(cloud=settings.cloud, weights=settings.weights, namespace="deepseek", access_key=None)
-        ModelBucket("models", args)
+        ModelBucket("models", wiring.model_bucket(spec, NO_SECRETS))
 
     before, after = deploy(bucket, stack="dev"), deploy(bucket, stack="renamed")
     assert before.requests.keys() == after.requests.keys()
     assert before.inputs("oss/bucket:Bucket") == after.inputs("oss/bucket:Bucket")
     assert before.inputs("User", "mover") != after.inputs("User", "mover")
-
-
-def test_two_components_of_a_kind_fit_into_one_program(deploy: Run, kubeconfig: object) -> None:
-    settings = Deployment.model_validate(merged(stack_settings("prod"), {"service": {"apiKey": None}}))
-    spec = resolve(settings, folder=ROOT)
-
-    def twice() -> None:
-        for name in ("first", "second"):
-            Cluster(f"{name}-cluster", cluster_args(settings, spec))
-            Access(f"{name}-access", access_args(settings, NO_SECRETS))
-
-    assert deploy(twice).kinds().count("Acl") == 2, "and the recorder takes no name twice"
 
 
 STACKS: list[tuple[str, dict[str, Any], dict[str, str]]] = [

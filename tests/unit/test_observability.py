@@ -11,13 +11,13 @@ from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models.dashboard import Dashboard
 from pydantic import ValidationError
 
-from components.monitoring.alerts import LOAD_SHARE, alerts
+from components.monitoring.alerts import LOAD_SHARE, AlertThresholds, alerts
 from components.monitoring.dashboard import COLUMNS, dashboard_json
 from components.monitoring.logs import log_arguments, log_environment
 from components.observability import pod_monitor_spec
 from components.settings.deployment import Deployment
 from components.settings.errors import findings
-from components.settings.observability import AlertSettings, LogSettings
+from components.settings.observability import LogSettings
 from planner.engine import Version
 from planner.loading import load_budget
 from planner.metrics import EngineMetrics, Target
@@ -95,15 +95,15 @@ class TestAlerts:
     def test_patience_with_a_load_follows_from_the_plan(self) -> None:
         for gib in (10.0, 641.3):
             budget = load_budget(weights_gib=gib, throughput_mib_s=300)
-            found = {alert.name: alert for alert in alerts(AlertSettings(), target(), budget)}
+            found = {alert.name: alert for alert in alerts(AlertThresholds(), target(), budget)}
             assert found["GroupLoadStuck"].seconds == int(LOAD_SHARE * budget.startup_seconds)
             # The probe must not end the pod, and with it the alert's clock, before the alert.
             assert found["GroupLoadStuck"].seconds < budget.startup_seconds
 
     def test_objectives_are_alerts_only_where_they_are_set(self) -> None:
         budget = load_budget(weights_gib=1, throughput_mib_s=300)
-        with_objectives = AlertSettings(time_to_first_token_seconds=5, inter_token_seconds=0.1)
-        before = {alert.name for alert in alerts(AlertSettings(), target(), budget)}
+        with_objectives = AlertThresholds(time_to_first_token_seconds=5, inter_token_seconds=0.1)
+        before = {alert.name for alert in alerts(AlertThresholds(), target(), budget)}
         after = {alert.name for alert in alerts(with_objectives, target(), budget)}
         assert after - before == {"VllmFirstTokenSlow", "VllmTokensSlow"}
 
@@ -137,7 +137,7 @@ class TestAlerts:
         metrics = EngineMetrics(version=version)
         assert (metrics.kv_cache_usage, metrics.inter_token_latency) == (cache, token)
         assert hits in metrics.prefix_hit_rate("", "5m")
-        assert cache in dashboard_json(target(version), AlertSettings())
+        assert cache in dashboard_json(target(version), AlertThresholds())
 
     def test_version_is_that_of_the_image(self, up: Run) -> None:
         assert "vllm:gpu_cache_usage_perc" in json.dumps(up(ON).manifest("PrometheusRule"))
@@ -159,7 +159,7 @@ class TestDashboard:
         assert metadata["annotations"] == {"grafana_folder": "LLM"}
 
     def test_every_panel_is_explained_and_has_a_place_of_its_own(self) -> None:
-        dashboard = json.loads(dashboard_json(target(), AlertSettings()))
+        dashboard = json.loads(dashboard_json(target(), AlertThresholds()))
         places: set[tuple[int, int]] = set()
         for panel in dashboard["panels"]:
             assert panel["title"]
@@ -177,12 +177,12 @@ class TestDashboard:
         assert len(set(ids)) == len(ids)
 
     def test_is_what_grafanas_own_model_reads(self) -> None:
-        text = dashboard_json(target(), AlertSettings())
+        text = dashboard_json(target(), AlertThresholds())
         again = JSONEncoder().encode(Dashboard.from_json(json.loads(text)))
         assert json.loads(again) == json.loads(text)
 
     def test_starts_with_the_deployment_and_is_no_other_ones(self) -> None:
-        first, second = (json.loads(dashboard_json(target(namespace=n), AlertSettings())) for n in ("a", "b"))
+        first, second = (json.loads(dashboard_json(target(namespace=n), AlertThresholds())) for n in ("a", "b"))
         assert first["uid"] != second["uid"]
         chosen = {
             variable["name"]: variable.get("current", {}).get("value") for variable in first["templating"]["list"]
@@ -190,7 +190,7 @@ class TestDashboard:
         assert chosen == {"datasource": None, "namespace": "a", "deployment": "r1", "model": "$__all"}
 
     def test_thresholds_are_those_of_the_alerts(self) -> None:
-        settings = AlertSettings(waiting_requests=7, time_to_first_token_seconds=3)
+        settings = AlertThresholds(waiting_requests=7, time_to_first_token_seconds=3)
         panels = {panel["title"]: panel for panel in json.loads(dashboard_json(target(), settings))["panels"]}
         for title, red in (("Longest queue", 7), ("First token, 95 %", 3), ("Time to first token", 3)):
             steps = panels[title]["fieldConfig"]["defaults"]["thresholds"]["steps"]
@@ -277,7 +277,7 @@ def test_documentation_lists_every_alert() -> None:
     """Name, severity and time, as they are; the time of a load depends on the plan."""
     text = (ROOT / "docs" / "observability.md").read_text(encoding="utf-8")
     rows = dict(re.findall(r"^\| `(\w+)` \| (\w+ \| [^|]+) \|", text, re.MULTILINE))
-    settings = AlertSettings(time_to_first_token_seconds=10, inter_token_seconds=0.1)
+    settings = AlertThresholds(time_to_first_token_seconds=10, inter_token_seconds=0.1)
     expected = {}
     for alert in alerts(settings, target(), load_budget(weights_gib=641.3, throughput_mib_s=300)):
         after = f"{alert.seconds // 60} min" if alert.seconds else "at once"

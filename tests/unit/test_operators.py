@@ -7,9 +7,8 @@ import pytest
 
 from components.operators import ALERTS, GATEWAY, KEDA, LWS, MONITORS, Api, expected_apis
 from components.operators import FLUID as FLUID_API
-from components.settings.deployment import Deployment
 from components.settings.operators import InstallFluid
-from tests.unit.conftest import Run, merged, stack_settings
+from tests.unit.conftest import Run, resolved
 
 FLUID = {"storage": {"kind": "fluid"}}
 INSTALL_LWS = {"operators": {"lws": {"kind": "install"}}}
@@ -53,7 +52,7 @@ MIRROR = "https://mirror.example.com/charts"
 
 
 def expected(changes: dict[str, Any]) -> list[Api]:
-    return expected_apis(Deployment.model_validate(merged(stack_settings("dev"), changes)))
+    return expected_apis(resolved(changes))
 
 
 @pytest.fixture

@@ -87,7 +87,7 @@ def refusal(deploy: Run, kubeconfig: object, hooks: dict[str, ResourceHook], mon
         settings = Deployment.model_validate(merged(stack_settings("dev"), changes or {}))
 
         def program() -> None:
-            ownership = Ownership(settings, resolve(settings, folder=ROOT), NO_SECRETS)
+            ownership = Ownership(resolve(settings, folder=ROOT), NO_SECRETS)
 
             async def create() -> None:
                 for args in objects:

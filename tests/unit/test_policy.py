@@ -3,7 +3,7 @@
 import pytest
 from google.protobuf import json_format
 
-from components import acs_pods, group_access, inference_group, inference_service
+from components import acs_pods, group_access, inference_group, inference_service, labels
 from policy import pods
 from policy.checks import acs, exposure
 from policy.resources import Resource
@@ -78,10 +78,10 @@ def test_a_weak_stack_breaks_them(up: Run) -> None:
 def test_the_pack_knows_the_programs_names() -> None:
     """The pack judges what is deployed, not the program, so it has the names itself."""
     assert exposure.ADDRESS_TYPE == inference_service.ADDRESS_TYPE
-    assert inference_group.CONTAINER == pods.ENGINE
+    assert labels.CONTAINER == pods.ENGINE
     assert pods.WORKER_INDEX_LABEL == inference_group.WORKER_INDEX_LABEL
     assert exposure.API_KEY_VARIABLE == group_access.API_KEY_VARIABLE
-    assert exposure.SECURITY_GROUPS == group_access.SECURITY_GROUPS
+    assert exposure.SECURITY_GROUPS == acs_pods.SECURITY_GROUPS
     names = ("COMPUTE_CLASS", "COMPUTE_QOS", "GPU_SERIES", "HPN_TYPE")
     assert [getattr(acs, name) for name in names] == [getattr(acs_pods, name) for name in names]
 

@@ -6,21 +6,22 @@ from typing import Any
 import pulumi
 import pytest
 
-from components.inference_group import autoscaled_fields, ready_conditions
+from components import wiring
+from components.inference_group import ready_conditions
 from components.operators import KEDA, expected_apis
 from components.scaling import (
+    AutoscalingArgs,
     hpa_spec,
     load_behavior,
     queue_spec,
     schedule_spec,
 )
 from components.settings.deployment import Deployment
-from components.settings.scaling import HpaScaling, ManualScaling, QueueScaling, ScheduleScaling, cron_problem
+from components.settings.scaling import cron_problem
 from planner.loading import LoadBudget, load_budget
-from planner.metrics import EngineMetrics, Target
 from planner.spec import ResolvedSpec
 from planner.summary import summary
-from tests.unit.conftest import Recorder, Run, errors, is_secret, merged, resolved, stack_settings, warnings
+from tests.unit.conftest import NO_SECRETS, Recorder, Run, errors, is_secret, merged, resolved, stack_settings, warnings
 
 PROMETHEUS = {"url": "http://prometheus.monitoring:9090"}
 QUEUE = {"kind": "queue", "maxReplicas": 3, "prometheus": {**PROMETHEUS, "authorization": True}}
@@ -51,17 +52,14 @@ def planned(scaling: dict[str, Any], **more: Any) -> ResolvedSpec:
     return resolved(inference(scaling, **more))
 
 
-def queue(**more: Any) -> QueueScaling:
-    return QueueScaling.model_validate({**QUEUE, **more})
+def args(scaling: dict[str, Any], **more: Any) -> AutoscalingArgs:
+    found = wiring.autoscaling(planned(scaling, **more), NO_SECRETS)
+    assert found is not None
+    return found
 
 
-def queue_of(scaling: QueueScaling, **more: Any) -> dict[str, Any]:
-    options = {"engine": engine(CURRENT), "authentication": None, "budget": R1}
-    return queue_spec(scaling, **{**options, **more})
-
-
-def engine(version: Any) -> Target:
-    return Target(namespace="n", name="g", metrics=EngineMetrics(version=version))
+def queue_of(**more: Any) -> dict[str, Any]:
+    return queue_spec(args({**QUEUE, **more}), None)
 
 
 def with_queue(up: Run, **options: Any) -> Recorder:
@@ -100,16 +98,16 @@ class TestQueue:
             "customAuthValue": "value",
         }
         assert {ref["name"] for ref in authentication["spec"]["secretTargetRef"]} == {
-            "prometheus-authorization-1a2b3c4d"
+            "autoscaling-prometheus-authorization-1a2b3c4d"
         }
         for trigger in recorder.manifest("ScaledObject")["spec"]["triggers"]:
-            assert trigger["authenticationRef"]["name"].startswith("prometheus-authentication")
+            assert trigger["authenticationRef"]["name"].startswith("autoscaling-prometheus-authentication")
             assert trigger["metadata"]["authModes"] == "custom"
         others = [m for m in recorder.manifests() if m["kind"] != "Secret"]
         assert "hidden" not in json.dumps(others)
 
     def test_without_authorization_there_is_no_secret(self) -> None:
-        for trigger in queue_of(queue())["triggers"]:
+        for trigger in queue_of()["triggers"]:
             assert "authenticationRef" not in trigger
             assert "authModes" not in trigger["metadata"]
 
@@ -118,18 +116,17 @@ class TestQueue:
             up(inference(QUEUE))
 
     def test_missing_metrics_change_nothing(self) -> None:
-        for trigger in queue_of(queue())["triggers"]:
+        for trigger in queue_of()["triggers"]:
             assert trigger["metadata"]["ignoreNullValues"] == "false"
             assert "vector" not in trigger["metadata"]["query"]
 
     def test_zero_is_left_by_the_users_query(self) -> None:
-        scaling = queue(minReplicas=0, activationQuery='rate(requests{service="ds"}[5m])')
-        spec = queue_of(scaling)
+        spec = queue_of(minReplicas=0, activationQuery='rate(requests{service="ds"}[5m])')
         waiting, cache, activation = spec["triggers"]
         assert spec["minReplicaCount"] == 0
         assert (
             waiting["metadata"]["query"]
-            == 'sum(vllm:num_requests_waiting{namespace="n",leaderworkerset="g"}) or vector(0)'
+            == 'sum(vllm:num_requests_waiting{namespace="deepseek",leaderworkerset="deepseek-r1"}) or vector(0)'
         )
         assert cache["metadata"]["query"].endswith(" or vector(0)")
         query, threshold = activation["metadata"]["query"], activation["metadata"]["threshold"]
@@ -137,13 +134,13 @@ class TestQueue:
         assert threshold == "1"
 
     def test_names_of_triggers_are_unique(self) -> None:
-        spec = queue_of(queue(minReplicas=0, activationQuery="up"))
+        spec = queue_of(minReplicas=0, activationQuery="up")
         names = [trigger["name"] for trigger in spec["triggers"]]
         assert len(set(names)) == len(names) == 3
 
     def test_autoscaler_comes_after_the_group(self, up: Run) -> None:
         dependencies = with_queue(up).request("Autoscaling").dependencies
-        assert any(urn.endswith("LeaderWorkerSet::group") for urn in dependencies)
+        assert any(urn.endswith("LeaderWorkerSet::inference-group-group") for urn in dependencies)
 
     def test_hold(self, up: Run) -> None:
         held = up(inference({**QUEUE, "prometheus": PROMETHEUS, "hold": 0}))
@@ -152,7 +149,7 @@ class TestQueue:
 
 class TestLoadTime:
     def test_one_group_at_a_time_and_none_is_given_up_sooner_than_loaded(self) -> None:
-        behavior = load_behavior(SHORT)
+        behavior = load_behavior(SHORT.create_seconds)
         assert behavior["scaleDown"]["stabilizationWindowSeconds"] == SHORT.create_seconds == 1900
         for direction in ("scaleUp", "scaleDown"):
             (policy,) = behavior[direction]["policies"]
@@ -160,17 +157,17 @@ class TestLoadTime:
 
     def test_what_kubernetes_accepts_is_not_exceeded(self) -> None:
         assert R1.create_seconds > 3600
-        behavior = load_behavior(R1)
+        behavior = load_behavior(R1.create_seconds)
         assert behavior["scaleDown"]["stabilizationWindowSeconds"] == 3600
         assert behavior["scaleUp"]["policies"][0]["periodSeconds"] == 1800
 
     def test_zero_is_reached_later_than_a_group_loads(self) -> None:
-        assert queue_of(queue())["cooldownPeriod"] == R1.create_seconds
+        assert queue_of()["cooldownPeriod"] == R1.create_seconds
 
 
 class TestSchedule:
     def test_each_window_is_a_cron_trigger(self) -> None:
-        spec = schedule_spec(ScheduleScaling.model_validate(SCHEDULE))
+        spec = schedule_spec(args(SCHEDULE))
         assert (spec["minReplicaCount"], spec["maxReplicaCount"]) == (0, 3)
         assert [trigger["type"] for trigger in spec["triggers"]] == ["cron", "cron"]
         assert spec["triggers"][0]["metadata"] == {
@@ -181,7 +178,7 @@ class TestSchedule:
         }
 
     def test_a_window_begins_and_ends_at_once(self) -> None:
-        behavior = schedule_spec(ScheduleScaling.model_validate(SCHEDULE))["advanced"]["horizontalPodAutoscalerConfig"]
+        behavior = schedule_spec(args(SCHEDULE))["advanced"]["horizontalPodAutoscalerConfig"]
         for rules in behavior["behavior"].values():
             assert rules["stabilizationWindowSeconds"] == 0
             assert rules["policies"][0]["value"] == 3
@@ -224,15 +221,15 @@ class TestHpa:
 
     def test_names_of_the_adapter(self) -> None:
         given = {**HPA, "waitingMetric": "waiting", "cacheMetric": "cache"}
-        spec = hpa_spec(HpaScaling.model_validate(given), target={}, version=GUIDE, budget=SHORT)
+        spec = hpa_spec(args(given))
         assert [m["pods"]["metric"]["name"] for m in spec["metrics"]] == ["waiting", "cache"]
 
     def test_hold_is_both_bounds(self) -> None:
-        spec = hpa_spec(HpaScaling.model_validate({**HPA, "hold": 3}), target={}, version=GUIDE, budget=SHORT)
+        spec = hpa_spec(args({**HPA, "hold": 3}))
         assert (spec["minReplicas"], spec["maxReplicas"]) == (3, 3)
 
     def test_keda_is_not_needed(self) -> None:
-        assert KEDA not in expected_apis(deployment(HPA))
+        assert KEDA not in expected_apis(planned(HPA))
 
 
 class TestOwnership:
@@ -245,7 +242,7 @@ class TestOwnership:
         assert json.loads(wait) == ready_conditions(None) == ["condition=Available"]
 
     def test_by_hand_the_count_is_the_programs(self, up: Run) -> None:
-        assert list(up().request("LeaderWorkerSet").ignoreChanges) == autoscaled_fields(ManualScaling()) == []
+        assert list(up().request("LeaderWorkerSet").ignoreChanges) == []
 
     def test_taking_the_count_over_forces_it(self, up: Run) -> None:
         group = up({"inference": {"scaling": {"kind": "manual", "takeOver": True}}}).manifest("LeaderWorkerSet")
@@ -298,4 +295,4 @@ class TestPlan:
 
 class TestOperator:
     def test_keda_is_expected(self) -> None:
-        assert KEDA in expected_apis(deployment(QUEUE))
+        assert KEDA in expected_apis(planned(QUEUE))

@@ -9,9 +9,7 @@ from typing import Any
 import pulumi
 import pytest
 
-from components.settings.verification import VerificationSettings
-from components.storage import ModelMount, Sidecar
-from components.verification import Verification, VerificationArgs
+from components.verification import BenchmarkArgs, Verification, VerificationArgs
 from tests.unit.conftest import Recorder, Run, errors, resolved, warnings
 
 VLLM = "vllm/vllm-openai:v0.11.0"
@@ -73,7 +71,7 @@ class TestSmoke:
         request = recorder.request("Job", "smoke")
         # Its children are registered after it.
         after = {urn.rsplit("::", 1)[-1] for urn in recorder.request("Verification").dependencies}
-        assert {"group", "leaders"} <= after
+        assert {"inference-group-group", "inference-service-leaders"} <= after
         assert job(recorder, "smoke")["metadata"]["annotations"] == {"pulumi.com/replaceUnready": "true"}
         assert request.deleteBeforeReplace is True
         assert job(recorder, "smoke")["spec"]["backoffLimit"] == 0
@@ -161,33 +159,27 @@ class TestBenchmark:
 
     def test_comes_after_the_smoke_test(self, up: Run) -> None:
         after = {urn.rsplit("::", 1)[-1] for urn in up(BOTH).request("Job", "benchmark").dependencies}
-        assert "smoke" in after
+        assert "verification-smoke" in after
 
 
 class TestKeyAndCache:
     @pytest.fixture
     def recorder(self, deploy: Run) -> Recorder:
-        settings = VerificationSettings.model_validate({"smoke": True, "benchmark": {"run": 2}})
-
         def program() -> None:
             Verification(
                 "verification",
                 VerificationArgs(
                     namespace="n",
-                    verification=settings,
+                    smoke=True,
+                    benchmark=BenchmarkArgs(image=VLLM, run=2),
                     model="ds",
                     url=pulumi.Output.from_input("http://s.n.svc.cluster.local:80"),
                     subject=pulumi.Output.from_input("0123abcd"),
                     image="python:3.12",
-                    engine_image=VLLM,
-                    trust_remote_code=False,
-                    mount=ModelMount(
-                        claim_name=pulumi.Output.from_input("claim"),
-                        model_path="/models/m",
-                        ready=pulumi.ComponentResource("a:b:C", "ready"),
-                        sidecar=Sidecar(labels={"alibabacloud.com/fluid-sidecar-target": "acs"}),
-                    ),
-                    key={"name": "key-1", "key": "VLLM_API_KEY"},
+                    claim_name="claim",
+                    model_path="/models/m",
+                    labels={"alibabacloud.com/fluid-sidecar-target": "acs"},
+                    api_key_secret="key-1",
                     service_account="engine",
                 ),
             )

@@ -1,0 +1,98 @@
+"""What an inference group is made of: plain values, which ``wiring`` takes from the specification."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+import pulumi
+
+
+@dataclass(frozen=True, kw_only=True)
+class InferenceGroupArgs:
+    """A LeaderWorkerSet of vLLM. Sizes are those of one pod, in vCPUs and GiB; times are in seconds."""
+
+    namespace: pulumi.Input[str]
+    name: str
+    """Name of the LeaderWorkerSet."""
+
+    replicas: int = 1
+    """Groups at first; with ``autoscaled``, something else sets their number later."""
+
+    autoscaled: bool = False
+    take_over: bool = False
+    """Take the number of groups back from an autoscaler that there was."""
+
+    max_unavailable: int = 1
+    max_surge: int = 0
+    partition: int = 0
+    restart_after_start: bool = False
+    """Restart a group for a container that ends only once all its pods have started."""
+
+    pods: int = 1
+    """Pods of a group."""
+
+    tensor: int
+    pipeline: int
+    gpu_resource: str
+    gpus: int
+    cpu: int
+    memory_gib: float
+    shared_memory_gib: float
+
+    labels: Mapping[str, str] = field(default_factory=dict)
+    annotations: Mapping[str, str] = field(default_factory=dict)
+    node_selector: Mapping[str, str] = field(default_factory=dict)
+    has_common_labels: bool = False
+    """Label the pods with ``app.kubernetes.io/...``, by which logs and metrics are found."""
+
+    environment: Mapping[str, str] = field(default_factory=dict)
+    default_environment: Mapping[str, str] = field(default_factory=dict)
+    """More variables, where ``environment`` does not have them."""
+
+    image: str
+    backend: Literal["ray", "mp"] = "ray"
+    ray_script: str = "/vllm-workspace/ray_init.sh"
+    port: int = 8000
+    served_name: str
+    max_model_len: int | None = None
+    """None leaves it to the engine."""
+
+    gpu_memory_utilization: float
+    enforce_eager: bool = False
+    trust_remote_code: bool = False
+    arguments: tuple[str, ...] = ()
+    """More arguments of ``vllm serve``."""
+
+    claim_name: pulumi.Input[str]
+    """PersistentVolumeClaim with the model's files."""
+
+    model_path: str
+    """Where the pods mount it."""
+
+    startup_seconds: int
+    """Time until the first answer of a container (arithmetic: ``planner/loading.py``)."""
+
+    create_seconds: int
+    update_seconds: int
+
+    request_seconds: int | None = None
+    """Longest request, which a pod that is terminated finishes. None: nothing is done for it."""
+
+    grace_seconds: int = 0
+    drains_itself: bool = False
+    """Whether the engine finishes its requests by itself when it gets SIGTERM."""
+
+    stall_seconds: int | None = None
+    """How long an engine with requests may make no progress; None: ``/health`` alone is asked."""
+
+    canary: bool = False
+
+    api_key_secret: pulumi.Input[str] | None = None
+    """Secret with the clients' key."""
+
+    service_account: pulumi.Input[str] | None = None
+    hardened: bool = False
+    """No privilege escalation, no capabilities, and the runtime's seccomp profile."""
+
+    run_as_user: int | None = None
+    uses_rdma: bool = False

@@ -1,0 +1,418 @@
+"""From the specification to the components' arguments: the one place that knows both.
+
+Each function makes the arguments of the component that it is named after; None where the specification has no such
+part.
+"""
+
+import dataclasses
+import json
+from typing import TypedDict
+
+import pulumi
+
+from components.access import Access, AccessArgs
+from components.acs_pods import gpu_annotations, gpu_labels, gpu_node_selector, network_environment
+from components.cluster import ClusterArgs
+from components.credentials import AccessKey, AssumableRole
+from components.disruption_budget import DisruptionBudgetArgs
+from components.fluid_cache import FluidCache, FluidCacheArgs
+from components.group_args import InferenceGroupArgs
+from components.inference_group import InferenceGroup
+from components.inference_service import InferenceService, InferenceServiceArgs
+from components.model_bucket import ModelBucket, ModelBucketArgs
+from components.model_upload import ModelUploadArgs
+from components.monitoring.alerts import AlertThresholds
+from components.monitoring.logs import log_arguments, log_environment
+from components.names import name_of
+from components.network_policy import HEALTH_CHECKS, VERIFICATION, Client
+from components.observability import ObservabilityArgs
+from components.operators import OperatorsArgs
+from components.oss_volume import OssVolume, OssVolumeArgs
+from components.route import RouteArgs
+from components.scaling import AutoscalingArgs, Window
+from components.secrets import Secrets
+from components.storage import ModelMount
+from components.verification import BenchmarkArgs, VerificationArgs
+from planner.metrics import EngineMetrics
+from planner.pod_security import namespace_labels
+from planner.shutdown import refuses_while_ending
+from planner.spec import HubSpec, ResolvedSpec
+
+VOLUME, CACHE = "llm-model", "llm-cache"
+"""Names of the two storage layers, with which those of their objects begin."""
+
+SCHEMES = {"modelScope": "modelscope", "huggingFace": "hf"}
+
+
+def cluster(spec: ResolvedSpec) -> ClusterArgs:
+    """Namespace and controllers."""
+    lws, fluid = spec.operators.lws, spec.operators.fluid
+    operators = OperatorsArgs(region=spec.cloud.region, fluid_sidecar=_sidecar_kind(spec))
+    if lws.kind == "install":
+        operators = dataclasses.replace(
+            operators, lws_version=lws.version, lws_repository=lws.repository, lws_image=lws.image
+        )
+    if fluid.kind == "install":
+        operators = dataclasses.replace(operators, fluid_chart=fluid.chart, fluid_image_tag=fluid.image_tag)
+    return ClusterArgs(
+        namespace=spec.cluster.namespace,
+        create_namespace=spec.cluster.create_namespace,
+        labels=namespace_labels(spec),
+        operators=operators,
+    )
+
+
+def _sidecar_kind(spec: ResolvedSpec) -> str:
+    return spec.storage.sidecar if spec.storage.kind == "fluid" else "acs"
+
+
+def _mover_account() -> str:
+    """Service account of the pod that moves the weights, where a role is assumed: the role's trust policy names it."""
+    return name_of("model-upload")
+
+
+def model_bucket(spec: ResolvedSpec, secrets: Secrets) -> ModelBucketArgs:
+    """The bucket and who uses it."""
+    bucket, identity = spec.weights.bucket, spec.weights.identity
+    rrsa = identity if identity.kind == "rrsa" else None
+    return ModelBucketArgs(
+        region=spec.cloud.region,
+        endpoint=spec.cloud.endpoint,
+        bucket=bucket.name,
+        existing=bucket.kind == "existing",
+        retain=bucket.kind == "existing" or bucket.retain,
+        prefix=spec.weights.prefix,
+        moves=spec.weights.hub is not None,
+        access_key=secrets.access_key,
+        oidc_provider_arn=rrsa.oidc_provider_arn if rrsa else None,
+        oidc_issuer=rrsa.oidc_issuer if rrsa else None,
+        mover_subject=f"system:serviceaccount:{spec.cluster.namespace}:{_mover_account()}",
+    )
+
+
+class _Credentials(TypedDict, total=False):
+    access_key_id: pulumi.Input[str]
+    access_key_secret: pulumi.Input[str]
+    role_arn: pulumi.Input[str]
+    oidc_provider_arn: pulumi.Input[str]
+
+
+def _credentials(given: AccessKey | AssumableRole) -> _Credentials:
+    if isinstance(given, AccessKey):
+        return {"access_key_id": given.key_id, "access_key_secret": given.key_secret}
+    return {"role_arn": given.role_arn, "oidc_provider_arn": given.oidc_provider_arn}
+
+
+def model_upload(spec: ResolvedSpec, secrets: Secrets, bucket: ModelBucket) -> ModelUploadArgs:
+    """The Job that moves or checks the weights."""
+    hub, upload = spec.weights.hub, spec.weights.upload
+    return ModelUploadArgs(
+        namespace=spec.cluster.namespace,
+        source=f"{SCHEMES[hub.kind]}://{hub.repository}@{hub.revision}" if hub else None,
+        destination=pulumi.Output.format("oss://{0}/{1}", bucket.bucket_name, spec.weights.prefix),
+        region=bucket.region,
+        endpoint=bucket.endpoint,
+        options=_move_options(spec, hub) if hub else (),
+        **_credentials(bucket.mover),
+        service_account=_mover_account(),
+        hub_token=secrets.hub_token,
+        image=upload.image,
+        cpu=upload.cpu,
+        memory=upload.memory,
+        eip_bandwidth_mbps=upload.eip_bandwidth_mbps,
+        deadline_seconds=spec.upload_seconds,
+    )
+
+
+def _move_options(spec: ResolvedSpec, hub: HubSpec) -> tuple[str, ...]:
+    return (
+        *(f"--include={pattern}" for pattern in hub.include),
+        *(f"--exclude={pattern}" for pattern in hub.exclude),
+        *(["--code"] if spec.engine.trust_remote_code else []),
+        *(["--allow-pickle"] if hub.allow_pickle else []),
+        *([f"--hub-endpoint={hub.endpoint}"] if hub.endpoint else []),
+        # The pod is in that region, and so may be redirected to internal addresses.
+        *([f"--hub-region={spec.cloud.region}"] if hub.kind == "modelScope" else []),
+    )
+
+
+def storage(spec: ResolvedSpec, bucket: ModelBucket, opts: pulumi.ResourceOptions) -> ModelMount:
+    """The storage layer that the specification names. After a change of kind the new layer is created in addition to
+    the old one, which is deleted at the end of the update, when the group has moved."""
+    if spec.cache is None:
+        return OssVolume(VOLUME, _oss_volume(spec, bucket), opts).mount
+    return FluidCache(CACHE, _fluid_cache(spec, bucket), opts).mount
+
+
+def _oss_volume(spec: ResolvedSpec, bucket: ModelBucket) -> OssVolumeArgs:
+    return OssVolumeArgs(
+        namespace=spec.cluster.namespace,
+        bucket_name=bucket.bucket_name,
+        endpoint=bucket.endpoint,
+        prefix=spec.weights.prefix,
+        # Not how the weights came there: pods that mount them do not care.
+        content=_content(spec, bucket),
+        weights_gib=spec.model.weights_gib,
+        mount_options=spec.storage.mount_options if spec.storage.kind == "csi" else (),
+        **_credentials(bucket.reader),
+        release_seconds=spec.update_seconds,
+    )
+
+
+def _fluid_cache(spec: ResolvedSpec, bucket: ModelBucket) -> FluidCacheArgs:
+    cache, layer, reader, hub = spec.cache, spec.storage, bucket.reader, spec.weights.hub
+    if cache is None or layer.kind != "fluid" or not isinstance(reader, AccessKey):
+        raise ValueError("a cache needs storage of kind fluid, which reads with an AccessKey")
+    return FluidCacheArgs(
+        namespace=spec.cluster.namespace,
+        bucket_name=bucket.bucket_name,
+        endpoint=bucket.endpoint,
+        prefix=spec.weights.prefix,
+        content=_content(spec, bucket, spec.model.name, dataclasses.astuple(hub) if hub else ()),
+        access_key_id=reader.key_id,
+        access_key_secret=reader.key_secret,
+        workers=cache.workers,
+        cpu=layer.cpu,
+        memory=layer.memory,
+        quota_gib=cache.quota_gib,
+        preload_seconds=cache.preload_seconds,
+        zone=spec.zone,
+        sidecar=layer.sidecar,
+        sidecar_cpu=layer.sidecar_cpu,
+        sidecar_memory=layer.sidecar_memory,
+        image=spec.weights.upload.image,
+        # Controllers before LWS 0.9 report the end of an update too early, and then all of it is still to come.
+        release_seconds=spec.update_seconds,
+    )
+
+
+def _content(spec: ResolvedSpec, bucket: ModelBucket, *more: object) -> str:
+    """What is mounted, and who reads it."""
+    weights = spec.weights
+    where = [weights.bucket.model_dump(mode="json"), weights.prefix, weights.identity.model_dump(mode="json")]
+    return json.dumps([bucket.endpoint, *where, *more])
+
+
+def access(spec: ResolvedSpec, secrets: Secrets) -> AccessArgs:
+    """Who may reach the pods."""
+    pods = spec.security.pods
+    return AccessArgs(
+        namespace=spec.cluster.namespace,
+        group=spec.name,
+        port=spec.engine.port,
+        api_key=secrets.api_key,
+        has_service_account=pods is not None,
+        image_pull_secrets=pods.image_pull_secrets if pods else (),
+        clients=_clients(spec),
+        allowed_cidrs=spec.service.allowed_cidrs or (),
+    )
+
+
+def _clients(spec: ResolvedSpec) -> tuple[Client, ...]:
+    """A load balancer keeps its clients' addresses, so whatever it admits is a client, too."""
+    policy, service = spec.security.network_policy, spec.service
+    if policy is None:
+        return ()
+    given = [Client(cidr=c.cidr, namespace=c.namespace, pod_labels=c.pod_labels) for c in policy.clients]
+    jobs = [Client(pod_labels=VERIFICATION)] if spec.verification else []
+    balanced = service.kind == "internalLoadBalancer"
+    addresses = [Client(cidr=cidr) for cidr in (*(service.allowed_cidrs or ()), HEALTH_CHECKS)] if balanced else []
+    return (*given, *jobs, *addresses)
+
+
+def inference_group(spec: ResolvedSpec, mount: ModelMount, access: Access | None) -> InferenceGroupArgs:
+    """The pods. ACS bills the sum over all containers, so a sidecar's share is taken off the engine's."""
+    engine, layout, lifecycle, pods = spec.engine, spec.layout, spec.lifecycle, spec.security.pods
+    logs, check = spec.observability.logs if spec.observability else None, lifecycle.health_check if lifecycle else None
+    return InferenceGroupArgs(
+        namespace=spec.cluster.namespace,
+        name=spec.name,
+        replicas=spec.replicas.first,
+        autoscaled=spec.replicas.scaler is not None,
+        take_over=spec.replicas.take_over,
+        max_unavailable=spec.rollout.max_unavailable,
+        max_surge=spec.rollout.max_surge,
+        partition=spec.rollout.partition,
+        restart_after_start=lifecycle is not None and lifecycle.group_restart == "afterStart",
+        pods=layout.pods,
+        tensor=layout.tensor,
+        pipeline=layout.pipeline,
+        gpu_resource=spec.gpu.resource,
+        gpus=layout.cards,
+        cpu=spec.pod.cpu - mount.sidecar.cpu,
+        memory_gib=spec.pod.memory_gib - mount.sidecar.memory_mib / 1024,
+        shared_memory_gib=spec.pod.shared_memory_gib,
+        labels={**gpu_labels(spec), **mount.sidecar.labels},
+        annotations=gpu_annotations(spec),
+        node_selector=gpu_node_selector(spec),
+        has_common_labels=spec.observability is not None,
+        environment=network_environment(spec),
+        default_environment=log_environment(logs) if logs else {},
+        image=engine.image,
+        backend=engine.backend,
+        ray_script=engine.ray_script,
+        port=engine.port,
+        served_name=spec.model.served_name,
+        max_model_len=engine.max_model_len,
+        gpu_memory_utilization=engine.gpu_memory_utilization,
+        enforce_eager=engine.enforce_eager,
+        trust_remote_code=engine.trust_remote_code,
+        arguments=_arguments(spec),
+        claim_name=mount.claim_name,
+        model_path=mount.model_path,
+        startup_seconds=spec.budget.startup_seconds,
+        create_seconds=spec.budget.create_seconds,
+        update_seconds=spec.update_seconds,
+        request_seconds=lifecycle.request_seconds if lifecycle else None,
+        grace_seconds=lifecycle.grace_seconds if lifecycle else 0,
+        drains_itself=refuses_while_ending(engine.named_version),
+        stall_seconds=check.stall_seconds if check else None,
+        canary=check is not None and check.canary,
+        api_key_secret=access.api_key_secret if access else None,
+        service_account=access.service_account if access else None,
+        hardened=pods is not None,
+        run_as_user=pods.run_as_user if pods else None,
+        uses_rdma=spec.network == "rdma",
+    )
+
+
+def _arguments(spec: ResolvedSpec) -> tuple[str, ...]:
+    engine, lifecycle = spec.engine, spec.lifecycle
+    logs = spec.observability.logs if spec.observability else None
+    quiet = log_arguments(logs, image=engine.image, extra_args=engine.extra_args) if logs else []
+    drains = lifecycle is not None and refuses_while_ending(engine.named_version)
+    # The engine then finishes its requests by itself when it gets SIGTERM.
+    ending = ["--shutdown-timeout", str(lifecycle.request_seconds)] if lifecycle and drains else []
+    return (*quiet, *ending, *engine.extra_args)
+
+
+def inference_service(spec: ResolvedSpec, group: InferenceGroup, access: Access) -> InferenceServiceArgs:
+    """The Service of the leaders."""
+    return InferenceServiceArgs(
+        namespace=spec.cluster.namespace,
+        name=spec.service.name,
+        selector=group.leader_labels,
+        port=spec.service.port,
+        target_port=spec.engine.port,
+        internal_load_balancer=spec.service.kind == "internalLoadBalancer",
+        acl_id=access.acl_id,
+        request_seconds=spec.lifecycle.request_seconds if spec.lifecycle else None,
+    )
+
+
+def disruption_budget(spec: ResolvedSpec, group: InferenceGroup) -> DisruptionBudgetArgs | None:
+    """A limit for evictions."""
+    evictable = spec.lifecycle.evictable_groups if spec.lifecycle else None
+    if evictable is None:
+        return None
+    return DisruptionBudgetArgs(namespace=spec.cluster.namespace, group_name=group.name, max_unavailable=evictable)
+
+
+def route(spec: ResolvedSpec, secrets: Secrets, service: InferenceService) -> RouteArgs | None:
+    """The way in through a proxy of the cluster."""
+    chosen = spec.service.route
+    if chosen is None:
+        return None
+    args = RouteArgs(
+        namespace=spec.cluster.namespace,
+        host=chosen.host,
+        service=service.name,
+        port=spec.service.port,
+        request_seconds=chosen.request_seconds,
+    )
+    if chosen.kind == "gateway":
+        return dataclasses.replace(
+            args, gateway=chosen.name, gateway_namespace=chosen.namespace, section_name=chosen.section_name
+        )
+    certificate = secrets.certificate
+    return dataclasses.replace(
+        args,
+        class_name=chosen.class_name,
+        tls=chosen.tls.kind != "none",
+        tls_secret=chosen.tls.name if chosen.tls.kind == "secret" else None,
+        certificate=certificate.chain if certificate else None,
+        key=certificate.key if certificate else None,
+        annotations=chosen.annotations,
+    )
+
+
+def observability(spec: ResolvedSpec, group: InferenceGroup) -> ObservabilityArgs | None:
+    """Monitor, alerts and dashboard."""
+    chosen = spec.observability
+    if chosen is None:
+        return None
+    alerts, dashboard = chosen.alerts, chosen.dashboard
+    return ObservabilityArgs(
+        namespace=spec.cluster.namespace,
+        group=spec.name,
+        selector=group.leader_labels,
+        engine_version=spec.engine.vllm.version,
+        budget=spec.budget,
+        labels=chosen.labels,
+        scrape_seconds=chosen.scrape_seconds,
+        alerts=AlertThresholds(**alerts.model_dump()) if alerts else None,
+        dashboard_labels=dashboard.labels if dashboard else None,
+        dashboard_folder=dashboard.folder if dashboard else None,
+    )
+
+
+def autoscaling(spec: ResolvedSpec, secrets: Secrets) -> AutoscalingArgs | None:
+    """What sets the number of groups."""
+    scaler = spec.replicas.scaler
+    if scaler is None:
+        return None
+    args = AutoscalingArgs(
+        namespace=spec.cluster.namespace,
+        group=spec.name,
+        kind=scaler.kind,
+        min_replicas=scaler.min_replicas,
+        max_replicas=scaler.most,
+        hold=scaler.hold,
+        create_seconds=spec.budget.create_seconds,
+        cache_metric=EngineMetrics(version=spec.engine.vllm.version).kv_cache_usage,
+    )
+    if scaler.kind == "schedule":
+        windows = tuple(Window(start=w.start, end=w.end, replicas=w.replicas) for w in scaler.windows)
+        return dataclasses.replace(args, timezone=scaler.timezone, windows=windows)
+    args = dataclasses.replace(args, waiting_requests=scaler.waiting_requests, cache_usage=scaler.cache_usage)
+    if scaler.kind == "hpa":
+        metric = scaler.cache_metric or args.cache_metric
+        return dataclasses.replace(args, waiting_metric=scaler.waiting_metric, cache_metric=metric)
+    return dataclasses.replace(
+        args,
+        prometheus_url=scaler.prometheus.url,
+        prometheus_token=secrets.prometheus_token,
+        activation_query=scaler.activation_query,
+    )
+
+
+def verification(
+    spec: ResolvedSpec, *, mount: ModelMount, access: Access, group: InferenceGroup, service: InferenceService
+) -> VerificationArgs | None:
+    """The Jobs that ask the endpoint."""
+    chosen = spec.verification
+    if chosen is None or spec.replicas.first == 0:
+        return None
+    benchmark = chosen.benchmark
+    return VerificationArgs(
+        namespace=spec.cluster.namespace,
+        model=spec.model.served_name,
+        url=pulumi.Output.format("http://{0}:{1}", service.dns_name, spec.service.port),
+        subject=group.template_digest,
+        smoke=chosen.smoke,
+        benchmark=BenchmarkArgs(
+            image=benchmark.image or spec.engine.image,
+            trust_remote_code=spec.engine.trust_remote_code,
+            **benchmark.model_dump(exclude={"image"}),
+        )
+        if benchmark
+        else None,
+        image=spec.weights.upload.image,
+        claim_name=mount.claim_name,
+        model_path=mount.model_path,
+        labels=mount.sidecar.labels,
+        api_key_secret=access.api_key_secret,
+        service_account=access.service_account,
+        # The end of a hold at 0 changes nothing that the group's update would wait for.
+        loading_seconds=spec.budget.create_seconds if spec.replicas.scaler else 0,
+    )

@@ -1,0 +1,225 @@
+"""Each component on its own, twice in one program: nothing that either of them has collides with the other's."""
+
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import pulumi
+import pulumi_kubernetes as k8s
+import pytest
+
+from components.access import Access, AccessArgs
+from components.cluster import Cluster, ClusterArgs
+from components.credentials import AccessKey
+from components.disruption_budget import DisruptionBudget, DisruptionBudgetArgs
+from components.fluid_cache import FluidCache, FluidCacheArgs
+from components.group_args import InferenceGroupArgs
+from components.inference_group import InferenceGroup
+from components.inference_service import InferenceService, InferenceServiceArgs
+from components.model_bucket import ModelBucket, ModelBucketArgs
+from components.model_upload import ModelUpload, ModelUploadArgs
+from components.monitoring.alerts import AlertThresholds
+from components.network_policy import Client
+from components.observability import Observability, ObservabilityArgs
+from components.operators import OperatorsArgs
+from components.oss_volume import OssVolume, OssVolumeArgs
+from components.route import Route, RouteArgs
+from components.scaling import Autoscaling, AutoscalingArgs
+from components.verification import BenchmarkArgs, Verification, VerificationArgs
+from planner.loading import load_budget
+from tests.unit.conftest import Recorder, Run
+
+Make = Callable[[str, pulumi.Output[str]], pulumi.ComponentResource]
+"""Makes a component of this name in the namespace of another resource."""
+
+KEY: dict[str, Any] = {"access_key_id": "id", "access_key_secret": "secret"}
+WEIGHTS: dict[str, Any] = {"bucket_name": "theirs", "endpoint": "https://oss", "prefix": "models/m", "content": "m"}
+LOADING = load_budget(weights_gib=10, throughput_mib_s=300)
+
+
+def bucket(name: str, _: pulumi.Output[str]) -> pulumi.ComponentResource:
+    return ModelBucket(name, ModelBucketArgs(region="cn-hangzhou", prefix="models/m", mover_subject="s"))
+
+
+def bucket_with_roles(name: str, _: pulumi.Output[str]) -> pulumi.ComponentResource:
+    roles: dict[str, Any] = {"oidc_provider_arn": "acs:ram::1:oidc-provider/a", "oidc_issuer": "https://issuer"}
+    return ModelBucket(name, ModelBucketArgs(region="cn-hangzhou", prefix="models/m", mover_subject="s", **roles))
+
+
+def bucket_with_a_key(name: str, _: pulumi.Output[str]) -> pulumi.ComponentResource:
+    key = AccessKey(key_id=pulumi.Output.secret("id"), key_secret=pulumi.Output.secret("secret"))
+    return ModelBucket(name, ModelBucketArgs(region="cn-hangzhou", prefix="models/m", access_key=key))
+
+
+def upload(name: str, namespace: pulumi.Output[str]) -> pulumi.ComponentResource:
+    args = ModelUploadArgs(
+        namespace=namespace,
+        source="hf://owner/name@main",
+        destination="oss://theirs/models/m",
+        region="cn-hangzhou",
+        endpoint="https://oss",
+        hub_token="token",
+        image="python:3.12",
+        cpu=8,
+        memory="16Gi",
+        deadline_seconds=60,
+        **KEY,
+    )
+    return ModelUpload(name, args)
+
+
+def volume(name: str, namespace: pulumi.Output[str]) -> pulumi.ComponentResource:
+    return OssVolume(name, OssVolumeArgs(namespace=namespace, weights_gib=10, **WEIGHTS, **KEY))
+
+
+def cache(name: str, namespace: pulumi.Output[str]) -> pulumi.ComponentResource:
+    size: dict[str, Any] = {"workers": 2, "cpu": 16, "memory": "128Gi", "quota_gib": 115, "preload_seconds": 60}
+    return FluidCache(name, FluidCacheArgs(namespace=namespace, image="python:3.12", **size, **WEIGHTS, **KEY))
+
+
+def group(name: str, namespace: pulumi.Output[str]) -> pulumi.ComponentResource:
+    args = InferenceGroupArgs(
+        namespace=namespace,
+        name=name,
+        tensor=8,
+        pipeline=1,
+        gpu_resource="nvidia.com/gpu",
+        gpus=8,
+        cpu=64,
+        memory_gib=512,
+        shared_memory_gib=32,
+        image="vllm:v0.33.0",
+        served_name="m",
+        gpu_memory_utilization=0.9,
+        claim_name=pulumi.Output.from_input("a-claim-of-another-program"),
+        model_path="/models/m",
+        startup_seconds=600,
+        create_seconds=2400,
+        update_seconds=2400,
+        request_seconds=600,
+        grace_seconds=645,
+    )
+    return InferenceGroup(name, args)
+
+
+def service(name: str, namespace: pulumi.Output[str]) -> pulumi.ComponentResource:
+    return InferenceService(name, InferenceServiceArgs(namespace=namespace, name=name, selector={"role": "leader"}))
+
+
+def access(name: str, namespace: pulumi.Output[str]) -> pulumi.ComponentResource:
+    args = AccessArgs(
+        namespace=namespace,
+        group=name,
+        api_key="key",
+        has_service_account=True,
+        clients=(Client(cidr="10.0.0.0/8"),),
+        allowed_cidrs=("10.0.0.0/8",),
+    )
+    return Access(name, args)
+
+
+def cluster(name: str, _: pulumi.Output[str]) -> pulumi.ComponentResource:
+    return Cluster(name, ClusterArgs(namespace=name, create_namespace=True, operators=OperatorsArgs(region="r")))
+
+
+def budget(name: str, namespace: pulumi.Output[str]) -> pulumi.ComponentResource:
+    return DisruptionBudget(name, DisruptionBudgetArgs(namespace=namespace, group_name=name, max_unavailable=1))
+
+
+def http_route(name: str, namespace: pulumi.Output[str]) -> pulumi.ComponentResource:
+    args = RouteArgs(namespace=namespace, host="h.example.com", service="s", port=80, gateway="g", section_name="https")
+    return Route(name, args)
+
+
+def ingress(name: str, namespace: pulumi.Output[str]) -> pulumi.ComponentResource:
+    tls: dict[str, Any] = {"certificate": "pem", "key": "pem"}
+    args = RouteArgs(namespace=namespace, host="h.example.com", service="s", port=80, class_name="nginx", **tls)
+    return Route(name, args)
+
+
+def observability(name: str, _: pulumi.Output[str]) -> pulumi.ComponentResource:
+    args = ObservabilityArgs(
+        namespace="n",
+        group=name,
+        selector={"role": "leader"},
+        engine_version=(0, 33, 0),
+        budget=LOADING,
+        alerts=AlertThresholds(),
+        dashboard_labels={"grafana_dashboard": "1"},
+    )
+    return Observability(name, args)
+
+
+def queue(name: str, _: pulumi.Output[str]) -> pulumi.ComponentResource:
+    args = AutoscalingArgs(
+        namespace="n",
+        group=name,
+        kind="queue",
+        min_replicas=1,
+        max_replicas=2,
+        create_seconds=60,
+        cache_metric="cache",
+        prometheus_url="http://p",
+        prometheus_token="token",
+    )
+    return Autoscaling(name, args)
+
+
+def verification(name: str, namespace: pulumi.Output[str]) -> pulumi.ComponentResource:
+    args = VerificationArgs(
+        namespace=namespace,
+        model="m",
+        url="http://s",
+        subject="0123",
+        smoke=True,
+        benchmark=BenchmarkArgs(image="vllm:v0.33.0"),
+        image="python:3.12",
+        claim_name="claim",
+        model_path="/models/m",
+    )
+    return Verification(name, args)
+
+
+EACH: list[Make] = [
+    bucket,
+    bucket_with_roles,
+    bucket_with_a_key,
+    upload,
+    volume,
+    cache,
+    group,
+    service,
+    access,
+    cluster,
+    budget,
+    http_route,
+    ingress,
+    observability,
+    queue,
+    verification,
+]
+
+ANY_OBJECT = ("ConfigMap", "Secret", "ServiceAccount", "Role", "RoleBinding")
+"""Kinds of which some have a name that the provider makes of the resource's."""
+
+
+@pytest.mark.parametrize("make", EACH, ids=lambda make: make.__name__)
+def test_twice_in_one_program(make: Make, deploy: Run) -> None:
+    def program() -> None:
+        namespace = k8s.core.v1.Namespace("theirs", metadata={"name": "n"}).metadata["name"]
+        for name in ("first", "second"):
+            make(name, namespace)
+
+    # The recorder refuses two resources of one type and name.
+    recorder: Recorder = deploy(program)
+    children = [key.split("::")[1] for key in recorder.requests if not key.endswith("::theirs")]
+    assert all(name.startswith(("first", "second")) for name in children), children
+    named = Counter(
+        (body["kind"], body["metadata"].get("namespace"), body["metadata"]["name"])
+        for body in recorder.manifests()
+        if "name" in body["metadata"]
+    )
+    assert not [name for name, count in named.items() if count > 1]
+    outputs = [found for urn, found in recorder.component_outputs.items() if ":Stack::" not in urn]
+    assert outputs
+    assert all(outputs), "outputs of every component are registered"
