@@ -82,7 +82,7 @@ def test_missing_api_is_said_before_anything_is_created(project: Project) -> Non
 
 def test_what_exists_already_is_refused_before_anything_is_created(project: Project) -> None:
     project.run("preview")  # brings OSS up
-    core, owner = project.core, {"owner": "somebody else"}
+    core, owner = project.core, {"owner": "other-team"}
     core.create_namespace({"metadata": {"name": "deepseek", "labels": owner}})
     port = {"port": 80}
     core.create_namespaced_service("deepseek", {"metadata": {"name": "ds-leader"}, "spec": {"ports": [port]}})
@@ -94,7 +94,7 @@ def test_what_exists_already_is_refused_before_anything_is_created(project: Proj
     assert "the Service deepseek/ds-leader exists already" in output
     assert "the OSS bucket taken-by-another exists already" in output
     assert "Traceback" not in output
-    assert core.read_namespace("deepseek").metadata.labels["owner"] == "somebody else"
+    assert core.read_namespace("deepseek").metadata.labels["owner"] == "other-team"
     assert [s.metadata.name for s in core.list_namespaced_service("deepseek").items] == ["ds-leader"]
     project.run("destroy")
     core.delete_namespaced_service("ds-leader", "deepseek")
