@@ -1,9 +1,10 @@
 """What is this stack's, and what is not.
 
-The kubernetes provider creates by server-side apply: an object of the same name that exists already would be taken over
-without a word, and deleted with the stack. So each object carries the stack's field manager as an annotation, and
-before one is created, in previews too, the cluster is asked whether it exists and whose it is. The hooks that ask run
-only for what the engine is about to create: what is in the state, or was imported into it, is not looked up.
+After a killed engine, objects exist that are in no state, and the next update has to take them up. So the provider may
+take over what exists (``upsert_existing_objects``), and would do so with what others have created, and delete it with
+the stack. Therefore each object carries the stack's field manager as an annotation, and before one is created, in
+previews too, the cluster is asked whether it exists and whose it is. The hooks that ask run only for what the engine is
+about to create: what is in the state, or was imported into it, is not looked up.
 """
 
 import asyncio
