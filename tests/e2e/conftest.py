@@ -8,19 +8,22 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from urllib.request import Request, urlopen
 
+import psutil
 import pytest
 import yaml
 from kubernetes import client, config
 
 from local import tools
 from local.cluster import Cluster
+from local.engine import PROVIDER
 from local.services import Services
-from local.stack import CLUSTER_FOLDER
+from local.stack import CLUSTER_FOLDER, STATE_FOLDER
 
 ROOT = Path(__file__).parents[2]
 PARTS = (
@@ -39,6 +42,9 @@ PARTS = (
     "Pulumi.local-prod.yaml",
 )
 COMMAND_SECONDS = 300
+EVENTUALLY_SECONDS = 60
+IS_OFFICIAL = os.environ.get(PROVIDER) == "official"
+"""Whether the kubernetes plugin is Pulumi's own."""
 
 
 class Project:
@@ -49,6 +55,8 @@ class Project:
         self.stack = stack
         self.cluster = Cluster(folder / CLUSTER_FOLDER)
         self.addresses: dict[str, str] = {}
+        self.said: list[str] = []
+        """All output of commands so far."""
 
     def environment(self) -> dict[str, str]:
         kept = {k: v for k, v in os.environ.items() if not k.startswith(("PULUMI_", "ALICLOUD_", "KUBECONFIG"))}
@@ -70,8 +78,25 @@ class Project:
     def run(self, command: str, *options: str, stack: str = "", fails: bool = False) -> str:
         process = self.start(command, *options, stack=stack)
         output, _ = process.communicate(timeout=COMMAND_SECONDS)
+        self.said.append(output)
         assert (process.returncode != 0) is fails, output
         return output
+
+    def pulumi(self, *arguments: str, given: str = "") -> str:
+        """Plain pulumi, in the shell that ``make env`` makes; ``given`` is its standard input."""
+        exports = [line for line in self.run("env").splitlines() if line.startswith("export ")]
+        done = subprocess.run(
+            ["bash", "-c", "\n".join([*exports, 'exec pulumi "$@"']), "pulumi", *arguments],
+            cwd=self.folder,
+            env=self.environment(),
+            input=given,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        self.said.append(done.stdout + done.stderr)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
 
     def settings(self) -> dict[str, Any]:
         """The stack's settings."""
@@ -127,12 +152,12 @@ class Project:
     def batch(self) -> Any:
         return client.BatchV1Api(config.new_client_from_config(str(self.cluster.kubeconfig)))
 
-    def control(self, service: str, method: str, path: str, body: object = None) -> None:
-        """Asks a control endpoint of ``oss`` or ``hub`` (``local/http_service.py``)."""
+    def control(self, service: str, method: str, path: str, body: object = None) -> Any:
+        """Asks a control endpoint of ``oss`` or ``hub`` (``local/http_service.py``); gives its answer, if any."""
         data = json.dumps(body).encode() if body is not None else None
         request = Request(f"{self.addresses[service]}/-/{path}", method=method, data=data)
-        with urlopen(request, timeout=10):
-            pass
+        with urlopen(request, timeout=10) as response:
+            return json.loads(response.read() or "null")
 
     def use_free_ports(self) -> None:
         """Another stack of this machine may be up at the ports of the stack file."""
@@ -146,9 +171,20 @@ class Project:
             cloud={"endpoint": self.addresses["oss"]}, weights={"source": {**source, "endpoint": self.addresses["hub"]}}
         )
 
+    def state(self) -> dict[str, Any]:
+        """The stack's checkpoint, empty before its first update."""
+        (file,) = (self.folder / STATE_FOLDER).glob(f"{self.stack}.json")
+        latest: dict[str, Any] = json.loads(file.read_text())["checkpoint"].get("latest") or {}
+        return latest
+
     def stop(self) -> None:
         Services(self.folder / CLUSTER_FOLDER).stop()
         self.cluster.stop(delete=True)
+        # The official plugin of a killed engine lives on.
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error):
+                if process.environ().get("HOME") == self.environment()["HOME"]:
+                    process.kill()
 
 
 @pytest.fixture(scope="session")
@@ -161,7 +197,8 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
 def make_project(folder: Path, stack: str) -> Project:
     """A copy in ``folder``, for one stack; the caller stops it."""
     # Here, with this user's Go caches, and not under the time limit of a command: a first build takes minutes.
-    tools.build_all([*tools.CLUSTER_TOOLS, "pulumi"])
+    official = [tools.OFFICIAL_KUBERNETES] if IS_OFFICIAL else []
+    tools.build_all([*tools.CLUSTER_TOOLS, "pulumi", *official])
     for part in PARTS:
         source = ROOT / part
         copy: Callable[..., Any] = shutil.copytree if source.is_dir() else shutil.copy
@@ -188,6 +225,13 @@ def left_in_namespace(project: Project) -> set[str]:
         "leaderworkerset.x-k8s.io", "v1", namespace, "leaderworkersets"
     )["items"]
     return found | {group["metadata"]["name"] for group in groups}
+
+
+def eventually(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + EVENTUALLY_SECONDS
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.2)
 
 
 def interrupt(process: subprocess.Popen[str]) -> None:

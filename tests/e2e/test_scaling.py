@@ -10,8 +10,8 @@ import pytest
 from kubernetes import client
 
 from components.scaling import AutoscalingArgs, Window, authentication_spec, hpa_spec, queue_spec, schedule_spec
-from tests.e2e.conftest import Project
-from tests.e2e.test_local_stack import all_ready, eventually
+from tests.e2e.conftest import Project, eventually
+from tests.e2e.test_local_stack import all_ready
 
 pytestmark = pytest.mark.e2e
 
