@@ -9,18 +9,22 @@ from components.settings.cloud import CloudSettings
 
 TIMEOUT_SECONDS = 5
 
+REQUEST_ID = "x-oss-request-id"
+"""In each answer of OSS, and in none of a proxy that stands before it
+(https://www.alibabacloud.com/help/en/oss/developer-reference/common-http-headers)."""
+
 
 def bucket_exists(cloud: CloudSettings, name: str) -> bool:
     """Whether the name is taken; False where OSS cannot be reached from here, because the provider reaches it by a way
     of its own, and then says the same later."""
     try:
-        with urllib.request.urlopen(_address(cloud, name), timeout=TIMEOUT_SECONDS):  # noqa: S310 - http or https
-            return True
+        with urllib.request.urlopen(_address(cloud, name), timeout=TIMEOUT_SECONDS) as response:  # noqa: S310 - http or https
+            return REQUEST_ID in response.headers
     except urllib.error.HTTPError as error:
         error.close()
         # 404 is NoSuchBucket; a private bucket, or one in another region, answers with 403
         # (https://www.alibabacloud.com/help/en/oss/developer-reference/error-responses).
-        return error.code < 500 and error.code != 404
+        return REQUEST_ID in error.headers and error.code < 500 and error.code != 404
     except (OSError, http.client.HTTPException):
         return False
 

@@ -28,6 +28,7 @@ class LiveCluster:
         self._kubeconfig = kubeconfig
         self._context = context
         self._client: Any = None
+        self._has_answered = False
         self._unreachable: LookupFailedError | None = None
         self._resources: dict[str, Mapping[str, Mapping[str, Any]]] = {}
         self._lock = threading.Lock()
@@ -87,8 +88,11 @@ class LiveCluster:
             response = client.call_api(*request, _request_timeout=TIMEOUT_SECONDS)
             content = response.read()
         except Exception as error:  # of urllib3, of the client, of the operating system
-            self._unreachable = LookupFailedError(f"{path}: {type(error).__name__}")
-            raise self._unreachable from None
+            failure = LookupFailedError(f"{path}: {type(error).__name__}")
+            if not self._has_answered:
+                self._unreachable = failure
+            raise failure from None
+        self._has_answered = True
         if response.status == 404:
             return None
         if response.status >= 400:

@@ -8,7 +8,7 @@ about to create: what is in the state, or was imported into it, is not looked up
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from typing import Any
 
 import pulumi
@@ -58,6 +58,7 @@ class Ownership:
         self._expected: Sequence[Api] | None = expected_apis(spec)
         self._cluster: LiveCluster | None = None
         self._found = 0
+        self._unanswered: set[str] = set()
         self._created: list[pulumi.Resource] = []
         hook = ResourceHook("ownership", self._before_create, ResourceHookOptions(on_dry_run=True))
         self._hooks = ResourceOptions(hooks=ResourceHookBinding(before_create=[hook]))
@@ -106,11 +107,22 @@ class Ownership:
         cluster = await self._live_cluster()
         if cluster is None:
             return []
+        return [
+            *await self._answered(self._missing_apis(cluster)),
+            *await self._answered(self._existing_object(cluster, args)),
+        ]
+
+    async def _answered(self, question: Awaitable[list[Finding]]) -> list[Finding]:
         try:
-            return [*await self._missing_apis(cluster), *await self._existing_object(cluster, args)]
+            return await question
         except LookupFailedError as error:
-            # The provider meets the same, and says it better.
-            pulumi.log.debug(f"{args.name} was not looked up: {error}")
+            # The provider may still get through, and takes over what it finds.
+            if str(error) not in self._unanswered:
+                self._unanswered.add(str(error))
+                pulumi.log.warn(
+                    f"the cluster could not be asked what exists already ({error}): an object of the same name would "
+                    "be taken over"
+                )
             return []
 
     async def _live_cluster(self) -> LiveCluster | None:

@@ -38,6 +38,8 @@ class ApiServer(ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.requests: list[tuple[str, str, str | None, str | None]] = []
+        self.breaks = False
+        """Whether connections are closed without an answer."""
 
     @property
     def url(self) -> str:
@@ -48,6 +50,9 @@ class Handler(BaseHTTPRequestHandler):
     server: ApiServer
 
     def do_GET(self) -> None:
+        if self.server.breaks:
+            self.close_connection = True
+            return
         accept, token = self.headers.get("Accept"), self.headers.get("Authorization")
         self.server.requests.append((self.command, self.path, accept, token))
         if "/namespaces/secret/" in self.path:
@@ -147,6 +152,15 @@ class TestCluster:
             cluster.serves("v1", "Secret")
         assert first.value is second.value
 
+    def test_server_that_has_answered_is_asked_again(self, cluster: LiveCluster, server: ApiServer) -> None:
+        """One connection that breaks must not end all lookups of a long update."""
+        assert cluster.serves("v1", "Secret")
+        server.breaks = True
+        with pytest.raises(LookupFailedError):
+            cluster.metadata("v1", "Secret", namespace="deepseek", name="key")
+        server.breaks = False
+        assert cluster.metadata("v1", "Secret", namespace="deepseek", name="key") == {"name": "key"}
+
     @pytest.mark.parametrize("text", [f"token: {TOKEN}", f"token: [{TOKEN}", "", TOKEN])
     def test_kubeconfig_that_is_none_is_not_quoted(self, text: str) -> None:
         with pytest.raises(LookupFailedError, match="the kubeconfig cannot be used") as caught:
@@ -160,6 +174,10 @@ class TestBucket:
         cloud = CloudSettings(region=REGION, endpoint=oss.url)
         assert bucket_exists(cloud, BUCKET)
         assert not bucket_exists(cloud, "nobody-has-this")
+
+    def test_refusal_that_is_not_of_oss_says_nothing(self, server: ApiServer) -> None:
+        """But of a proxy, for example."""
+        assert not bucket_exists(CloudSettings(region=REGION, endpoint=f"{server.url}/namespaces/secret"), BUCKET)
 
     def test_without_a_way_there_nothing_is_known(self) -> None:
         # Port 9 of this machine: nothing listens there.

@@ -53,6 +53,16 @@ class Unreachable(FakeCluster):
     def serves(self, _: str, __: str) -> bool:
         raise LookupFailedError("connection refused")
 
+    def metadata(self, _: str, kind: str, *, namespace: str | None, name: str) -> Mapping[str, Any] | None:
+        raise LookupFailedError("connection refused")
+
+
+class Forbidding(FakeCluster):
+    """Says what it serves, as every user may ask, and nothing of objects."""
+
+    def metadata(self, _: str, kind: str, *, namespace: str | None, name: str) -> Mapping[str, Any] | None:
+        raise LookupFailedError("status 403")
+
 
 GROUPS = {"v1": "core/v1"}
 
@@ -109,6 +119,13 @@ def refusal(deploy: Run, kubeconfig: object, hooks: dict[str, ResourceHook], mon
     return run
 
 
+@pytest.fixture
+def warnings(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    found: list[str] = []
+    monkeypatch.setattr("pulumi.log.warn", lambda text, *_: found.append(text))
+    return found
+
+
 class TestObjects:
     def test_nothing_is_said_of_what_is_not_there(self, refusal: Refuse) -> None:
         assert refusal(FakeCluster({}), SERVICE, NAMESPACE) == ""
@@ -158,8 +175,18 @@ class TestObjects:
         assert refusal(cluster, NAMESPACE, changes={"cluster": {"kubeconfigFile": "~/nowhere"}}) == ""
         assert cluster.asked == []
 
-    def test_a_cluster_that_does_not_answer_is_left_to_the_provider(self, refusal: Refuse) -> None:
-        assert refusal(Unreachable({"Namespace deepseek": {}}), NAMESPACE) == ""
+    @pytest.mark.parametrize("preview", [True, False])
+    def test_a_cluster_that_does_not_answer_is_warned_of_once(
+        self, refusal: Refuse, warnings: list[str], preview: bool
+    ) -> None:
+        """The provider meets the same, or else takes over what it finds."""
+        assert refusal(Unreachable({"Namespace deepseek": {}}), NAMESPACE, SERVICE, preview=preview) == ""
+        (warning,) = warnings
+        assert "could not be asked what exists already (connection refused)" in warning
+
+    def test_lookup_that_is_forbidden_hides_no_missing_api(self, refusal: Refuse, warnings: list[str]) -> None:
+        assert "the cluster has no LeaderWorkerSet API" in refusal(Forbidding({}, kinds=()), NAMESPACE)
+        assert "status 403" in warnings[0]
 
 
 class TestForgottenJobs:
