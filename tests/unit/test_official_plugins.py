@@ -16,10 +16,7 @@ from tests.unit.conftest import RRSA, Recorder, Run, plain
 BALANCED = {"kind": "internalLoadBalancer", "allowedCidrs": ["10.0.0.0/8"]}
 STACKS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("dev", {}),
-    (
-        "dev",
-        {"weights": {"identity": RRSA}, "service": {"kind": "internalLoadBalancer", "allowedCidrs": ["10.0.0.0/8"]}},
-    ),
+    ("dev", {"weights": {"identity": RRSA}, "service": BALANCED}),
     ("prod", {}),
     ("local", {}),
     ("local-fluid", {}),
