@@ -177,9 +177,13 @@ def _first_on_path(executable: str, environ: Mapping[str, str]) -> Path | None:
 def _path(environ: Mapping[str, str]) -> Iterator[str]:
     """Yield the folders on the PATH except those of plugins that an earlier call may have put there."""
     for folder in environ.get("PATH", os.defpath).split(os.pathsep):
-        found = Path(folder).resolve()
-        if folder and found.parent != _STAND_INS and not found.name.startswith(tools.OFFICIAL_KUBERNETES):
+        if folder and not _is_put_there(Path(folder).resolve()):
             yield folder
+
+
+def _is_put_there(folder: Path) -> bool:
+    built = tools.cache_directory().resolve() / "tools"
+    return folder.parent == _STAND_INS or (folder.parent == built and folder.name.startswith(tools.OFFICIAL_KUBERNETES))
 
 
 def _is_executable(file: Path) -> bool:

@@ -122,7 +122,8 @@ def test_another_provider_is_refused(compute: Callable[..., EngineEnvironment]) 
 def test_plugins_on_the_path_count_unless_they_are_stand_ins(
     compute: Callable[..., EngineEnvironment], tmp_path: Path
 ) -> None:
-    ambient = tmp_path / "ambient"
+    # Such as an archive of a release is unpacked to; the one that is built here is in a folder of such a name, too.
+    ambient = tmp_path / "pulumi-resource-kubernetes-v4.34.2-linux-amd64"
     for name in ("pulumi-language-python", "pulumi-resource-kubernetes"):
         executable(ambient / name)
     path = f"{PLUGINS / 'alicloud'}:{ambient}"
