@@ -68,3 +68,10 @@ def test_every_object_in_the_cluster_has_the_field_manager_of_the_stack(recorder
     }
     assert len(found) == 1
     assert found != {None}
+
+
+def test_state_of_dev_stays_small(program: Run) -> None:
+    """300 KB, of which what the API server adds and Pulumi's own are left out here. The state has each resource twice,
+    as it was asked for and as it is, and the engine reads and writes all of it in each preview."""
+    inputs = program(stack="dev").requests.values()
+    assert 2 * sum(len(json_format.MessageToJson(request.object)) for request in inputs) < 220_000
