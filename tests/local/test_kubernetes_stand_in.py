@@ -376,6 +376,10 @@ class TestProvider:
         with pytest.raises(ProviderError, match=rf"does not serve kubernetes:{token}; install the official"):
             self.check({}, token=token)
 
+    def test_kind_whose_wait_is_not_served_is_served_without_it(self) -> None:
+        given = {"metadata": {"name": "route", "annotations": {"pulumi.com/skipAwait": "true"}}}
+        assert self.check(given, token="networking.k8s.io/v1:Ingress")["kind"] == "Ingress"
+
     def test_wrong_wait_is_said_after_the_object_is_made(self) -> None:
         api = FakeApi()
         with pytest.raises(ProviderError, match="none of jsonpath"):

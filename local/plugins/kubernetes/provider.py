@@ -119,8 +119,9 @@ class KubernetesStandIn:
     ) -> Properties:
         """The inputs with identity filled in: apiVersion and kind of the token, a name, a namespace."""
         group_version, kind = token.removeprefix("kubernetes:").rsplit(":", 1)
-        unserved = group_version.startswith(("helm.sh/", "yaml", "kustomize")) or kind in FACTS["waiting"]["not_served"]
-        if unserved or kind.endswith("Patch"):
+        unserved = group_version.startswith(("helm.sh/", "yaml", "kustomize"))
+        waited = kind in FACTS["waiting"]["not_served"] and _annotations(new).get("pulumi.com/skipAwait") != "true"
+        if unserved or waited or kind.endswith("Patch"):
             raise ProviderError(
                 f"the stand-in for the kubernetes plugin does not serve {token}; install the official plugin: "
                 f"pulumi plugin install resource kubernetes v{VERSION}"
