@@ -15,7 +15,6 @@ from pulumi.provider.experimental import provider as api
 from pulumi.provider.experimental.property_value import PropertyValue
 from pulumi.runtime import rpc
 
-from local.plugins.alicloud import functions
 from local.plugins.alicloud.facts import FACTS, ResourceFacts
 from local.plugins.alicloud.resources import RESOURCE_TYPES, Account, ResourceType, unique_bucket_name
 from local.plugins.alicloud.simulated_cloud import PluginFakeError, RefusedError, SimulatedCloud
@@ -24,6 +23,8 @@ VERSION = "4.0.0"
 INSTALL_OFFICIAL = f"Install the official plugin: pulumi plugin install resource alicloud v{VERSION}"
 ACCOUNT_ID = "1" + 15 * "0"
 """The account of a provider that names none."""
+GET_ACCOUNT = "alicloud:index/getAccount:getAccount"
+"""https://www.pulumi.com/registry/packages/alicloud/api-docs/getaccount/"""
 FORCE = ("forceDestroy", "force")
 """Of a bucket, and of a RAM user: delete it with what it has."""
 SDK_ERRORS = {"oss": "[SDK aliyun-oss-go-sdk ERROR]"}
@@ -169,18 +170,11 @@ class AlicloudStandIn(api.Provider):
                 raise PluginFakeError(_failed(facts, request.resource_id, "delete", error)) from None
 
     async def invoke(self, request: api.InvokeRequest) -> api.InvokeResponse:
-        if request.tok == functions.GET_ACCOUNT:
+        if request.tok == GET_ACCOUNT:
             return api.InvokeResponse({"id": PropertyValue(self._account.id)})
-        if request.tok == functions.GET_BUCKETS:
-            pattern = _text(request.args.get("nameRegex"))
-            endpoint = self._endpoints.get("oss", "")
-            # Without a simulated cloud a preview is all that there can be: no bucket exists.
-            found = await asyncio.to_thread(SimulatedCloud(endpoint).buckets) if is_loopback(endpoint) else []
-            account, region = self._account.id, self._account.region
-            return api.InvokeResponse(functions.buckets(found, pattern, account=account, region=region))
         raise PluginFakeError(
-            f"the stand-in for the alicloud plugin does not serve the function {request.tok}, only "
-            f"{functions.GET_ACCOUNT} and {functions.GET_BUCKETS}. {INSTALL_OFFICIAL}"
+            f"the fake of the alicloud plugin does not serve the function {request.tok}, only {GET_ACCOUNT}. "
+            f"{INSTALL_OFFICIAL}"
         )
 
     def _outputs(self, facts: ResourceFacts, kind: ResourceType, resource_id: str) -> Properties:

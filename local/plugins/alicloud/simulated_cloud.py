@@ -48,11 +48,6 @@ class SimulatedCloud:
         found: dict[str, Any] | None = json.loads(self._request("GET", place) or "null")
         return found
 
-    def buckets(self) -> list[dict[str, Any]]:
-        """All buckets, of all accounts: name, time of creation in seconds since the epoch, and owner."""
-        found: list[dict[str, Any]] = json.loads(self._request("GET", "buckets") or "[]")
-        return found
-
     def _request(
         self,
         method: str,
