@@ -51,7 +51,7 @@ def api(project: Project, kind: Any) -> Any:
 def keys(project: Project) -> list[str]:
     """Names of the Secrets with the clients' key."""
     found = project.core.list_namespaced_secret(project.namespace).items
-    return [secret.metadata.name for secret in found if secret.metadata.name.startswith("api-key-")]
+    return [secret.metadata.name for secret in found if secret.metadata.name.startswith("access-api-key-")]
 
 
 def asked_for(project: Project) -> set[str]:
