@@ -28,7 +28,8 @@ VOLUME_PLUGIN_SUBJECT = "system:serviceaccount:ack-csi-fuse:csi-fuse-ossfs"
 
 @dataclass(frozen=True, kw_only=True)
 class ModelBucketArgs:
-    """A bucket of the name ``bucket``, or of a made-up one, or an existing one. With ``retain`` it outlives the stack.
+    """A new bucket, called ``bucket`` or by ``names.bucket_name``, or an existing one. With ``retain`` it outlives the
+    stack.
 
     ``prefix`` is the folder of the model. The mover may write to it if ``moves``, and read otherwise. Both identities
     use the given AccessKey; or they are RAM roles for service accounts of the cluster with this OIDC provider, the

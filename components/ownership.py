@@ -34,7 +34,8 @@ BUCKET = "alicloud:oss/bucket:Bucket"
 JOB = "kubernetes:batch/v1:Job"
 
 NAMED_BY = {"Namespace": "cluster.namespace", "Service": "service.name"}
-"""The setting that names objects of a kind; all others are named by inference.name."""
+"""The setting that names objects of a kind. The names of others begin with inference.name, or end with a hash that
+changes with the name of the stack."""
 
 NOT_TAKEN_OVER = "the cluster or the cloud is not as this stack needs it, see the errors above; nothing was changed"
 IMPORT = "take it over (docs/names.md#taking-over-what-exists)"
@@ -172,10 +173,28 @@ class Ownership:
             cluster.metadata, str(inputs["apiVersion"]), kind, namespace=namespace, name=name
         )
         if live is not None and _owner(live) != field_manager():
-            return [_exists(kind, namespace, name, _owner(live))]
+            return [self._exists(kind, namespace, name, _owner(live))]
         if args.type == JOB and namespace is not None and not pulumi.runtime.is_dry_run():
             await self._delete_forgotten_jobs(cluster, namespace, name)
         return []
+
+    def _exists(self, kind: str, namespace: str | None, name: str, owner: str | None) -> Finding:
+        setting = NAMED_BY.get(kind)
+        if setting is None and f"{name}-".startswith(f"{self._spec.name}-"):
+            setting = "inference.name"
+        another = f"deployment.{setting}" if setting else "name of the stack (pulumi stack rename)"
+        use = "to use it as it is, write deployment.cluster.createNamespace: false; or " if kind == "Namespace" else ""
+        place = f"{namespace}/{name}" if namespace else name
+        whose = (
+            f"it is that of the Pulumi stack {owner.removeprefix('pulumi-')}"
+            if owner
+            else "this stack did not create it"
+        )
+        return Finding(
+            path=another if setting else f"stack {pulumi.get_stack()}",
+            problem=f"the {kind} {place} exists already in the cluster, and {whose}",
+            fix=f"{use}choose another {another}; or {IMPORT}",
+        )
 
 
 def _managed(metadata: Any) -> dict[str, Any]:
@@ -185,20 +204,6 @@ def _managed(metadata: Any) -> dict[str, Any]:
 def _owner(metadata: Mapping[str, Any]) -> str | None:
     """The field manager that an object names."""
     return (metadata.get("annotations") or {}).get(FIELD_MANAGER)
-
-
-def _exists(kind: str, namespace: str | None, name: str, owner: str | None) -> Finding:
-    setting = f"deployment.{NAMED_BY.get(kind, 'inference.name')}"
-    place = f"{namespace}/{name}" if namespace else name
-    whose = (
-        f"it is that of the Pulumi stack {owner.removeprefix('pulumi-')}" if owner else "this stack did not create it"
-    )
-    use = "to use it as it is, write deployment.cluster.createNamespace: false; or " if kind == "Namespace" else ""
-    return Finding(
-        path=setting,
-        problem=f"the {kind} {place} exists already in the cluster, and {whose}",
-        fix=f"{use}choose another {setting}; or {IMPORT}",
-    )
 
 
 def _report(findings: Sequence[Finding]) -> str:

@@ -152,6 +152,21 @@ class TestObjects:
         text = refusal(FakeCluster({"Namespace deepseek": theirs}), NAMESPACE)
         assert "it is that of the Pulumi stack deepseek-prod" in text
 
+    @pytest.mark.parametrize(
+        ("kind", "name", "path", "another"),
+        [
+            ("LeaderWorkerSet", "deepseek-r1", "deployment.inference.name", "deployment.inference.name"),
+            ("NetworkPolicy", "deepseek-r1-members", "deployment.inference.name", "deployment.inference.name"),
+            ("ConfigMap", "modelmover-1a2b3c4d", "stack dev", "name of the stack (pulumi stack rename)"),
+        ],
+    )
+    def test_what_names_it_is_told(self, refusal: Refuse, kind: str, name: str, path: str, another: str) -> None:
+        text = refusal(
+            FakeCluster({f"{kind} deepseek/{name}": {}}), created(kind, {"name": name, "namespace": "deepseek"})
+        )
+        assert f" {path} problem: the {kind} deepseek/{name} exists already" in text
+        assert f"choose another {another}; or take it over" in text
+
     def test_what_a_killed_engine_left_is_ours(self, refusal: Refuse) -> None:
         """And so is what a replacement finds in a preview, before it has deleted it."""
         assert refusal(FakeCluster({"Service deepseek/ds-leader": OURS}), SERVICE) == ""
