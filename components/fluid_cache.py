@@ -18,7 +18,7 @@ import pulumi_kubernetes as k8s
 
 from components.acs_pods import CACHE_WORKER, zone_selector
 from components.crds import DataLoad, Dataset, JindoRuntime
-from components.names import name_of
+from components.names import FIELD_MANAGER, field_manager, name_of
 from components.preload import Preload, PreloadArgs
 from components.settings.base import mebibytes
 from components.storage import ModelMount, Sidecar, model_path
@@ -181,7 +181,7 @@ class FluidCache(pulumi.ComponentResource):
     def _load(self, cache: str, args: FluidCacheArgs, runtime: JindoRuntime) -> DataLoad:
         return DataLoad(
             cache,
-            metadata=_metadata(cache, args),
+            metadata=_load_metadata(cache, args),
             spec=_load_spec(cache, args),
             opts=pulumi.ResourceOptions.merge(
                 self._options(args, depends_on=runtime),
@@ -198,7 +198,7 @@ class FluidCache(pulumi.ComponentResource):
             manifest={
                 "apiVersion": DataLoad.group_version,
                 "kind": DataLoad.resource_kind,
-                "metadata": _metadata(cache, args),
+                "metadata": _load_metadata(cache, args),
                 "spec": _load_spec(cache, args),
             },
             workers=args.workers,
@@ -225,6 +225,11 @@ def cache_name(name: str, args: FluidCacheArgs) -> str:
 
 def _metadata(cache: str, args: FluidCacheArgs) -> dict[str, Any]:
     return {"name": cache, "namespace": args.namespace}
+
+
+def _load_metadata(cache: str, args: FluidCacheArgs) -> dict[str, Any]:
+    """With the stack's field manager written down, so that a DataLoad that the Job recreates is no drift."""
+    return {**_metadata(cache, args), "annotations": {FIELD_MANAGER: field_manager()}}
 
 
 def _load_spec(cache: str, args: FluidCacheArgs) -> dict[str, Any]:

@@ -65,6 +65,14 @@ ACCESS_CONTROL_LIST = NameRule(
 )
 """https://www.alibabacloud.com/help/en/slb/classic-load-balancer/developer-reference/api-slb-2014-05-15-createaccesscontrollist"""
 
+FIELD_MANAGER = "pulumi.com/patchFieldManager"
+"""Annotation with the field manager by which the provider applies; without it, another random one for each operation,
+so that an engine that was killed leaves fields that nothing of the stack owns
+(https://www.pulumi.com/registry/packages/kubernetes/how-to-guides/managing-resources-with-server-side-apply/)."""
+
+LONGEST_FIELD_MANAGER = 128
+"""https://github.com/kubernetes/apimachinery/blob/master/pkg/apis/meta/v1/validation/validation.go"""
+
 DIGEST = 8
 """Hexadecimal digits of a hash in a name."""
 
@@ -84,6 +92,11 @@ def bucket_name(component: str, *, account: str, region: str) -> str:
     """Name of a component's bucket. Bucket names are unique over all accounts and regions, so these are in it, too, as
     a hash."""
     return f"{pulumi.get_project()}-{pulumi.get_stack()}-{component}-{_digest(account, region)}"
+
+
+def field_manager() -> str:
+    """The stack's field manager: the same for all its objects and for all time."""
+    return f"pulumi-{pulumi.get_project()}-{pulumi.get_stack()}"
 
 
 def name_findings(spec: ResolvedSpec) -> list[Finding]:

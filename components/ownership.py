@@ -16,18 +16,11 @@ from pulumi import ResourceHook, ResourceHookArgs, ResourceHookBinding, Resource
 
 from components.live_bucket import bucket_exists
 from components.live_cluster import LiveCluster, LookupFailedError
+from components.names import FIELD_MANAGER, field_manager
 from components.operators import Api, expected_apis
 from components.secrets import Secrets
 from planner.findings import Finding, report
 from planner.spec import ResolvedSpec
-
-FIELD_MANAGER = "pulumi.com/patchFieldManager"
-"""Annotation with the field manager by which the provider applies; without it, another random one for each operation,
-so that an engine that was killed leaves fields that nothing of the stack owns
-(https://www.pulumi.com/registry/packages/kubernetes/how-to-guides/managing-resources-with-server-side-apply/)."""
-
-LONGEST_FIELD_MANAGER = 128
-"""https://github.com/kubernetes/apimachinery/blob/master/pkg/apis/meta/v1/validation/validation.go"""
 
 AUTONAMED = "pulumi.com/autonamed"
 BUCKET = "alicloud:oss/bucket:Bucket"
@@ -39,11 +32,6 @@ changes with the name of the stack."""
 
 NOT_TAKEN_OVER = "the cluster or the cloud is not as this stack needs it, see the errors above; nothing was changed"
 IMPORT = "take it over (docs/names.md#taking-over-what-exists)"
-
-
-def field_manager() -> str:
-    """The stack's field manager: the same for all its objects and for all time."""
-    return f"pulumi-{pulumi.get_project()}-{pulumi.get_stack()}"
 
 
 class Ownership:

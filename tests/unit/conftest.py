@@ -20,7 +20,7 @@ from pulumi.runtime.stack import run_in_stack
 
 from components import wiring
 from components.group_args import InferenceGroupArgs
-from components.ownership import FIELD_MANAGER
+from components.names import FIELD_MANAGER
 from components.secrets import Secrets
 from components.settings.deployment import Deployment
 from components.stack_config import checked

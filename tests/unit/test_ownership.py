@@ -8,7 +8,8 @@ import pytest
 from pulumi import ResourceHook, ResourceHookArgs
 
 from components.live_cluster import LookupFailedError
-from components.ownership import FIELD_MANAGER, LONGEST_FIELD_MANAGER, Ownership, field_manager
+from components.names import FIELD_MANAGER, LONGEST_FIELD_MANAGER, field_manager
+from components.ownership import Ownership
 from components.secrets import Secrets
 from components.settings.deployment import Deployment
 from planner.resolve import resolve
