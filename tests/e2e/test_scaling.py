@@ -42,10 +42,10 @@ def replicas(project: Project) -> int:
 
 
 def owners(project: Project) -> set[str]:
-    """Managers of the count; the program's name has a hash in it."""
+    """Managers of the count; the program's is the stack's."""
     fields = project.group()["metadata"]["managedFields"]
     found = {entry["manager"] for entry in fields if "f:replicas" in entry["fieldsV1"].get("f:spec", {})}
-    return {"program" if name.startswith("pulumi-kubernetes-") else name for name in found}
+    return {"program" if name == f"pulumi-deepseek-{project.stack}" else name for name in found}
 
 
 def scaled_object(project: Project) -> Any:
