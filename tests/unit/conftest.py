@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import pulumi
+import pulumi_alicloud as alicloud
 import pytest
 import yaml
 from google.protobuf import json_format
@@ -30,6 +31,10 @@ from planner.resolve import resolve
 from planner.spec import ResolvedSpec
 
 ROOT = Path(__file__).parents[2]
+
+SDK_MODULES = (alicloud.oss.Bucket, alicloud.ram.User, alicloud.slb.Acl)
+"""Loads these modules before any test. The SDK loads a module when one of its attributes is first read, and that is not
+safe while another thread or an import reads it too: now and then ``alicloud.slb`` had no ``Acl``."""
 
 RRSA = {
     "kind": "rrsa",
