@@ -103,7 +103,7 @@ def _unused(spec: ResolvedSpec, memory: Memory) -> str:
         return ""
     own = "all of its context" if longest == model.context else f"of {model.context:,}"
     return (
-        f"max_model_len {memory.max_model_len:,} is a choice: {longest:,} ({own}) fits too, "
+        f"{memory.max_model_len:,} per request is a choice: {longest:,} ({own}) fits too, "
         f"{changed.requests(longest)[1]:,} at once"
     )
 

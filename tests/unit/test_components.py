@@ -458,7 +458,7 @@ class TestPlan:
         recorder = up(preview=True, again=True)
         (text,) = shown
         assert "layout    2 pods × 8 GU8TF (H20, 95.0 GiB), tensor 8 × pipeline 2" in text
-        assert "max_model_len 2,048 is a choice: 163,840 (all of its context) fits too" in text
+        assert "2,048 per request is a choice: 163,840 (all of its context) fits too" in text
         assert max(map(len, text.splitlines())) <= TERMINAL_WIDTH
         (outputs,) = (found for urn, found in recorder.component_outputs.items() if "pulumi:pulumi:Stack" in urn)
         assert outputs["plan"]["verdict"] == "fits"
