@@ -379,14 +379,15 @@ class KubernetesStandIn:
         deadline = time.monotonic() + _seconds(inputs, seconds)
         shown, told = set[str](), list[str]()
         while True:
+            # First: the official plugin watches the pods, and has heard of their end before that of the Job.
+            pods = [] if conditions else readiness.pod_messages(self._pods(reference))
+            told += [text for text in pods if text not in told]
             try:
                 missing = wait_for.unmet(conditions, live) if conditions else self._missing(reference, live)
             except readiness.FailedError as error:
                 raise UnreadyError(live, _failed(live), *told, str(error)) from None
             if not missing:
                 return live
-            pods = [] if conditions else readiness.pod_messages(self._pods(reference))
-            told += [text for text in pods if text not in told]
             for text in [*missing, *pods, *self._warnings(live)]:
                 if text and text not in shown:
                     shown.add(text)
