@@ -81,16 +81,16 @@ format: $(INSTALLED_DEV) ## ruff format and safe fixes
 	$(RUN) -m ruff format .
 	$(RUN) -m ruff check --fix .
 
-schema: $(INSTALLED_DEV) ## write stack.schema.json, docs/configuration.md and the table of docs/policy.md anew
+schema: $(INSTALLED_DEV) ## write stack.schema.json, docs/configuration.md and the generated tables in docs/
 	$(RUN) -m tools.generate
 
-golden: $(INSTALLED_DEV) ## write the golden manifests of the tests anew; read the diff
+golden: $(INSTALLED_DEV) ## rewrite the golden manifests of the tests; read the diff
 	$(RUN) -m pytest -q tests/unit/test_manifests.py --update-golden
 
-picture: $(INSTALLED_DEV) ## draw docs/dashboard.png anew, from the dashboard's JSON and a real Prometheus
+picture: $(INSTALLED_DEV) ## redraw docs/dashboard.png, from the dashboard's JSON and a real Prometheus
 	$(RUN) -m tools.dashboard
 
-constraints: $(INSTALLED_DEV) ## pin all versions anew, from the direct ones
+constraints: $(INSTALLED_DEV) ## pin all versions again, from the direct ones
 	$(RUN) -m pip freeze --exclude-editable > constraints.txt
 
 $(RUN):

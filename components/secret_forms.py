@@ -14,7 +14,7 @@ API_KEY_FORM = re.compile(r"[A-Za-z0-9._~+/-]+=*")
 
 
 def api_key_problem(key: str) -> str | None:
-    """What keeps clients from sending the key, or others from not guessing it, if anything."""
+    """Why the API key cannot be sent as a bearer token, or is too easy to guess; None if it is valid."""
     if not API_KEY_FORM.fullmatch(key):
         return "it has characters that an HTTP client cannot send, white space or the end of a line for example"
     return f"it has fewer than {API_KEY_MIN} characters" if len(key) < API_KEY_MIN else None

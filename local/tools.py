@@ -1,8 +1,8 @@
 """Builds the binaries of the embedded cluster and the ``pulumi`` CLI from published Go modules, once.
 
 Each folder under ``local/tools`` is a Go module that pins one project, or several of which only files are wanted. What
-comes of it is kept in a cache under a key made of the module's files and the flags, so a changed pin builds anew and an
-unchanged one never does.
+comes of it is kept in a cache under a key made of the module's files and the flags, so a changed pin is built and an
+unchanged one never again.
 """
 
 import fcntl

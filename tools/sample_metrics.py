@@ -16,7 +16,7 @@ SECONDS, STEP = 4200, 15
 """Length, with ten minutes before the hour that is shown, and time between two samples."""
 
 CRASH, REPLACED, LOADED = 2400, 2460, 3540
-"""When group 1 dies, when its pods run again, and when the model is loaded anew."""
+"""When group 1 dies, when its pods run again, and when the model is loaded again."""
 
 CAPACITY = 48
 GPUS = 8
@@ -53,7 +53,7 @@ class _Samples:
             self._add(name, "histogram", key, when, self.totals[key])
 
     def forget(self, label: str) -> None:
-        """A process that starts anew counts from zero."""
+        """A process that restarts counts from zero."""
         self.totals = {key: value for key, value in self.totals.items() if label not in key}
 
     def _add(self, family: str, kind: str, key: str, when: int, value: float) -> None:

@@ -18,13 +18,13 @@ Severity = Literal["critical", "warning"]
 
 LOAD_SHARE = 0.9
 """Share of the startup budget after which a load counts as stuck. At the whole of it the startup probe ends the pod,
-and the alert's clock would begin anew with the next one."""
+and the alert's clock would restart with the next one."""
 
 OUTAGE_MEMORY_HOURS = 4
 """A leader that was ready within so many hours, or twice the time that a new group takes, is down and not just new."""
 
 RECREATIONS = 3
-"""Times that a leader may be made anew within twice the time that a group takes; more is flapping."""
+"""Times that a leader may be recreated within twice the time that a group takes; more is flapping."""
 
 KV_CACHE_FULL = 0.95
 FAILED_SHARE = 0.05
@@ -32,7 +32,7 @@ ABORTED_SHARE = 0.2
 OBJECTIVE_QUANTILE = 0.95
 
 PREEMPTIONS = 10
-"""Requests in ten minutes that lost their cache to others and were computed anew."""
+"""Requests in ten minutes that lost their cache to others and were recomputed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,7 +145,7 @@ def _pods(target: Target, budget: LoadBudget) -> Iterator[Alert]:
         summary="{{ $labels.pod }} runs and does not become ready",
         description=f"Loading was planned to take {math.ceil(budget.read_seconds / 60)} min for reading, "
         f"{math.ceil(budget.startup_seconds / 60)} min at most. Then the startup probe ends the container, and the "
-        "group begins anew.",
+        "group starts again.",
     )
     yield Alert(
         name="GroupCrashed",
@@ -155,16 +155,16 @@ def _pods(target: Target, budget: LoadBudget) -> Iterator[Alert]:
         seconds=0,
         summary="The engine in {{ $labels.pod }} ended: {{ $labels.reason }}",
         description="NCCL, CUDA, out of memory or a lost pod; the log of the container before says which. The whole "
-        "group is made anew. A pod that is replaced between two scrapes is missed; GroupFlapping still counts it.",
+        "group is recreated. A pod that is replaced between two scrapes is missed; GroupFlapping still counts it.",
     )
     yield Alert(
         name="GroupFlapping",
         severity="critical",
-        # By uid first: kube-state-metrics, too, may be made anew, and then tells all of them again.
+        # By uid first: kube-state-metrics, too, may be recreated, and then reports all of them again.
         expr="count by (namespace, pod) (count by (namespace, pod, uid) "
         f"(count_over_time(kube_pod_created{{{target.leaders}}}[{window}m]))) > {RECREATIONS}",
         seconds=0,
-        summary="The group of {{ $labels.pod }} is made anew again and again",
+        summary="The group of {{ $labels.pod }} is recreated again and again",
         description=f"Its leader was created more than {RECREATIONS} times in {window} min, so the model is loaded "
         "without ever serving for long.",
     )
@@ -225,7 +225,7 @@ def _engine(settings: AlertThresholds, target: Target) -> Iterator[Alert]:
         expr=f"sum {by_group} (increase({metrics.preemptions}{{{engine}}}[10m])) > {PREEMPTIONS}",
         seconds=600,
         summary="Group {{ $labels.group }} takes requests back",
-        description="Requests lose their cache to others and are computed anew, which costs throughput: lower "
+        description="Requests lose their cache to others and are recomputed, which costs throughput: lower "
         "--max-num-seqs, or add groups.",
     )
     yield Alert(

@@ -243,7 +243,7 @@ def _tokens(target: Target) -> Sequence[Panel]:
         ),
         Panel(
             title="Preemptions",
-            description="Requests per second that lost their cache to others and are computed anew, by group.",
+            description="Requests per second that lost their cache to others and are recomputed, by group.",
             unit="reqps",
             queries=(
                 Query(

@@ -112,7 +112,7 @@ def _ipv4_network(text: str) -> str:
     except ValueError:
         raise problem("this is no IPv4 network", fix="write one with its length, for example 10.0.0.0/8") from None
     if network.prefixlen == 0:
-        raise problem("this network is everybody", fix="write the networks that are meant")
+        raise problem("this network is every address", fix="list the networks of the clients, for example 10.0.0.0/8")
     if str(network) != text:
         raise problem("this is an address in a network, not the network", fix=f"write {network}")
     return text

@@ -42,7 +42,7 @@ def _finding(detail: ErrorDetails) -> Finding:
         case "tuple_type":
             problem, fix = "a list is expected", f"write each item on a line of its own, after a dash: {expected}"
         case "model_type" | "model_attributes_type" | "dict_type":
-            problem = "settings of its own are expected"
+            problem = "a section (mapping) is expected, not a single value"
             fix = f"write them below it, each on a line{_below(model, name)}"
         case "string_type":
             problem, fix = "a text is expected", "write one, in quotes if it looks like a number or like yes"

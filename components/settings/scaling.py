@@ -24,7 +24,7 @@ Schedule = Annotated[str, Field(min_length=1, examples=["0 8 * * 1-5"])]
 
 
 class ManualScaling(Settings):
-    """So many groups as inference.replicas says."""
+    """Fixed number of groups: inference.replicas."""
 
     kind: Literal["manual"] = "manual"
 
@@ -70,7 +70,7 @@ class ScheduleScaling(Settings):
     """Times with more groups."""
 
     hold: Replicas | None = None
-    """So many groups for now, whatever the calendar says."""
+    """Number of groups for now, whatever the calendar says."""
 
     @property
     def most(self) -> int:
@@ -130,7 +130,7 @@ class QueueScaling(Settings):
     With no group left there is no engine that could count waiting requests."""
 
     hold: Replicas | None = None
-    """So many groups for now, whatever the load. 0 frees all GPUs."""
+    """Number of groups for now, whatever the load. 0 frees all GPUs."""
 
     @property
     def most(self) -> int:
@@ -180,7 +180,7 @@ class HpaScaling(Settings):
     version."""
 
     hold: OneOrMore | None = None
-    """So many groups for now, whatever the load."""
+    """Number of groups for now, whatever the load."""
 
     @property
     def most(self) -> int:

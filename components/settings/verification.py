@@ -30,7 +30,7 @@ class BenchmarkSettings(Settings):
     """Requests under way at once at most. Left out, as many as come."""
 
     run: Annotated[int, Field(ge=1)] = 1
-    """Raise it to measure once more. Another template of the pods is measured anew by itself."""
+    """Raise it to measure once more. A change of the pod template starts a new benchmark by itself."""
 
     cpu: Annotated[int, Field(ge=1, le=64)] = 8
     """vCPUs of the client."""
@@ -45,7 +45,7 @@ class BenchmarkSettings(Settings):
 
 
 class VerificationSettings(Settings):
-    """Jobs that run after the group and the Service, and again when the pods of the group are made anew. None of them
+    """Jobs that run after the group and the Service, and again when the pods of the group are recreated. None of them
     is made while replicas is 0."""
 
     smoke: bool = False

@@ -69,7 +69,7 @@ class Commit:
 
 class Repositories:
     """Finds commits by branch or name. Hashes are kept beside the branch, in ``<branch>.hashes.json``, and are computed
-    anew when a file's size or time of change is another."""
+    again when a file's size or time of change is another."""
 
     def __init__(self, root: Path) -> None:
         self._root = root

@@ -17,7 +17,7 @@ REQUEST_SECONDS = 10
 
 
 class ClusterLeaders:
-    """Asks the API server anew for each request, so that a rotated key counts as soon as its pods run.
+    """Asks the API server for each request, so that a rotated key counts as soon as its pods run.
 
     It does not know which pod a request was meant for, so it answers for all of them.
     """

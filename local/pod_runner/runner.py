@@ -13,7 +13,7 @@ from local.pod_runner.sources import REQUEST_SECONDS, UNREACHABLE, ClusterSource
 from local.pod_runner.worker import Worker
 
 WATCH_SECONDS = 300
-"""Length of one watch; then all is listed anew, so that nothing is missed for longer."""
+"""Length of one watch; then all is listed again, so that nothing is missed for longer."""
 
 RETRY_SECONDS = 1
 STOP_SECONDS = 5

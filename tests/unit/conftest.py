@@ -244,7 +244,7 @@ def deploy() -> Iterator[Run]:
         # What a run that failed has left behind belongs to its own event loop.
         settings.SETTINGS.rpc_manager.clear()
         settings.SETTINGS.outputs.clear()
-        # run_in_stack makes the stack resource anew, on this test's event loop.
+        # run_in_stack creates the stack resource again, on this test's event loop.
         settings.set_root_resource(None)  # type: ignore[arg-type]
         pulumi.runtime.set_all_config(dict(config or {}), secret_keys)
         try:

@@ -579,8 +579,8 @@ def test_every_resource_has_an_explicit_provider(on: Recorder, by_cache_and_gate
         (
             {"service": {"kind": "internalLoadBalancer", "allowedCidrs": ["0.0.0.0/0"]}},
             "service.allowedCidrs[0]",
-            "this network is everybody",
-            "write the networks that are meant",
+            "this network is every address",
+            "list the networks of the clients, for example 10.0.0.0/8",
         ),
         (
             {"service": {"kind": "clusterIP", "apiKey": True, "route": {**GATEWAY, "sectionName": None}}},

@@ -57,7 +57,7 @@ def serving(recorder: Recorder) -> list[dict[str, Any]]:
     [("ray", "dev", {}), ("mp", "dev", MP), ("prod", "prod", {}), ("prod-options-off", "prod", OPTIONS_OFF)],
 )
 def test_golden(name: str, stack: str, changes: dict[str, Any], up: Run, request: pytest.FixtureRequest) -> None:
-    """``make golden`` writes them anew."""
+    """``make golden`` rewrites them."""
     path = GOLDEN / f"{name}.yaml"
     emitted = yaml.safe_dump_all(serving(up(changes, stack=stack)), sort_keys=True, width=120)
     if request.config.getoption("--update-golden"):

@@ -109,13 +109,13 @@ def test_stack_files_are_valid() -> None:
         (
             {"service": ["clusterIP"]},
             "service",
-            "settings of its own are expected",
+            "a section (mapping) is expected, not a single value",
             "write them below it, each on a line: name, kind, port, ",
         ),
         (
             {"storage": "fluid"},
             "storage",
-            "settings of its own are expected",
+            "a section (mapping) is expected, not a single value",
             "write them below it, each on a line: kind: 'csi' or 'fluid'",
         ),
         (
@@ -133,7 +133,7 @@ def test_stack_files_are_valid() -> None:
         (
             {"inference": {"engine": {"env": "VLLM_USE_V1=0"}}},
             "inference.engine.env",
-            "settings of its own are expected",
+            "a section (mapping) is expected, not a single value",
             "write them below it, each on a line",
         ),
         (
@@ -319,7 +319,7 @@ def test_deployment_that_is_no_object() -> None:
         Deployment.model_validate("text")
     (found,) = findings(caught.value)
     assert found.path == "deployment"
-    assert found.problem == "settings of its own are expected"
+    assert found.problem == "a section (mapping) is expected, not a single value"
     assert found.fix.startswith("write them below it, each on a line: cloud, cluster, model, weights, storage, ")
 
 
