@@ -104,7 +104,7 @@ def bucket(project: Project) -> Any:
     return sorted(
         (r["urn"], r["id"], r["created"], r["modified"])
         for r in resources
-        if ":oss/" in r["type"] or (r["urn"].endswith("::model-upload") and r["custom"])
+        if ":oss/" in r["type"] or (r["urn"].endswith("::model-upload-job") and r["custom"])
     )
 
 

@@ -160,7 +160,9 @@ def test_weights_are_in_the_bucket_as_they_are_at_the_hub(project: Project) -> N
 def test_mover_had_no_more_rights_than_it_needs(project: Project) -> None:
     """Its key, tried on another prefix of the same bucket."""
     secret = next(
-        s for s in project.core.list_namespaced_secret("deepseek").items if s.metadata.name.startswith("modelmover-")
+        s
+        for s in project.core.list_namespaced_secret("deepseek").items
+        if s.metadata.name.startswith("model-upload-credentials-")
     )
     values = {name: base64.b64decode(value).decode() for name, value in secret.data.items()}
     bucket = bucket_as(project, values["OSS_ACCESS_KEY_ID"], values["OSS_ACCESS_KEY_SECRET"])
@@ -199,9 +201,7 @@ def test_outputs_say_how_to_reach_it(project: Project) -> None:
 
 
 def test_secrets_are_encrypted_in_the_state(project: Project) -> None:
-    secret = next(
-        s for s in project.core.list_namespaced_secret("deepseek").items if s.metadata.name.startswith("oss-")
-    )
+    secret = next(s for s in project.core.list_namespaced_secret("deepseek").items if "-oss-secret-" in s.metadata.name)
     (state,) = (project.folder / ".state" / "pulumi" / ".pulumi" / "stacks").rglob("local.json")
     text = state.read_text()
     for value in secret.data.values():

@@ -43,9 +43,12 @@ def test_a_clean_stack_passes(dev: Project) -> None:
 def test_a_broken_rule_fails_the_preview(dev: Project) -> None:
     dev.change(service={"kind": "internalLoadBalancer"}, inference={"engine": {"image": "vllm/vllm-openai:latest"}})
     output = dev.run("preview", "--policy-pack", "policy", fails=True)
-    assert "[mandatory]  entry-has-key  (kubernetes:core/v1:Service: leaders)" in output
+    assert "[mandatory]  entry-has-key  (kubernetes:core/v1:Service: inference-service-leaders)" in output
     assert "the engine of deepseek-r1 asks for no API key (VLLM_API_KEY is not set)" in output
-    assert "[mandatory]  images-are-pinned  (kubernetes:leaderworkerset.x-k8s.io/v1:LeaderWorkerSet: group)" in output
+    assert (
+        "[mandatory]  images-are-pinned  (kubernetes:leaderworkerset.x-k8s.io/v1:LeaderWorkerSet: inference-group-group)"
+        in output
+    )
     assert "[advisory]  load-balancer-has-tls" in output
 
 
