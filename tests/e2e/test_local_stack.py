@@ -355,7 +355,9 @@ def test_rejection_is_readable_and_the_next_up_repairs(project: Project) -> None
     good = stack.read_text()
     main = project.folder / "components" / "inference_group.py"
     program = main.read_text()
-    main.write_text(program.replace('"size": args.plan.group_size,', '"size": 0,'))
+    broken = program.replace('"size": args.pods,', '"size": 0,')
+    assert broken != program
+    main.write_text(broken)
     output = project.run("up", "--skip-preview", fails=True)
     assert '"deepseek/deepseek-r1" failed to fully initialize' in output
     assert "leaderWorkerTemplate.size" in output
