@@ -4,7 +4,8 @@ One stack through its life, in the order of the file: each test begins where the
 the clients are played: by patches of the scale subresource, and by requests through port-forwards.
 """
 
-import subprocess
+import base64
+import json
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ import pytest
 import yaml
 from kubernetes import client, config
 
+from local.stack import CLUSTER_FOLDER
 from modelmover.mover import verify
 from tests.e2e.conftest import ROOT, Project, eventually, left_in_namespace, make_project
 from tests.e2e.test_local_stack import AT_ONCE, all_ready, bucket_as
@@ -21,6 +23,7 @@ from tests.e2e.test_local_stack import AT_ONCE, all_ready, bucket_as
 pytestmark = pytest.mark.e2e
 
 FIRST_KEY, SECOND_KEY = "0123456789abcdef" * 4, "fedcba9876543210" * 4
+HUB_TOKEN, SECOND_TOKEN = "hub-token-" * 4, "other-token-" * 4
 ON_BY_ONE_KEY = ("security", "observability", "verification")
 
 
@@ -37,11 +40,8 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
 
 def set_key(project: Project, key: str) -> None:
     """As the error text says: by standard input, so that no list of processes shows it."""
-    environment = "\n".join(line for line in project.run("env").splitlines() if line.startswith("export "))
-    command = f"{environment}\npulumi stack select --create {project.stack} >/dev/null\n"
-    command += f"pulumi config set --stack {project.stack} --secret deepseek:apiKey"
-    options: dict[str, Any] = {"cwd": project.folder, "env": project.environment(), "text": True, "check": True}
-    subprocess.run(["bash", "-c", command], input=key, **options)
+    project.pulumi("stack", "select", "--create", project.stack)
+    project.pulumi("config", "set", "--stack", project.stack, "--secret", "deepseek:apiKey", given=key)
 
 
 def api(project: Project, kind: Any) -> Any:
@@ -88,6 +88,7 @@ def test_without_the_key_nothing_is_created_and_the_fix_is_said(project: Project
 
 def test_up(project: Project) -> None:
     set_key(project, FIRST_KEY)
+    project.pulumi("config", "set", "--stack", project.stack, "--secret", "deepseek:hubToken", given=HUB_TOKEN)
     output = project.run("up")
     assert FIRST_KEY not in output
     assert all_ready(project, 2)
@@ -151,6 +152,39 @@ def test_rotation_of_the_key(project: Project) -> None:
     assert not uids(project) & before
     assert "The endpoint answers." in project.run("verify")
     project.run("up", "--expect-no-changes")
+
+
+def test_secrets_are_in_no_output_and_no_state(project: Project) -> None:
+    """Whatever was printed so far, and the widest forms of each command, with a new one of each secret under way."""
+    values = [FIRST_KEY, SECOND_KEY, HUB_TOKEN, SECOND_TOKEN, *access_key_secrets(project)]
+    project.pulumi("config", "set", "--stack", project.stack, "--secret", "deepseek:hubToken", given=SECOND_TOKEN)
+    replaced = [option for urn in access_keys(project) for option in ("--replace", urn)]
+    assert len(replaced) == 4
+    for command in ("preview", "up"):
+        assert "[secret]" in project.run(command, "--diff", *replaced)
+    project.pulumi("refresh", "--diff", "--yes")
+    project.pulumi("destroy", "--diff", "--preview-only", "--exclude-protected")
+    project.pulumi("stack", "export")
+    project.pulumi("stack", "output", "--json")
+    project.pulumi("stack", "--show-ids", "--show-urns")
+    values += access_key_secrets(project)
+    kubeconfig = yaml.safe_load(project.cluster.kubeconfig.read_text())
+    values.append(base64.b64decode(kubeconfig["users"][0]["user"]["client-key-data"]).decode())
+    files = [path for path in (project.folder / ".state" / "pulumi").rglob("*") if path.is_file()]
+    written = [file.read_text(errors="replace") for file in files]
+    for text in [*project.said, *written]:
+        for value in values:
+            assert value not in text
+            assert base64.b64encode(value.encode()).decode() not in text
+
+
+def access_keys(project: Project) -> list[str]:
+    return [r["urn"] for r in project.state()["resources"] if r["type"] == "alicloud:ram/accessKey:AccessKey"]
+
+
+def access_key_secrets(project: Project) -> list[str]:
+    account = json.loads((project.folder / CLUSTER_FOLDER / "oss" / "account.json").read_text())
+    return [key["secret"] for key in account["keys"].values()]
 
 
 def test_scaling_from_one_to_three_and_back(project: Project) -> None:
