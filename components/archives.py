@@ -6,6 +6,8 @@ standard library's ``zipapp`` have not: it adds them in the file system's order,
 
 import hashlib
 import io
+import itertools
+import tokenize
 import zipfile
 from functools import cache
 from importlib.resources import files
@@ -32,15 +34,15 @@ CREATE_SYSTEM_UNIX = 3
 
 @cache
 def archive(package: str) -> bytes:
-    """A zip file of a package with an entry point. Pulumi's state holds it twice, so it is compressed; by another
-    zlib, to other bytes."""
+    """A zip file of a package with an entry point. Pulumi's state holds it up to three times, so it is without comments
+    and compressed; by another zlib, to other bytes."""
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as zipped:
         for path, source in _content(package):
             entry = zipfile.ZipInfo(path, ZIP_EPOCH)
             entry.create_system = CREATE_SYSTEM_UNIX
             entry.compress_type = zipfile.ZIP_DEFLATED
-            zipped.writestr(entry, source)
+            zipped.writestr(entry, without_comments(source))
     return content.getvalue()
 
 
@@ -68,3 +70,23 @@ def _sources(path: str, folder: Traversable) -> list[tuple[str, bytes]]:
         elif item.name.endswith(".py"):
             found.append((f"{path}/{item.name}", item.read_bytes()))
     return found
+
+
+def without_comments(source: bytes) -> bytes:
+    """A module without comments and docstrings. Every line keeps its number, which a traceback tells."""
+    text = source.decode()
+    starts = [0]
+    for line in text.splitlines(keepends=True):
+        starts.append(starts[-1] + len(line))
+    parts, end, at_start = list[str](), 0, True
+    tokens = list(tokenize.generate_tokens(io.StringIO(text).readline))
+    for token, following in itertools.pairwise(tokens):
+        is_docstring = at_start and token.type == tokenize.STRING and following.type == tokenize.NEWLINE
+        if is_docstring or token.type == tokenize.COMMENT:
+            start = starts[token.start[0] - 1] + token.start[1]
+            lines = token.end[0] - token.start[0]
+            parts += [text[end:start], '""' if is_docstring else "", "\n" * lines]
+            end = starts[token.end[0] - 1] + token.end[1]
+        if token.type not in (tokenize.NL, tokenize.COMMENT):
+            at_start = token.type in (tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT)
+    return "".join([*parts, text[end:]]).encode()

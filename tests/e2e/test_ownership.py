@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 
 from local.stack import CLUSTER_FOLDER, STATE_FOLDER
-from tests.e2e.conftest import IS_OFFICIAL, Project, left_in_namespace, make_project
+from tests.e2e.conftest import Project, left_in_namespace, make_project
 
 pytestmark = pytest.mark.e2e
 
 NAMESPACE = "deepseek"
 TAKEN = "weights-of-another-team"
-MOST_STATE_BYTES = (400 if IS_OFFICIAL else 300) * 1000
+MOST_STATE_BYTES = 300_000
 """Most is the mover's program, which the official plugin keeps three times: inputs, outputs, and what it applied."""
 PREFIXES = [f"models/revision-{number}" for number in range(1, 7)]
 

@@ -1,5 +1,6 @@
 """The Job that moves the weights: what it runs, who it is, when it runs again, and who waits for it."""
 
+import ast
 import base64
 import io
 import json
@@ -12,11 +13,11 @@ from typing import Any
 
 import pytest
 
-from components.archives import archive, archive_digest
+from components.archives import archive, archive_digest, without_comments
 from components.model_bucket import mover_policy
 from components.settings.deployment import Deployment
 from modelmover.errors import CONTINUE_EXIT_CODES
-from tests.unit.conftest import RRSA, Recorder, Run, is_secret, merged, resolved, stack_settings
+from tests.unit.conftest import ROOT, RRSA, Recorder, Run, is_secret, merged, resolved, stack_settings
 
 BUCKET = {"weights": {"source": {"kind": "bucket"}}}
 CONFIG_MAP_BYTES = 2**20
@@ -43,6 +44,16 @@ def up(program: Run) -> Run:
     return partial(program, until="components.wiring.storage")
 
 
+def code(source: bytes) -> str:
+    """The syntax tree of a module with the lines of its statements, but not what its docstrings say."""
+    tree = ast.parse(source)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
+            node.value.value = ""
+    lines = [node.lineno for node in ast.walk(tree) if isinstance(node, ast.stmt)]
+    return f"{ast.dump(tree)} {lines}"
+
+
 class TestProgram:
     @pytest.mark.integration
     def test_zip_file_in_the_config_map_runs_without_any_package(self, up: Run, tmp_path: Path) -> None:
@@ -65,6 +76,14 @@ class TestProgram:
         here = archive("modelmover")
         monkeypatch.setattr(sys, "platform", "win32")
         assert archive.__wrapped__("modelmover") == here
+
+    @pytest.mark.parametrize("package", ["modelmover", "preload", "verifier"])
+    def test_modules_without_comments_are_the_same_code_on_the_same_lines(self, package: str) -> None:
+        sources = [path.read_bytes() for path in (ROOT / package).rglob("*.py")]
+        assert sources
+        for source in sources:
+            shorter = without_comments(source)
+            assert code(shorter) == code(source)
 
     def test_digest_is_that_of_the_sources_whatever_compresses_them(self, monkeypatch: pytest.MonkeyPatch) -> None:
         here, digest = archive("modelmover"), archive_digest("modelmover")
