@@ -16,8 +16,9 @@ from tools.storage_figures import figures
 DOCUMENTS = [
     ROOT / "README.md",
     ROOT / "CONTRIBUTING.md",
+    ROOT / "SECURITY.md",
     ROOT / "benchmarks" / "README.md",
-    *sorted((ROOT / "docs").glob("*.md")),
+    *sorted((ROOT / "docs").rglob("*.md")),
 ]
 RUNBOOK = (ROOT / "docs" / "runbook.md").read_text()
 MARKS = ("*Prevented", "*Detected", "*Documented")
