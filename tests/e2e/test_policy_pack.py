@@ -43,11 +43,11 @@ def test_a_clean_stack_passes(dev: Project) -> None:
 def test_a_broken_rule_fails_the_preview(dev: Project) -> None:
     dev.change(service={"kind": "internalLoadBalancer"}, inference={"engine": {"image": "vllm/vllm-openai:latest"}})
     output = dev.run("preview", "--policy-pack", "policy", fails=True)
-    assert "[mandatory]  entry-has-key  (kubernetes:core/v1:Service: inference-service-leaders)" in output
+    assert "[mandatory]  require-api-key  (kubernetes:core/v1:Service: inference-service-leaders)" in output
     assert "the engine of deepseek-r1 asks for no API key (VLLM_API_KEY is not set)" in output
     group = "kubernetes:leaderworkerset.x-k8s.io/v1:LeaderWorkerSet: inference-group-group"
-    assert f"[mandatory]  images-are-pinned  ({group})" in output
-    assert "[advisory]  load-balancer-has-tls" in output
+    assert f"[mandatory]  disallow-mutable-tags  ({group})" in output
+    assert "[advisory]  require-load-balancer-tls" in output
 
 
 def test_levels_and_options_are_the_companys(dev: Project) -> None:
@@ -55,15 +55,15 @@ def test_levels_and_options_are_the_companys(dev: Project) -> None:
     levels.write_text(
         json.dumps(
             {
-                "images-are-pinned": {"enforcementLevel": "advisory", "requireDigest": True},
-                "group-is-walled": {"productionStacks": ["dev"]},
+                "disallow-mutable-tags": {"enforcementLevel": "advisory", "requireDigest": True},
+                "require-network-policy": {"productionStacks": ["dev"]},
             }
         )
     )
     output = dev.run("preview", "--policy-pack", "policy", "--policy-pack-config", str(levels), fails=True)
-    assert "[advisory]  images-are-pinned" in output
+    assert "[advisory]  disallow-mutable-tags" in output
     assert "can be pushed anew under the same tag" in output
-    assert "[mandatory]  group-is-walled" in output
+    assert "[mandatory]  require-network-policy" in output
 
 
 BUCKET = "alicloud:oss/bucket:Bucket"

@@ -3,6 +3,7 @@
 import base64
 import copy
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -151,25 +152,25 @@ LEADER = "spec.leaderWorkerTemplate.leaderTemplate"
 CONTAINER = f"{LEADER}.spec.containers[vllm]"
 
 BROKEN: dict[str, list[Broken]] = {
-    "service-is-private": [
+    "disallow-public-services": [
         Broken("spec.type", "NodePort opens", (service("NodePort"),)),
         Broken(f"metadata.annotations[{next(iter(PRIVATE))}]", "public address", (service("LoadBalancer"),)),
         Broken("spec.externalIPs", "no controller vouches", (service(externalIPs=["192.0.2.1"]),)),
     ],
-    "entry-has-key": [
+    "require-api-key": [
         Broken("", "the engine of r1 asks for no API key", (BALANCER, group(NO_KEY))),
         Broken("", "asks for no API key", (ingress([{}]), group(NO_KEY))),
         Broken("", "asks for no API key", (route(sectionName="websecure"), group(NO_KEY))),
     ],
-    "route-has-tls": [
+    "require-route-https": [
         Broken("spec.tls", "r1.example.com is served by plain HTTP", (ingress([]),)),
         Broken("spec.tls", "plain HTTP", (ingress([{"hosts": ["other.example.com"]}]),)),
         Broken("spec.parentRefs[0]", "all listeners", (route(),)),
         Broken("spec.parentRefs[0]", "the listener web of gate is plain HTTP", (route(), GATEWAY)),
         Broken("spec.parentRefs[0]", "the listener web", (route(sectionName="web"), GATEWAY)),
     ],
-    "load-balancer-has-tls": [Broken("spec.type", "speak plain HTTP", (BALANCER, group()))],
-    "group-is-walled": [
+    "require-load-balancer-tls": [Broken("spec.type", "speak plain HTTP", (BALANCER, group()))],
+    "require-network-policy": [
         Broken(LEADER, "neither a NetworkPolicy", (group(), wall({"matchLabels": {"app": "other"}}))),
         Broken(LEADER, "neither a NetworkPolicy", (group(), wall({}, policyTypes=["Egress"]))),
         Broken(
@@ -179,7 +180,7 @@ BROKEN: dict[str, list[Broken]] = {
         ),
         Broken(LEADER, "neither a NetworkPolicy", (group(stack="live"),), {"productionStacks": ["live"]}),
     ],
-    "bucket-is-private": [
+    "disallow-public-buckets": [
         Broken("acl", "is public-read", (bucket(), BLOCKED, about_bucket("BucketAcl", acl="public-read"))),
         Broken("acl", "is public-read-write", (bucket(acl="public-read-write"), BLOCKED)),
         Broken("", "public access to the bucket is not blocked", (bucket(), ACL)),
@@ -190,19 +191,21 @@ BROKEN: dict[str, list[Broken]] = {
             (bucket(), about_bucket("BucketPublicAccessBlock", bucket="other", blockPublicAccess=True)),
         ),
     ],
-    "bucket-is-encrypted": [Broken("serverSideEncryptionRule", "in plain", (bucket(serverSideEncryptionRule=None),))],
-    "bucket-needs-tls": [
+    "require-bucket-encryption": [
+        Broken("serverSideEncryptionRule", "in plain", (bucket(serverSideEncryptionRule=None),))
+    ],
+    "require-bucket-tls": [
         Broken("", "plain HTTP", (bucket(),)),
         Broken(
             "", "plain HTTP", (bucket(), about_bucket("BucketPolicy", policy=document(**{**TLS_ONLY, "Action": ["x"]})))
         ),
         Broken("", "plain HTTP", (bucket(), about_bucket("BucketPolicy", policy="no JSON"))),
     ],
-    "bucket-is-protected": [
+    "require-bucket-protection": [
         Broken("", "pulumi destroy deletes the bucket", (bucket(protected=False),)),
         Broken("forceDestroy", "with the weights in it", (bucket(forceDestroy=True),)),
     ],
-    "rights-are-narrow": [
+    "restrict-ram-policies": [
         Broken(
             "policyDocument", "acs:oss:*:*:* means all", (ram_policy(Action="oss:GetObject", Resource="acs:oss:*:*:*"),)
         ),
@@ -220,7 +223,7 @@ BROKEN: dict[str, list[Broken]] = {
             ),
         ),
     ],
-    "no-plain-secrets": [
+    "disallow-plain-secrets": [
         Broken(
             f"{CONTAINER}.env[VLLM_API_KEY].value",
             "secret",
@@ -255,7 +258,7 @@ BROKEN: dict[str, list[Broken]] = {
             (manifest("Dataset", spec={"mounts": [{"options": {"fs.oss.accessKeySecret": KEY}}]}),),
         ),
     ],
-    "no-leaked-secrets": [
+    "disallow-leaked-secrets": [
         Broken(
             f"{LEADER}.spec.containers[0].env[0].value",
             "the value of apiKey of the Secret key",
@@ -270,7 +273,7 @@ BROKEN: dict[str, list[Broken]] = {
             ),
         ),
     ],
-    "containers-are-bounded": [
+    "require-requests-limits": [
         Broken(f"{CONTAINER}.resources.requests", "cpu and memory not given", (group(pod(resources=None)),)),
         Broken(
             f"{CONTAINER}.resources.limits",
@@ -292,7 +295,7 @@ BROKEN: dict[str, list[Broken]] = {
             ),
         ),
     ],
-    "leader-is-probed": [
+    "require-pod-probes": [
         Broken(CONTAINER, "without startupProbe", (group(pod(startupProbe=None)),)),
         Broken(
             CONTAINER, "without readinessProbe, livenessProbe", (group(pod(readinessProbe=None, livenessProbe=None)),)
@@ -304,13 +307,13 @@ BROKEN: dict[str, list[Broken]] = {
             (manifest("LeaderWorkerSet", spec={"leaderWorkerTemplate": {"workerTemplate": pod(startupProbe=None)}}),),
         ),
     ],
-    "images-are-pinned": [
+    "disallow-mutable-tags": [
         Broken(f"{CONTAINER}.image", "pushed last", (group(pod(image="vllm/vllm-openai")),)),
         Broken(f"{CONTAINER}.image", "pushed last", (group(pod(image="registry.example:5000/vllm")),)),
         Broken(f"{CONTAINER}.image", "pushed last", (group(pod(image="vllm/vllm-openai:latest")),)),
         Broken(f"{CONTAINER}.image", "under the same tag", (group(),), {"requireDigest": True}),
     ],
-    "pods-stay-in-their-sandbox": [
+    "disallow-host-namespaces": [
         Broken(f"{LEADER}.spec.hostNetwork", "the node's", (group(pod(spec={"hostNetwork": True})),)),
         Broken(f"{LEADER}.spec.hostPID", "the node's", (group(pod(spec={"hostPID": True})),)),
         Broken(
@@ -324,14 +327,14 @@ BROKEN: dict[str, list[Broken]] = {
             (group(pod(securityContext={"privileged": True})),),
         ),
     ],
-    "engine-ignores-services": [
+    "disable-service-links": [
         Broken(
             f"{LEADER}.spec.enableServiceLinks",
             "a Service named vllm",
             (group(pod(spec={"enableServiceLinks": True})),),
         ),
     ],
-    "rdma-is-legal": [
+    "restrict-rdma": [
         Broken(
             f"{LEADER}.metadata.labels[alibabacloud.com/hpn-type]",
             "series GU8TF only with 8 cards, not 4",
@@ -360,7 +363,7 @@ BROKEN: dict[str, list[Broken]] = {
             (group(pod(labels={"alibabacloud.com/gpu-model-series": ""})),),
         ),
     ],
-    "production-is-not-best-effort": [
+    "disallow-best-effort": [
         Broken(
             f"{LEADER}.metadata.labels[alibabacloud.com/compute-qos]",
             "take the pod back",
@@ -373,21 +376,21 @@ BROKEN: dict[str, list[Broken]] = {
             {"productionStacks": ["live"]},
         ),
     ],
-    "copies-are-disrupted-one-by-one": [
+    "require-pod-disruption-budget": [
         Broken("spec.replicas", "all 2 copies", (group(replicas=2),)),
         Broken("spec.replicas", "all 2 copies", (group(replicas=2), budget({"matchLabels": {"app": "other"}}))),
     ],
 }
 
 KEPT: dict[str, list[tuple[Resource, ...]]] = {
-    "service-is-private": [(service(),), (BALANCER,), (service("LoadBalancer", {next(iter(PRIVATE)): UNKNOWN}),)],
-    "entry-has-key": [
+    "disallow-public-services": [(service(),), (BALANCER,), (service("LoadBalancer", {next(iter(PRIVATE)): UNKNOWN}),)],
+    "require-api-key": [
         (BALANCER, group()),
         (BALANCER, group(pod(env=UNKNOWN))),
         (service(), group(NO_KEY)),
         (BALANCER,),
     ],
-    "route-has-tls": [
+    "require-route-https": [
         (ingress([{"hosts": ["r1.example.com"]}]),),
         (ingress([{"hosts": ["*.example.com"]}]),),
         (ingress([{"secretName": "tls"}]),),
@@ -395,11 +398,11 @@ KEPT: dict[str, list[tuple[Resource, ...]]] = {
         (route(sectionName="websecure"), GATEWAY),
         (route(sectionName="https"),),
     ],
-    "load-balancer-has-tls": [
+    "require-load-balancer-tls": [
         (BALANCER, group(pod(command=["vllm", "serve", "--ssl-certfile", "/tls/tls.crt"]))),
         (service(), group()),
     ],
-    "group-is-walled": [
+    "require-network-policy": [
         (group(), wall({"matchLabels": {GROUP_LABEL: "r1"}})),
         (group(), wall({})),
         (
@@ -417,30 +420,30 @@ KEPT: dict[str, list[tuple[Resource, ...]]] = {
         (group(stack="dev"),),
         (GROUPED,),
     ],
-    "bucket-is-private": [
+    "disallow-public-buckets": [
         (bucket(), ACL, BLOCKED),
         (
             bucket(bucket=UNKNOWN),
             about_bucket("BucketPublicAccessBlock", bucket=UNKNOWN, referring=True, blockPublicAccess=True),
         ),
     ],
-    "bucket-is-encrypted": [
+    "require-bucket-encryption": [
         (bucket(),),
         (bucket(serverSideEncryptionRule=UNKNOWN),),
         (bucket(serverSideEncryptionRule=None), about_bucket("BucketServerSideEncryption", sseAlgorithm="KMS")),
     ],
-    "bucket-needs-tls": [
+    "require-bucket-tls": [
         (bucket(), about_bucket("BucketPolicy", policy=document(**TLS_ONLY))),
         (bucket(bucket=UNKNOWN), about_bucket("BucketPolicy", bucket=UNKNOWN, referring=True, policy=UNKNOWN)),
     ],
-    "bucket-is-protected": [(bucket(),)],
-    "rights-are-narrow": [
+    "require-bucket-protection": [(bucket(),)],
+    "restrict-ram-policies": [
         (ram_policy(Action=["oss:GetObject"], Resource=["acs:oss:*:*:weights", "acs:oss:*:*:weights/models/*"]),),
         (ram_policy(Action=["ram:GetRole"], Resource=["acs:ram::1:role/*"]),),
         (resource("alicloud:ram/policy:Policy", "policy", {"policyDocument": UNKNOWN}),),
         (ram_policy(Effect="Deny", Action="*", Resource="*"),),
     ],
-    "no-plain-secrets": [
+    "disallow-plain-secrets": [
         (group(),),
         (group(pod(env=[{"name": "MAX_TOKENS", "value": "1"}, {"name": "TOKEN_FILE", "value": "/x"}])),),
         (group(pod(env=[{"name": "OPENAI_API_KEY", "value": "$(VLLM_API_KEY)"}])),),
@@ -448,22 +451,22 @@ KEPT: dict[str, list[tuple[Resource, ...]]] = {
         (secret(stringData={"accessKeySecret": KEY}),),
         (manifest("ConfigMap", data={"settings": "level=1"}),),
     ],
-    "no-leaked-secrets": [
+    "disallow-leaked-secrets": [
         (group(), secret(stringData={"apiKey": KEY})),
         (group(), secret(stringData={"port": "8000"})),
         (group(), secret(stringData={"apiKey": UNKNOWN})),
     ],
-    "containers-are-bounded": [(group(),), (group(pod(resources=UNKNOWN)),), (service(),)],
-    "leader-is-probed": [(group(),), (manifest("Job", spec={"template": pod(startupProbe=None)}),)],
-    "images-are-pinned": [
+    "require-requests-limits": [(group(),), (group(pod(resources=UNKNOWN)),), (service(),)],
+    "require-pod-probes": [(group(),), (manifest("Job", spec={"template": pod(startupProbe=None)}),)],
+    "disallow-mutable-tags": [
         (group(),),
         (group(pod(image="registry.example:5000/vllm:v1")),),
         (group(pod(image=f"registry.example/vllm{DIGEST}")),),
         (group(pod(image=UNKNOWN)),),
     ],
-    "pods-stay-in-their-sandbox": [(group(),), (group(pod(securityContext={"privileged": False})),)],
-    "engine-ignores-services": [(group(),), (manifest("Job", spec={"template": {"spec": {"containers": []}}}),)],
-    "rdma-is-legal": [
+    "disallow-host-namespaces": [(group(),), (group(pod(securityContext={"privileged": False})),)],
+    "disable-service-links": [(group(),), (manifest("Job", spec={"template": {"spec": {"containers": []}}}),)],
+    "restrict-rdma": [
         (group(),),
         (group(pod(labels={"alibabacloud.com/gpu-model-series": "FUTURE"})),),
         (group(pod(resources={"limits": {"nvidia.com/gpu": UNKNOWN}})),),
@@ -477,11 +480,11 @@ KEPT: dict[str, list[tuple[Resource, ...]]] = {
         ),
         (group(pod(labels={"alibabacloud.com/hpn-type": None}, resources={})),),
     ],
-    "production-is-not-best-effort": [
+    "disallow-best-effort": [
         (group(),),
         (group(pod(labels={"alibabacloud.com/compute-qos": "best-effort"}), stack="dev"),),
     ],
-    "copies-are-disrupted-one-by-one": [
+    "require-pod-disruption-budget": [
         (group(),),
         (group(replicas=2), budget({"matchLabels": {"role": "leader"}})),
         (group(replicas=UNKNOWN),),
@@ -518,14 +521,19 @@ def test_every_rule_has_cases() -> None:
     assert len(BY_NAME) == len(RULES)
 
 
+@pytest.mark.parametrize("name", BY_NAME)
+def test_names_are_like_those_of_kyvernos_library(name: str) -> None:
+    assert re.fullmatch("(require|restrict|disallow|disable)(-[a-z]+)+", name)
+
+
 def test_a_stack_rule_names_the_resource() -> None:
-    rule = BY_NAME["entry-has-key"]
+    rule = BY_NAME["require-api-key"]
     assert isinstance(rule, StackRule)
     assert [violation.resource for violation in rule.check((group(NO_KEY), BALANCER))] == [BALANCER]
 
 
 def test_message() -> None:
-    [finding] = findings("service-is-private", (service("NodePort"),))
+    [finding] = findings("disallow-public-services", (service("NodePort"),))
     assert message(finding) == (
         "spec.type: NodePort opens the Service on every node; fix: write ClusterIP, or LoadBalancer with a private "
         "address"

@@ -72,7 +72,9 @@ def test_a_weak_stack_breaks_them(up: Run) -> None:
         "service": {"kind": "internalLoadBalancer"},
     }
     weak = violations(resources(up(changes), "prod"))
-    assert {"bucket-is-protected", "production-is-not-best-effort", "images-are-pinned", "entry-has-key"} <= set(weak)
+    assert {"require-bucket-protection", "disallow-best-effort", "disallow-mutable-tags", "require-api-key"} <= set(
+        weak
+    )
 
 
 def test_the_pack_knows_the_programs_names() -> None:
