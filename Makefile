@@ -98,12 +98,12 @@ $(RUN):
 	@echo "making $(VENV) (first time only)" >&2
 	@$(PYTHON) -m venv $(VENV)
 
-$(INSTALLED): requirements.txt local/requirements.txt verifier/requirements.txt constraints.txt | $(RUN)
+$(INSTALLED): requirements.txt local/requirements.txt deepseek_acs/verifier/requirements.txt constraints.txt | $(RUN)
 	@echo "installing Python packages (first time only, about 1 min)" >&2
-	@$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements.txt -r local/requirements.txt -r verifier/requirements.txt
+	@$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements.txt -r local/requirements.txt -r deepseek_acs/verifier/requirements.txt
 	@touch $@
 
-$(INSTALLED_DEV): requirements-dev.txt planner/requirements.txt $(INSTALLED)
+$(INSTALLED_DEV): requirements-dev.txt deepseek_acs/planner/requirements.txt $(INSTALLED)
 	@$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
 	@touch $@
 

@@ -10,9 +10,9 @@ import pulumi
 import pulumi_alicloud as alicloud
 import pulumi_kubernetes as k8s
 
-from components.group_access import API_KEY_VARIABLE
-from components.names import CLIENTS, cloud_name
-from components.network_policy import Client, clients_only, members_only
+from .group_access import API_KEY_VARIABLE
+from .names import CLIENTS, cloud_name
+from .network_policy import Client, clients_only, members_only
 
 
 @dataclass(frozen=True, kw_only=True)

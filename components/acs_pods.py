@@ -4,9 +4,9 @@ None of these labels may be used in a selector of a Service or a workload: the p
 (https://www.alibabacloud.com/help/en/cs/user-guide/acs-pod-instance-overview).
 """
 
-from planner.acs import GPU
-from planner.catalogue import rdma_environment
-from planner.spec import ResolvedSpec
+from deepseek_acs.planner.acs import GPU
+from deepseek_acs.planner.catalogue import rdma_environment
+from deepseek_acs.planner.spec import ResolvedSpec
 
 COMPUTE_CLASS = "alibabacloud.com/compute-class"
 COMPUTE_QOS = "alibabacloud.com/compute-qos"

@@ -1,4 +1,4 @@
-"""A package of this project as a zipapp, one file that Python runs: for a pod without a registry and a package index.
+"""A package of ``deepseek_acs`` as a zipapp, one file that Python runs: for pods without registry and package index.
 
 Jobs are named by what is in it, so the same sources have the same digest on each machine, which the files of the
 standard library's ``zipapp`` have not: it adds them in the file system's order, with their times and modes.
@@ -59,7 +59,7 @@ def archive_digest(package: str) -> str:
 def _content(package: str) -> list[tuple[str, bytes]]:
     """Path and source of each file of the archive."""
     entry_point = "__main__.py", ENTRY_POINT.format(package=package).encode()
-    return [entry_point, *sorted(_sources(package, files(package)))]
+    return [entry_point, *sorted(_sources(package, files(f"deepseek_acs.{package}")))]
 
 
 def _sources(path: str, folder: Traversable) -> list[tuple[str, bytes]]:

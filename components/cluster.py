@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import pulumi
 import pulumi_kubernetes as k8s
 
-from components.operators import Operators, OperatorsArgs
+from .operators import Operators, OperatorsArgs
 
 
 @dataclass(frozen=True, kw_only=True)

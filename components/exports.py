@@ -5,14 +5,15 @@ from collections.abc import Mapping
 
 import pulumi
 
-from components.inference_service import InferenceService
-from components.model_bucket import ModelBucket
-from components.settings.cloud import ClusterSettings
-from components.settings.route import GatewayRoute, IngressRoute
-from components.storage import ModelMount
-from components.verification import Verification
-from planner.spec import ResolvedSpec
-from planner.summary import summary
+from deepseek_acs.planner.spec import ResolvedSpec
+from deepseek_acs.planner.summary import summary
+from deepseek_acs.settings.cloud import ClusterSettings
+from deepseek_acs.settings.route import GatewayRoute, IngressRoute
+
+from .inference_service import InferenceService
+from .model_bucket import ModelBucket
+from .storage import ModelMount
+from .verification import Verification
 
 
 def outputs(

@@ -16,13 +16,14 @@ from typing import Any, Literal
 import pulumi
 import pulumi_kubernetes as k8s
 
-from components.acs_pods import CACHE_WORKER, zone_selector
-from components.crds import DataLoad, Dataset, JindoRuntime
-from components.names import FIELD_MANAGER, field_manager, name_of
-from components.preload import Preload, PreloadArgs
-from components.settings.base import mebibytes
-from components.storage import ModelMount, Sidecar, model_path
-from planner.cache import HIGH_WATERMARK, LOW_WATERMARK
+from deepseek_acs.planner.cache import HIGH_WATERMARK, LOW_WATERMARK
+from deepseek_acs.settings.base import mebibytes
+
+from .acs_pods import CACHE_WORKER, zone_selector
+from .crds import DataLoad, Dataset, JindoRuntime
+from .names import FIELD_MANAGER, field_manager, name_of
+from .preload import Preload, PreloadArgs
+from .storage import ModelMount, Sidecar, model_path
 
 SECRET_NAME = "fluid-secret"  # noqa: S105 - the name of a Secret, not its contents
 

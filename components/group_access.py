@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from components.group_args import InferenceGroupArgs
-from components.pod_security import container_security
+from .group_args import InferenceGroupArgs
+from .pod_security import container_security
 
 API_KEY_VARIABLE = "VLLM_API_KEY"
 """The engine asks for this key (https://docs.vllm.ai/en/stable/configuration/env_vars.html); as an argument it would

@@ -70,7 +70,7 @@ class InferenceGroupArgs:
     """Where the pods mount it."""
 
     startup_seconds: int
-    """Time until the first answer of a container (arithmetic: ``planner/loading.py``)."""
+    """Time until the first answer of a container (arithmetic: ``deepseek_acs/planner/loading.py``)."""
 
     create_seconds: int
     update_seconds: int

@@ -12,13 +12,14 @@ from typing import Any
 
 import pulumi
 
-from components.crds import LeaderWorkerSet
-from components.group_access import secured
-from components.group_args import InferenceGroupArgs
-from components.labels import CONTAINER, common_labels
-from components.lifecycle import Role, interruptible, pod_lifecycle, program
-from components.settings.base import quantity
-from planner.loading import POD_START_SECONDS, PROBE_PERIOD_SECONDS, failure_threshold
+from deepseek_acs.planner.loading import POD_START_SECONDS, PROBE_PERIOD_SECONDS, failure_threshold
+from deepseek_acs.settings.base import quantity
+
+from .crds import LeaderWorkerSet
+from .group_access import secured
+from .group_args import InferenceGroupArgs
+from .labels import CONTAINER, common_labels
+from .lifecycle import Role, interruptible, pod_lifecycle, program
 
 WORKER_INDEX_LABEL = "leaderworkerset.sigs.k8s.io/worker-index"
 """Set on every pod by all versions of the controller. The variable LWS_WORKER_INDEX is not: the version in the ACS
@@ -131,7 +132,7 @@ def ready_conditions(replicas: int | None) -> list[str]:
 
 
 def _timeouts(args: InferenceGroupArgs) -> pulumi.CustomTimeouts:
-    """Far above Pulumi's 10 minutes: see ``planner/loading.py`` for the arithmetic."""
+    """Far above Pulumi's 10 minutes: see ``deepseek_acs/planner/loading.py`` for the arithmetic."""
     return pulumi.CustomTimeouts(
         create=f"{math.ceil(args.create_seconds / 60)}m",
         update=f"{math.ceil(args.update_seconds / 60)}m",
@@ -193,10 +194,10 @@ def _resources(args: InferenceGroupArgs) -> dict[str, str]:
 def probes(startup_seconds: int) -> dict[str, Any]:
     """The leader's probes, on vLLM's ``/health``, which answers once the model is loaded on all pods.
 
-    The startup probe grants ``startup_seconds`` (arithmetic in ``planner/loading.py``); until it succeeds the other
-    two are not run. Readiness takes a leader out of the Service after 30 s without an answer. Liveness waits three
-    minutes, because a restart of one container recreates the whole group and loads the model again. Workers have none:
-    they serve no HTTP, and the end of their process is the end of the container.
+    The startup probe grants ``startup_seconds`` (arithmetic in ``deepseek_acs/planner/loading.py``); until it
+    succeeds the other two are not run. Readiness takes a leader out of the Service after 30 s without an answer.
+    Liveness waits three minutes, because a restart of one container recreates the whole group and loads the model
+    again. Workers have none: they serve no HTTP, and the end of their process is the end of the container.
     """
     check = {"httpGet": {"path": "/health", "port": "http"}, "timeoutSeconds": 10}
     return {

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import pulumi
 import pulumi_kubernetes as k8s
 
-from planner.shutdown import load_balancer_seconds
+from deepseek_acs.planner.shutdown import load_balancer_seconds
 
 ADDRESS_TYPE = "service.beta.kubernetes.io/alibaba-cloud-loadbalancer-address-type"
 """``intranet`` must be said: Alibaba Cloud's default is a public address

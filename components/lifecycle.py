@@ -14,11 +14,12 @@ from typing import Any, Literal
 import pulumi
 import pulumi_kubernetes as k8s
 
-from components.group_args import InferenceGroupArgs
-from components.names import name_of
-from planner.engine import RENDEZVOUS_PORTS
-from planner.loading import POD_START_SECONDS, PROBE_PERIOD_SECONDS, failure_threshold
-from planner.shutdown import ANNOUNCE_SECONDS, STOP_SECONDS
+from deepseek_acs.planner.engine import RENDEZVOUS_PORTS
+from deepseek_acs.planner.loading import POD_START_SECONDS, PROBE_PERIOD_SECONDS, failure_threshold
+from deepseek_acs.planner.shutdown import ANNOUNCE_SECONDS, STOP_SECONDS
+
+from .group_args import InferenceGroupArgs
+from .names import name_of
 
 Role = Literal["leader", "worker"]
 
@@ -85,7 +86,7 @@ def program_name(group: str) -> str:
 
 @cache
 def _source() -> str:
-    return files("engineprobe").joinpath("program.py").read_text(encoding="utf-8")
+    return files("deepseek_acs.engineprobe").joinpath("program.py").read_text(encoding="utf-8")
 
 
 def interruptible(command: str) -> str:

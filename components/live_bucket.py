@@ -5,7 +5,7 @@ import http.client
 import urllib.error
 import urllib.request
 
-from components.settings.cloud import CloudSettings
+from deepseek_acs.settings.cloud import CloudSettings
 
 TIMEOUT_SECONDS = 5
 

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 import pulumi
 import pulumi_alicloud as alicloud
 
-from components.credentials import AccessKey, AssumableRole
-from components.names import MOVER, READER, bucket_name, cloud_name
-from modelmover.layout import OWN_FOLDER
+from deepseek_acs.modelmover.layout import OWN_FOLDER
+
+from .credentials import AccessKey, AssumableRole
+from .names import MOVER, READER, bucket_name, cloud_name
 
 STALE_UPLOAD_DAYS = 7
 """Days after which the parts of an upload that nobody completed are deleted; they are billed but not listed."""

@@ -13,8 +13,10 @@ from typing import Any
 import pulumi
 import pulumi_kubernetes as k8s
 
-from components.acs_pods import GENERAL_PURPOSE
-from components.programs import (
+from deepseek_acs.modelmover.errors import CONTINUE_EXIT_CODES
+
+from .acs_pods import GENERAL_PURPOSE
+from .programs import (
     CONTAINER_SECURITY,
     POD_SECURITY,
     program,
@@ -23,7 +25,6 @@ from components.programs import (
     program_mount,
     program_volume,
 )
-from modelmover.errors import CONTINUE_EXIT_CODES
 
 PACKAGE = CONTAINER = "modelmover"
 
@@ -152,7 +153,7 @@ class ModelUpload(pulumi.ComponentResource):
         }
         spec: k8s.core.v1.PodSpecArgsDict = {
             "restart_policy": "Never",
-            # Longer than a part may take that is on its way (IDLE_SECONDS in modelmover/http.py).
+            # Longer than a part may take that is on its way (IDLE_SECONDS in deepseek_acs/modelmover/http.py).
             "termination_grace_period_seconds": 90,
             "automount_service_account_token": False,
             "enable_service_links": False,

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 import pulumi
 
-from planner.findings import Finding
-from planner.spec import ResolvedSpec
+from deepseek_acs.planner.findings import Finding
+from deepseek_acs.planner.spec import ResolvedSpec
 
 MODELS = "models"
 ACCESS = "access"

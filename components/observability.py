@@ -12,12 +12,13 @@ from typing import Any
 import pulumi
 import pulumi_kubernetes as k8s
 
-from components.crds import PodMonitor, PrometheusRule
-from components.labels import common_labels
-from components.monitoring.alerts import AlertThresholds, rule_groups
-from planner.engine import Version
-from planner.loading import LoadBudget
-from planner.metrics import GROUP_LABEL, LWS_LABEL, EngineMetrics, Target
+from deepseek_acs.planner.engine import Version
+from deepseek_acs.planner.loading import LoadBudget
+from deepseek_acs.planner.metrics import GROUP_LABEL, LWS_LABEL, EngineMetrics, Target
+
+from .crds import PodMonitor, PrometheusRule
+from .labels import common_labels
+from .monitoring.alerts import AlertThresholds, rule_groups
 
 SCRAPE_TIMEOUT_SECONDS = 10
 """A leader answers in milliseconds; one under full load may need seconds."""
@@ -85,7 +86,7 @@ class Observability(pulumi.ComponentResource):
 
     def _dashboard(self, name: str, args: ObservabilityArgs, target: Target, labels: Mapping[str, str]) -> None:
         # Grafana's library is large, and most runs have no use for it.
-        from components.monitoring.dashboard import dashboard_json
+        from .monitoring.dashboard import dashboard_json
 
         metadata = _metadata(args, "dashboard", labels)
         if args.dashboard_folder:

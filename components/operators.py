@@ -11,7 +11,10 @@ from typing import Any
 import pulumi
 import pulumi_kubernetes as k8s
 
-from components.crds import (
+from deepseek_acs.planner.findings import Finding
+from deepseek_acs.planner.spec import ResolvedSpec
+
+from .crds import (
     HTTPRoute,
     JindoRuntime,
     LeaderWorkerSet,
@@ -20,8 +23,6 @@ from components.crds import (
     PrometheusRule,
     ScaledObject,
 )
-from planner.findings import Finding
-from planner.spec import ResolvedSpec
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import pulumi
 import pulumi_kubernetes as k8s
 
-from components.names import name_of
-from components.storage import ModelMount, model_path
+from .names import name_of
+from .storage import ModelMount, model_path
 
 DRIVER = "ossplugin.csi.alibabacloud.com"
 

@@ -14,13 +14,14 @@ from typing import Any
 import pulumi
 from pulumi import ResourceHook, ResourceHookArgs, ResourceHookBinding, ResourceHookOptions, ResourceOptions
 
-from components.live_bucket import bucket_exists
-from components.live_cluster import LiveCluster, LookupFailedError
-from components.names import FIELD_MANAGER, field_manager
-from components.operators import Api, expected_apis
-from components.secrets import Secrets
-from planner.findings import Finding, report
-from planner.spec import ResolvedSpec
+from deepseek_acs.planner.findings import Finding, report
+from deepseek_acs.planner.spec import ResolvedSpec
+
+from .live_bucket import bucket_exists
+from .live_cluster import LiveCluster, LookupFailedError
+from .names import FIELD_MANAGER, field_manager
+from .operators import Api, expected_apis
+from .secrets import Secrets
 
 AUTONAMED = "pulumi.com/autonamed"
 BUCKET = "alicloud:oss/bucket:Bucket"

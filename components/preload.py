@@ -13,9 +13,11 @@ from typing import Any
 import pulumi
 import pulumi_kubernetes as k8s
 
-from components.acs_pods import GENERAL_PURPOSE
-from components.crds import DataLoad
-from components.programs import (
+from deepseek_acs.planner.upload import START_SECONDS
+
+from .acs_pods import GENERAL_PURPOSE
+from .crds import DataLoad
+from .programs import (
     CONTAINER_SECURITY,
     POD_SECURITY,
     program,
@@ -24,7 +26,6 @@ from components.programs import (
     program_mount,
     program_volume,
 )
-from planner.upload import START_SECONDS
 
 PACKAGE = "preload"
 LABELS = {"app.kubernetes.io/name": PACKAGE, "app.kubernetes.io/component": "storage"}

@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 import pulumi
 import pulumi_kubernetes as k8s
 
-from components.archives import archive, archive_digest
-from components.names import name_of
-from planner.upload import AWAIT_SECONDS
+from deepseek_acs.planner.upload import AWAIT_SECONDS
+
+from .archives import archive, archive_digest
+from .names import name_of
 
 NOBODY = 65534
 

@@ -6,10 +6,11 @@ import pulumi
 import pulumi_alicloud as alicloud
 import pulumi_kubernetes as k8s
 
-from components.secrets import Secrets
-from components.settings.cloud import CloudSettings
-from planner.findings import Finding, report
-from planner.spec import ResolvedSpec
+from deepseek_acs.planner.findings import Finding, report
+from deepseek_acs.planner.spec import ResolvedSpec
+from deepseek_acs.settings.cloud import CloudSettings
+
+from .secrets import Secrets
 
 EMULATED_SERVICES = ("oss", "ram", "sts", "slb")
 """Services of Alibaba Cloud that the program calls; all of them go to ``deployment.cloud.endpoint`` if it is set."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import pulumi
 import pulumi_kubernetes as k8s
 
-from components.crds import HTTPRoute
+from .crds import HTTPRoute
 
 EXACT_PATHS = ("/v1/models", "/v1/chat/completions", "/v1/completions")
 PATHS_WITH_CHILDREN = ("/v1/responses",)

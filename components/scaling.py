@@ -10,8 +10,9 @@ from typing import Any, Literal
 import pulumi
 import pulumi_kubernetes as k8s
 
-from components.crds import LeaderWorkerSet, ScaledObject, TriggerAuthentication
-from planner.metrics import LWS_LABEL, EngineMetrics
+from deepseek_acs.planner.metrics import LWS_LABEL, EngineMetrics
+
+from .crds import LeaderWorkerSet, ScaledObject, TriggerAuthentication
 
 STABILIZATION_MAX_SECONDS = 3600
 PERIOD_MAX_SECONDS = 1800

@@ -6,8 +6,11 @@ from dataclasses import dataclass
 import pulumi
 from pulumi.runtime.config import is_config_secret
 
-from components.credentials import AccessKey, Certificate
-from components.secret_forms import (
+from deepseek_acs.planner.findings import Finding
+from deepseek_acs.planner.spec import ResolvedSpec
+
+from .credentials import AccessKey, Certificate
+from .secret_forms import (
     api_key_problem,
     certificate_problem,
     header_problem,
@@ -16,8 +19,6 @@ from components.secret_forms import (
     private_key_problem,
     word_problem,
 )
-from planner.findings import Finding
-from planner.spec import ResolvedSpec
 
 KUBECONFIG = "kubeconfig"
 ACCESS_KEY_ID = "ossAccessKeyId"

@@ -5,16 +5,17 @@ from pathlib import Path
 import pulumi
 from pydantic import ValidationError
 
-from components.names import name_findings
-from components.secrets import Secrets, read_secrets, secret_findings
-from components.settings.deployment import Deployment
-from components.settings.errors import DEPLOYMENT, findings
-from components.settings.paths import STACK_PATHS
-from planner.check import check
-from planner.findings import Finding, report, spelled
-from planner.resolve import resolve
-from planner.spec import ResolvedSpec
-from planner.summary import summary, text
+from deepseek_acs.planner.check import check
+from deepseek_acs.planner.findings import Finding, report, spelled
+from deepseek_acs.planner.resolve import resolve
+from deepseek_acs.planner.spec import ResolvedSpec
+from deepseek_acs.planner.summary import summary, text
+from deepseek_acs.settings.deployment import Deployment
+from deepseek_acs.settings.errors import DEPLOYMENT, findings
+from deepseek_acs.settings.paths import STACK_PATHS
+
+from .names import name_findings
+from .secrets import Secrets, read_secrets, secret_findings
 
 PROJECT_FOLDER = Path(__file__).parent.parent
 """Where relative paths of a stack file start: not the working directory, which the engine chooses."""

@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 import pulumi
 import pulumi_kubernetes as k8s
 
-from components.acs_pods import GENERAL_PURPOSE
-from components.group_access import API_KEY_VARIABLE
-from components.network_policy import VERIFICATION
-from components.programs import (
+from .acs_pods import GENERAL_PURPOSE
+from .group_access import API_KEY_VARIABLE
+from .network_policy import VERIFICATION
+from .programs import (
     CONTAINER_SECURITY,
     POD_SECURITY,
     job_name,
@@ -42,7 +42,7 @@ RESULT = "/tmp/result.json"  # noqa: S108 - in the pod
 
 @dataclass(frozen=True, kw_only=True)
 class BenchmarkArgs:
-    """``vllm bench serve``: see ``components/settings/verification.py``. Another ``run`` measures once more."""
+    """``vllm bench serve``: see ``deepseek_acs/settings/verification.py``. Another ``run`` measures once more."""
 
     image: str
     input_tokens: int = 1024

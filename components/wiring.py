@@ -10,33 +10,34 @@ from typing import TypedDict
 
 import pulumi
 
-from components.access import Access, AccessArgs
-from components.acs_pods import gpu_annotations, gpu_labels, gpu_node_selector, network_environment
-from components.cluster import ClusterArgs
-from components.credentials import AccessKey, AssumableRole
-from components.disruption_budget import DisruptionBudgetArgs
-from components.fluid_cache import FluidCache, FluidCacheArgs
-from components.group_args import InferenceGroupArgs
-from components.inference_group import InferenceGroup
-from components.inference_service import InferenceService, InferenceServiceArgs
-from components.model_bucket import ModelBucket, ModelBucketArgs
-from components.model_upload import ModelUploadArgs
-from components.monitoring.alerts import AlertThresholds
-from components.monitoring.logs import log_arguments, log_environment
-from components.names import name_of
-from components.network_policy import HEALTH_CHECKS, VERIFICATION, Client
-from components.observability import ObservabilityArgs
-from components.operators import OperatorsArgs
-from components.oss_volume import OssVolume, OssVolumeArgs
-from components.route import RouteArgs
-from components.scaling import AutoscalingArgs, Window
-from components.secrets import Secrets
-from components.storage import ModelMount
-from components.verification import BenchmarkArgs, VerificationArgs
-from planner.metrics import EngineMetrics
-from planner.pod_security import namespace_labels
-from planner.shutdown import refuses_while_ending
-from planner.spec import HubSpec, ResolvedSpec
+from deepseek_acs.planner.metrics import EngineMetrics
+from deepseek_acs.planner.pod_security import namespace_labels
+from deepseek_acs.planner.shutdown import refuses_while_ending
+from deepseek_acs.planner.spec import HubSpec, ResolvedSpec
+
+from .access import Access, AccessArgs
+from .acs_pods import gpu_annotations, gpu_labels, gpu_node_selector, network_environment
+from .cluster import ClusterArgs
+from .credentials import AccessKey, AssumableRole
+from .disruption_budget import DisruptionBudgetArgs
+from .fluid_cache import FluidCache, FluidCacheArgs
+from .group_args import InferenceGroupArgs
+from .inference_group import InferenceGroup
+from .inference_service import InferenceService, InferenceServiceArgs
+from .model_bucket import ModelBucket, ModelBucketArgs
+from .model_upload import ModelUploadArgs
+from .monitoring.alerts import AlertThresholds
+from .monitoring.logs import log_arguments, log_environment
+from .names import name_of
+from .network_policy import HEALTH_CHECKS, VERIFICATION, Client
+from .observability import ObservabilityArgs
+from .operators import OperatorsArgs
+from .oss_volume import OssVolume, OssVolumeArgs
+from .route import RouteArgs
+from .scaling import AutoscalingArgs, Window
+from .secrets import Secrets
+from .storage import ModelMount
+from .verification import BenchmarkArgs, VerificationArgs
 
 VOLUME, CACHE = "llm-model", "llm-cache"
 """Names of the two storage layers, with which those of their objects begin."""

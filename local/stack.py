@@ -11,11 +11,11 @@ from urllib.parse import urlsplit
 import yaml
 from pydantic import ValidationError
 
-from components.settings.deployment import Deployment
+from deepseek_acs.planner.check import check
+from deepseek_acs.planner.resolve import resolve
+from deepseek_acs.settings.deployment import Deployment
 from local.nodes import GpuNodes
 from local.services import Service
-from planner.check import check
-from planner.resolve import resolve
 
 PROJECT = "deepseek"
 CLUSTER_FOLDER = Path(".state") / "cluster"

@@ -54,7 +54,7 @@ def verify(
         if needs.context:
             arguments.append(f"--context={needs.context}")
         done = subprocess.run(  # noqa: S603
-            [sys.executable, "-m", "verifier", *arguments, *options],
+            [sys.executable, "-m", "deepseek_acs.verifier", *arguments, *options],
             cwd=root,
             # By the environment: others see the arguments of a process.
             env={**os.environ, **({KEY_VARIABLE: key} if key else {})},

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from planner.findings import Finding
+from deepseek_acs.planner.findings import Finding
 
 UNKNOWN_VALUES = frozenset(
     {

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from planner.findings import Finding
+from deepseek_acs.planner.findings import Finding
 from policy.checks import acs, exposure, secrets, storage, workloads
 from policy.resources import Violation
 

@@ -20,9 +20,9 @@ from PIL import Image
 
 from components.monitoring.alerts import AlertThresholds
 from components.monitoring.dashboard import COLUMNS, dashboard_json
+from deepseek_acs.planner.engine import CURRENT
+from deepseek_acs.planner.metrics import EngineMetrics, Target
 from local.prometheus import Prometheus, prometheus
-from planner.engine import CURRENT
-from planner.metrics import EngineMetrics, Target
 from tools.sample_metrics import SECONDS, START, STEP, sample_metrics
 
 PICTURE = Path(__file__).resolve().parent.parent / "docs" / "dashboard.png"

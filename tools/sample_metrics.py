@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from planner.metrics import EngineMetrics, Target
+from deepseek_acs.planner.metrics import EngineMetrics, Target
 
 START = 1_767_225_600
 """2026-01-01 00:00 UTC; always the same, so the picture is, too."""

@@ -4,10 +4,10 @@ arithmetic with the default settings."""
 import math
 from collections.abc import Iterator
 
-from components.settings.storage import FluidCacheSettings, OssVolumeSettings
-from planner.acs import OSS_GBITS, OSS_GBITS_MAINLAND
-from planner.cache import WORKER_GBITS, plan_cache
-from planner.catalogue import model
+from deepseek_acs.planner.acs import OSS_GBITS, OSS_GBITS_MAINLAND
+from deepseek_acs.planner.cache import WORKER_GBITS, plan_cache
+from deepseek_acs.planner.catalogue import model
+from deepseek_acs.settings.storage import FluidCacheSettings, OssVolumeSettings
 
 MODEL = "deepseek-ai/DeepSeek-R1"
 PODS, GPUS = 2, 16
@@ -29,7 +29,7 @@ def figures() -> str:
 def _rows() -> Iterator[tuple[str, str, str]]:
     known = model(MODEL)
     if known is None or known.weights_gib is None:
-        raise LookupError(f"planner/models.toml has no size of {MODEL}")
+        raise LookupError(f"deepseek_acs/planner/models.toml has no size of {MODEL}")
     gib = known.weights_gib
     volume, cache = OssVolumeSettings(), FluidCacheSettings(kind="fluid")
     plan = plan_cache(

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.planner.reported import Log, logs, measured
-from planner.activation import GIB, Band
+from deepseek_acs.planner.activation import GIB, Band
 
 
 def main() -> None:

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from planner import catalogue
-from planner.engine import Engine, Serving, serving_changes
-from planner.memory import Memory, Stage, estimate
-from planner.model import CompressedAttention, Model
+from deepseek_acs.planner import catalogue
+from deepseek_acs.planner.engine import Engine, Serving, serving_changes
+from deepseek_acs.planner.memory import Memory, Stage, estimate
+from deepseek_acs.planner.model import CompressedAttention, Model
 
 
 @dataclass(frozen=True, kw_only=True)

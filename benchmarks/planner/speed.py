@@ -8,13 +8,18 @@ from collections.abc import Callable
 
 RUNS = 15
 
-IMPORT = "import time, {first}; start = time.perf_counter(); import planner.resolve; print(time.perf_counter() - start)"
+IMPORT = """
+import time, {first}
+start = time.perf_counter()
+import deepseek_acs.planner.resolve
+print(time.perf_counter() - start)
+"""
 
 FIRST_PLAN = """
 import time
-from planner.__main__ import parser, specification
-from planner.check import check
-from planner.summary import summary
+from deepseek_acs.planner.__main__ import parser, specification
+from deepseek_acs.planner.check import check
+from deepseek_acs.planner.summary import summary
 arguments = parser().parse_args(["check", "deepseek-ai/DeepSeek-R1", "--series=GU8TF", "--max-model-len=2048"])
 start = time.perf_counter()
 spec = specification(arguments, "GU8TF"); list(check(spec)); summary(spec); print(time.perf_counter() - start)
@@ -27,8 +32,8 @@ def main() -> None:
     show("import, alone", fresh(IMPORT.format(first="sys")))
     show("first plan and summary of a process", fresh(FIRST_PLAN))
 
-    from planner.__main__ import parser, specification
-    from planner.check import check
+    from deepseek_acs.planner.__main__ import parser, specification
+    from deepseek_acs.planner.check import check
 
     def plan(series: str, *, works: bool) -> None:
         words = ["check", "deepseek-ai/DeepSeek-R1", f"--series={series}", "--max-model-len=8192"]

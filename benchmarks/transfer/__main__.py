@@ -23,7 +23,7 @@ import psutil
 from benchmarks.transfer.contenders import ENVIRONMENT, OPTIONS, Contender, contenders, modelmover
 from benchmarks.transfer.servers import Servers, rclone, repository_folder, running
 from benchmarks.transfer.usage import FailedError, Usage, run
-from modelmover.transfer import MEBIBYTE
+from deepseek_acs.modelmover.transfer import MEBIBYTE
 
 GIGABYTE = 1e9
 GIBIBYTE = 2**30

@@ -22,8 +22,8 @@ from benchmarks.transfer.servers import (
     rclone,
 )
 from components.archives import archive
-from modelmover.checksums import crc64
-from modelmover.transfer import Options
+from deepseek_acs.modelmover.checksums import crc64
+from deepseek_acs.modelmover.transfer import Options
 
 OPTIONS = Options(streams=4, uploads=4)
 """Of the mover; two for each core, as one of them waits for a socket while another computes."""

@@ -16,7 +16,7 @@ from urllib.request import Request, urlopen
 
 import alibabacloud_oss_v2 as oss
 
-from modelmover.checksums import crc64
+from deepseek_acs.modelmover.checksums import crc64
 
 MODEL = "benchmark/model"
 BUCKET = "benchmark"

@@ -10,9 +10,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from components.labels import CONTAINER
-from planner.loading import POD_START_SECONDS, LoadBudget
-from planner.metrics import GROUP_LABEL, LWS_LABEL, Target
+from deepseek_acs.planner.loading import POD_START_SECONDS, LoadBudget
+from deepseek_acs.planner.metrics import GROUP_LABEL, LWS_LABEL, Target
+
+from ..labels import CONTAINER
 
 Severity = Literal["critical", "warning"]
 

@@ -29,8 +29,9 @@ from grafana_foundation_sdk.models.dashboard import (
     VariableRefresh,
 )
 
-from components.monitoring.alerts import FAILED_SHARE, KV_CACHE_FULL, AlertThresholds
-from planner.metrics import GROUP_LABEL, LWS_LABEL, Target
+from deepseek_acs.planner.metrics import GROUP_LABEL, LWS_LABEL, Target
+
+from .alerts import FAILED_SHARE, KV_CACHE_FULL, AlertThresholds
 
 COLUMNS = 24
 """Width of Grafana's grid."""

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from components.settings.observability import LogSettings
-from planner.engine import Version, split_arguments, version_of
+from deepseek_acs.planner.engine import Version, split_arguments, version_of
+from deepseek_acs.settings.observability import LogSettings
 
 SLS_PREFIX = "aliyun_logs_"
 """``aliyun_logs_LOGSTORE=stdout`` sends standard output and error of the container to a logstore: the way of ACS pods

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from modelmover.checksums import crc64
+from deepseek_acs.modelmover.checksums import crc64
 
 DEFAULT_BRANCH = "master"
 """Folder of the branch that ModelScope calls ``master`` and Hugging Face ``main``."""

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from deepseek_acs.modelmover.checksums import crc64
 from local.http_service import FilePart
 from local.oss.errors import not_implemented
-from modelmover.checksums import crc64
 
 KEPT_BYTES = 2**20
 """Content up to this size is kept where the rest is dropped, for the small objects that a program reads again."""

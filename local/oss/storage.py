@@ -17,11 +17,11 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
+from deepseek_acs.modelmover.checksums import combine
 from local.http_service import Body, FilePart, RequestBody
 from local.oss.contents import DroppedContents, FileContents, Received
 from local.oss.errors import OssError
 from local.oss.policy import ACCOUNT
-from modelmover.checksums import combine
 
 MIN_PART_BYTES = 100 * 1024
 """Of every part but the last (https://www.alibabacloud.com/help/en/oss/developer-reference/completemultipartupload)."""

@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator, Sequence
 
-from planner.acs import GPU_HPN, GPU_HPN_CARDS
-from planner.catalogue import gpu_series, resource_name
-from planner.findings import Finding
+from deepseek_acs.planner.acs import GPU_HPN, GPU_HPN_CARDS
+from deepseek_acs.planner.catalogue import gpu_series, resource_name
+from deepseek_acs.planner.findings import Finding
 from policy.pods import Pod, pods
 from policy.resources import Resource, mapping, text
 

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from planner.findings import Finding
+from deepseek_acs.planner.findings import Finding
 from policy.pods import pods
 from policy.resources import Resource, Violation, items, mapping, of_kind, secret_values, text, texts
 

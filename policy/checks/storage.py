@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from planner.findings import Finding
+from deepseek_acs.planner.findings import Finding
 from policy.resources import UNKNOWN, Resource, Violation, items, mapping, of_type, text
 
 WIDE_SYSTEM_POLICIES = ("AdministratorAccess", "AliyunOSSFullAccess", "AliyunOSSReadOnlyAccess")

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from planner.findings import Finding
+from deepseek_acs.planner.findings import Finding
 from policy.label_selectors import selects
 from policy.pods import GROUP, Pod, leader, pods, running_labels
 from policy.resources import UNKNOWN, Resource, Violation, could_be, items, mapping, of_kind, text

@@ -15,10 +15,10 @@ from pathlib import Path
 import pytest
 
 from components.archives import archive
-from modelmover import __main__ as program
-from modelmover.layout import OWN_FOLDER, manifest_key, model_key
-from modelmover.manifest import Manifest
-from modelmover.retry import Backoff
+from deepseek_acs.modelmover import __main__ as program
+from deepseek_acs.modelmover.layout import OWN_FOLDER, manifest_key, model_key
+from deepseek_acs.modelmover.manifest import Manifest
+from deepseek_acs.modelmover.retry import Backoff
 from tests.chaos.proxy import FaultProxy
 from tests.integration.conftest import (  # noqa: F401 - fixtures
     BUCKET,
@@ -133,7 +133,7 @@ class Chaos:
 def chaos(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Chaos]:  # noqa: F811
     monkeypatch.setattr(program, "Backoff", QuickBackoff)
     monkeypatch.setattr(program, "_stop_on_signals", lambda stop: [])
-    monkeypatch.setattr("modelmover.retry.RETRY_AFTER_MAX_SECONDS", 0.05)
+    monkeypatch.setattr("deepseek_acs.modelmover.retry.RETRY_AFTER_MAX_SECONDS", 0.05)
     monkeypatch.setenv("OSS_ACCESS_KEY_ID", KEY_ID)
     monkeypatch.setenv("OSS_ACCESS_KEY_SECRET", KEY_SECRET)
     with FaultProxy(world.hub.url) as hub_proxy, FaultProxy(world.oss.url) as oss_proxy:

@@ -7,7 +7,7 @@ import json
 import resource
 import sys
 
-from modelmover import __main__ as program
+from deepseek_acs.modelmover import __main__ as program
 from tests.chaos.conftest import QuickBackoff
 
 

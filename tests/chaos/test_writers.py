@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from modelmover.layout import manifest_key, model_key
+from deepseek_acs.modelmover.layout import manifest_key, model_key
 from tests.chaos.conftest import EXIT_CODES, Chaos
 from tests.chaos.proxy import FaultProxy
 from tests.integration.conftest import PREFIX, REPOSITORY

@@ -29,11 +29,7 @@ ROOT = Path(__file__).parents[2]
 PARTS = (
     "__main__.py",
     "components",
-    "engineprobe",
-    "modelmover",
-    "planner",
-    "preload",
-    "verifier",
+    "deepseek_acs",
     "local",
     "Pulumi.yaml",
     "Pulumi.dev.yaml",

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.e2e
 def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
     found = make_project(tmp_path_factory.mktemp("fluid"), "local-fluid")
     # The Fluid of this machine reports at once.
-    program = found.folder / "preload" / "loading.py"
+    program = found.folder / "deepseek_acs" / "preload" / "loading.py"
     program.write_text(program.read_text().replace("SETTLE_SECONDS = 120", "SETTLE_SECONDS = 5"))
     yield found
     found.stop()
@@ -200,7 +200,7 @@ def test_preload_that_caches_nothing_stops_and_the_next_up_repeats_it(project: P
 
 
 def test_preload_that_hangs_is_given_up_and_the_next_up_continues(project: Project) -> None:
-    program = project.folder / "planner" / "cache.py"
+    program = project.folder / "deepseek_acs" / "planner" / "cache.py"
     text = program.read_text()
     program.write_text(text.replace("START_SECONDS = 900", "START_SECONDS = 1"))
     output = failed_up(project, "hang", memory="104Gi", preloadMiBps=100_000)

@@ -15,8 +15,8 @@ import pytest
 import yaml
 from kubernetes import client, config
 
+from deepseek_acs.modelmover.mover import verify
 from local.stack import CLUSTER_FOLDER
-from modelmover.mover import verify
 from tests.e2e.conftest import ROOT, Project, eventually, left_in_namespace, make_project
 from tests.e2e.test_local_stack import AT_ONCE, all_ready, bucket_as
 

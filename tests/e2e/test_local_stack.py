@@ -12,13 +12,13 @@ import pytest
 import yaml
 from kubernetes import client
 
+from deepseek_acs.modelmover.errors import PermissionDeniedError
+from deepseek_acs.modelmover.mover import verify
+from deepseek_acs.modelmover.oss.client import Bucket
+from deepseek_acs.modelmover.oss.credentials import Credentials
+from deepseek_acs.modelmover.retry import Backoff
 from local.processes import Process
 from local.stack import CLUSTER_FOLDER
-from modelmover.errors import PermissionDeniedError
-from modelmover.mover import verify
-from modelmover.oss.client import Bucket
-from modelmover.oss.credentials import Credentials
-from modelmover.retry import Backoff
 from tests.e2e.conftest import (
     EVENTUALLY_SECONDS,
     IS_OFFICIAL,

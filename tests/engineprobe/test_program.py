@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from engineprobe.program import (
+from deepseek_acs.engineprobe.program import (
     CANARY_SECONDS,
     GAP_SECONDS,
     STUCK_SECONDS,
@@ -270,7 +270,7 @@ def modules(tree: ast.AST) -> Sequence[str]:
 def test_it_runs_on_any_python_of_an_image() -> None:
     import sys
 
-    source = files("engineprobe").joinpath("program.py").read_text(encoding="utf-8")
+    source = files("deepseek_acs.engineprobe").joinpath("program.py").read_text(encoding="utf-8")
     tree = ast.parse(source, feature_version=(3, 9))
     assert {name.split(".")[0] for name in modules(tree)} <= sys.stdlib_module_names
 

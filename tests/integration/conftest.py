@@ -6,21 +6,21 @@ from pathlib import Path
 
 import pytest
 
+from deepseek_acs.modelmover.checksums import crc64
+from deepseek_acs.modelmover.files import Filter
+from deepseek_acs.modelmover.manifest import Manifest
+from deepseek_acs.modelmover.mover import Result, copy
+from deepseek_acs.modelmover.oss.client import Bucket
+from deepseek_acs.modelmover.oss.credentials import Credentials
+from deepseek_acs.modelmover.retry import Backoff
+from deepseek_acs.modelmover.sources import Source
+from deepseek_acs.modelmover.sources.huggingface import HuggingFace
+from deepseek_acs.modelmover.sources.modelscope import ModelScope
+from deepseek_acs.modelmover.transfer import Options
 from local.hubs.modelhub import ModelHub
 from local.hubs.small_model import make_small_model
 from local.oss.access import AccessKey
 from local.oss.server import OssServer
-from modelmover.checksums import crc64
-from modelmover.files import Filter
-from modelmover.manifest import Manifest
-from modelmover.mover import Result, copy
-from modelmover.oss.client import Bucket
-from modelmover.oss.credentials import Credentials
-from modelmover.retry import Backoff
-from modelmover.sources import Source
-from modelmover.sources.huggingface import HuggingFace
-from modelmover.sources.modelscope import ModelScope
-from modelmover.transfer import Options
 
 BUCKET = "models-0"
 PREFIX = "models/tiny"

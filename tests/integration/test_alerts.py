@@ -10,9 +10,9 @@ import pytest
 import yaml
 
 from components.monitoring.alerts import AlertThresholds, alerts, rule_groups
+from deepseek_acs.planner.loading import load_budget
+from deepseek_acs.planner.metrics import EngineMetrics, Target
 from local import tools
-from planner.loading import load_budget
-from planner.metrics import EngineMetrics, Target
 
 pytestmark = pytest.mark.integration
 

@@ -10,9 +10,9 @@ import pytest
 
 from components.monitoring.alerts import AlertThresholds
 from components.monitoring.dashboard import dashboard_json
+from deepseek_acs.planner.engine import Version
+from deepseek_acs.planner.metrics import EngineMetrics, Target
 from local.prometheus import Prometheus, prometheus
-from planner.engine import Version
-from planner.metrics import EngineMetrics, Target
 from tools.dashboard import HOUR, answers, variables
 from tools.sample_metrics import STEP, sample_metrics
 

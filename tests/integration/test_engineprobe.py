@@ -19,7 +19,7 @@ from components.lifecycle import interruptible
 
 pytestmark = pytest.mark.integration
 
-PROGRAM = str(files("engineprobe").joinpath("program.py"))
+PROGRAM = str(files("deepseek_acs.engineprobe").joinpath("program.py"))
 
 
 @dataclass

@@ -21,10 +21,10 @@ from modelscope_hub import HubApi
 from modelscope_hub.errors import NotExistError, PermissionDeniedError
 from safetensors import deserialize
 
+from deepseek_acs.modelmover.checksums import crc64
 from local.faults import Fault
 from local.hubs.modelhub import ModelHub
 from local.hubs.small_model import make_small_model
-from modelmover.checksums import crc64
 
 pytestmark = pytest.mark.integration
 

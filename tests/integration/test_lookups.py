@@ -12,7 +12,7 @@ import yaml
 
 from components.live_bucket import bucket_exists
 from components.live_cluster import METADATA_ONLY, LiveCluster, LookupFailedError
-from components.settings.cloud import CloudSettings
+from deepseek_acs.settings.cloud import CloudSettings
 from local.oss.server import OssServer
 from tests.integration.conftest import BUCKET, REGION
 

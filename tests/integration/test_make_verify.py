@@ -41,8 +41,8 @@ class Made:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        (folder / "verifier").mkdir()
-        (folder / "verifier" / "__main__.py").write_text(VERIFIER)
+        (folder / "deepseek_acs" / "verifier").mkdir(parents=True)
+        (folder / "deepseek_acs" / "verifier" / "__main__.py").write_text(VERIFIER)
         self.said: list[str] = []
 
     def verify(self, *, key: str = f"echo {KEY}", outputs: str = 'echo \'{"model": "ds"}\'', **needs: Any) -> int:

@@ -13,9 +13,9 @@ import pytest
 
 from components.archives import archive
 from components.model_bucket import mover_policy
+from deepseek_acs.modelmover.errors import CONTINUE_EXIT_CODES
 from local.faults import Fault
 from local.oss.access import AccessKey
-from modelmover.errors import CONTINUE_EXIT_CODES
 from tests.integration.conftest import (
     BUCKET,
     KEY_ID,

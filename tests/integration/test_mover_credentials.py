@@ -7,11 +7,11 @@ from urllib.parse import parse_qs
 
 import pytest
 
+from deepseek_acs.modelmover.errors import PermissionDeniedError
+from deepseek_acs.modelmover.oss.credentials import RRSA_VARIABLES, Credentials, CredentialsProvider, from_environment
+from deepseek_acs.modelmover.retry import Backoff
 from local.faults import Fault
 from local.http_service import Request, Response, Service
-from modelmover.errors import PermissionDeniedError
-from modelmover.oss.credentials import RRSA_VARIABLES, Credentials, CredentialsProvider, from_environment
-from modelmover.retry import Backoff
 
 pytestmark = pytest.mark.integration
 

@@ -2,8 +2,7 @@
 
 import pytest
 
-from local.faults import Fault
-from modelmover.errors import (
+from deepseek_acs.modelmover.errors import (
     DataError,
     MoveError,
     NoSpaceError,
@@ -13,12 +12,13 @@ from modelmover.errors import (
     UnfinishedError,
     UsageError,
 )
-from modelmover.files import Filter
-from modelmover.mover import copy
-from modelmover.retry import REFUSALS
-from modelmover.sources.huggingface import HuggingFace
-from modelmover.sources.modelscope import ModelScope
-from modelmover.transfer import Options
+from deepseek_acs.modelmover.files import Filter
+from deepseek_acs.modelmover.mover import copy
+from deepseek_acs.modelmover.retry import REFUSALS
+from deepseek_acs.modelmover.sources.huggingface import HuggingFace
+from deepseek_acs.modelmover.sources.modelscope import ModelScope
+from deepseek_acs.modelmover.transfer import Options
+from local.faults import Fault
 from tests.integration.conftest import (
     OPTIONS,
     PART_SIZE,
@@ -112,8 +112,8 @@ def test_slow_source_is_survived(world: World) -> None:
 
 
 def test_stream_that_trickles_is_opened_anew(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("modelmover.reader.SLOW_SECONDS", 0)
-    monkeypatch.setattr("modelmover.reader.SLOW_BYTES_PER_SECOND", 2**60)
+    monkeypatch.setattr("deepseek_acs.modelmover.reader.SLOW_SECONDS", 0)
+    monkeypatch.setattr("deepseek_acs.modelmover.reader.SLOW_BYTES_PER_SECOND", 2**60)
     world.assert_moved(world.copy().manifest)
     assert [r for r in world.hub.requests if r.status == 206], "continued by another request"
 

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from deepseek_acs.modelmover.errors import TransientError
+from deepseek_acs.modelmover.http import Connections
 from local.faults import Fault
 from local.http_service import Body, Request, Response, Service
-from modelmover.errors import TransientError
-from modelmover.http import Connections
 
 pytestmark = pytest.mark.integration
 
@@ -89,8 +89,8 @@ def test_answer_too_large_for_memory_is_refused(connections: Connections) -> Non
 
 
 def test_answer_that_trickles_is_given_up(connections: Connections, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("modelmover.http.ANSWER_SECONDS", 0)
-    monkeypatch.setattr("modelmover.http.WATCH_SECONDS", 0.01)
+    monkeypatch.setattr("deepseek_acs.modelmover.http.ANSWER_SECONDS", 0)
+    monkeypatch.setattr("deepseek_acs.modelmover.http.WATCH_SECONDS", 0.01)
     with Echo() as server:
         server.faults.add(Fault(action="slow-response", bytes_per_second=100))
         with pytest.raises(TransientError, match=r"no answer within|did not end within"):

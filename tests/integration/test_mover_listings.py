@@ -6,14 +6,14 @@ from typing import Any
 
 import pytest
 
+from deepseek_acs.modelmover.errors import DataError
+from deepseek_acs.modelmover.files import Filter
+from deepseek_acs.modelmover.oss.client import Part
+from deepseek_acs.modelmover.sources import Source
+from deepseek_acs.modelmover.sources.huggingface import HuggingFace
+from deepseek_acs.modelmover.sources.modelscope import ModelScope
 from local.http_service import Request, Response, Service
 from local.hubs.modelhub import ModelHub
-from modelmover.errors import DataError
-from modelmover.files import Filter
-from modelmover.oss.client import Part
-from modelmover.sources import Source
-from modelmover.sources.huggingface import HuggingFace
-from modelmover.sources.modelscope import ModelScope
 from tests.integration.conftest import REPOSITORY, World
 
 pytestmark = pytest.mark.integration
@@ -25,7 +25,7 @@ HUBS = pytest.mark.parametrize("source", [ModelScope, HuggingFace])
 class TestPagesOfOss:
     @pytest.fixture(autouse=True)
     def short_pages(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("modelmover.oss.client.PAGE", "2")
+        monkeypatch.setattr("deepseek_acs.modelmover.oss.client.PAGE", "2")
 
     def test_objects(self, world: World) -> None:
         for size, name in enumerate(NAMES):
@@ -80,7 +80,7 @@ class TestPagesOfHubs:
 
 
 def limit(monkeypatch: pytest.MonkeyPatch, entries: int) -> None:
-    for module in ("modelmover.sources.modelscope", "local.hubs.modelscope"):
+    for module in ("deepseek_acs.modelmover.sources.modelscope", "local.hubs.modelscope"):
         monkeypatch.setattr(f"{module}.LISTING_LIMIT", entries)
 
 

@@ -9,18 +9,18 @@ from typing import Any
 
 import pytest
 
+from deepseek_acs.modelmover.claim import Claim
+from deepseek_acs.modelmover.errors import DataError, NotFoundError, UnavailableError, UnfinishedError
+from deepseek_acs.modelmover.files import Filter, SourceFile
+from deepseek_acs.modelmover.layout import claim_key, manifest_key, model_key, state_key
+from deepseek_acs.modelmover.manifest import Entry, Manifest
+from deepseek_acs.modelmover.mover import copy, verify
+from deepseek_acs.modelmover.oss.client import Bucket, ObjectInfo, Part, Upload
+from deepseek_acs.modelmover.resume import UploadState
+from deepseek_acs.modelmover.retry import Backoff
+from deepseek_acs.modelmover.sources.folder import Folder
+from deepseek_acs.modelmover.transfer import Transfer
 from local.faults import Fault
-from modelmover.claim import Claim
-from modelmover.errors import DataError, NotFoundError, UnavailableError, UnfinishedError
-from modelmover.files import Filter, SourceFile
-from modelmover.layout import claim_key, manifest_key, model_key, state_key
-from modelmover.manifest import Entry, Manifest
-from modelmover.mover import copy, verify
-from modelmover.oss.client import Bucket, ObjectInfo, Part, Upload
-from modelmover.resume import UploadState
-from modelmover.retry import Backoff
-from modelmover.sources.folder import Folder
-from modelmover.transfer import Transfer
 from tests.integration.conftest import (
     BUCKET,
     OPTIONS,
@@ -310,7 +310,7 @@ class TestOtherWriters:
 
     def test_claim_of_a_run_that_was_killed_ends(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
         world.bucket.put(claim_key(PREFIX), b'{"source": "modelscope://other/model@0"}')
-        monkeypatch.setattr("modelmover.claim.LEASE_SECONDS", 0)
+        monkeypatch.setattr("deepseek_acs.modelmover.claim.LEASE_SECONDS", 0)
         world.assert_moved(world.copy().manifest)
 
     def test_claim_that_cannot_be_read_is_replaced(self, world: World) -> None:
@@ -318,7 +318,7 @@ class TestOtherWriters:
         world.assert_moved(world.copy().manifest)
 
     def test_claim_is_renewed(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("modelmover.claim.RENEW_SECONDS", 0.001)
+        monkeypatch.setattr("deepseek_acs.modelmover.claim.RENEW_SECONDS", 0.001)
         with Claim(world.bucket, PREFIX, "a"):
             while sum(r.method == "PUT" and "claim" in r.path for r in world.oss.requests) < 3:
                 pass
@@ -410,7 +410,7 @@ class TestInterruption:
     def test_stopped_run_saves_how_far_it_came_and_the_next_continues(
         self, world: World, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("modelmover.transfer.SAVE_EVERY_BYTES", 2**40)
+        monkeypatch.setattr("deepseek_acs.modelmover.transfer.SAVE_EVERY_BYTES", 2**40)
         wait = Backoff(attempts=2, base_seconds=0)
         # The second half of each shard is refused, until the run gives up.
         world.oss.faults.add(Fault(action="answer", status=503, method="PUT", path=r"partNumber=[4-9]", times=None))
@@ -493,7 +493,7 @@ class TestInterruption:
         acknowledged = world.acknowledged_parts()
         world.oss.forget_requests()
         for module in ("checksums", "resume"):
-            monkeypatch.setattr(f"modelmover.{module}.can_resume", lambda: False)
+            monkeypatch.setattr(f"deepseek_acs.modelmover.{module}.can_resume", lambda: False)
         world.assert_moved(world.copy().manifest)
         assert not acknowledged & world.acknowledged_parts()
 

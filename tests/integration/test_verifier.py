@@ -14,16 +14,16 @@ import openai
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from deepseek_acs.verifier import __main__ as program
+from deepseek_acs.verifier.client import MAX_TOKENS, Client
+from deepseek_acs.verifier.cluster import ApiServer, version
+from deepseek_acs.verifier.inside import Patience, verify_inside
+from deepseek_acs.verifier.results import EXIT_CODES, FaultError, Layer, Report
+from deepseek_acs.verifier.target import Target
 from local.faults import Fault
 from local.http_service import RefusedError, Request, Response, Service
 from local.openai.metrics import GAUGES
 from local.openai.server import OWNER, SENTENCE, OpenAiServer, Reply, Served
-from verifier import __main__ as program
-from verifier.client import MAX_TOKENS, Client
-from verifier.cluster import ApiServer, version
-from verifier.inside import Patience, verify_inside
-from verifier.results import EXIT_CODES, FaultError, Layer, Report
-from verifier.target import Target
 
 pytestmark = pytest.mark.integration
 

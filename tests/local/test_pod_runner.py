@@ -14,6 +14,7 @@ import psutil
 import pytest
 from kubernetes import client, config
 
+from deepseek_acs.modelmover.errors import CONTINUE_EXIT_CODES
 from local import tools
 from local.cluster import Cluster
 from local.nodes import GpuNodes, ensure_nodes
@@ -23,7 +24,6 @@ from local.pod_runner.container import PYTHON, STANDARD_PATH, addressed, expande
 from local.pod_runner.sources import MissingError, UnsupportedError
 from local.pod_runner.worker import Worker
 from local.processes import Process
-from modelmover.errors import CONTINUE_EXIT_CODES
 
 LABELS = {"app.kubernetes.io/name": "modelmover"}
 SECRET = "hunter2-do-not-show"

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelmover import checksums
-from modelmover.checksums import combine, crc64, hasher
-from modelmover.errors import UnsuitablePythonError
+from deepseek_acs.modelmover import checksums
+from deepseek_acs.modelmover.checksums import combine, crc64, hasher
+from deepseek_acs.modelmover.errors import UnsuitablePythonError
 
 SDK_CRC64 = crcmod.mkCrcFun(0x142F0E1EBA9EA3693, initCrc=0, xorOut=0xFFFFFFFFFFFFFFFF, rev=True)
 """As the official SDKs of OSS compute it."""

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from modelmover import __main__ as program
-from modelmover.errors import CONTINUE_EXIT_CODES, MoveError, exhausted, is_exhaustion
+from deepseek_acs.modelmover import __main__ as program
+from deepseek_acs.modelmover.errors import CONTINUE_EXIT_CODES, MoveError, exhausted, is_exhaustion
 
 WEIGHTS = Path(__file__).parents[2] / "docs" / "weights.md"
 

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from modelmover.errors import DataError
-from modelmover.files import MAX_FILE_BYTES, Filter, SourceFile, require_every_shard
+from deepseek_acs.modelmover.errors import DataError
+from deepseek_acs.modelmover.files import MAX_FILE_BYTES, Filter, SourceFile, require_every_shard
 
 DIGEST = f"sha256:{'0' * 64}"
 

@@ -7,12 +7,19 @@ from typing import cast
 
 import pytest
 
-from modelmover import http
-from modelmover.errors import DataError, MoveError, StoppedError, TransientError, UnavailableError, UsageError
-from modelmover.files import SourceFile
-from modelmover.http import retry_after
-from modelmover.retry import RETRY_AFTER_MAX_SECONDS, Backoff, Failures
-from modelmover.sources.hub import AddressError, Hub, positioned
+from deepseek_acs.modelmover import http
+from deepseek_acs.modelmover.errors import (
+    DataError,
+    MoveError,
+    StoppedError,
+    TransientError,
+    UnavailableError,
+    UsageError,
+)
+from deepseek_acs.modelmover.files import SourceFile
+from deepseek_acs.modelmover.http import retry_after
+from deepseek_acs.modelmover.retry import RETRY_AFTER_MAX_SECONDS, Backoff, Failures
+from deepseek_acs.modelmover.sources.hub import AddressError, Hub, positioned
 
 FILE = SourceFile(path="m", size=100, digest=f"sha256:{'0' * 64}")
 

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from modelmover.checksums import crc64, hasher
-from modelmover.files import SourceFile
-from modelmover.oss.client import Part
-from modelmover.resume import UploadState, part_sizes, plan_resume
+from deepseek_acs.modelmover.checksums import crc64, hasher
+from deepseek_acs.modelmover.files import SourceFile
+from deepseek_acs.modelmover.oss.client import Part
+from deepseek_acs.modelmover.resume import UploadState, part_sizes, plan_resume
 
 PART_SIZE = 128
 DIGEST = f"sha256:{'0' * 64}"

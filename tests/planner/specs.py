@@ -3,12 +3,12 @@
 from pathlib import Path
 from typing import Any
 
-from components.settings.deployment import Deployment
-from components.settings.paths import STACK_PATHS
-from planner.check import check
-from planner.findings import Finding, PlanError, spelled
-from planner.resolve import resolve
-from planner.spec import ResolvedSpec
+from deepseek_acs.planner.check import check
+from deepseek_acs.planner.findings import Finding, PlanError, spelled
+from deepseek_acs.planner.resolve import resolve
+from deepseek_acs.planner.spec import ResolvedSpec
+from deepseek_acs.settings.deployment import Deployment
+from deepseek_acs.settings.paths import STACK_PATHS
 
 PATHS = {
     "region": "cloud.region",

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from planner import catalogue, config_json
-from planner.engine import Engine, Serving
-from planner.findings import PlanError
-from planner.kv_cache import token_bytes
-from planner.model import CompressedAttention, GroupedQueryAttention, Model
-from planner.weights import checkpoint_gib, parameters
+from deepseek_acs.planner import catalogue, config_json
+from deepseek_acs.planner.engine import Engine, Serving
+from deepseek_acs.planner.findings import PlanError
+from deepseek_acs.planner.kv_cache import token_bytes
+from deepseek_acs.planner.model import CompressedAttention, GroupedQueryAttention, Model
+from deepseek_acs.planner.weights import checkpoint_gib, parameters
 from tests.planner.specs import spec, warnings, working
 
 # As published, but for keys that do not matter; the catalogue's rows are shorter still.

@@ -7,15 +7,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from planner import catalogue
-from planner.activation import GIB, Band, Step, activation_peak
-from planner.catalogue import Gpu
-from planner.compressed_cache import stage_groups
-from planner.engine import Engine, Serving, serving_changes, uncounted, version_of
-from planner.kv_cache import layer_token_bytes, pool
-from planner.memory import Memory, Verdict, estimate
-from planner.model import CompressedAttention, Model
-from planner.weights import MIB, Split, allocated, checkpoint_gib, is_swizzled, layer_bytes, stage_bytes
+from deepseek_acs.planner import catalogue
+from deepseek_acs.planner.activation import GIB, Band, Step, activation_peak
+from deepseek_acs.planner.catalogue import Gpu
+from deepseek_acs.planner.compressed_cache import stage_groups
+from deepseek_acs.planner.engine import Engine, Serving, serving_changes, uncounted, version_of
+from deepseek_acs.planner.kv_cache import layer_token_bytes, pool
+from deepseek_acs.planner.memory import Memory, Verdict, estimate
+from deepseek_acs.planner.model import CompressedAttention, Model
+from deepseek_acs.planner.weights import MIB, Split, allocated, checkpoint_gib, is_swizzled, layer_bytes, stage_bytes
 
 OLD, SORTING, NEW = Engine(version=(0, 7, 2)), Engine(version=(0, 11, 0)), Engine()
 VERDICTS = [Verdict.DOES_NOT_FIT, Verdict.TOO_CLOSE, Verdict.FITS]

@@ -10,17 +10,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import planner
-from planner import catalogue
-from planner.__main__ import FLAGS, main, parser, specification
-from planner.findings import PlanError, report
-from planner.loading import ENGINE_SETUP_SECONDS, PROBE_PERIOD_SECONDS, failure_threshold, load_budget
-from planner.memory import Verdict
-from planner.roofline import decode_floor_ms
-from planner.search import candidates, nearest, other_series, works
-from planner.spec import Layout, ResolvedSpec
-from planner.summary import summary, text
-from planner.weights import shapes_gib
+from deepseek_acs.planner import catalogue
+from deepseek_acs.planner.__main__ import FLAGS, main, parser, specification
+from deepseek_acs.planner.findings import PlanError, report
+from deepseek_acs.planner.loading import ENGINE_SETUP_SECONDS, PROBE_PERIOD_SECONDS, failure_threshold, load_budget
+from deepseek_acs.planner.memory import Verdict
+from deepseek_acs.planner.roofline import decode_floor_ms
+from deepseek_acs.planner.search import candidates, nearest, other_series, works
+from deepseek_acs.planner.spec import Layout, ResolvedSpec
+from deepseek_acs.planner.summary import summary, text
+from deepseek_acs.planner.weights import shapes_gib
 from tests.planner.specs import errors, guide, spec, stack_findings, warnings, working
 
 ROOT = Path(__file__).parents[2]
@@ -253,9 +252,8 @@ def test_catalogues_are_printed(command: str, words: str, capsys: pytest.Capture
 
 
 @pytest.mark.integration
-@pytest.mark.integration
 def test_chart(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "planner", "chart", *GUIDE_WORDS, f"--output={tmp_path}/memory.svg"]
+    command = [sys.executable, "-m", "deepseek_acs.planner", "chart", *GUIDE_WORDS, f"--output={tmp_path}/memory.svg"]
     subprocess.run(command, check=True, cwd=ROOT)
     text = (tmp_path / "memory.svg").read_text(encoding="utf-8")
     assert text.count("<svg") == 1
@@ -268,19 +266,19 @@ def test_chart(tmp_path: Path) -> None:
 def test_missing_package_is_named(
     package: str, user: str, words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.delitem(sys.modules, f"planner.{user}", raising=False)
-    monkeypatch.delattr(planner, user, raising=False)
+    monkeypatch.delitem(sys.modules, f"deepseek_acs.planner.{user}", raising=False)
+    monkeypatch.delattr(f"deepseek_acs.planner.{user}", raising=False)
     for name in [package, *(name for name in sys.modules if name.startswith(f"{package}."))]:
         monkeypatch.setitem(sys.modules, name, None)
     assert main(words) == 2
-    expected = f"{package} is not installed: python -m pip install -r planner/requirements.txt\n"
+    expected = f"{package} is not installed: python -m pip install -r deepseek_acs/planner/requirements.txt\n"
     assert capsys.readouterr().err == expected
 
 
 @pytest.mark.integration
 def test_the_program_does_not_import_what_only_the_command_needs() -> None:
     heavy = ("rich", "matplotlib", "numpy", "pydantic", "pulumi", "tomllib")
-    code = f"import sys, planner.check; print([m for m in {heavy} if m in sys.modules])"
+    code = f"import sys, deepseek_acs.planner.check; print([m for m in {heavy} if m in sys.modules])"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
 

@@ -6,11 +6,11 @@ from statistics import median
 import pytest
 
 from benchmarks.planner.reported import Log, logs, measured
-from planner.activation import GIB
-from planner.check import check
-from planner.memory import Verdict
-from planner.rules import RULES
-from planner.spec import Layout, ResolvedSpec, gpu_spec
+from deepseek_acs.planner.activation import GIB
+from deepseek_acs.planner.check import check
+from deepseek_acs.planner.memory import Verdict
+from deepseek_acs.planner.rules import RULES
+from deepseek_acs.planner.spec import Layout, ResolvedSpec, gpu_spec
 from tests.planner.specs import spec
 
 LOGS = logs()

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from planner.engine import CURRENT, Engine, argument_problem, serving_changes
-from planner.rules import LAYOUT_RULES, RULES
-from planner.rules.engine import PROGRAM_FLAGS, SECRET_FLAGS
-from planner.rules.rule import Rule
+from deepseek_acs.planner.engine import CURRENT, Engine, argument_problem, serving_changes
+from deepseek_acs.planner.rules import LAYOUT_RULES, RULES
+from deepseek_acs.planner.rules.engine import PROGRAM_FLAGS, SECRET_FLAGS
+from deepseek_acs.planner.rules.rule import Rule
 from tests.planner.specs import errors, guide, stack_findings
 
 FLUID = {"kind": "fluid"}
@@ -31,7 +31,7 @@ QWEN_FP8: dict[str, Any] = {"model": "Qwen/Qwen3-235B-A22B-FP8", "pipeline": 1, 
 BROKEN: dict[str, tuple[dict[str, Any], str, str]] = {
     "model-known": (
         {"model": "deepseek-ai/DeepSeek-R2"},
-        "deepseek-ai/DeepSeek-R2 is not in planner/models.toml, so its size is unknown",
+        "deepseek-ai/DeepSeek-R2 is not in deepseek_acs/planner/models.toml, so its size is unknown",
         "did you mean deepseek-ai/DeepSeek-R1? Otherwise set deployment.model.weightsGiB",
     ),
     "config-readable": (
@@ -179,7 +179,7 @@ BROKEN: dict[str, tuple[dict[str, Any], str, str]] = {
     ),
     "series-known": (
         {"series": "H20"},
-        "H20 is not in planner/gpu_series.toml; it is passed to ACS unchecked; it is sized as H20",
+        "H20 is not in deepseek_acs/planner/gpu_series.toml; it is passed to ACS unchecked; it is sized as H20",
         "did you mean GU8TF? Otherwise check the name",
     ),
     "memory-close": (
@@ -304,8 +304,8 @@ BROKEN |= {
     ),
     "known-network-card": (
         {"series": "NEW1", "network": "rdma"},
-        "whether ACS has RDMA for NEW1 is not in planner/gpu_series.toml; it is requested unchecked, with the "
-        "variables for mlx5 cards",
+        "whether ACS has RDMA for NEW1 is not in deepseek_acs/planner/gpu_series.toml; it is requested unchecked, "
+        "with the variables for mlx5 cards",
         "set deployment.inference.engine.env if the card needs others",
     ),
     "listed-driver": (

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from planner.findings import Finding
+from deepseek_acs.planner.findings import Finding
 from policy.resources import UNKNOWN, UNKNOWN_VALUES, Resource, plain
 from policy.rules import RULES, ResourceRule, StackRule, message
 

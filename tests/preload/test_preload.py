@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from preload.api import ApiError, ApiServer, DeniedError, in_cluster
-from preload.loading import FLUID, IGNORED_SECONDS, SETTLE_SECONDS, Clock, fill
-from preload.outcome import failed, preload_problem, progress, watched
+from deepseek_acs.preload.api import ApiError, ApiServer, DeniedError, in_cluster
+from deepseek_acs.preload.loading import FLUID, IGNORED_SECONDS, SETTLE_SECONDS, Clock, fill
+from deepseek_acs.preload.outcome import failed, preload_problem, progress, watched
 
 NAME, NAMESPACE = "llm-cache-1", "n"
 MANIFEST = {"metadata": {"name": NAME, "namespace": NAMESPACE}, "spec": {"loadMetadata": True}}

@@ -23,12 +23,12 @@ from components import wiring
 from components.group_args import InferenceGroupArgs
 from components.names import FIELD_MANAGER
 from components.secrets import Secrets
-from components.settings.deployment import Deployment
 from components.stack_config import checked
 from components.storage import ModelMount
-from planner.findings import Finding
-from planner.resolve import resolve
-from planner.spec import ResolvedSpec
+from deepseek_acs.planner.findings import Finding
+from deepseek_acs.planner.resolve import resolve
+from deepseek_acs.planner.spec import ResolvedSpec
+from deepseek_acs.settings.deployment import Deployment
 
 ROOT = Path(__file__).parents[2]
 

@@ -38,10 +38,10 @@ from components.secret_forms import (
     private_key_problem,
     word_problem,
 )
-from components.settings.deployment import Deployment
-from components.settings.route import GatewayRoute, IngressRoute, NoTls
+from deepseek_acs.planner.pod_security import enforced_level, namespace_labels
+from deepseek_acs.settings.deployment import Deployment
+from deepseek_acs.settings.route import GatewayRoute, IngressRoute, NoTls
 from local.plugins.kubernetes import wait_for
-from planner.pod_security import enforced_level, namespace_labels
 from tests.unit.conftest import Recorder, Run, group_args, is_secret, merged, resolved, stack_settings, warnings
 from tests.unit.test_stack_config import problems
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from planner.acs import OSS_GBITS, oss_gbits
-from planner.catalogue import GpuSeries, Nic, gpu_series, rows
-from planner.rules import RULES, acs, storage
-from planner.spec import ResolvedSpec
+from deepseek_acs.planner.acs import OSS_GBITS, oss_gbits
+from deepseek_acs.planner.catalogue import GpuSeries, Nic, gpu_series, rows
+from deepseek_acs.planner.rules import RULES, acs, storage
+from deepseek_acs.planner.spec import ResolvedSpec
 from tests.planner.specs import guide, spec
 from tests.unit.conftest import resolved, warnings
 
@@ -230,7 +230,7 @@ class TestSeries:
         assert acs.listed_driver.is_kept(new), "what is not known of it is said once"
         own = {"inference": {"gpu": {"series": "NEW1", "gpuMemoryGiB": 200}}}
         (warning,) = warnings(resolved(own))
-        assert "NEW1 is not in planner/gpu_series.toml; it is passed to ACS unchecked" in warning
+        assert "NEW1 is not in deepseek_acs/planner/gpu_series.toml; it is passed to ACS unchecked" in warning
 
 
 class TestBandwidthOfOss:

@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 
-from planner.acs import FREE_EPHEMERAL_GIB
-from planner.catalogue import NVIDIA, gpu_series, rdma_environment, resource_name
-from planner.findings import Field
-from planner.rules import acs
+from deepseek_acs.planner.acs import FREE_EPHEMERAL_GIB
+from deepseek_acs.planner.catalogue import NVIDIA, gpu_series, rdma_environment, resource_name
+from deepseek_acs.planner.findings import Field
+from deepseek_acs.planner.rules import acs
 from tests.planner.specs import guide
 
 ERRORS = (acs.series_spelling, acs.hpn_qos, acs.hpn_cards, acs.ephemeral_storage, acs.reserved_ports)
@@ -41,7 +41,9 @@ def test_reserved_ports(port: int) -> None:
 @pytest.mark.parametrize("series", ["GN8IS", "G49E", "G59", "A10", "T4"])
 def test_a_series_with_rdma_by_reservation_only_has_no_known_card(series: str) -> None:
     (found,) = acs.known_network_card(guide(series=series, **HPN, **RDMA))
-    assert found.problem.startswith(f"the type of the RDMA network card of {series} is not in planner/gpu_series.toml")
+    assert found.problem.startswith(
+        f"the type of the RDMA network card of {series} is not in deepseek_acs/planner/gpu_series.toml"
+    )
 
 
 @pytest.mark.parametrize(

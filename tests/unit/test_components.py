@@ -16,10 +16,10 @@ from components.inference_group import group_spec, probes, ready_conditions
 from components.inference_service import ADDRESS_TYPE
 from components.model_bucket import ModelBucket, read_policy, tls_only_policy
 from components.oss_volume import capacity
-from components.settings.base import mebibytes
 from components.storage import model_path
-from planner.findings import TERMINAL_WIDTH
-from planner.loading import load_budget
+from deepseek_acs.planner.findings import TERMINAL_WIDTH
+from deepseek_acs.planner.loading import load_budget
+from deepseek_acs.settings.base import mebibytes
 from tests.unit.conftest import (
     NO_SECRETS,
     RRSA,

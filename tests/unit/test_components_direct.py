@@ -26,7 +26,7 @@ from components.oss_volume import OssVolume, OssVolumeArgs
 from components.route import Route, RouteArgs
 from components.scaling import Autoscaling, AutoscalingArgs
 from components.verification import BenchmarkArgs, Verification, VerificationArgs
-from planner.loading import load_budget
+from deepseek_acs.planner.loading import load_budget
 from tests.unit.conftest import Recorder, Run
 
 Make = Callable[[str, pulumi.Output[str]], pulumi.ComponentResource]

@@ -8,8 +8,8 @@ from urllib.parse import unquote
 import pytest
 
 from components.monitoring.alerts import AlertThresholds, alerts
-from planner.loading import load_budget
-from planner.metrics import EngineMetrics, Target
+from deepseek_acs.planner.loading import load_budget
+from deepseek_acs.planner.metrics import EngineMetrics, Target
 from tests.unit.conftest import ROOT, Run
 from tools.storage_figures import figures
 

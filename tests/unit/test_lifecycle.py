@@ -10,8 +10,14 @@ from components.disruption_budget import DisruptionBudget
 from components.inference_group import group_spec
 from components.inference_service import DRAIN
 from components.lifecycle import CHECK_SECONDS
-from engineprobe.program import HTTP_SECONDS
-from planner.shutdown import ANNOUNCE_SECONDS, drain_seconds, grace_seconds, load_balancer_seconds, refuses_while_ending
+from deepseek_acs.engineprobe.program import HTTP_SECONDS
+from deepseek_acs.planner.shutdown import (
+    ANNOUNCE_SECONDS,
+    drain_seconds,
+    grace_seconds,
+    load_balancer_seconds,
+    refuses_while_ending,
+)
 from tests.unit.conftest import Run, errors, group_args, resolved, warnings
 
 LIFECYCLE: dict[str, Any] = {"lifecycle": {"requestSeconds": 900, "disruptionBudget": {}, "healthCheck": {}}}
@@ -165,7 +171,7 @@ class TestProgram:
     def test_it_is_mounted_from_a_config_map_that_its_content_names(self, up: Run) -> None:
         recorder = up(ALL)
         config_map = recorder.manifest("ConfigMap", "engineprobe")
-        source = files("engineprobe").joinpath("program.py").read_text(encoding="utf-8")
+        source = files("deepseek_acs.engineprobe").joinpath("program.py").read_text(encoding="utf-8")
         assert config_map["data"] == {"engineprobe.py": source}
         assert config_map["immutable"] is True
         assert config_map["metadata"]["namespace"] == "deepseek"

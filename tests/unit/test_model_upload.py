@@ -15,8 +15,8 @@ import pytest
 
 from components.archives import archive, archive_digest, without_comments
 from components.model_bucket import mover_policy
-from components.settings.deployment import Deployment
-from modelmover.errors import CONTINUE_EXIT_CODES
+from deepseek_acs.modelmover.errors import CONTINUE_EXIT_CODES
+from deepseek_acs.settings.deployment import Deployment
 from tests.unit.conftest import ROOT, RRSA, Recorder, Run, is_secret, merged, resolved, stack_settings
 
 BUCKET = {"weights": {"source": {"kind": "bucket"}}}
@@ -79,7 +79,7 @@ class TestProgram:
 
     @pytest.mark.parametrize("package", ["modelmover", "preload", "verifier"])
     def test_modules_without_comments_are_the_same_code_on_the_same_lines(self, package: str) -> None:
-        sources = [path.read_bytes() for path in (ROOT / package).rglob("*.py")]
+        sources = [path.read_bytes() for path in (ROOT / "deepseek_acs" / package).rglob("*.py")]
         assert sources
         for source in sources:
             shorter = without_comments(source)

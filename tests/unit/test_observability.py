@@ -15,12 +15,12 @@ from components.monitoring.alerts import LOAD_SHARE, AlertThresholds, alerts
 from components.monitoring.dashboard import COLUMNS, dashboard_json
 from components.monitoring.logs import log_arguments, log_environment
 from components.observability import pod_monitor_spec
-from components.settings.deployment import Deployment
-from components.settings.errors import findings
-from components.settings.observability import LogSettings
-from planner.engine import Version
-from planner.loading import load_budget
-from planner.metrics import EngineMetrics, Target
+from deepseek_acs.planner.engine import Version
+from deepseek_acs.planner.loading import load_budget
+from deepseek_acs.planner.metrics import EngineMetrics, Target
+from deepseek_acs.settings.deployment import Deployment
+from deepseek_acs.settings.errors import findings
+from deepseek_acs.settings.observability import LogSettings
 from tests.unit.conftest import ROOT, Recorder, Run, errors, merged, resolved, stack_settings
 
 ON = {"observability": {"labels": {"release": "kube-prometheus-stack"}, "logs": {"slsLogstore": "deepseek"}}}

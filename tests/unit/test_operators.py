@@ -7,7 +7,7 @@ import pytest
 
 from components.operators import ALERTS, GATEWAY, KEDA, LWS, MONITORS, Api, expected_apis
 from components.operators import FLUID as FLUID_API
-from components.settings.operators import InstallFluid
+from deepseek_acs.settings.operators import InstallFluid
 from tests.unit.conftest import Run, resolved
 
 FLUID = {"storage": {"kind": "fluid"}}

@@ -11,8 +11,8 @@ from components.live_cluster import LookupFailedError
 from components.names import FIELD_MANAGER, LONGEST_FIELD_MANAGER, field_manager
 from components.ownership import Ownership
 from components.secrets import Secrets
-from components.settings.deployment import Deployment
-from planner.resolve import resolve
+from deepseek_acs.planner.resolve import resolve
+from deepseek_acs.settings.deployment import Deployment
 from tests.unit.conftest import ROOT, Run, merged, stack_settings
 
 NO_SECRETS = Secrets(

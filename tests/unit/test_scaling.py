@@ -16,11 +16,11 @@ from components.scaling import (
     queue_spec,
     schedule_spec,
 )
-from components.settings.deployment import Deployment
-from components.settings.scaling import cron_problem
-from planner.loading import LoadBudget, load_budget
-from planner.spec import ResolvedSpec
-from planner.summary import summary
+from deepseek_acs.planner.loading import LoadBudget, load_budget
+from deepseek_acs.planner.spec import ResolvedSpec
+from deepseek_acs.planner.summary import summary
+from deepseek_acs.settings.deployment import Deployment
+from deepseek_acs.settings.scaling import cron_problem
 from tests.unit.conftest import NO_SECRETS, Recorder, Run, errors, is_secret, merged, resolved, stack_settings, warnings
 
 PROMETHEUS = {"url": "http://prometheus.monitoring:9090"}

@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 
 from components import stack_config
-from components.settings.base import BINARY_QUANTITY, mebibytes, quantity
-from components.settings.deployment import Deployment
-from components.settings.errors import findings
-from components.settings.paths import STACK_PATHS
-from planner.findings import TERMINAL_WIDTH, Field, Finding, report
-from planner.spec import EngineSpec, Layout, LifecycleSpec, PodSize, RolloutSpec
+from deepseek_acs.planner.findings import TERMINAL_WIDTH, Field, Finding, report
+from deepseek_acs.planner.spec import EngineSpec, Layout, LifecycleSpec, PodSize, RolloutSpec
+from deepseek_acs.settings.base import BINARY_QUANTITY, mebibytes, quantity
+from deepseek_acs.settings.deployment import Deployment
+from deepseek_acs.settings.errors import findings
+from deepseek_acs.settings.paths import STACK_PATHS
 from tests.unit.conftest import ROOT, errors, merged, resolved, stack_settings, warnings
 
 DEV = stack_settings("dev")

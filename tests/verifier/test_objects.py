@@ -6,6 +6,12 @@ from typing import Any
 
 import pytest
 
+from deepseek_acs.verifier.cluster import ApiServer
+from deepseek_acs.verifier.objects import Objects
+from deepseek_acs.verifier.outside import verify_outside
+from deepseek_acs.verifier.pods import trouble
+from deepseek_acs.verifier.results import FaultError, Layer, Report, SkippedError
+from deepseek_acs.verifier.target import Target, TargetError
 from tests.verifier.world import (
     CLAIM,
     DATASET,
@@ -22,12 +28,6 @@ from tests.verifier.world import (
     healthy,
     pod,
 )
-from verifier.cluster import ApiServer
-from verifier.objects import Objects
-from verifier.outside import verify_outside
-from verifier.pods import trouble
-from verifier.results import FaultError, Layer, Report, SkippedError
-from verifier.target import Target, TargetError
 
 Change = Callable[[dict[str, Any]], object]
 
@@ -226,7 +226,7 @@ def test_api_server_that_fails_between_two_checks(monkeypatch: pytest.MonkeyPatc
             return super().get(path, **query)
 
     read: set[str] = set()
-    monkeypatch.setattr("verifier.outside.ApiServer", lambda target: Failing(healthy()))
+    monkeypatch.setattr("deepseek_acs.verifier.outside.ApiServer", lambda target: Failing(healthy()))
     report = Report()
     verify_outside(report, TARGET, key=None, timeout_seconds=1)
     assert report.fault is not None

@@ -5,10 +5,10 @@ import socket
 
 import pytest
 
-from verifier import __main__ as program
-from verifier.inside import DNS_SECONDS, PAUSE_SECONDS, Patience, verify_inside
-from verifier.output import WIDTH, as_json, line, verdict
-from verifier.results import EXIT_CODES, FaultError, Found, Layer, Report, Result, SkippedError
+from deepseek_acs.verifier import __main__ as program
+from deepseek_acs.verifier.inside import DNS_SECONDS, PAUSE_SECONDS, Patience, verify_inside
+from deepseek_acs.verifier.output import WIDTH, as_json, line, verdict
+from deepseek_acs.verifier.results import EXIT_CODES, FaultError, Found, Layer, Report, Result, SkippedError
 
 
 def failing(layer: Layer, problem: str = "broken") -> Found[int]:

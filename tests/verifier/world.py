@@ -3,8 +3,8 @@
 import copy
 from typing import Any
 
-from verifier.objects import FLUID, LWS
-from verifier.target import Target
+from deepseek_acs.verifier.objects import FLUID, LWS
+from deepseek_acs.verifier.target import Target
 
 TARGET = Target(model="ds", namespace="n", group="r1", service="leaders", port=80, kubeconfig="k.yaml", context="c")
 KUBECTL = "kubectl --kubeconfig k.yaml --context c --namespace n"

@@ -1,0 +1,333 @@
+"""The engine: what differs between the generations of vLLM, and what its arguments and defaults say.
+
+Two generations matter: 0.7 (the guide's image, the "V0" engine) and the current one ("V1", the default since 0.8).
+"""
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from deepseek_acs.planner.catalogue import Gpu
+from deepseek_acs.planner.model import Model, MultiHeadLatentAttention
+
+Version = tuple[int, int, int]
+
+CURRENT: Version = (0, 33, 0)
+"""Assumed of an image whose name tells no version."""
+
+V1_SINCE: Version = (0, 8, 0)
+GRAPHS_COUNTED_SINCE: Version = (0, 20, 0)
+"""From here on CUDA graphs are part of the memory budget, whatever the engine's own message says of 0.21
+(https://github.com/vllm-project/vllm/blob/v0.20.0/vllm/envs.py, VLLM_MEMORY_PROFILER_ESTIMATE_CUDAGRAPHS)."""
+
+UNSORTED_SINCE: Version = (0, 19, 0)
+"""From here on a kernel samples without sorting the logits
+(https://github.com/vllm-project/vllm/blob/v0.20.2/vllm/v1/sample/ops/topk_topp_sampler.py)."""
+
+SWIZZLED_SINCE: Version = (0, 20, 0)
+"""From here on Triton's kernels for MXFP4 on Hopper keep rearranged copies of the scales, as seen; 0.11 had none."""
+
+MULTI_NODE_MP_SINCE: Version = (0, 12, 0)
+"""``--nnodes`` and ``--headless``: https://github.com/vllm-project/vllm/pull/23691"""
+
+EXPERT_PARALLEL_SINCE: Version = (0, 8, 0)
+
+COMPRESSED_SINCE: Version = (0, 20, 0)
+"""The first version with DeepSeek-V4 (https://github.com/vllm-project/vllm/tree/v0.20.0/vllm/model_executor/models)."""
+
+COMPRESSED_PADDED_SINCE: Version = (0, 24, 0)
+"""From here on DeepSeek-V4's shared experts are padded to whole blocks of FP8
+(https://github.com/vllm-project/vllm/blob/v0.24.0/vllm/models/deepseek_v4/nvidia/model.py)."""
+
+COMPRESSED_STREAMS_UNTIL: Version = (0, 27, 0)
+"""Before it, DeepSeek-V4's residual streams are kept for a draft model even without one
+(https://github.com/vllm-project/vllm/blob/v0.26.0/vllm/models/deepseek_v4/nvidia/model.py)."""
+
+COMPRESSED_AUTO_SINCE: Version = (0, 30, 0)
+"""From here on the cache's default type means FP8 for DeepSeek-V4
+(https://github.com/vllm-project/vllm/blob/v0.33.0/vllm/models/deepseek_v4/attention.py)."""
+
+BUCKETS_SINCE: Version = (0, 23, 0)
+DENSE_SINCE: Version = (0, 27, 0)
+"""How groups of layers with pages of several sizes share a block: side by side in slots of all sizes, then in as many
+slots of each size as one group needs, then each group on its own from the start of the block
+(https://github.com/vllm-project/vllm/blob/v0.22.0/vllm/v1/core/kv_cache_utils.py,
+https://github.com/vllm-project/vllm/pull/48993)."""
+
+IN_FLIGHT_SINCE: Version = (0, 26, 0)
+"""From here on windows also hold the tokens of steps that have been scheduled ahead
+(https://github.com/vllm-project/vllm/blob/v0.26.0/vllm/config/vllm.py, ``max_in_flight_tokens``)."""
+
+RENDEZVOUS_PORTS = {"ray": 6379, "mp": 29501}
+"""Where the leader of several pods is met, and which it keeps open as long as its processes live: Ray's global store,
+and torch's store (https://docs.ray.io/en/latest/ray-core/configure.html, master_port in
+https://github.com/vllm-project/vllm/blob/v0.33.0/vllm/config/parallel.py)."""
+
+RAY_PORTS = (8265, *range(10001, 20000))
+"""More ports that Ray takes: dashboard, clients, workers (https://docs.ray.io/en/latest/ray-core/configure.html)."""
+
+DEFAULT_SEQUENCES = 256
+DEFAULT_SEQUENCES_LARGE = 1024
+LARGE_GPU_GIB = 70
+"""Defaults by the GPU's memory, but for the A100: https://github.com/vllm-project/vllm/blob/v0.33.0/vllm/engine/arg_utils.py"""
+
+
+LARGEST_GRAPH = 512
+LARGEST_GRAPH_GPT_OSS = 1024
+"""Largest batch for which CUDA graphs are captured by default, if the sequences do not limit it: in general, and as
+set for gpt-oss (https://github.com/vllm-project/vllm/blob/v0.20.2/vllm/config/vllm.py)."""
+
+
+def version_of(image: str | None) -> Version | None:
+    """vLLM's version in an image's name, as in ``vllm:v0.7.2`` or ``25.10-vllm0.11.0-pytorch2.8``, if any."""
+    found = re.search(r"vllm[a-z/_-]*:?v?(\d+)\.(\d+)(?:\.(\d+))?", (image or "").rsplit("@", 1)[0])
+    return (int(found[1]), int(found[2]), int(found[3] or 0)) if found else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Engine:
+    """One version of vLLM."""
+
+    version: Version = CURRENT
+
+    @property
+    def name(self) -> str:
+        """For messages: ``vLLM 0.7.2``."""
+        return "vLLM " + ".".join(map(str, self.version))
+
+    @property
+    def is_v0(self) -> bool:
+        """Whether it is of the generation with one scheduler per pipeline stage (virtual engines)."""
+        return self.version < V1_SINCE
+
+    @property
+    def counts_graphs(self) -> bool:
+        """Whether CUDA graphs are part of the memory that ``gpu_memory_utilization`` grants."""
+        return self.version >= GRAPHS_COUNTED_SINCE
+
+    @property
+    def sorts_to_sample(self) -> bool:
+        """Whether the sampler sorts all logits, which takes most of its memory."""
+        return self.version < UNSORTED_SINCE
+
+    def uses_mla(self, model: Model) -> bool:
+        """Whether the compressed cache is used: 0.7.2 switches it off for every quantisation but FP8
+        (https://github.com/vllm-project/vllm/blob/v0.7.2/vllm/config.py)."""
+        if not isinstance(model.attention, MultiHeadLatentAttention):
+            return False
+        quantisation = model.quantisation
+        return self.version > (0, 7, 2) or quantisation is None or quantisation.bits == 8
+
+    @property
+    def keeps_streams(self) -> bool:
+        """Whether DeepSeek-V4's residual streams are kept even if there is no draft model."""
+        return self.version < COMPRESSED_STREAMS_UNTIL
+
+    def batches_in_flight(self, pipeline: int) -> int:
+        """Steps whose tokens a window may have to hold: with asynchronous scheduling, the default, one more than
+        stages. Older model runners schedule ahead only without pipeline stages, so that this is an upper bound."""
+        return pipeline + 1 if self.version >= IN_FLIGHT_SINCE else 1
+
+    def virtual_engines(self, pipeline: int) -> int:
+        """Schedulers, each with its own share of the cache
+        (https://github.com/vllm-project/vllm/blob/v0.7.2/vllm/worker/cache_engine.py)."""
+        return pipeline if self.is_v0 else 1
+
+    def stages(self, layers: int, pipeline: int) -> list[range]:
+        """The layers of each pipeline stage; fewer layers than stages leave stages empty.
+
+        0.7 gives the remainder to the last stage, the current generation to the stages before it
+        (https://github.com/vllm-project/vllm/blob/v0.33.0/vllm/distributed/utils.py).
+        """
+        sizes = [layers // pipeline] * pipeline
+        remainder = layers % pipeline
+        if self.is_v0:
+            sizes[-1] += remainder
+        else:
+            for stage in range(2, remainder + 2):
+                sizes[-stage] += 1
+        starts = [sum(sizes[:stage]) for stage in range(pipeline)]
+        return [range(start, start + size) for start, size in zip(starts, sizes, strict=True)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Serving:
+    """How the engine is started, as far as memory depends on it. Lengths in tokens."""
+
+    max_model_len: int
+    utilization: float = 0.9
+    eager: bool = False
+    kv_cache_dtype: str = "auto"
+    max_num_seqs: int | None = None
+    max_num_batched_tokens: int | None = None
+    block_size: int | None = None
+    expert_parallel: bool = False
+    context_parallel: int = 1
+    draft_layers: int = 0
+    """Layers of a draft for multi-token prediction; one, whatever the number of tokens."""
+
+    capture_sizes: tuple[int, ...] | None = None
+    """Sizes of batches for which CUDA graphs are captured. None: the engine's own."""
+
+    def graph_sizes(self, sequences: int, *, family: str) -> tuple[int, ...]:
+        """Sizes of batches for which CUDA graphs are captured, by default up to twice the ``sequences``."""
+        if self.capture_sizes is not None:
+            return self.capture_sizes
+        largest = LARGEST_GRAPH_GPT_OSS if family == "gpt_oss" else min(2 * sequences, LARGEST_GRAPH)
+        sizes = (1, 2, 4, *range(8, 256, 8), *range(256, LARGEST_GRAPH_GPT_OSS + 1, 16))
+        return tuple(size for size in sizes if size <= largest)
+
+    def sequences(self, engine: Engine, gpu: Gpu) -> int:
+        """Requests that one scheduler runs at once."""
+        large = not engine.is_v0 and _is_large(gpu)
+        return self.max_num_seqs or (DEFAULT_SEQUENCES_LARGE if large else DEFAULT_SEQUENCES)
+
+    def batched_tokens(self, engine: Engine, gpu: Gpu) -> int:
+        """Tokens of the largest step, which memory profiling runs.
+
+        0.7 without chunked prefill takes the whole of a request up to 32 K tokens
+        (https://github.com/vllm-project/vllm/blob/v0.7.2/vllm/config.py).
+        """
+        if self.max_num_batched_tokens:
+            return self.max_num_batched_tokens
+        if engine.is_v0:
+            return 2048 if self.max_model_len > 32768 else max(2048, self.max_model_len)
+        return 16384 if gpu.memory_gib >= 160 else 8192 if _is_large(gpu) else 2048
+
+
+def _is_large(gpu: Gpu) -> bool:
+    return gpu.memory_gib >= LARGE_GPU_GIB and gpu.name != "A100"
+
+
+FLAGS = {
+    "--kv-cache-dtype": "kv_cache_dtype",
+    "--max-num-seqs": "max_num_seqs",
+    "--max-num-batched-tokens": "max_num_batched_tokens",
+    "--block-size": "block_size",
+    "--enable-expert-parallel": "expert_parallel",
+    "-ep": "expert_parallel",
+    "--decode-context-parallel-size": "context_parallel",
+    "-dcp": "context_parallel",
+    "--speculative-config": "draft_layers",
+    "--compilation-config": "capture_sizes",
+    "-cc": "capture_sizes",
+}
+"""Arguments of ``vllm serve`` that change the plan, and the field of ``Serving`` for each."""
+
+NUMBER_FLAGS = frozenset(
+    flag for flag, field in FLAGS.items() if field in {"max_num_seqs", "max_num_batched_tokens", "block_size"}
+) | {"--decode-context-parallel-size", "-dcp"}
+
+TOKENS_FLAG = "--max-num-batched-tokens"
+UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "K": 2**10, "M": 2**20, "G": 2**30}
+"""What may follow its number; 0.7 knows none (``human_readable_int`` in
+https://github.com/vllm-project/vllm/blob/v0.33.0/vllm/engine/arg_utils.py)."""
+
+DATA_PARALLEL_FLAGS = ("--data-parallel-size", "-dp")
+
+UNCOUNTED_FLAGS = (
+    "--speculative-config",
+    "--kv-cache-memory-bytes",
+    "--cpu-offload-gb",
+    "--attention-config",
+    "--attention-config.use-fp4-indexer-cache",
+)
+"""Arguments that change memory in ways that are not modelled."""
+
+
+def split_arguments(arguments: Sequence[str]) -> dict[str, str]:
+    """Flags and values of ``arguments``, written ``--flag=value`` or as two items."""
+    values: dict[str, str] = {}
+    flag = ""
+    for item in arguments:
+        if item.startswith("-"):
+            name, _, value = item.partition("=")
+            flag = name.replace("_", "-")
+            values[flag] = value
+        elif flag:
+            values[flag] = item
+    return values
+
+
+def argument_problem(arguments: Sequence[str], engine: Engine) -> tuple[str, str] | None:
+    """What ``vllm serve`` would end with at once, as far as words alone tell, and what to write. The words themselves
+    are left out: one could be a misplaced secret."""
+    takes_value = False
+    for number, item in enumerate(arguments, start=1):
+        flag, _, value = item.partition("=")
+        if not item.startswith("-"):
+            if not takes_value:
+                return f"item {number} belongs to no argument", "write --flag=value"
+        elif re.search(r"\s", flag):
+            problem = f"item {number} has a flag and its value with a space between, which vLLM takes for one word"
+            return problem, "write --flag=value, or the value as an item of its own"
+        else:
+            takes_value = not value
+    for flag, value in split_arguments(arguments).items():
+        has_unit = value[-1:].isalpha() and (flag != TOKENS_FLAG or engine.is_v0)
+        if flag in NUMBER_FLAGS and (has_unit or not _number(value)):
+            return f"{flag} has no whole number above 0", "write digits alone"
+    return None
+
+
+def _number(text: str) -> int:
+    """The number that an argument is given as, ``8192`` or ``8k``; 0 if it is none."""
+    found = re.fullmatch(r"([0-9]+)([kmgKMG]?)", text)
+    return int(found[1]) * UNITS[found[2]] if found else 0
+
+
+def uncounted(arguments: Sequence[str], *, counts_drafts: bool = True) -> list[str]:
+    """Those of ``arguments`` that change memory in a way that the plan does not count. ``counts_drafts`` says whether
+    multi-token prediction of the model is counted."""
+    return [
+        flag
+        for flag, value in split_arguments(arguments).items()
+        if flag in UNCOUNTED_FLAGS and not (flag == "--speculative-config" and counts_drafts and _draft_layers(value))
+    ]
+
+
+def _draft_layers(value: str) -> int:
+    """Layers of the draft that ``--speculative-config`` asks for: one for multi-token prediction, whose layer comes
+    with the model; 0 for drafts of their own, which are not counted."""
+    method = _object(value).get("method")
+    return int(isinstance(method, str) and (method == "mtp" or method.endswith("_mtp")))
+
+
+def _capture_sizes(value: str) -> tuple[int, ...] | None:
+    """``cudagraph_capture_sizes`` of ``--compilation-config``, if it has any."""
+    sizes = _object(value).get("cudagraph_capture_sizes")
+    return tuple(size for size in sizes if isinstance(size, int)) if isinstance(sizes, list) else None
+
+
+def _object(text: str) -> dict[str, Any]:
+    """The JSON object that an argument is given as; empty if it is none."""
+    try:
+        found = json.loads(text)
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def serving_changes(arguments: Sequence[str]) -> dict[str, str | int | bool | tuple[int, ...]]:
+    """The fields of ``Serving`` that ``arguments`` set; values that are no numbers where one is due are left out, as
+    ``argument_problem`` refuses them."""
+    changes: dict[str, str | int | bool | tuple[int, ...]] = {}
+    for flag, value in split_arguments(arguments).items():
+        match FLAGS.get(flag):
+            case None:
+                pass
+            case "expert_parallel":
+                changes["expert_parallel"] = True
+            case "kv_cache_dtype":
+                changes["kv_cache_dtype"] = value
+            case "draft_layers":
+                if layers := _draft_layers(value):
+                    changes["draft_layers"] = layers
+            case "capture_sizes":
+                if sizes := _capture_sizes(value):
+                    changes["capture_sizes"] = sizes
+            case field if number := _number(value):
+                changes[field] = number
+    return changes

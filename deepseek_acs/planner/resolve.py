@@ -1,0 +1,177 @@
+"""From settings to the specification: the one place where settings are read."""
+
+from pathlib import Path
+
+from deepseek_acs.planner import catalogue, config_json
+from deepseek_acs.planner.engine import CURRENT, version_of
+from deepseek_acs.planner.metrics import EngineMetrics
+from deepseek_acs.planner.model import Model
+from deepseek_acs.planner.search import smallest_layout, with_open_layout
+from deepseek_acs.planner.shutdown import grace_seconds
+from deepseek_acs.planner.spec import (
+    EngineSpec,
+    Fixed,
+    HubSpec,
+    LifecycleSpec,
+    ModelSpec,
+    ReplicasSpec,
+    ResolvedSpec,
+    RolloutSpec,
+    WeightsSpec,
+    gpu_spec,
+)
+from deepseek_acs.planner.weights import checkpoint_gib
+from deepseek_acs.settings.base import gibibytes, mebibytes
+from deepseek_acs.settings.deployment import Deployment
+from deepseek_acs.settings.inference import EngineSettings, InferenceSettings
+from deepseek_acs.settings.lifecycle import LifecycleSettings
+from deepseek_acs.settings.model import ModelSettings
+from deepseek_acs.settings.scaling import HpaScaling, ManualScaling
+from deepseek_acs.settings.weights import BucketSource
+
+
+def resolve(settings: Deployment, *, folder: Path) -> ResolvedSpec:
+    """The specification that the settings ask for; relative paths in them start at ``folder``.
+
+    Where no layout works, it has the smallest that agrees with what was given, so that the checks can say why.
+    """
+    inference = settings.inference
+    model = _model(settings.model, folder)
+    gpu = gpu_spec(
+        inference.gpu.series,
+        stated_gib=inference.gpu.gpu_memory_gib,
+        available=inference.gpu.available,
+        compute_class=inference.gpu.compute_class,
+        driver_version=inference.gpu.driver_version,
+        resource=inference.gpu.resource,
+    )
+    fixed = _fixed(inference)
+    spec = ResolvedSpec(
+        cloud=settings.cloud,
+        cluster=settings.cluster,
+        kubeconfig=path_from(settings.cluster.kubeconfig_file, folder) if settings.cluster.kubeconfig_file else None,
+        model=model,
+        weights=_weights(settings),
+        storage=settings.storage,
+        name=inference.name,
+        replicas=_replicas(inference),
+        gpu=gpu,
+        fixed=fixed,
+        layout=smallest_layout(fixed, gpu),
+        extra_ephemeral_gib=gibibytes(inference.resources.extra_ephemeral_storage or "0Gi"),
+        qos=inference.qos,
+        network=inference.network,
+        zone=inference.zone,
+        engine=_engine(inference.engine, model.shapes),
+        rollout=RolloutSpec(
+            max_unavailable=inference.rollout.max_unavailable,
+            max_surge=inference.rollout.max_surge,
+            partition=inference.rollout.partition,
+        ),
+        lifecycle=_lifecycle(inference.lifecycle) if inference.lifecycle else None,
+        service=settings.service,
+        security=settings.security,
+        operators=settings.operators,
+        observability=settings.observability,
+        verification=settings.verification,
+    )
+    return with_open_layout(spec)
+
+
+def _model(settings: ModelSettings, folder: Path) -> ModelSpec:
+    shapes: Model | None = None
+    config_error: str | None = None
+    if settings.config_file is None:
+        shapes = catalogue.model(settings.name)
+    else:
+        try:
+            shapes = config_json.read(path_from(settings.config_file, folder), name=settings.name)
+        except config_json.ConfigError as error:
+            config_error = str(error)
+    return ModelSpec(
+        name=settings.name,
+        served_name=settings.served_name,
+        shapes=shapes,
+        config_error=config_error,
+        weights_gib=settings.weights_gib or (checkpoint_gib(shapes) if shapes else 0),
+        stated_gib=settings.weights_gib,
+    )
+
+
+def path_from(text: str, folder: Path) -> Path:
+    """A path of the settings: absolute, below the home folder (``~``), or relative to ``folder``."""
+    return folder / Path(text).expanduser()
+
+
+def _fixed(inference: InferenceSettings) -> Fixed:
+    resources = inference.resources
+    return Fixed(
+        cards=inference.gpu.cards,
+        tensor=inference.parallelism.tensor,
+        pipeline=inference.parallelism.pipeline,
+        cpu=resources.cpu,
+        memory_gib=_gib(resources.memory),
+        shared_memory_gib=_gib(resources.shared_memory),
+    )
+
+
+def _gib(size: str | None) -> float | None:
+    return mebibytes(size) / 1024 if size else None
+
+
+def _engine(settings: EngineSettings, shapes: Model | None) -> EngineSpec:
+    return EngineSpec(
+        image=settings.image,
+        backend=settings.backend,
+        ray_script=settings.ray_script,
+        port=settings.port,
+        max_model_len=settings.max_model_len or (shapes.context if shapes else None),
+        gpu_memory_utilization=settings.gpu_memory_utilization,
+        enforce_eager=settings.enforce_eager,
+        trust_remote_code=settings.trust_remote_code,
+        env=settings.env,
+        extra_args=settings.extra_args,
+        measured_cache_gib=settings.cache_gib,
+        stated_startup_seconds=settings.startup_seconds,
+    )
+
+
+def _replicas(inference: InferenceSettings) -> ReplicasSpec:
+    scaling, count = inference.scaling, inference.replicas
+    if isinstance(scaling, ManualScaling):
+        return ReplicasSpec(first=count, least=count, most=count, scaler=None, take_over=scaling.take_over)
+    if isinstance(scaling, HpaScaling) and scaling.cache_metric is None:
+        version = version_of(inference.engine.image) or CURRENT
+        metric = EngineMetrics(version=version).kv_cache_usage
+        scaling = scaling.model_copy(update={"cache_metric": metric})
+    first = scaling.min_replicas if scaling.hold is None else scaling.hold
+    return ReplicasSpec(first=first, least=scaling.min_replicas, most=scaling.most, scaler=scaling, take_over=False)
+
+
+def _lifecycle(settings: LifecycleSettings) -> LifecycleSpec:
+    budget = settings.disruption_budget
+    return LifecycleSpec(
+        request_seconds=settings.request_seconds,
+        grace_seconds=settings.grace_seconds or grace_seconds(settings.request_seconds),
+        evictable_groups=budget.max_unavailable if budget else None,
+        health_check=settings.health_check,
+        group_restart=settings.group_restart,
+    )
+
+
+def _weights(settings: Deployment) -> WeightsSpec:
+    weights, source = settings.weights, settings.weights.source
+    hub = None
+    if not isinstance(source, BucketSource):
+        hub = HubSpec(
+            kind=source.kind,
+            repository=source.repository or settings.model.name,
+            revision=source.revision,
+            endpoint=source.endpoint,
+            include=source.include,
+            exclude=source.exclude,
+            allow_pickle=weights.allow_pickle,
+        )
+    return WeightsSpec(
+        hub=hub, upload=weights.upload, bucket=weights.bucket, prefix=weights.prefix, identity=weights.identity
+    )

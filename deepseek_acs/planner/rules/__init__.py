@@ -1,0 +1,21 @@
+"""The rules that a deployment must keep, each a function over the specification. Errors stop it, warnings do not."""
+
+# In the order in which they are reported; memory takes longest to find out.
+from deepseek_acs.planner.rules import (  # noqa: I001
+    model,  # noqa: F401
+    pods,  # noqa: F401
+    acs,  # noqa: F401
+    parallelism,  # noqa: F401
+    engine,  # noqa: F401
+    memory,  # noqa: F401
+    operation,  # noqa: F401
+    controllers,  # noqa: F401
+    storage,  # noqa: F401
+    options,  # noqa: F401
+)
+from deepseek_acs.planner.rules.rule import RULES
+
+LAYOUT_RULES = tuple(rule for rule in RULES if rule.mended_by_layout)
+"""What another layout could mend."""
+
+__all__ = ["LAYOUT_RULES", "RULES"]

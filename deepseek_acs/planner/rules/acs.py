@@ -1,0 +1,155 @@
+"""What ACS refuses or does unasked, beyond what a layout depends on: compute class, storage, ports, drivers.
+
+Rules about a series hold for those of ``gpu_series.toml``; what is not listed there is passed on with a warning,
+because the cloud adds models faster than this program.
+"""
+
+from collections.abc import Iterable, Iterator
+
+from deepseek_acs.planner.acs import (
+    BEST_EFFORT,
+    EVICTION_NOTICE_SECONDS,
+    FREE_EPHEMERAL_GIB,
+    GPU_HPN,
+    GPU_HPN_CARDS,
+    GPU_HPN_QOS,
+    PLAIN_CPU,
+    PLAIN_MEMORY_GIB,
+    RESERVED_PORTS,
+)
+from deepseek_acs.planner.catalogue import gpu_series, resource_name
+from deepseek_acs.planner.findings import Field
+from deepseek_acs.planner.rules.rule import ACS_PODS, Problem, rule, warning
+from deepseek_acs.planner.shutdown import drain_seconds
+from deepseek_acs.planner.spec import ResolvedSpec
+
+
+@rule("https://www.alibabacloud.com/help/en/cs/user-guide/pod-gpu-model-and-driver-version")
+def series_spelling(spec: ResolvedSpec) -> Iterator[Problem]:
+    """A series is spelled as ACS spells it. Names of cards pass: Alibaba Cloud's templates have H20 for one."""
+    series = spec.gpu.series
+    meant = {name.upper(): name for name in gpu_series()}.get(series.upper())
+    if meant not in (None, series):
+        yield Field.SERIES, f"there is no series {series}; case counts", f"write {meant}"
+
+
+@rule(ACS_PODS)
+def hpn_qos(spec: ResolvedSpec) -> Iterator[Problem]:
+    """Compute class gpu-hpn has one quality of service."""
+    if spec.gpu.compute_class == GPU_HPN and spec.qos != GPU_HPN_QOS:
+        yield (
+            Field.QOS,
+            f"compute class gpu-hpn has only the quality of service {GPU_HPN_QOS}, not {spec.qos}",
+            f"write {GPU_HPN_QOS}, or {Field.COMPUTE_CLASS}: gpu",
+        )
+
+
+@rule("https://www.alibabacloud.com/help/en/cs/user-guide/pod-hpn-type-rdma")
+def hpn_cards(spec: ResolvedSpec) -> Iterator[Problem]:
+    """Pods of compute class gpu-hpn have certain numbers of cards, with RDMA or without."""
+    if spec.gpu.compute_class == GPU_HPN and spec.layout.cards not in GPU_HPN_CARDS:
+        yield (
+            Field.CARDS,
+            f"compute class gpu-hpn has no pod with {spec.layout.cards} cards",
+            f"write one of {_listed(GPU_HPN_CARDS)}",
+        )
+
+
+@rule("https://www.alibabacloud.com/help/en/cs/user-guide/increase-temporary-storage-size")
+def ephemeral_storage(spec: ResolvedSpec) -> Iterator[Problem]:
+    """Ephemeral storage beyond the free 30 GiB has a limit by series and cards."""
+    series, cards, extra = gpu_series().get(spec.gpu.series), spec.layout.cards, spec.extra_ephemeral_gib
+    most = series.ephemeral_gib.get(cards) if series else None
+    if most is not None and FREE_EPHEMERAL_GIB + extra > most:
+        yield (
+            Field.EXTRA_EPHEMERAL,
+            f"{extra} GiB and the free {FREE_EPHEMERAL_GIB} GiB are more than the {most} GiB that a pod with {cards} "
+            f"cards of series {spec.gpu.series} may have",
+            f"write at most {most - FREE_EPHEMERAL_GIB}Gi",
+        )
+
+
+@rule(ACS_PODS)
+def reserved_ports(spec: ResolvedSpec) -> Iterator[Problem]:
+    """No container listens on a port that ACS reserves."""
+    if spec.engine.port in RESERVED_PORTS:
+        yield (
+            Field.PORT,
+            f"ACS reserves the ports {_listed(RESERVED_PORTS)}",
+            "write another port, for example 8000",
+        )
+
+
+@warning("https://www.alibabacloud.com/help/en/cs/user-guide/pod-hpn-type-rdma")
+def known_network_card(spec: ResolvedSpec) -> Iterator[Problem]:
+    """The RDMA network card of the series is known. A series that has RDMA only by a capacity reservation has none."""
+    series = gpu_series().get(spec.gpu.series)
+    if spec.network == "rdma" and not (series and series.nic):
+        unknown = "the type of the RDMA network card of" if series else "whether ACS has RDMA for"
+        yield (
+            Field.NETWORK,
+            f"{unknown} {spec.gpu.series} is not in deepseek_acs/planner/gpu_series.toml; it is requested unchecked, "
+            "with the variables for mlx5 cards",
+            f"set {Field.ENV} if the card needs others",
+        )
+
+
+@warning("https://www.alibabacloud.com/help/en/cs/user-guide/pod-gpu-model-and-driver-version")
+def listed_driver(spec: ResolvedSpec) -> Iterator[Problem]:
+    """The GPU driver is one of the series'."""
+    series, driver = gpu_series().get(spec.gpu.series), spec.gpu.driver_version
+    if series and driver and driver not in series.drivers:
+        yield (
+            Field.DRIVER,
+            f"{driver} is not among the drivers known for {spec.gpu.series} ({_listed(series.drivers)}); it is passed "
+            "to ACS unchecked",
+            "write one of these, or leave it out",
+        )
+
+
+@warning("https://www.alibabacloud.com/help/en/cs/user-guide/acs-pod-instance-overview")
+def usual_resource(spec: ResolvedSpec) -> Iterator[Problem]:
+    """The cards are requested by the series' extended resource."""
+    series, usual = spec.gpu.series, resource_name(spec.gpu.series)
+    if series in gpu_series() and spec.gpu.resource != usual:
+        yield (
+            Field.RESOURCE,
+            f"cards of series {series} are counted as {usual}, so a pod that requests {spec.gpu.resource} may find "
+            "none",
+            "leave it out",
+        )
+
+
+@warning(ACS_PODS)
+def eviction_notice(spec: ResolvedSpec) -> Iterator[Problem]:
+    """Requests end within the notice before an eviction."""
+    left = drain_seconds(EVICTION_NOTICE_SECONDS)
+    if spec.qos == BEST_EFFORT and spec.lifecycle and spec.lifecycle.request_seconds > left:
+        yield (
+            Field.REQUEST,
+            f"ACS evicts {BEST_EFFORT} pods with {EVICTION_NOTICE_SECONDS} s notice, so requests are cut off after "
+            f"{left} of {spec.lifecycle.request_seconds} s then",
+            f"write {Field.QOS}: default, whose pods are not evicted",
+        )
+
+
+@warning(ACS_PODS)
+def pods_by_ticket(spec: ResolvedSpec) -> Iterator[Problem]:
+    """Pods without GPUs are of a size that needs no ticket."""
+    upload = spec.weights.upload
+    sizes = [(Field.UPLOAD, upload.cpu, upload.memory_gib)]
+    if spec.cache:
+        sizes.append((Field.STORAGE, spec.cache.cpu, spec.cache.memory_gib))
+    if spec.verification and (benchmark := spec.verification.benchmark):
+        sizes.append((Field.BENCHMARK, benchmark.cpu, benchmark.memory_gib))
+    for field, cpu, memory_gib in sizes:
+        if cpu > PLAIN_CPU or memory_gib > PLAIN_MEMORY_GIB:
+            yield (
+                field,
+                f"pods without GPUs and with more than {PLAIN_CPU} vCPU or {PLAIN_MEMORY_GIB} GiB need a ticket",
+                "open one with Alibaba Cloud, or write a smaller size",
+            )
+
+
+def _listed(values: Iterable[object]) -> str:
+    return ", ".join(map(str, values))

@@ -1,0 +1,96 @@
+"""What needs a newer controller than there may be: the LeaderWorkerSet controller in the ACS App Marketplace was 0.5
+when last seen, and an older one silently ignores unknown fields, or rejects the object.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from deepseek_acs.planner.engine import Version
+from deepseek_acs.planner.findings import Field
+from deepseek_acs.planner.rules.rule import Problem, rule, warning
+from deepseek_acs.planner.spec import ResolvedSpec
+
+FLUID_CHART_MIN = (1, 0, 11)
+"""From this version on ack-fluid knows pods of ACS, those with the label ``fluid-sidecar-target: acs``
+(https://www.alibabacloud.com/help/en/ack/cloud-native-ai-suite/user-guide/accelerate-argo-workflows-1)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Feature:
+    """Something that the controller has since a version. ``older`` says what one before that does, ``instead`` what to
+    write for it."""
+
+    field: Field
+    what: str
+    since: Version
+    older: str
+    instead: str
+
+
+PARTITION = Feature(field=Field.PARTITION, what="a partition", since=(0, 7, 0), older="updates all groups", instead="0")
+"""https://github.com/kubernetes-sigs/lws/releases/tag/v0.7.0"""
+
+SURGE_ONLY = Feature(field=Field.MAX_UNAVAILABLE, what="0", since=(0, 9, 0), older="creates no pod at all", instead="1")
+"""https://github.com/kubernetes-sigs/lws/issues/776"""
+
+RESTART_AFTER_START = Feature(
+    field=Field.GROUP_RESTART, what="afterStart", since=(0, 9, 0), older="refuses it", instead="onPodRestart"
+)
+"""https://lws.sigs.k8s.io/docs/concepts/failure-handling/"""
+
+
+def used_features(spec: ResolvedSpec) -> list[Feature]:
+    """The features that the deployment uses."""
+    used = {
+        PARTITION: spec.rollout.partition > 0,
+        SURGE_ONLY: spec.rollout.max_unavailable == 0,
+        RESTART_AFTER_START: spec.lifecycle is not None and spec.lifecycle.group_restart == "afterStart",
+    }
+    return [feature for feature, is_used in used.items() if is_used]
+
+
+@rule("https://github.com/kubernetes-sigs/lws/releases")
+def installed_lws(spec: ResolvedSpec) -> Iterator[Problem]:
+    """The LeaderWorkerSet controller that the stack installs has what the deployment uses."""
+    lws = spec.operators.lws
+    if lws.kind != "install":
+        return
+    for feature in used_features(spec):
+        if lws.version_numbers < feature.since:
+            yield (
+                feature.field,
+                f"{feature.what} needs LeaderWorkerSet {_text(feature.since)}; {lws.version}, which the stack "
+                f"installs, {feature.older}",
+                f"raise {Field.LWS_VERSION}, or write {feature.instead}",
+            )
+
+
+@warning("https://github.com/kubernetes-sigs/lws/releases")
+def expected_lws(spec: ResolvedSpec) -> Iterator[Problem]:
+    """The LeaderWorkerSet controller that is there already has what the deployment uses."""
+    if spec.operators.lws.kind == "install":
+        return
+    for feature in used_features(spec):
+        yield (
+            feature.field,
+            f"{feature.what} needs LeaderWorkerSet {_text(feature.since)} in the cluster; an older one {feature.older}",
+            f"check the controller's version, or write {feature.instead}",
+        )
+
+
+@warning("https://www.alibabacloud.com/help/en/ack/cloud-native-ai-suite/user-guide/accelerate-argo-workflows-1")
+def fluid_chart(spec: ResolvedSpec) -> Iterator[Problem]:
+    """ack-fluid knows pods of ACS, to which it adds the cache's client by a label."""
+    fluid, storage = spec.operators.fluid, spec.storage
+    version = fluid.chart_version if fluid.kind == "install" else None
+    if storage.kind == "fluid" and storage.sidecar == "acs" and version is not None and version < FLUID_CHART_MIN:
+        yield (
+            Field.FLUID_CHART,
+            f"ack-fluid {_text(version)} is older than {_text(FLUID_CHART_MIN)}, from which on it adds the cache's "
+            f"client to pods of ACS ({Field.SIDECAR}: acs); the GPU pods may find no weights",
+            "write a newer chart, and its imageTag",
+        )
+
+
+def _text(version: tuple[int, ...]) -> str:
+    return ".".join(map(str, version))

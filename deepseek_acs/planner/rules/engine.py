@@ -1,0 +1,349 @@
+"""What a version of vLLM can do, and what its command line may be."""
+
+from collections.abc import Iterator
+
+from deepseek_acs.planner.compressed_cache import BLOCK_TOKENS
+from deepseek_acs.planner.engine import (
+    COMPRESSED_AUTO_SINCE,
+    COMPRESSED_SINCE,
+    DATA_PARALLEL_FLAGS,
+    EXPERT_PARALLEL_SINCE,
+    MULTI_NODE_MP_SINCE,
+    RAY_PORTS,
+    RENDEZVOUS_PORTS,
+    argument_problem,
+    serving_changes,
+    split_arguments,
+    uncounted,
+)
+from deepseek_acs.planner.findings import Field
+from deepseek_acs.planner.model import CompressedAttention
+from deepseek_acs.planner.rules.rule import VLLM, VLLM_07, Problem, rule, warning
+from deepseek_acs.planner.spec import ResolvedSpec
+
+COMPRESSED_CAPABILITY = 9.0
+"""Least for DeepSeek-V4's attention kernels (https://github.com/vllm-project/vllm/issues/50576)."""
+
+GRAPHS_GIB = 1.5
+"""Least memory outside the budget for CUDA graphs on versions that do not count them."""
+
+NO_METRICS = "--disable-log-stats"
+"""With it the engine has none of its own metrics (https://docs.vllm.ai/en/stable/cli/serve/)."""
+
+PROGRAM_FLAGS = {
+    "--port": Field.PORT,
+    "--served-model-name": Field.SERVED_NAME,
+    "--max-model-len": Field.MAX_MODEL_LEN,
+    "--gpu-memory-utilization": Field.UTILIZATION,
+    "--enforce-eager": Field.ENFORCE_EAGER,
+    "--trust-remote-code": Field.TRUST_REMOTE_CODE,
+    "--tensor-parallel-size": Field.TENSOR,
+    "--pipeline-parallel-size": Field.PIPELINE,
+    "--distributed-executor-backend": Field.BACKEND,
+    "--nnodes": Field.LAYOUT,
+    "--node-rank": Field.LAYOUT,
+    "--master-addr": Field.LAYOUT,
+    "--headless": Field.LAYOUT,
+    "--shutdown-timeout": Field.REQUEST,
+    "-tp": Field.TENSOR,
+    "-pp": Field.PIPELINE,
+}
+"""Arguments of ``vllm serve`` that the program writes itself, and the field behind each."""
+
+_NO_PLAIN_HTTP = "the probes, which ask by plain HTTP, would never find the engine ready"
+
+UNUSABLE_FLAGS = {
+    "--ssl-keyfile": _NO_PLAIN_HTTP,
+    "--ssl-certfile": _NO_PLAIN_HTTP,
+    "--uds": _NO_PLAIN_HTTP,
+    "--host": "the probes need all addresses, to which vLLM listens without it",
+    "--root-path": "the key, the route and the checks are for the paths of vLLM as they are",
+    "--master-port": "the checks of the pods look for the leader at vLLM's own port",
+}
+"""Arguments of ``vllm serve`` with which pods never become ready, or answer without the key, and why. Version 0.7.2
+asks for the key only below the root path
+(https://github.com/vllm-project/vllm/blob/v0.7.2/vllm/entrypoints/openai/api_server.py)."""
+
+API_KEY_FLAG = "--api-key"
+
+SECRET_FLAGS = frozenset({API_KEY_FLAG, "--hf-token"})
+"""Arguments that carry a secret, which everyone who may read pods would see."""
+
+
+@warning("docs/planner.md")
+def image_version(spec: ResolvedSpec) -> Iterator[Problem]:
+    """The image's name contains the version of vLLM."""
+    if spec.engine.named_version is None:
+        yield (
+            Field.IMAGE,
+            f"the name of {spec.engine.image} contains no version of vLLM; the plan assumes {spec.engine.vllm.name}",
+            "use a tag such as vllm-openai:v0.11.0, where there is one",
+        )
+
+
+@rule("https://github.com/vllm-project/vllm/pull/23691", mended_by_layout=True)
+def backend(spec: ResolvedSpec) -> Iterator[Problem]:
+    """Several pods without Ray need a version with --nnodes."""
+    if spec.engine.backend == "mp" and spec.layout.pods > 1 and spec.engine.vllm.version < MULTI_NODE_MP_SINCE:
+        yield (
+            Field.BACKEND,
+            f"{spec.engine.vllm.name} cannot form one engine of several pods with the mp backend",
+            f"write ray, or use an image with vLLM {'.'.join(map(str, MULTI_NODE_MP_SINCE))} or newer",
+        )
+
+
+def is_too_long(spec: ResolvedSpec) -> bool:
+    """Whether the longest request is longer than the model's context."""
+    model, length = spec.model.shapes, spec.engine.max_model_len
+    return model is not None and length is not None and length > model.context
+
+
+@rule(f"{VLLM}/config/model.py")
+def context(spec: ResolvedSpec) -> Iterator[Problem]:
+    """The longest request is not longer than the model's context."""
+    if is_too_long(spec) and spec.model.shapes:
+        given, longest = spec.engine.max_model_len, spec.model.shapes.context
+        yield (
+            Field.MAX_MODEL_LEN,
+            f"vLLM: User-specified max_model_len ({given}) is greater than the derived max_model_len ({longest})",
+            f"write {longest} or less",
+        )
+
+
+@rule(f"{VLLM_07}/config.py")
+def batched_tokens(spec: ResolvedSpec) -> Iterator[Problem]:
+    """A step holds a token of every sequence, and on 0.7 a whole request."""
+    serving, card, vllm = spec.serving, spec.gpu.card, spec.engine.vllm
+    if serving is None or serving.max_num_batched_tokens is None or card is None or is_too_long(spec):
+        return
+    sequences, given = serving.sequences(vllm, card), serving.max_num_batched_tokens
+    least = what = None
+    if given < sequences:
+        what, least = f"max_num_seqs ({sequences})", sequences
+    elif vllm.is_v0 and given < serving.max_model_len <= 32768:
+        what, least = f"max_model_len ({serving.max_model_len})", serving.max_model_len
+    if least is not None:
+        yield (
+            Field.EXTRA_ARGS,
+            f"vLLM: max_num_batched_tokens ({given}) must be greater than or equal to {what}",
+            f"write --max-num-batched-tokens={least} or more",
+        )
+
+
+@rule(f"{VLLM}/engine/arg_utils.py")
+def arguments(spec: ResolvedSpec) -> Iterator[Problem]:
+    """Further arguments are arguments, and their numbers numbers."""
+    if found := argument_problem(spec.engine.extra_args, spec.engine.vllm):
+        yield Field.EXTRA_ARGS, *found
+
+
+@rule("https://docs.vllm.ai/en/stable/cli/serve/")
+def extra_arguments(spec: ResolvedSpec) -> Iterator[Problem]:
+    """Further arguments carry no secret, keep the pods reachable, and repeat none that the program writes."""
+    for argument in spec.engine.extra_args:
+        flag = argument.split("=", 1)[0].split(" ", 1)[0].replace("_", "-")
+        if flag in SECRET_FLAGS:
+            yield (
+                Field.EXTRA_ARGS,
+                f"{flag} has a value that would be readable in the pod and in the state",
+                f"remove it and set {Field.API_KEY}" if flag == API_KEY_FLAG else f"remove {flag}",
+            )
+        elif flag in UNUSABLE_FLAGS:
+            tls = f"; TLS is for the proxy of {Field.ROUTE}" if flag.startswith("--ssl") else ""
+            yield Field.EXTRA_ARGS, f"{flag} cannot be used: {UNUSABLE_FLAGS[flag]}", f"remove {flag}{tls}"
+        elif flag in PROGRAM_FLAGS:
+            yield (
+                Field.EXTRA_ARGS,
+                f"{flag} is an argument that the program writes itself",
+                f"remove it and set {PROGRAM_FLAGS[flag]}",
+            )
+
+
+@rule("https://docs.vllm.ai/en/stable/usage/metrics/")
+def engine_metrics(spec: ResolvedSpec) -> Iterator[Problem]:
+    """The engine has metrics where something reads them."""
+    if NO_METRICS not in split_arguments(spec.engine.extra_args):
+        return
+    scaler = spec.replicas.scaler
+    readers = {
+        Field.LIFECYCLE: spec.lifecycle is not None,
+        Field.SCALING: scaler is not None and scaler.kind in ("queue", "hpa"),
+        Field.OBSERVABILITY: spec.observability is not None,
+    }
+    if found := [str(field) for field, reads in readers.items() if reads]:
+        yield (
+            Field.EXTRA_ARGS,
+            f"{NO_METRICS} takes the engine's metrics away, which {' and '.join(found)} read",
+            f"remove {NO_METRICS}, or {' and '.join(found)}",
+        )
+
+
+@rule("https://docs.ray.io/en/latest/ray-core/configure.html")
+def port(spec: ResolvedSpec) -> Iterator[Problem]:
+    """The server's port is not one by which the pods of a group find each other."""
+    chosen, number = spec.engine.backend, spec.engine.port
+    taken = (RENDEZVOUS_PORTS[chosen], *(RAY_PORTS if chosen == "ray" else ()))
+    if spec.layout.pods > 1 and number in taken:
+        user = "Ray" if chosen == "ray" else "the rendezvous of vLLM's mp backend"
+        yield (
+            Field.PORT,
+            f"port {number} is taken by {user} in a group of several pods",
+            "write another one, for example 8000",
+        )
+
+
+@rule(f"{VLLM}/config/parallel.py")
+def expert_parallel(spec: ResolvedSpec) -> Iterator[Problem]:
+    """Expert parallelism needs a model with experts, and a version that knows it."""
+    if "expert_parallel" not in serving_changes(spec.engine.extra_args):
+        return
+    model, why = spec.model.shapes, ""
+    if spec.engine.vllm.version < EXPERT_PARALLEL_SINCE:
+        why = f"{spec.engine.vllm.name} has no such argument"
+    elif model and not model.experts:
+        why = (
+            f"{model.name} has no experts; vLLM: Number of experts in the model must be greater than 0 when expert "
+            "parallelism is enabled."
+        )
+    if why:
+        yield Field.EXTRA_ARGS, f"--enable-expert-parallel: {why}", "remove it"
+
+
+@rule(f"{VLLM_07}/model_executor/layers/quantization/fp8.py")
+def capability(spec: ResolvedSpec) -> Iterator[Problem]:
+    """The GPU and the version can compute with the checkpoint's quantisation."""
+    if spec.gpu.card and (found := _missing_capability(spec)):
+        method, why = found
+        yield (
+            Field.SERIES,
+            f"{method} weights on {spec.gpu.card.name}: {why}",
+            "choose a newer GPU series, a newer image, or a checkpoint in another format",
+        )
+
+
+def _missing_capability(spec: ResolvedSpec) -> tuple[str, str] | None:
+    """The format of the weights, and why it cannot be computed with."""
+    model, vllm = spec.model.shapes, spec.engine.vllm
+    has = spec.gpu.card.capability if spec.gpu.card else None
+    if model is None or has is None:
+        return None
+    if has < 8.0 and vllm.is_v0 and "--dtype" not in split_arguments(spec.engine.extra_args):
+        return "bf16", "vLLM: Bfloat16 is only supported on GPUs with compute capability of at least 8.0."
+    if model.quantisation is None:
+        return None
+    method = model.quantisation.method
+    if isinstance(model.attention, CompressedAttention) and has < COMPRESSED_CAPABILITY:
+        return method, f"DeepSeek-V4's attention needs a capability of {COMPRESSED_CAPABILITY}, it has {has}"
+    if vllm.is_v0:
+        least = {"fp8": 8.9 if model.quantisation.is_block_fp8 else 8.0, "awq": 7.5, "gptq": 7.5}.get(method, 8.0)
+        if method in ("nvfp4", "mxfp4"):
+            return method, f"{vllm.name} does not know it"
+    else:
+        least = {"fp8": 7.5, "awq": 7.5, "gptq": 7.5, "mxfp4": 8.0, "nvfp4": 8.0}.get(method, 7.5)
+    if has >= least:
+        return None
+    return method, (
+        f"vLLM: The quantization method {method} is not supported for the current GPU. Minimum capability: "
+        f"{round(least * 10)}. Current capability: {round(has * 10)}."
+    )
+
+
+@rule("https://github.com/vllm-project/vllm/tree/v0.20.0/vllm/model_executor/models")
+def model_version(spec: ResolvedSpec) -> Iterator[Problem]:
+    """The version knows the model."""
+    model, vllm = spec.model.shapes, spec.engine.vllm
+    if model and isinstance(model.attention, CompressedAttention) and vllm.version < COMPRESSED_SINCE:
+        yield (
+            Field.IMAGE,
+            f"{vllm.name} does not know {model.name}",
+            f"use an image with vLLM {'.'.join(map(str, COMPRESSED_SINCE))} or newer",
+        )
+
+
+@rule(f"{VLLM_07}/attention/backends/triton_mla.py")
+def fp8_cache(spec: ResolvedSpec) -> Iterator[Problem]:
+    """0.7 has no FP8 cache for MLA."""
+    serving, model, vllm = spec.serving, spec.model.shapes, spec.engine.vllm
+    if serving is None or model is None or not serving.kv_cache_dtype.startswith("fp8"):
+        return
+    if vllm.is_v0 and vllm.uses_mla(model):
+        yield (
+            Field.EXTRA_ARGS,
+            f"{vllm.name} fails at the first request: FP8 Triton MLA not yet supported",
+            "remove --kv-cache-dtype, or use a newer image",
+        )
+
+
+@rule(f"{VLLM}/models/deepseek_v4/attention.py")
+def cache_format(spec: ResolvedSpec) -> Iterator[Problem]:
+    """DeepSeek-V4's cache has blocks of 256 tokens in FP8, which versions before 0.30 must be told."""
+    serving, model, vllm = spec.serving, spec.model.shapes, spec.engine.vllm
+    if serving is None or model is None or not isinstance(model.attention, CompressedAttention):
+        return
+    given = serving.kv_cache_dtype
+    if serving.block_size not in (None, BLOCK_TOKENS):
+        yield (
+            Field.EXTRA_ARGS,
+            f"the kernels of DeepSeek-V4 take blocks of {BLOCK_TOKENS} tokens, not of {serving.block_size}",
+            f"write --block-size={BLOCK_TOKENS}",
+        )
+    elif not given.startswith("fp8") and (given != "auto" or vllm.version < COMPRESSED_AUTO_SINCE):
+        yield (
+            Field.EXTRA_ARGS,
+            f"{vllm.name} keeps DeepSeek-V4's cache in FP8 only and refuses {given}",
+            "write --kv-cache-dtype=fp8",
+        )
+
+
+@rule("https://docs.vllm.ai/en/latest/serving/data_parallel_deployment/")
+def data_parallel(spec: ResolvedSpec) -> Iterator[Problem]:
+    """A replica is one engine: its GPUs are those of tensor and pipeline parallelism."""
+    given = split_arguments(spec.engine.extra_args)
+    value = next((given[flag] for flag in DATA_PARALLEL_FLAGS if flag in given), "1")
+    size, gpus = int(value) if value.isdecimal() else 1, spec.layout.gpus
+    if size > 1:
+        yield (
+            Field.EXTRA_ARGS,
+            f"--data-parallel-size {size} starts {size} engines, which need {size * gpus} GPUs; a replica has {gpus}; "
+            "what fits on them is not modelled",
+            f"remove it and set {Field.REPLICAS} to {size}, or split the model over all GPUs of the pods",
+        )
+
+
+@warning("https://github.com/huggingface/open-r1/pull/43")
+def graphs(spec: ResolvedSpec) -> Iterator[Problem]:
+    """Versions before 0.20 have memory for CUDA graphs beyond the share that is granted."""
+    if spec.gpu.card is None or spec.engine.enforce_eager or spec.engine.vllm.counts_graphs:
+        return
+    rest = spec.gpu.card.memory_gib * (1 - spec.engine.gpu_memory_utilization)
+    if rest < GRAPHS_GIB:
+        yield (
+            Field.UTILIZATION,
+            f"{spec.engine.vllm.name} captures CUDA graphs outside this share, where {rest:.1f} GiB are left",
+            f"lower it, or set {Field.ENFORCE_EAGER}",
+        )
+
+
+@warning(f"{VLLM}/engine/arg_utils.py")
+def uncounted_flags(spec: ResolvedSpec) -> Iterator[Problem]:
+    """Arguments that change memory are counted."""
+    shapes = spec.model.shapes
+    compressed = shapes is not None and isinstance(shapes.attention, CompressedAttention)
+    if flags := uncounted(spec.engine.extra_args, counts_drafts=not compressed):
+        yield (
+            Field.EXTRA_ARGS,
+            f"{', '.join(flags)} changes memory in a way that the plan does not count",
+            "check the engine's own figures at its first start",
+        )
+
+
+@rule("docs/planner.md")
+def measured_layout(spec: ResolvedSpec) -> Iterator[Problem]:
+    """A cache that was measured, was measured on a layout that is given."""
+    fixed = spec.fixed
+    if spec.engine.measured_cache_gib is not None and None in (fixed.cards, fixed.tensor, fixed.pipeline):
+        yield (
+            Field.MEASURED_CACHE,
+            "it was measured on one layout, and the layout is left open",
+            f"write {Field.CARDS}, {Field.TENSOR} and {Field.PIPELINE} as they were, or remove it",
+        )

@@ -1,0 +1,147 @@
+"""What ACS and the LeaderWorkerSet have pods for, as far as a layout depends on it. More of ACS: ``rules/acs.py``."""
+
+import difflib
+from collections.abc import Iterator, Mapping
+
+from deepseek_acs.planner import catalogue
+from deepseek_acs.planner.findings import Field
+from deepseek_acs.planner.rules.rule import ACS_PODS, Problem, rule, warning
+from deepseek_acs.planner.spec import ResolvedSpec
+
+
+@warning(ACS_PODS)
+def series_known(spec: ResolvedSpec) -> Iterator[Problem]:
+    """The GPU series is in the catalogue. The cloud adds series faster than this program."""
+    gpu = spec.gpu
+    if gpu.row:
+        return
+    if gpu.stated_gib is not None:
+        sized = f"it is sized by the given {gpu.stated_gib:g} GiB"
+    elif gpu.card:
+        sized = f"it is sized as {gpu.card.name}"
+    else:
+        sized = f"without {Field.GPU_MEMORY_GIB}, the memory of one card, it is not sized"
+    near = [name for name, row in catalogue.gpu_series().items() if row.gpu == gpu.series]
+    near += difflib.get_close_matches(gpu.series, catalogue.gpu_series(), n=1)
+    yield (
+        Field.SERIES,
+        f"{gpu.series} is not in deepseek_acs/planner/gpu_series.toml; it is passed to ACS unchecked; {sized}",
+        f"{f'did you mean {near[0]}? Otherwise check' if near else 'check'} the name with your account manager",
+    )
+
+
+@rule(ACS_PODS, mended_by_layout=True)
+def cards(spec: ResolvedSpec) -> Iterator[Problem]:
+    """ACS has pods of the series with this number of cards."""
+    row, count = spec.gpu.row, spec.layout.cards
+    if row and count not in row.cards:
+        yield (
+            Field.CARDS,
+            f"ACS has no pod with {count} cards of series {row.name} and would reject it",
+            f"write one of {', '.join(map(str, row.cards))}",
+        )
+
+
+@rule(ACS_PODS)
+def pod_size(spec: ResolvedSpec) -> Iterator[Problem]:
+    """ACS has a pod of the series that is large enough."""
+    legal, pod = spec.pods_of_acs, spec.pod
+    if legal and not any(cpu >= pod.cpu and max(sizes) >= pod.memory_gib for cpu, sizes in legal.items()):
+        yield (
+            Field.POD,
+            f"ACS has no pod with {spec.layout.cards} cards of series {spec.gpu.series}, {pod.cpu} vCPUs and "
+            f"{pod.memory_gib:g} GiB",
+            f"choose from: {_sizes(legal)}",
+        )
+
+
+@warning(ACS_PODS)
+def pod_rounded(spec: ResolvedSpec) -> Iterator[Problem]:
+    """The pod has a legal size. ACS rounds up to the next one and bills that."""
+    pod = spec.pod
+    fitting = [
+        (cpu, size)
+        for cpu, sizes in spec.pods_of_acs.items()
+        if cpu >= pod.cpu
+        for size in sizes
+        if size >= pod.memory_gib
+    ]
+    if fitting and (pod.cpu, pod.memory_gib) not in fitting:
+        cpu, memory = min(fitting)
+        yield (
+            Field.POD,
+            f"{pod.cpu} vCPUs and {pod.memory_gib:g} GiB are not a legal size; ACS rounds up to {cpu} vCPUs and "
+            f"{memory} GiB and bills that",
+            "write the size that is billed",
+        )
+
+
+def _sizes(legal: Mapping[int, tuple[int, ...]]) -> str:
+    return "; ".join(f"{cpu} vCPUs with {', '.join(map(str, sizes))} GiB" for cpu, sizes in legal.items())
+
+
+@rule("https://kubernetes.io/docs/concepts/storage/volumes/#emptydir")
+def shared_memory(spec: ResolvedSpec) -> Iterator[Problem]:
+    """Shared memory is a part of the pod's memory."""
+    pod = spec.pod
+    if pod.shared_memory_gib >= pod.memory_gib:
+        yield (
+            Field.POD,
+            f"{pod.shared_memory_gib:g} GiB of shared memory leave nothing of the pod's {pod.memory_gib:g} GiB, of "
+            "which they are a part",
+            "write less sharedMemory than memory; the guide has 4 GiB and 64 GiB per card",
+        )
+
+
+@rule("https://www.alibabacloud.com/help/en/cs/user-guide/pod-hpn-type-rdma", mended_by_layout=True)
+def rdma(spec: ResolvedSpec) -> Iterator[Problem]:
+    """Only whole-machine pods of some series have RDMA. Pods on a capacity reservation have it with any number."""
+    row, count = spec.gpu.row, spec.layout.cards
+    if spec.network != "rdma" or spec.gpu.compute_class != "gpu" or row is None or count in row.rdma_cards:
+        return
+    legal = " or ".join(map(str, row.rdma_cards))
+    standard = f"{Field.NETWORK}: standard"
+    if legal:
+        yield (
+            Field.NETWORK,
+            f"ACS has RDMA for pods of series {row.name} only with {legal} cards, and these have {count}",
+            f"write {Field.CARDS}: {legal}, or {standard}",
+        )
+    else:
+        series = ", ".join(name for name, other in catalogue.gpu_series().items() if other.rdma_cards)
+        yield (
+            Field.NETWORK,
+            f"ACS has no RDMA for pods of series {row.name}",
+            f"write one of the series {series}, or {standard}",
+        )
+
+
+@warning("https://help.aliyun.com/en/cs/user-guide/acs-ai-container-image-version-release-record/")
+def image_hardware(spec: ResolvedSpec) -> Iterator[Problem]:
+    """The image is built for the series' hardware."""
+    image, series = spec.engine.image, spec.gpu.series
+    if (series == "P16EN") != ("-xpu-" in image):
+        needs = "an inference-xpu image" if series == "P16EN" else "an image for NVIDIA GPUs"
+        yield (
+            Field.IMAGE,
+            f"series {series} needs {needs}, which {image} does not seem to be",
+            "choose one from ACS's list of images",
+        )
+
+
+@rule("https://lws.sigs.k8s.io/docs/concepts/rollout-strategy/", mended_by_layout=True)
+def available_gpus(spec: ResolvedSpec) -> Iterator[Problem]:
+    """All replicas, and those that an update adds, fit on the GPUs that there are."""
+    available, each = spec.gpu.available, spec.layout.pods * spec.layout.cards
+    most, surge = spec.replicas.most, spec.rollout.max_surge
+    needed = (most + surge) * each
+    if available is None or needed <= available:
+        return
+    lower = "replicas" if spec.replicas.scaler is None else "the most groups of scaling"
+    yield (
+        Field.AVAILABLE,
+        f"{most} replicas and {surge} more during an update need {needed} GPUs, of {available}",
+        f"lower {lower} or maxSurge; each group needs {each} GPUs"
+        if each <= available
+        else f"a single group needs {each}: choose a smaller layout, or write the cards that there are",
+    )

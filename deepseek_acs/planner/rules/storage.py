@@ -1,0 +1,103 @@
+"""What bucket and cache can hold and give."""
+
+from collections.abc import Iterator
+
+from deepseek_acs.planner.acs import oss_gbits
+from deepseek_acs.planner.cache import HIGH_WATERMARK, needed_workers
+from deepseek_acs.planner.findings import Field
+from deepseek_acs.planner.rules.rule import Problem, rule, warning
+from deepseek_acs.planner.spec import ResolvedSpec
+
+OSS_LIMITS = "https://help.aliyun.com/zh/oss/user-guide/limits"
+RUNTIME = "https://www.alibabacloud.com/help/en/cs/user-guide/acs-pod-instance-overview"
+
+USUAL_CPU, USUAL_GIB = 16, 128
+"""vCPUs and memory of a worker, by the guide."""
+
+MANY = 2
+"""Times the workers of the usual size, from which on the size is rather a mistake."""
+
+
+@rule("docs/access.md")
+def cache_identity(spec: ResolvedSpec) -> Iterator[Problem]:
+    """Fluid reads the bucket with an AccessKey."""
+    if spec.cache and spec.weights.identity.kind == "rrsa":
+        yield (
+            Field.IDENTITY,
+            "storage of kind fluid reads the bucket with an AccessKey, and this is rrsa",
+            f"write ramUser or accessKey, or {Field.STORAGE_KIND}: csi",
+        )
+
+
+@rule(RUNTIME)
+def sidecar_size(spec: ResolvedSpec) -> Iterator[Problem]:
+    """The client of the cache runs in the GPU pod and leaves something of it to the engine."""
+    storage, pod = spec.storage, spec.pod
+    if storage.kind != "fluid":
+        return
+    free_gib = pod.memory_gib - pod.shared_memory_gib
+    if storage.sidecar_cpu >= pod.cpu or storage.sidecar_memory_mib / 1024 >= free_gib:
+        yield (
+            Field.STORAGE,
+            f"the client of the cache takes {storage.sidecar_cpu} vCPU and {storage.sidecar_memory_mib / 1024:g} GiB "
+            f"of a pod with {pod.cpu} vCPU and {pod.memory_gib:g} GiB, {pod.shared_memory_gib:g} GiB of it shared",
+            f"write smaller {Field.SIDECAR_CPU} and {Field.SIDECAR_MEMORY}, or larger {Field.POD}",
+        )
+
+
+@rule("https://github.com/fluid-cloudnative/fluid/blob/master/docs/en/samples/tieredstore_config.md")
+def cache_size(spec: ResolvedSpec) -> Iterator[Problem]:
+    """The cache holds the model."""
+    cache = spec.cache
+    if cache is None:
+        return
+    total = cache.workers * cache.quota_gib
+    if total * HIGH_WATERMARK < spec.model.weights_gib:
+        yield (
+            Field.CACHE_WORKERS,
+            f"{cache.workers} workers cache {total} GiB (90% of their memory), which is less than the "
+            f"{spec.model.weights_gib:.0f} GiB of the model: the preload would evict what it has just loaded",
+            f"remove it, or write at least {cache.needed_workers}, or give each worker more memory",
+        )
+
+
+@warning("deepseek_acs/planner/cache.py")
+def cache_workers(spec: ResolvedSpec) -> Iterator[Problem]:
+    """The cache has space to spare, bandwidth for all pods, and workers of a sensible size."""
+    cache, storage = spec.cache, spec.storage
+    if cache is None or storage.kind != "fluid":
+        return
+    if cache.workers < cache.needed_workers:
+        share = spec.model.weights_gib / (cache.workers * cache.quota_gib)
+        yield (
+            Field.CACHE_WORKERS,
+            f"the model takes {share:.0%} of {cache.workers} workers",
+            f"write {cache.needed_workers}, with which neither space nor bandwidth is short",
+        )
+    mib_s = spec.replicas.most * spec.layout.pods * storage.throughput_mi_bps
+    usual = needed_workers(weights_gib=spec.model.weights_gib, cpu=USUAL_CPU, memory_gib=USUAL_GIB, mib_s=mib_s)
+    if storage.workers is None and cache.workers > MANY * usual:
+        yield (
+            Field.STORAGE,
+            f"{cache.workers} workers of {cache.cpu} vCPU and {cache.memory_gib} GiB follow from cpu and memory",
+            f"{usual} of {USUAL_CPU} vCPU and {USUAL_GIB} GiB do the same",
+        )
+
+
+@warning(OSS_LIMITS)
+def oss_bandwidth(spec: ResolvedSpec) -> Iterator[Problem]:
+    """OSS gives what the pods read, or the workers of a cache together."""
+    storage, region = spec.storage, spec.cloud.region
+    if storage.kind == "fluid":
+        field, mib_s, clients = Field.PRELOAD, storage.preload_mi_bps, 1
+    else:
+        field, mib_s, clients = Field.THROUGHPUT, storage.throughput_mi_bps, spec.replicas.most * spec.layout.pods
+    gbits = oss_gbits(region)
+    possible = int(gbits * 1e9 / 8 / 2**20 / max(clients, 1))
+    if mib_s > possible:
+        each = f"{clients} pods that start together get {possible}" if clients > 1 else f"that is {possible} at most"
+        yield (
+            field,
+            f"{mib_s} MiB/s is more than OSS gives: an account has {gbits} Gbit/s in {region}, and {each}",
+            f"write {possible}, so that loading is given the time that it takes",
+        )

@@ -1,0 +1,383 @@
+"""The resolved specification of a deployment: everything that was left open is decided, everything is looked up.
+
+It is the only thing that checks, the composition of the components and the texts for people read. ``resolve.py`` makes
+one from the settings; the search makes others that differ in layout, series or length.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, Self
+
+from deepseek_acs.planner import catalogue
+from deepseek_acs.planner.cache import CachePlan, plan_cache
+from deepseek_acs.planner.catalogue import Gpu, GpuSeries, resource_name
+from deepseek_acs.planner.engine import CURRENT, Engine, Serving, Version, serving_changes, version_of
+from deepseek_acs.planner.loading import LoadBudget, load_budget
+from deepseek_acs.planner.memory import Memory, estimate
+from deepseek_acs.planner.model import Model
+from deepseek_acs.planner.upload import upload_deadline_seconds
+
+if TYPE_CHECKING:
+    from deepseek_acs.settings.cloud import CloudSettings, ClusterSettings
+    from deepseek_acs.settings.lifecycle import HealthCheckSettings
+    from deepseek_acs.settings.observability import ObservabilitySettings
+    from deepseek_acs.settings.operators import OperatorsSettings
+    from deepseek_acs.settings.scaling import Autoscaler
+    from deepseek_acs.settings.security import SecuritySettings
+    from deepseek_acs.settings.service import ServiceSettings
+    from deepseek_acs.settings.storage import FluidCacheSettings, OssVolumeSettings
+    from deepseek_acs.settings.verification import VerificationSettings
+    from deepseek_acs.settings.weights import (
+        AccessKeyIdentity,
+        CreateBucket,
+        ExistingBucket,
+        RamUserIdentity,
+        RrsaIdentity,
+        UploadSettings,
+    )
+
+VCPUS_PER_CARD = 8
+MEMORY_GIB_PER_CARD = 64
+SHARED_MEMORY_GIB_PER_CARD = 4
+"""The guide's pod: 64 vCPUs, 512 GiB and 32 GiB of /dev/shm for 8 cards (https://www.alibabacloud.com/help/en/cs/
+user-guide/using-acs-gpu-computing-power-to-build-a-distributed-deepseek-full-blood-version-reasoning-service)."""
+
+
+@dataclass(frozen=True, order=True)
+class Layout:
+    """How one replica is spread over GPUs and pods."""
+
+    cards: int
+    tensor: int
+    pipeline: int
+
+    @property
+    def gpus(self) -> int:
+        """GPUs of one replica."""
+        return self.tensor * self.pipeline
+
+    @property
+    def pods(self) -> int:
+        """Pods of one replica; meaningful if the GPUs fill whole pods."""
+        return max(1, self.gpus // self.cards)
+
+    def __str__(self) -> str:
+        pods = "1 pod" if self.pods == 1 else f"{self.pods} pods"
+        return f"tensor {self.tensor} × pipeline {self.pipeline} on {pods} of {self.cards}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fixed:
+    """What the user fixed of layout and pod, for the search: it varies only what is None here. Memory in GiB."""
+
+    cards: int | None = None
+    tensor: int | None = None
+    pipeline: int | None = None
+    cpu: int | None = None
+    memory_gib: float | None = None
+    shared_memory_gib: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelSpec:
+    """The model. ``shapes`` is None for a model of which at most the size is known, ``config_error`` says why its
+    config.json cannot be used, and ``weights_gib`` is 0 if the size is not known, which a rule refuses.
+    ``stated_gib`` is the size that the user gave, if any."""
+
+    name: str
+    served_name: str
+    shapes: Model | None
+    config_error: str | None
+    weights_gib: float
+    stated_gib: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class HubSpec:
+    """Where the weights come from. ``endpoint`` is the address of a mirror, None for the hub's own."""
+
+    kind: Literal["modelScope", "huggingFace"]
+    repository: str
+    revision: str
+    endpoint: str | None
+    include: tuple[str, ...]
+    exclude: tuple[str, ...]
+    allow_pickle: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class WeightsSpec:
+    """The bucket with the weights, and who reads it. ``hub`` is None where the weights are in the bucket already."""
+
+    hub: HubSpec | None
+    upload: "UploadSettings"
+    bucket: "CreateBucket | ExistingBucket"
+    prefix: str
+    identity: "RamUserIdentity | AccessKeyIdentity | RrsaIdentity"
+
+
+@dataclass(frozen=True, kw_only=True)
+class GpuSpec:
+    """The GPUs of a pod. ``row`` is ACS's row of the series and ``card`` the hardware, None where unknown;
+    ``stated_gib`` is the memory of a card that the user gave and ``available`` the number of cards that the account may
+    have, if they are known. ``driver_version`` is None where ACS chooses."""
+
+    series: str
+    row: GpuSeries | None
+    card: Gpu | None
+    resource: str
+    stated_gib: float | None = None
+    available: int | None = None
+    compute_class: Literal["gpu", "gpu-hpn"] = "gpu"
+    driver_version: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class PodSize:
+    """CPU (vCPUs) and memory (GiB) of one GPU pod; shared memory is a part of its memory."""
+
+    cpu: int
+    memory_gib: float
+    shared_memory_gib: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineSpec:
+    """The engine's image and arguments. ``max_model_len`` is None only for a model whose context is not known: the
+    engine then takes its own. ``stated_startup_seconds`` and ``measured_cache_gib`` are figures that the user gave in
+    place of the plan's."""
+
+    image: str
+    backend: Literal["ray", "mp"]
+    ray_script: str
+    port: int
+    max_model_len: int | None
+    gpu_memory_utilization: float
+    enforce_eager: bool
+    trust_remote_code: bool
+    env: Mapping[str, str]
+    extra_args: tuple[str, ...]
+    measured_cache_gib: float | None
+    stated_startup_seconds: int | None
+
+    @cached_property
+    def vllm(self) -> Engine:
+        """The version that the image's name contains, or the current one."""
+        return Engine(version=self.named_version or CURRENT)
+
+    @cached_property
+    def named_version(self) -> Version | None:
+        """The version that the image's name contains, if any."""
+        return version_of(self.image)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LifecycleSpec:
+    """How pods end and come back; times in seconds. ``evictable_groups`` is None without a disruption budget."""
+
+    request_seconds: int
+    grace_seconds: int
+    evictable_groups: int | None
+    health_check: "HealthCheckSettings | None"
+    group_restart: Literal["onPodRestart", "afterStart"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReplicasSpec:
+    """Groups: those that the LeaderWorkerSet is created with, and the bounds of the autoscaler (``scaler``, None if the
+    number is fixed). ``take_over`` says that the stack takes the number back from one that there was."""
+
+    first: int
+    least: int
+    most: int
+    scaler: "Autoscaler | None"
+    take_over: bool
+
+    @property
+    def fewest(self) -> int:
+        """The fewest groups, as long as there are any."""
+        return self.most if self.scaler is None else max(1, self.least)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RolloutSpec:
+    """Rolling update, counted in groups."""
+
+    max_unavailable: int
+    max_surge: int
+    partition: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResolvedSpec:
+    """One deployment. None means that a part is absent, never that it is still to be decided.
+
+    Sections in which nothing can be left open are the settings' own.
+    """
+
+    cloud: "CloudSettings"
+    cluster: "ClusterSettings"
+    kubeconfig: Path | None
+    """File of the cluster's kubeconfig; None where it is a secret of the stack."""
+
+    model: ModelSpec
+    weights: WeightsSpec
+    storage: "OssVolumeSettings | FluidCacheSettings"
+    name: str
+    replicas: ReplicasSpec
+    gpu: GpuSpec
+    fixed: Fixed
+    layout: Layout
+    extra_ephemeral_gib: int
+    qos: Literal["default", "best-effort"]
+    network: Literal["standard", "rdma"]
+    zone: str | None
+    engine: EngineSpec
+    rollout: RolloutSpec
+    lifecycle: LifecycleSpec | None
+    service: "ServiceSettings"
+    security: "SecuritySettings"
+    operators: "OperatorsSettings"
+    observability: "ObservabilitySettings | None"
+    verification: "VerificationSettings | None"
+
+    @cached_property
+    def pod(self) -> PodSize:
+        """The size of a GPU pod: as fixed, or the guide's share per card on the next legal size."""
+        fixed, cards, legal = self.fixed, self.layout.cards, self.pods_of_acs
+        cpu = fixed.cpu or _next_legal(VCPUS_PER_CARD * cards, legal)
+        return PodSize(
+            cpu=cpu,
+            memory_gib=fixed.memory_gib or _next_legal(MEMORY_GIB_PER_CARD * cards, legal.get(cpu, ())),
+            shared_memory_gib=fixed.shared_memory_gib or SHARED_MEMORY_GIB_PER_CARD * cards,
+        )
+
+    @property
+    def pods_of_acs(self) -> Mapping[int, tuple[int, ...]]:
+        """Legal memory sizes by vCPUs for this number of cards; empty if not published."""
+        return self.gpu.row.pods.get(self.layout.cards, {}) if self.gpu.row else {}
+
+    @cached_property
+    def serving(self) -> Serving | None:
+        """The engine's arguments; None while the length is unknown."""
+        engine = self.engine
+        if engine.max_model_len is None:
+            return None
+        base = Serving(
+            max_model_len=engine.max_model_len,
+            utilization=engine.gpu_memory_utilization,
+            eager=engine.enforce_eager,
+        )
+        return dataclasses.replace(base, **serving_changes(engine.extra_args))  # type: ignore[arg-type]
+
+    @cached_property
+    def memory(self) -> Memory | None:
+        """The estimate; None where model or GPU are not known well enough, or the layout leaves stages empty."""
+        model, card, serving = self.model.shapes, self.gpu.card, self.serving
+        if model is None or model.unpredicted or card is None or serving is None:
+            return None
+        if self.layout.pipeline > model.layers:
+            return None
+        return estimate(
+            model,
+            card,
+            self.engine.vllm,
+            serving,
+            tensor=self.layout.tensor,
+            pipeline=self.layout.pipeline,
+            measured_cache_gib=self.engine.measured_cache_gib,
+        )
+
+    @cached_property
+    def budget(self) -> LoadBudget:
+        """Time to load the model."""
+        return load_budget(
+            weights_gib=self.model.weights_gib,
+            throughput_mib_s=self.storage.throughput_mi_bps,
+            startup_seconds=self.engine.stated_startup_seconds,
+        )
+
+    @property
+    def update_seconds(self) -> int:
+        """How long an update of all groups may take: each ends, is recreated, and loads the model."""
+        return self.budget.update_seconds(
+            replicas=self.replicas.most,
+            groups_at_once=self.rollout.max_unavailable + self.rollout.max_surge,
+            end_seconds=self.lifecycle.grace_seconds if self.lifecycle else 0,
+        )
+
+    @property
+    def upload_seconds(self) -> int:
+        """How long the Job that moves or checks the weights may take."""
+        upload = self.weights.upload
+        return upload_deadline_seconds(
+            weights_gib=self.model.weights_gib,
+            moves=self.weights.hub is not None,
+            throughput_mib_s=upload.throughput_mi_bps,
+            eip_bandwidth_mbps=upload.eip_bandwidth_mbps,
+        )
+
+    @cached_property
+    def cache(self) -> CachePlan | None:
+        """The distributed cache; None where the pods read the bucket directly."""
+        storage = self.storage
+        if storage.kind == "csi":
+            return None
+        return plan_cache(
+            weights_gib=self.model.weights_gib,
+            workers=storage.workers,
+            cpu=storage.cpu,
+            memory_gib=storage.memory_gib,
+            pods=self.replicas.most * self.layout.pods,
+            throughput_mib_s=storage.throughput_mi_bps,
+            preload_mib_s=storage.preload_mi_bps,
+        )
+
+    def with_layout(self, layout: Layout) -> Self:
+        """The same on another layout, for which nothing was measured."""
+        if layout == self.layout:
+            return self
+        engine = dataclasses.replace(self.engine, measured_cache_gib=None)
+        return dataclasses.replace(self, layout=layout, engine=engine)
+
+    def with_length(self, length: int) -> Self:
+        """The same with another ``max_model_len``."""
+        return dataclasses.replace(self, engine=dataclasses.replace(self.engine, max_model_len=length))
+
+    @property
+    def benchmark_image(self) -> str | None:
+        """Image of the benchmark: its own, or the engine's; None without a benchmark."""
+        benchmark = self.verification.benchmark if self.verification else None
+        return (benchmark.image or self.engine.image) if benchmark else None
+
+
+def gpu_spec(
+    series: str,
+    *,
+    stated_gib: float | None = None,
+    available: int | None = None,
+    compute_class: Literal["gpu", "gpu-hpn"] = "gpu",
+    driver_version: str | None = None,
+    resource: str | None = None,
+) -> GpuSpec:
+    """A series with what the catalogues know of it; with the memory that the user gave, if any."""
+    card = catalogue.gpu_of(series)
+    if stated_gib is not None:
+        card = dataclasses.replace(card or Gpu(name=series, memory_gib=stated_gib), memory_gib=stated_gib)
+    return GpuSpec(
+        series=series,
+        row=catalogue.gpu_series().get(series),
+        card=card,
+        resource=resource or resource_name(series),
+        stated_gib=stated_gib,
+        available=available,
+        compute_class=compute_class,
+        driver_version=driver_version,
+    )
+
+
+def _next_legal(wanted: int, legal: Mapping[int, object] | tuple[int, ...]) -> int:
+    return min((size for size in legal if size >= wanted), default=max(legal, default=wanted))

@@ -1,0 +1,112 @@
+"""The specification and what follows from it as one screen of text, for the preview."""
+
+import math
+
+from deepseek_acs.planner.cache import CachePlan
+from deepseek_acs.planner.memory import Memory, Stage
+from deepseek_acs.planner.roofline import decode_floor_ms
+from deepseek_acs.planner.search import longest_context
+from deepseek_acs.planner.spec import ReplicasSpec, ResolvedSpec
+
+
+def summary(spec: ResolvedSpec) -> dict[str, str]:
+    """Lines by what they are about; with their labels, none is longer than 96 columns."""
+    layout, gpu, pod, engine, budget = spec.layout, spec.gpu, spec.pod, spec.engine, spec.budget
+    card = f" ({gpu.card.name}, {gpu.card.memory_gib:.1f} GiB)" if gpu.card else ""
+    pods = "1 pod" if layout.pods == 1 else f"{layout.pods} pods"
+    lines = {
+        "model": f"{spec.model.name}, {spec.model.weights_gib:.1f} GiB",
+        "layout": f"{pods} × {layout.cards} {gpu.series}{card}, tensor {layout.tensor} × pipeline {layout.pipeline}",
+        "pod": f"{pod.cpu} vCPUs, {pod.memory_gib:g} GiB of which /dev/shm {pod.shared_memory_gib:g} GiB",
+        "engine": f"{engine.vllm.name}, {engine.gpu_memory_utilization:g} of GPU memory",
+        **(_memory(spec, spec.memory) if spec.memory else {"memory": "not predicted, see the warnings"}),
+        "load": f"{_minutes(budget.read_seconds)} to read at {spec.storage.throughput_mi_bps} MiB/s per pod; "
+        f"the startup probe waits {_minutes(budget.startup_seconds)}",
+    }
+    if spec.cache is not None:
+        lines["fluid"] = _fluid(spec.cache)
+    if spec.replicas.scaler is not None:
+        lines["scaling"] = _scaling(spec, spec.replicas)
+    return lines
+
+
+def text(lines: dict[str, str]) -> str:
+    """The lines with their labels."""
+    return "\n".join(f"{label:<10}{line}" for label, line in lines.items())
+
+
+def _fluid(cache: CachePlan) -> str:
+    return (
+        f"{cache.workers} workers × {cache.cpu} vCPUs, {cache.memory_gib} GiB of which {cache.quota_gib} GiB cache; "
+        f"the preload may take {_minutes(cache.preload_seconds)}"
+    )
+
+
+def _scaling(spec: ResolvedSpec, replicas: ReplicasSpec) -> str:
+    """What the autoscaler may cost, in GPUs and in time. A hold that is forgotten may cost a lot, so it is said."""
+    scaler, budget = replicas.scaler, spec.budget
+    kind = "" if scaler is None else scaler.kind if scaler.hold is None else f"{scaler.kind}, held at {scaler.hold}"
+    return (
+        f"{kind}, {replicas.least} to {replicas.most} groups, at most {replicas.most * spec.layout.gpus} GPUs; a new "
+        f"one answers after {math.ceil(budget.read_seconds / 60)} to {_minutes(budget.create_seconds)}"
+    )
+
+
+def _memory(spec: ResolvedSpec, memory: Memory) -> dict[str, str]:
+    stage, (low, nominal, high) = memory.tightest, memory.tokens
+    number = list(memory.stages).index(stage) + 1
+    where = f"stage {number} of {len(memory.stages)}" if len(memory.stages) > 1 else "each GPU"
+    lines = {
+        "verdict": memory.verdict.value,
+        "memory": f"{where}: {memory.usable_gib:.1f} GiB usable = weights {stage.weights_gib:.1f} + "
+        f"{_engine_and_cache(spec.engine.measured_cache_gib, memory, stage)}",
+        "cache": f"{nominal:,} tokens ({low:,} to {high:,})",
+    }
+    if nominal < memory.max_model_len:
+        return lines
+    lines["requests"] = _requests(memory)
+    if unused := _unused(spec, memory):
+        lines["unused"] = unused
+    floor = decode_floor_ms(spec)
+    if floor is not None:
+        lines["decode"] = f"at least {floor:.1f} ms per token by memory bandwidth; measured: 10 to 25 times that"
+    return lines
+
+
+def _engine_and_cache(measured_gib: float | None, memory: Memory, stage: Stage) -> str:
+    if measured_gib is not None:
+        return f"engine {memory.usable_gib - stage.weights_gib - measured_gib:.1f} + cache {measured_gib:.2f}, measured"
+    other = stage.activation + stage.non_torch + stage.graphs
+    low, high = max(0, stage.cache.low), stage.cache.high
+    return f"engine {other.low:.1f}–{other.high:.1f} + cache {low:.1f}–{high:.1f}"
+
+
+def _requests(memory: Memory) -> str:
+    low, nominal, high = memory.requests(memory.max_model_len)
+    limit = memory.max_num_seqs * memory.virtual_engines
+    band = "" if low == high else f" ({low:,} to {high:,})"
+    text = f"{nominal:,}{band} of {memory.max_model_len:,} tokens at once"
+    if nominal == limit:
+        each = f"{memory.virtual_engines} virtual engines × " if memory.virtual_engines > 1 else ""
+        text += f", by max_num_seqs: {each}{memory.max_num_seqs:,}"
+    return text
+
+
+def _unused(spec: ResolvedSpec, memory: Memory) -> str:
+    """What a short ``max_model_len`` leaves unused: the longest that certainly fits here, and how many at once."""
+    model = spec.model.shapes
+    if model is None or memory.max_model_len >= model.context:
+        return ""
+    longest = longest_context(spec)
+    changed = spec.with_length(longest).memory if longest > memory.max_model_len else None
+    if changed is None:
+        return ""
+    own = "all of its context" if longest == model.context else f"of {model.context:,}"
+    return (
+        f"{memory.max_model_len:,} per request is a choice: {longest:,} ({own}) fits too, "
+        f"{changed.requests(longest)[1]:,} at once"
+    )
+
+
+def _minutes(seconds: int) -> str:
+    return f"{math.ceil(seconds / 60)} min"

@@ -1,0 +1,37 @@
+"""Where everything goes: the region of Alibaba Cloud, and the cluster."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from deepseek_acs.settings.base import DnsLabel, Settings
+
+
+class CloudSettings(Settings):
+    """The Alibaba Cloud region."""
+
+    region: Annotated[str, Field(pattern=r"^[a-z]+(-[a-z0-9]+)+$", examples=["cn-hangzhou"])]
+    """Region of the cluster and of the bucket, for example cn-hangzhou. They must be the same: pods read the bucket by
+    its internal endpoint."""
+
+    endpoint: Annotated[str | None, Field(pattern=r"^https?://\S+$")] = None
+    """URL of an emulated cloud. All Alibaba Cloud calls go there instead of the real endpoints; used by the local
+    stack. Leave it out for the real cloud."""
+
+
+class ClusterSettings(Settings):
+    """The Kubernetes cluster: an ACS cluster, or any other that runs the LeaderWorkerSet controller."""
+
+    kubeconfig_file: str | None = None
+    """Path of a kubeconfig, relative to the project or starting with ~. Without it, the secret deepseek:kubeconfig is
+    used, which holds the contents."""
+
+    context: str | None = None
+    """Context of the kubeconfig; its current one by default."""
+
+    namespace: DnsLabel = "default"
+    """Namespace of everything that is created in the cluster."""
+
+    create_namespace: bool = False
+    """Create the namespace instead of expecting it. It must not exist yet, and stays, empty, when the stack is
+    destroyed: others may have put something into it."""

@@ -1,0 +1,233 @@
+"""The inference group: GPUs, layout, engine, rolling update."""
+
+import re
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from deepseek_acs.settings.base import DNS_LABEL, IMAGE, Port, Quantity, Settings, problem
+from deepseek_acs.settings.lifecycle import LifecycleSettings
+from deepseek_acs.settings.scaling import HpaScaling, ManualScaling, QueueScaling, ScheduleScaling
+
+ENV_NAME = r"^[A-Za-z_.-][A-Za-z0-9_.-]*$"
+"""Names of environment variables; with any other a GPU pod does not start
+(https://www.alibabacloud.com/help/en/cs/user-guide/acs-pod-instance-overview)."""
+
+ENV_MAX = 1900
+"""Variables in ``env``. With about 2,000 in all, a pod does not start
+(https://www.alibabacloud.com/help/en/cs/user-guide/acs-pod-instance-overview)."""
+
+ZONE = r"^[a-z]+(-[a-z0-9]+)+$"
+
+LWS_NAME_MAX = 51
+"""Longest name of a LeaderWorkerSet: pods and the revision label append to it
+(https://github.com/kubernetes-sigs/lws/blob/main/pkg/webhooks/leaderworkerset_webhook.go)."""
+
+SECRET_WORDS = frozenset({"TOKEN", "SECRET", "PASSWORD", "KEY"})
+"""Words in the names of environment variables that hold a secret."""
+
+PROGRAM_VARIABLES = frozenset({"VLLM_HOST_IP", "NODE_RANK", "LWS_LEADER_ADDRESS", "LWS_GROUP_SIZE", "LWS_WORKER_INDEX"})
+"""Environment variables without which the pods of a group do not find each other."""
+
+
+class GpuSettings(Settings):
+    """The GPUs of one pod."""
+
+    series: Annotated[str, Field(pattern=r"^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$", max_length=63)]
+    """GPU series of ACS, the value of the pod label alibabacloud.com/gpu-model-series, for example GU8TF."""
+
+    cards: Annotated[int | None, Field(ge=1, le=16)] = None
+    """Cards per pod. Left out, it is planned with the parallelism: the layout with the fewest GPUs that fits."""
+
+    gpu_memory_gib: Annotated[float | None, Field(alias="gpuMemoryGiB", gt=0, le=1000)] = None
+    """Memory of one card in GiB, as nvidia-smi reports it, for a series that is not in
+    deepseek_acs/planner/gpu_series.toml."""
+
+    available: Annotated[int | None, Field(ge=1)] = None
+    """Cards of this series that the account may have at once. With it, replicas and the groups that an update adds are
+    checked."""
+
+    compute_class: Literal["gpu", "gpu-hpn"] = "gpu"
+    """gpu: on demand, or from a GPU pod reservation, which needs no setting. gpu-hpn: on the nodes of a GPU-HPN
+    capacity reservation that is bound to the cluster."""
+
+    driver_version: Annotated[str | None, Field(pattern=r"^[0-9]+(\.[0-9]+)+$", max_length=63)] = None
+    """Version of the GPU driver; by default the one that ACS chooses for the series."""
+
+    resource: Annotated[str | None, Field(pattern=r"^[a-z0-9.-]+/[A-Za-z0-9._-]+$")] = None
+    """Name of the extended resource by which the cluster counts cards. By default that of the series: nvidia.com/gpu,
+    or alibabacloud.com/ppu for P16EN."""
+
+
+class ResourceSettings(Settings):
+    """CPU and memory of one pod. ACS rounds up to the next legal size of the GPU series and bills that."""
+
+    cpu: Annotated[int | None, Field(ge=1, le=512)] = None
+    """vCPUs. Left out, 8 for each card, as in the guide, or the next legal size."""
+
+    memory: Annotated[Quantity | None, Field(examples=["512Gi"])] = None
+    """Memory, shared memory included. Left out, 64 GiB for each card, as in the guide, or the next legal size."""
+
+    shared_memory: Annotated[Quantity | None, Field(examples=["32Gi"])] = None
+    """Size limit of /dev/shm, which NCCL and the tensor-parallel processes use; it counts as memory of the pod. Left
+    out, 4 GiB for each card, as in the guide."""
+
+    extra_ephemeral_storage: Annotated[str | None, Field(pattern=r"^[1-9][0-9]*Gi$", examples=["50Gi"])] = None
+    """Ephemeral storage on top of the free 30 GiB, in Gi, for images of more than about 15 GiB: unpacking needs twice
+    an image's size. Billed."""
+
+
+class ParallelismSettings(Settings):
+    """How the model is split over GPUs. Pods per group = tensor × pipeline ÷ cards per pod."""
+
+    tensor: Annotated[int | None, Field(ge=1, le=1024)] = None
+    """Tensor parallel size: each layer is split over so many GPUs. Keep it within one pod. Left out, it is planned."""
+
+    pipeline: Annotated[int | None, Field(ge=1, le=1024)] = None
+    """Pipeline parallel size: the layers are dealt out to so many stages. Left out, it is planned."""
+
+
+class EngineSettings(Settings):
+    """vLLM."""
+
+    image: Annotated[str, Field(pattern=IMAGE)] = "registry-cn-hangzhou.ack.aliyuncs.com/ack-demo/vllm:v0.7.2"
+    """Container image with a tag or digest, without https://. From a public registry it is pulled through a NAT
+    gateway."""
+
+    backend: Literal["ray", "mp"] = "ray"
+    """How the pods of a group form one engine: ray (images that ship Ray and a start script, such as the guide's) or
+    mp, vLLM's own multi-node backend (--nnodes, --node-rank, --headless) of images without Ray."""
+
+    ray_script: Annotated[str, Field(pattern=r"^/\S+$")] = "/vllm-workspace/ray_init.sh"
+    """Script in the image that starts Ray, for the ray backend. Upstream images of vLLM have it at
+    /vllm-workspace/examples/online_serving/multi-node-serving.sh."""
+
+    port: Port = 8000
+    """Port of the OpenAI-compatible server in the leader."""
+
+    max_model_len: Annotated[int | None, Field(ge=1)] = None
+    """Longest request in tokens, prompt and answer together. Left out, all of the model's context."""
+
+    startup_seconds: Annotated[int | None, Field(ge=1)] = None
+    """How long a pod may take from its start to its first answer. Left out, it follows from the model's size and
+    storage.throughputMiBps."""
+
+    gpu_memory_utilization: Annotated[float, Field(gt=0, le=1)] = 0.95
+    """Share of each GPU's memory that vLLM may use."""
+
+    cache_gib: Annotated[float | None, Field(alias="cacheGiB", gt=0, le=1000)] = None
+    """What the engine's log of an earlier start says is left for the KV cache of one GPU, in GiB: the smallest of all
+    ranks, with this image, layout and these arguments. It takes the place of the plan's estimate."""
+
+    enforce_eager: bool = True
+    """Run without CUDA graphs: starts faster and needs less memory, decodes slower."""
+
+    trust_remote_code: bool = True
+    """Run Python code that comes with the model's files."""
+
+    env: Annotated[dict[str, str], Field(max_length=ENV_MAX)] = {}  # noqa: RUF012 - pydantic copies it
+    """More environment variables of the containers; they win over those that the network asks for."""
+
+    extra_args: tuple[Annotated[str, Field(min_length=1)], ...] = ()
+    """More arguments of vllm serve, one per item, for example --reasoning-parser=deepseek_r1."""
+
+    @model_validator(mode="after")
+    def _env_is_usable(self) -> Self:
+        for name in self.env:
+            if not re.fullmatch(ENV_NAME, name):
+                raise problem(
+                    f"env has {name!r}, and ACS does not start a GPU pod with such a name of a variable",
+                    fix="use letters, digits, _, . and -, and no digit at the beginning",
+                )
+            if name in PROGRAM_VARIABLES:
+                raise problem(f"env has {name}, which the program sets itself", fix=f"remove {name}")
+            if SECRET_WORDS & set(re.split("[_.-]", name.upper())):
+                raise problem(
+                    f"env has {name}, whose value would be readable in the pod and in the state", fix=f"remove {name}"
+                )
+        return self
+
+
+class RolloutSettings(Settings):
+    """Rolling update, counted in groups."""
+
+    max_unavailable: Annotated[int, Field(ge=0)] = 1
+    """Groups that may be down at once. 1 needs no spare GPUs, but a stack with one group is down meanwhile."""
+
+    max_surge: Annotated[int, Field(ge=0)] = 0
+    """Groups that may be started in addition; each needs the GPUs of a whole group."""
+
+    partition: Annotated[int, Field(ge=0)] = 0
+    """Only groups from this number on, counted from 0, are updated: with 3 replicas, 2 tries a change on one group. Set
+    it back to 0 to update the others. A group that fails meanwhile comes back as it was."""
+
+    @model_validator(mode="after")
+    def _can_progress(self) -> Self:
+        if self.max_unavailable == 0 and self.max_surge == 0:
+            raise problem(
+                "maxUnavailable and maxSurge are both 0, so no update could ever proceed",
+                fix="set maxUnavailable to 1, or maxSurge to 1 if a whole group of GPUs is spare",
+            )
+        if self.partition and self.max_surge:
+            # https://github.com/kubernetes-sigs/lws/blob/main/api/leaderworkerset/v1/leaderworkerset_types.go
+            raise problem(
+                "with partition and maxSurge both set, the additional groups stay and are billed until partition is 0",
+                fix="write maxSurge: 0 and maxUnavailable: 1 while partition is set",
+            )
+        return self
+
+
+class InferenceSettings(Settings):
+    """The inference group: a LeaderWorkerSet."""
+
+    name: Annotated[str, Field(pattern=DNS_LABEL, max_length=LWS_NAME_MAX)] = "deepseek-r1"
+    """Name of the LeaderWorkerSet and the beginning of its pods' names. Keep it short: some versions of the ACS virtual
+    node leave pods with long names in Terminating."""
+
+    replicas: Annotated[int, Field(ge=0, le=1000)] = 1
+    """Groups, each a whole copy of the model. 0 frees all GPUs and keeps everything else. Not together with an
+    autoscaler, which sets it itself."""
+
+    scaling: Annotated[ManualScaling | ScheduleScaling | QueueScaling | HpaScaling, Field(discriminator="kind")] = (
+        ManualScaling()
+    )
+    """Who decides how many groups there are."""
+
+    gpu: GpuSettings
+    """GPU series and cards per pod."""
+
+    resources: ResourceSettings = ResourceSettings()
+    """CPU and memory per pod."""
+
+    parallelism: ParallelismSettings = ParallelismSettings()
+    """Tensor and pipeline parallel size."""
+
+    qos: Literal["default", "best-effort"] = "default"
+    """ACS quality of service: best-effort is cheaper, may be evicted with five minutes' notice, and cannot draw on a
+    capacity reservation."""
+
+    network: Literal["standard", "rdma"] = "standard"
+    """How the pods of a group talk to each other: standard, or rdma for series and card counts that have it (8 × GU8TF,
+    GU8TEF and GX8SF, 16 × P16EN)."""
+
+    zone: Annotated[str | None, Field(pattern=ZONE, examples=["cn-hangzhou-j"])] = None
+    """Zone of the GPU pods, and of the cache if there is one. By default ACS chooses; GPUs are in stock in few."""
+
+    engine: EngineSettings = EngineSettings()
+    """vLLM's image and options."""
+
+    rollout: RolloutSettings = RolloutSettings()
+    """Rolling update."""
+
+    lifecycle: LifecycleSettings | None = None
+    """How pods end, are watched, and come back. By default Kubernetes gives them 30 s to end, and running requests are
+    lost."""
+
+    @model_validator(mode="after")
+    def _one_owner_of_replicas(self) -> Self:
+        if "replicas" in self.model_fields_set and not isinstance(self.scaling, ManualScaling):
+            raise problem(
+                f"replicas is set, and with scaling.kind {self.scaling.kind} the autoscaler sets it",
+                fix="remove replicas; scaling.hold keeps a number of groups for a while",
+            )
+        return self

@@ -1,0 +1,109 @@
+"""Metrics, alerts, dashboard and logs of the inference group."""
+
+import re
+from collections.abc import Mapping
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from deepseek_acs.settings.base import Settings, problem
+
+LABEL_NAME = r"^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$"
+LABEL_VALUE = r"^([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?$"
+"""https://kubernetes.io/docs/concepts/overview/working-with-objects/labels/#syntax-and-character-set"""
+
+LOGSTORE = r"^[a-z0-9][a-z0-9_-]{1,61}[a-z0-9]$"
+"""https://www.alibabacloud.com/help/en/sls/user-guide/manage-a-logstore"""
+
+OWN_LABELS = frozenset(
+    {"app.kubernetes.io/name", "app.kubernetes.io/instance", "app.kubernetes.io/component", "app.kubernetes.io/part-of"}
+)
+"""Labels that the program sets itself on everything of this section."""
+
+
+def _check_labels(labels: Mapping[str, str]) -> None:
+    for name, value in labels.items():
+        if name in OWN_LABELS:
+            raise problem(
+                f"labels has {name}, which the program sets itself",
+                fix=f"remove {name}, and let your Prometheus or Grafana select by another label",
+            )
+        if not re.fullmatch(LABEL_NAME, name) or not re.fullmatch(LABEL_VALUE, value):
+            raise problem(
+                f"labels has {name!r}, and Kubernetes does not take its name or its value as a label",
+                fix="use at most 63 letters, digits, -, _ and ., and a letter or digit at both ends",
+            )
+
+
+class AlertSettings(Settings):
+    """Alerts, evaluated by your Prometheus. docs/observability.md lists them all."""
+
+    waiting_requests: Annotated[int, Field(ge=1)] = 10
+    """Requests that may wait for one group, on average over five minutes, before VllmQueueGrowing fires."""
+
+    time_to_first_token_seconds: Annotated[float | None, Field(gt=0)] = None
+    """Objective: 95 % of the requests get their first token within so many seconds. Left out, there is no alert."""
+
+    inter_token_seconds: Annotated[float | None, Field(gt=0)] = None
+    """Objective: 95 % of the tokens come within so many seconds after the one before. Left out, there is no alert."""
+
+    runbook: Annotated[str, Field(min_length=1)] = "docs/runbook.md"
+    """Address of the runbook, to which each alert adds its name as the anchor. By default the path within this
+    project; write the URL under which your team reads it."""
+
+
+class DashboardSettings(Settings):
+    """A Grafana dashboard in a ConfigMap, for the sidecar of Grafana's chart that loads dashboards."""
+
+    labels: Annotated[dict[str, str], Field(min_length=1)] = {"grafana_dashboard": "1"}  # noqa: RUF012 - pydantic copies it
+    """Labels by which the sidecar finds the ConfigMap; those of kube-prometheus-stack by default."""
+
+    folder: Annotated[str | None, Field(min_length=1)] = None
+    """Folder of the dashboard in Grafana, in the annotation grafana_folder, which the sidecar must be told to read."""
+
+    @model_validator(mode="after")
+    def _labels_are_usable(self) -> Self:
+        _check_labels(self.labels)
+        return self
+
+
+class LogSettings(Settings):
+    """What the engine writes to its log, and where Alibaba Cloud takes it."""
+
+    quiet: bool = True
+    """Leave out prompts (which 0.7 to 0.10.0 log by default) and, from 0.16 on, the probes' and the scraper's
+    requests. Arguments that engine.extraArgs has already are not touched; an image whose name tells no version gets
+    none."""
+
+    nccl_debug: Literal["WARN", "INFO"] | None = "WARN"
+    """NCCL_DEBUG. WARN makes NCCL give the reason of a failure, INFO its choice of network as well, in hundreds of
+    lines. A value that the series' RDMA settings or engine.env have wins."""
+
+    sls_logstore: Annotated[str | None, Field(pattern=LOGSTORE, examples=["deepseek"])] = None
+    """Logstore of Simple Log Service to which ACS sends the containers' output: 3 to 63 small letters, digits, - and _.
+    Needs the component for logs in the cluster, and is not for pods of compute class gpu-hpn, which need a sidecar."""
+
+
+class ObservabilitySettings(Settings):
+    """Metrics, alerts, dashboard and logs. Needs the API of prometheus-operator in the cluster (PodMonitor,
+    PrometheusRule), which kube-prometheus-stack and Managed Service for Prometheus bring."""
+
+    labels: dict[str, str] = {}  # noqa: RUF012 - pydantic copies it
+    """Labels by which your Prometheus selects monitors and rules, for example release: kube-prometheus-stack."""
+
+    scrape_seconds: Annotated[int, Field(ge=5, le=120)] = 15
+    """Time between two scrapes of a leader."""
+
+    alerts: AlertSettings | None = AlertSettings()
+    """Alerts; null for none."""
+
+    dashboard: DashboardSettings | None = DashboardSettings()
+    """The dashboard; null for none."""
+
+    logs: LogSettings = LogSettings()
+    """Logs of the engine."""
+
+    @model_validator(mode="after")
+    def _labels_are_usable(self) -> Self:
+        _check_labels(self.labels)
+        return self

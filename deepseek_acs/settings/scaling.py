@@ -1,0 +1,227 @@
+"""How many groups there are, and who decides it: the stack file, a calendar, or the load."""
+
+import re
+import zoneinfo
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from deepseek_acs.settings.base import Settings, problem
+
+CRON_FIELDS = (("minute", 0, 59), ("hour", 0, 23), ("day of the month", 1, 31), ("month", 1, 12), ("weekday", 0, 6))
+"""Bounds as in KEDA's parser, where Sunday is 0 and never 7 (https://keda.sh/docs/latest/scalers/cron/)."""
+
+CRON_NAMES = {
+    "month": ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"),
+    "weekday": ("sun", "mon", "tue", "wed", "thu", "fri", "sat"),
+}
+
+METRIC_NAME = r"^[A-Za-z_:][A-Za-z0-9_:./-]*$"
+
+Replicas = Annotated[int, Field(ge=0, le=1000)]
+OneOrMore = Annotated[int, Field(ge=1, le=1000)]
+Schedule = Annotated[str, Field(min_length=1, examples=["0 8 * * 1-5"])]
+
+
+class ManualScaling(Settings):
+    """Fixed number of groups: inference.replicas."""
+
+    kind: Literal["manual"] = "manual"
+
+    take_over: bool = False
+    """For a stack whose group had an autoscaler: the Kubernetes API still holds that one for the owner of the count,
+    and refuses another count without this. Write hold first: docs/scaling.md."""
+
+
+class Window(Settings):
+    """A time in which more groups are wanted."""
+
+    start: Schedule
+    """When it begins, as five fields of cron. The first answer comes the load time later."""
+
+    end: Schedule
+    """When it ends, likewise."""
+
+    replicas: OneOrMore
+    """Groups in this time. Where windows overlap, the largest number counts."""
+
+    @model_validator(mode="after")
+    def _times_are_cron(self) -> Self:
+        for name, text in (("start", self.start), ("end", self.end)):
+            if wrong := cron_problem(text):
+                raise problem(f"{name} {wrong}", fix=f"write five fields of cron, for example {name}: 0 8 * * 1-5")
+        if self.start == self.end:
+            raise problem("start and end are the same time", fix="write another end; two windows make a whole day")
+        return self
+
+
+class ScheduleScaling(Settings):
+    """By the calendar; needs KEDA in the cluster."""
+
+    kind: Literal["schedule"]
+
+    timezone: Annotated[str, Field(examples=["Asia/Shanghai"])] = "Asia/Shanghai"
+    """Time zone of the windows, by its IANA name."""
+
+    min_replicas: Replicas
+    """Groups outside of all windows. 0 frees all GPUs then."""
+
+    windows: tuple[Window, ...]
+    """Times with more groups."""
+
+    hold: Replicas | None = None
+    """Number of groups for now, whatever the calendar says."""
+
+    @property
+    def most(self) -> int:
+        """The most groups that there may be."""
+        return max(self.min_replicas, self.hold or 0, *(window.replicas for window in self.windows))
+
+    @model_validator(mode="after")
+    def _windows_add_groups(self) -> Self:
+        if not self.windows:
+            raise problem("there are no windows", fix="write one, or scaling.kind: manual")
+        if self.timezone not in zoneinfo.available_timezones():
+            raise problem("timezone is no IANA time zone", fix="write a name such as Asia/Shanghai")
+        for window in self.windows:
+            if window.replicas <= self.min_replicas:
+                raise problem(
+                    f"a window has {window.replicas} replicas, no more than the minReplicas {self.min_replicas} that "
+                    "there are without it",
+                    fix="write more replicas, or a smaller minReplicas",
+                )
+        return self
+
+
+class PrometheusSettings(Settings):
+    """The Prometheus that scrapes the leaders."""
+
+    url: Annotated[str, Field(pattern=r"^https?://[^\s?#@]+$", examples=["http://prometheus.monitoring:9090"])]
+    """Address of its HTTP API, as KEDA's pods reach it; of Alibaba Cloud's, the internal one of the instance's settings
+    page."""
+
+    authorization: bool = False
+    """Send the secret deepseek:prometheusToken as the header Authorization, whole: the token of a V1 instance of
+    Alibaba Cloud, "Basic ..." for the AccessKey of a V2 instance, or "Bearer ..."."""
+
+
+class QueueScaling(Settings):
+    """By the requests that wait and the KV cache in use; needs KEDA in the cluster, and a Prometheus."""
+
+    kind: Literal["queue"]
+
+    min_replicas: Replicas = 1
+    """The fewest groups. 0 needs activationQuery."""
+
+    max_replicas: OneOrMore
+    """The most groups."""
+
+    prometheus: PrometheusSettings
+    """Where the metrics are."""
+
+    waiting_requests: OneOrMore = 10
+    """Waiting requests per group above which another group is started."""
+
+    cache_usage: Annotated[float, Field(gt=0, le=1)] = 0.8
+    """Share of the KV cache in use, on average over the groups, above which another group is started."""
+
+    activation_query: Annotated[str | None, Field(min_length=1)] = None
+    """For minReplicas 0: PromQL that is above 0 while somebody wants an answer, from a gateway's metrics for example.
+    With no group left there is no engine that could count waiting requests."""
+
+    hold: Replicas | None = None
+    """Number of groups for now, whatever the load. 0 frees all GPUs."""
+
+    @property
+    def most(self) -> int:
+        """The most groups that there may be."""
+        return max(self.max_replicas, self.hold or 0)
+
+    @model_validator(mode="after")
+    def _can_wake_up(self) -> Self:
+        _check_bounds(self.min_replicas, self.max_replicas)
+        if self.min_replicas == 0 and self.activation_query is None:
+            raise problem(
+                "minReplicas is 0, and with no group left there is no engine whose metrics could ask for one: it would "
+                "never start again",
+                fix="set activationQuery to a query on the metrics of a gateway before the Service, or minReplicas: 1",
+            )
+        if self.min_replicas > 0 and self.activation_query is not None:
+            raise problem(
+                f"activationQuery starts the first group, and minReplicas {self.min_replicas} keeps one at all times",
+                fix="remove activationQuery, or set minReplicas: 0",
+            )
+        return self
+
+
+class HpaScaling(Settings):
+    """By the same two metrics, with Kubernetes' own autoscaler; needs a metrics adapter in the cluster, such as
+    ack-alibaba-cloud-metrics-adapter, that serves them as custom metrics of the pods."""
+
+    kind: Literal["hpa"]
+
+    min_replicas: OneOrMore = 1
+    """The fewest groups."""
+
+    max_replicas: OneOrMore
+    """The most groups."""
+
+    waiting_requests: OneOrMore = 10
+    """Waiting requests per group above which another group is started."""
+
+    cache_usage: Annotated[float, Field(gt=0, le=1)] = 0.8
+    """Share of the KV cache in use, on average over the groups, above which another group is started."""
+
+    waiting_metric: Annotated[str, Field(pattern=METRIC_NAME)] = "vllm:num_requests_waiting"
+    """Name under which the adapter serves the number of waiting requests."""
+
+    cache_metric: Annotated[str | None, Field(pattern=METRIC_NAME)] = None
+    """Name under which the adapter serves the cache in use. By default the engine's own, which depends on its
+    version."""
+
+    hold: OneOrMore | None = None
+    """Number of groups for now, whatever the load."""
+
+    @property
+    def most(self) -> int:
+        """The most groups that there may be."""
+        return max(self.max_replicas, self.hold or 0)
+
+    @model_validator(mode="after")
+    def _bounds_are_in_order(self) -> Self:
+        _check_bounds(self.min_replicas, self.max_replicas)
+        return self
+
+
+Autoscaler = ScheduleScaling | QueueScaling | HpaScaling
+
+
+def _check_bounds(least: int, most: int) -> None:
+    if least > most:
+        raise problem(
+            f"minReplicas {least} is more than maxReplicas {most}", fix=f"write maxReplicas: {least} or a larger number"
+        )
+
+
+def cron_problem(text: str) -> str | None:
+    """What is wrong with five fields of cron, or None."""
+    fields = text.split()
+    if len(fields) != len(CRON_FIELDS):
+        return f"has {len(fields)} fields, not {len(CRON_FIELDS)}"
+    for field, (name, low, high) in zip(fields, CRON_FIELDS, strict=True):
+        if not all(_in_range(part, name, low, high) for part in field.lower().split(",")):
+            return f"has a {name} that cron does not know: {low} to {high}, with * , - and / between"
+    return None
+
+
+def _in_range(part: str, name: str, low: int, high: int) -> bool:
+    values, _, step = part.partition("/")
+    if "/" in part and not (step.isdecimal() and int(step) > 0):
+        return False
+    if values == "*":
+        return True
+    if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)?", values):
+        return False
+    names = CRON_NAMES.get(name, ())
+    numbers = [names.index(v) + low if v in names else int(v) if v.isdecimal() else -1 for v in values.split("-")]
+    return low <= numbers[0] <= numbers[-1] <= high

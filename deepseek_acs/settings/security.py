@@ -1,0 +1,69 @@
+"""Who may reach the pods, and what the pods may do."""
+
+from typing import Annotated, Self
+
+from pydantic import Field, model_validator
+
+from deepseek_acs.settings.base import Cidr, DnsLabel, NotEmpty, ObjectName, Settings, problem
+
+LABEL_VALUE = r"^([A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?)?$"
+"""https://kubernetes.io/docs/concepts/overview/working-with-objects/labels/#syntax-and-character-set"""
+
+SecurityGroup = Annotated[str, Field(pattern=r"^sg-[a-z0-9]+$", examples=["sg-bp1fg655nh68xyz9i"])]
+
+
+class NetworkClient(Settings):
+    """Who may send requests to the leaders: pods of a namespace, or addresses. Whatever scrapes /metrics is a client,
+    too, and so is the proxy behind service.route: its pods' namespace, or the networks of an ALB's vSwitches."""
+
+    namespace: DnsLabel | None = None
+    """Namespace of the pods."""
+
+    pod_labels: dict[str, Annotated[str, Field(pattern=LABEL_VALUE)]] = {}  # noqa: RUF012 - pydantic copies it
+    """Labels that the pods must have; without any, all pods of the namespace are meant."""
+
+    cidr: Cidr | None = None
+    """Addresses outside the cluster, as an IPv4 network."""
+
+    @model_validator(mode="after")
+    def _is_one_of_both(self) -> Self:
+        if (self.namespace is None) == (self.cidr is None):
+            raise problem("a client is either a namespace or a cidr", fix="write exactly one of the two")
+        if self.pod_labels and self.cidr:
+            raise problem("podLabels choose pods of a namespace, and this client is a cidr", fix="remove podLabels")
+        return self
+
+
+class NetworkPolicySettings(Settings):
+    """Network policies for the pods of the group: clients reach the leaders' HTTP port, members reach each other, and
+    nobody else reaches anything. Needs a cluster that enforces them: docs/access.md."""
+
+    clients: Annotated[tuple[NetworkClient, ...], NotEmpty]
+    """Who may send requests to the leaders."""
+
+
+class PodSecuritySettings(Settings):
+    """Pods of the group with a service account of their own and no token, no privilege escalation, no capabilities, and
+    the runtime's seccomp profile; the namespace enforces the Pod Security Standard that all of that allows."""
+
+    run_as_user: Annotated[int | None, Field(ge=1, le=2_147_483_647)] = None
+    """User ID of the engine, if the image can do without root; its home is then an empty folder. The images of vLLM
+    and of the guide run as root by default."""
+
+    image_pull_secrets: tuple[ObjectName, ...] = ()
+    """Secrets of type kubernetes.io/dockerconfigjson for the engine's image. Those of the namespace's default service
+    account do not count any more."""
+
+
+class SecuritySettings(Settings):
+    """Who may reach the pods, and what the pods may do. All of it is off by default."""
+
+    network_policy: NetworkPolicySettings | None = None
+    """Network policies for the pods of the group."""
+
+    security_groups: tuple[SecurityGroup, ...] = ()
+    """IDs of security groups for the pods of the group, instead of the cluster's. Members must be able to reach each
+    other on all ports, and clients the engine's port."""
+
+    pods: PodSecuritySettings | None = None
+    """Hardening of the pods; {} for all of it that needs no choice."""

@@ -1,0 +1,53 @@
+"""The way in."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from deepseek_acs.settings.base import Cidr, DnsLabel, NotEmpty, Port, Settings, problem
+from deepseek_acs.settings.route import GatewayRoute, IngressRoute
+
+ACL_ENTRIES_MAX = 300
+"""https://www.alibabacloud.com/help/en/slb/classic-load-balancer/developer-reference/api-slb-2014-05-15-addaccesscontrollistentry"""
+
+
+class ServiceSettings(Settings):
+    """How clients in the cluster or the VPC reach the leaders."""
+
+    name: DnsLabel = "ds-leader"
+    """Name of the Service."""
+
+    kind: Literal["clusterIP", "internalLoadBalancer"] = "clusterIP"
+    """clusterIP: within the cluster. internalLoadBalancer: an address in the VPC, never a public one."""
+
+    port: Port = 8000
+    """Port of the Service."""
+
+    api_key: bool = False
+    """Ask clients for the key of the secret deepseek:apiKey. vLLM asks for it on /v1 only; docs/access.md says what
+    stays open."""
+
+    allowed_cidrs: Annotated[tuple[Cidr, ...], NotEmpty, Field(max_length=ACL_ENTRIES_MAX)] | None = None
+    """Networks that may use the internal load balancer. By default everybody in the VPC, and in what is connected with
+    it. docs/access.md says how to take the list away from a live load balancer."""
+
+    route: Annotated[GatewayRoute | IngressRoute | None, Field(discriminator="kind")] = None
+    """A route through a proxy of the cluster, which lets only the OpenAI paths through. By default none."""
+
+    @model_validator(mode="after")
+    def _list_has_a_load_balancer(self) -> Self:
+        if self.allowed_cidrs is not None and self.kind != "internalLoadBalancer":
+            raise problem(
+                "allowedCidrs are for a load balancer, and this Service has none",
+                fix="write kind: internalLoadBalancer, or set deployment.security.networkPolicy instead",
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _route_has_a_key(self) -> Self:
+        if self.route is not None and not self.api_key:
+            raise problem(
+                "the route would make the model usable by everybody who reaches the proxy",
+                fix="write apiKey: true",
+            )
+        return self

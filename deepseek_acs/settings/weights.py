@@ -1,0 +1,162 @@
+"""The model's files: where they come from, the bucket, and who reads it."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from deepseek_acs.settings.base import BUCKET_NAME, IMAGE, KEY_PREFIX, Quantity, Settings, mebibytes
+
+
+class CreateBucket(Settings):
+    """A bucket that this stack creates."""
+
+    kind: Literal["create"] = "create"
+
+    name: Annotated[str | None, Field(pattern=BUCKET_NAME)] = None
+    """Name of the bucket. Bucket names are unique over all accounts, so by default the stack's name is followed by a
+    hash of account and region."""
+
+    retain: bool = True
+    """Protect the bucket from deletion, and keep it and the weights when the stack is destroyed. False deletes both."""
+
+
+class ExistingBucket(Settings):
+    """A bucket that exists already; its own settings are left alone."""
+
+    kind: Literal["existing"]
+
+    name: Annotated[str, Field(pattern=BUCKET_NAME, examples=["my-models"])]
+    """Name of the bucket."""
+
+
+class RamUserIdentity(Settings):
+    """Create a RAM user that may only read the weights, and an AccessKey for it."""
+
+    kind: Literal["ramUser"] = "ramUser"
+
+
+class AccessKeyIdentity(Settings):
+    """Use an AccessKey of yours: the secrets deepseek:ossAccessKeyId and deepseek:ossAccessKeySecret."""
+
+    kind: Literal["accessKey"]
+
+
+class RrsaIdentity(Settings):
+    """Create a RAM role that the OSS volume plugin assumes (RRSA), so that no AccessKey exists at all.
+
+    Alibaba Cloud documents this for ACK with CSI 1.30.4 or newer; for ACS clusters it is not confirmed.
+    """
+
+    kind: Literal["rrsa"]
+
+    oidc_provider_arn: Annotated[str, Field(pattern=r"^acs:ram::[0-9]+:oidc-provider/\S+$")]
+    """ARN of the cluster's OIDC provider, from the cluster's basic information in the console."""
+
+    oidc_issuer: Annotated[str, Field(pattern=r"^https://\S+$")]
+    """URL of the cluster's OIDC issuer, from the same page."""
+
+
+Endpoint = Annotated[str, Field(pattern=r"^https?://[^\s/?#@]+$", examples=["https://hf-mirror.com"])]
+"""A URL without path: a user name or a token in it would be readable in the state."""
+
+Revision = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]*$", max_length=200)]
+Repository = Annotated[
+    str, Field(pattern=r"^[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*$", examples=["deepseek-ai/DeepSeek-R1"])
+]
+FilePattern = Annotated[str, Field(min_length=1, max_length=200, examples=["*.safetensors"])]
+
+
+class HubSource(Settings):
+    """What the model hubs have in common."""
+
+    repository: Repository | None = None
+    """Repository on the hub, as OWNER/NAME; by default the model's name."""
+
+    endpoint: Endpoint | None = None
+    """Address of the hub, for a mirror of it. By default the hub's own."""
+
+    include: tuple[FilePattern, ...] = ()
+    """Patterns of the files to move; * also matches a slash. By default what serving needs: safetensors, configuration,
+    tokenizer and licence, and with trustRemoteCode the repository's Python files."""
+
+    exclude: tuple[FilePattern, ...] = ()
+    """Patterns of the files to leave out. The folder .git, libraries and shell scripts are never moved."""
+
+
+class ModelScopeSource(HubSource):
+    """ModelScope. Within Alibaba Cloud its files come from OSS by internal addresses, where the region has them."""
+
+    kind: Literal["modelScope"] = "modelScope"
+
+    revision: Revision = "master"
+    """Branch, tag or commit. A branch is looked up once, when the weights are moved."""
+
+
+class HuggingFaceSource(HubSource):
+    """Hugging Face, or a mirror of it."""
+
+    kind: Literal["huggingFace"]
+
+    revision: Revision = "main"
+    """Branch, tag or commit. A branch is looked up once, when the weights are moved."""
+
+
+class BucketSource(Settings):
+    """The bucket has the weights already, moved there by this program (modelmover copy). Only that they are still what
+    was moved is checked."""
+
+    kind: Literal["bucket"]
+
+
+class UploadSettings(Settings):
+    """The pod that moves the weights, or checks them. It has no GPU, and ends before a GPU is asked for."""
+
+    image: Annotated[str, Field(pattern=IMAGE)] = "ac2-registry.cn-hangzhou.cr.aliyuncs.com/ac2/base:alinux3.2104-py312"
+    """Any image with Python 3.11 or newer as python3; the program is mounted into it."""
+
+    cpu: Annotated[int, Field(ge=1, le=64)] = 8
+    """vCPUs. Hashing and TLS need about one for each 300 MB/s."""
+
+    memory: Quantity = "16Gi"
+    """Memory. Buffers take 640 MiB; the rest is what ACS bills with the vCPUs."""
+
+    throughput_mi_bps: Annotated[int, Field(alias="throughputMiBps", ge=1, le=100_000)] = 50
+    """What the hub is expected to give, in MiB/s, sustained. It decides when the Job is given up; the next pulumi up
+    then continues where it ended. Put a low figure here."""
+
+    eip_bandwidth_mbps: Annotated[int | None, Field(ge=1, le=1000)] = None
+    """Bandwidth in Mbit/s of a public address (EIP) that ACS makes for the pod and releases after it. Without it, the
+    pod reaches the hub through the NAT gateway of its VPC."""
+
+    @property
+    def memory_gib(self) -> float:
+        """Memory in GiB."""
+        return mebibytes(self.memory) / 1024
+
+
+class WeightsSettings(Settings):
+    """Where the model's files are, how they come there, and who reads them."""
+
+    source: Annotated[ModelScopeSource | HuggingFaceSource | BucketSource, Field(discriminator="kind")] = (
+        ModelScopeSource()
+    )
+    """Where the weights come from."""
+
+    allow_pickle: bool = False
+    """Also move formats that may run code where they are loaded, such as pytorch_model.bin: those that include names,
+    or without it where there are no safetensors."""
+
+    upload: UploadSettings = UploadSettings()
+    """The pod that moves them."""
+
+    bucket: Annotated[CreateBucket | ExistingBucket, Field(discriminator="kind")] = CreateBucket()
+    """The OSS bucket: create one, or use an existing one."""
+
+    prefix: Annotated[str, Field(pattern=KEY_PREFIX, max_length=512, examples=["models/DeepSeek-R1"])]
+    """Folder of the model in the bucket, without leading or trailing slash. Its last part names the folder in the pod:
+    models/DeepSeek-R1 is mounted at /models/DeepSeek-R1."""
+
+    identity: Annotated[RamUserIdentity | AccessKeyIdentity | RrsaIdentity, Field(discriminator="kind")] = (
+        RamUserIdentity()
+    )
+    """Who reads the bucket for the pods."""

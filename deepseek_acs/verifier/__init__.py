@@ -1,0 +1,7 @@
+"""Does the endpoint answer, and if not, which layer is at fault: ``python -m deepseek_acs.verifier``.
+
+Two ways in, with the same checks of the engine (``checks.py``):
+
+- from outside (``outside.py``): reads the cluster's objects, then asks each ready leader through a port-forward;
+- inside the cluster (``inside.py``): what a client there meets, DNS, Service, engine. Standard library alone.
+"""

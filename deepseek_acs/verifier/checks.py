@@ -1,0 +1,127 @@
+"""The checks of one engine through a client: health, models, a completion, and that the key is asked for."""
+
+import http.client
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from .client import MAX_TOKENS, Client, Completion, ProtocolError, StatusError
+from .results import FaultError, Found, Layer, Report, Value
+
+UNAUTHORIZED = 401
+CUT = (OSError, http.client.HTTPException)
+"""What a connection raises that breaks or is silent."""
+
+GET_KEY = "export VLLM_API_KEY=$(pulumi config get --stack STACK deepseek:apiKey)"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Expected:
+    """What the engine is to serve, and the command that shows its log, for what to do next."""
+
+    model: str
+    logs: str
+    timeout_seconds: float
+    """Longest silence while an answer is waited for."""
+
+
+def check_engine(report: Report, client: Client, expected: Expected, *, pod: str = "") -> None:
+    """All steps; those after a failed one are not made, but nothing else is left out."""
+    if report.step(Layer.ENGINE, lambda: health(client, expected), pod=pod) is None:
+        return
+    if report.step(Layer.MODEL, lambda: models(client, expected), pod=pod) is None:
+        return
+    if report.step(Layer.COMPLETION, lambda: completion(client, expected), pod=pod) is None:
+        return
+    if client.key is None:
+        report.skip(Layer.KEY, "no API key is configured, so none is asked for")
+    else:
+        report.step(Layer.KEY, lambda: key(client, expected), pod=pod)
+
+
+def health(client: Client, expected: Expected) -> Found[bool]:
+    """vLLM's ``/health``, which fails when the engine behind the server has died."""
+    _asked("/health", client.health, expected)
+    return Found("/health answers", True)
+
+
+def models(client: Client, expected: Expected) -> Found[dict[str, str]]:
+    """The served name is listed."""
+    found = _asked("/v1/models", client.models, expected)
+    if expected.model not in found:
+        raise FaultError(
+            Layer.MODEL,
+            f"the engine serves {', '.join(found) or 'nothing'}, not {expected.model}",
+            fix="pulumi preview shows whether deployment.model.servedName differs from what runs; pulumi up brings the "
+            "group to it",
+        )
+    return Found(f"{expected.model} is listed, owned by {found[expected.model] or 'nobody'}", found)
+
+
+def completion(client: Client, expected: Expected) -> Found[Completion]:
+    """A streamed chat completion with tokens, a reason for its end, and counts that agree."""
+    got = _asked("the chat completion", lambda: client.complete(expected.model), expected)
+    if wrong := _wrong(got):
+        raise FaultError(Layer.COMPLETION, wrong, fix=expected.logs)
+    speed = f", then {got.tokens_per_second:.1f} tokens/s" if got.tokens_per_second else ""
+    first = f"{got.first_token_seconds:.2f}" if got.first_token_seconds is not None else "?"
+    return Found(f"{got.tokens} tokens ({got.finish_reason}), the first after {first} s{speed}", got)
+
+
+def key(client: Client, expected: Expected) -> Found[bool]:
+    """The same completion without the key is refused."""
+    try:
+        client.without_key().complete(expected.model)
+    except StatusError as error:
+        if error.status == UNAUTHORIZED:
+            return Found("without the key the same request is refused (401)", True)
+        raise _fault("the request without the key", error, expected) from None
+    except (*CUT, ProtocolError) as error:
+        raise _fault("the request without the key", error, expected) from None
+    raise FaultError(
+        Layer.KEY,
+        "the engine answers without the key: whoever reaches it can use it",
+        fix="pulumi up with service.apiKey: true, which gives the leaders VLLM_API_KEY and rolls the group",
+    )
+
+
+def _wrong(got: Completion) -> str:
+    """What is not right about an answer, empty if nothing is."""
+    prompt, total = got.usage.get("prompt_tokens"), got.usage.get("total_tokens")
+    if not got.text:
+        return "the answer has no tokens"
+    if got.finish_reason is None:
+        return "the answer has no finish_reason: it was cut off"
+    if got.tokens is None or not isinstance(prompt, int):
+        return "the answer has no usage"
+    if prompt < 1 or not 1 <= got.tokens <= MAX_TOKENS or total != prompt + got.tokens or got.chunks > got.tokens:
+        return (
+            f"the counts do not agree: {prompt} tokens of prompt and {got.tokens} of answer are {total}; "
+            f"{got.chunks} pieces came and at most {MAX_TOKENS} tokens were asked for"
+        )
+    return ""
+
+
+def _asked(what: str, ask: Callable[[], Value], expected: Expected) -> Value:
+    try:
+        return ask()
+    except (StatusError, ProtocolError, *CUT) as error:
+        raise _fault(what, error, expected) from None
+
+
+def _fault(what: str, error: Exception, expected: Expected) -> FaultError:
+    match error:
+        case StatusError(status=401):
+            return FaultError(Layer.KEY, f"{what}: the engine refuses this key, or asks for one", fix=GET_KEY)
+        case StatusError(status=404):
+            return FaultError(Layer.MODEL, f"{what}: {error}", fix=expected.logs)
+        case StatusError() if error.status < http.client.INTERNAL_SERVER_ERROR:
+            return FaultError(Layer.COMPLETION, f"{what}: {error}", fix=expected.logs)
+        case StatusError():
+            problem = f"{what}: {error}: the engine behind the server has failed"
+        case TimeoutError():
+            problem = f"{what}: no byte in {expected.timeout_seconds:g} s: the engine behind the server hangs"
+        case ProtocolError():
+            return FaultError(Layer.COMPLETION, f"{what}: {error}", fix=expected.logs)
+        case _:
+            problem = f"{what}: the connection broke ({type(error).__name__})"
+    return FaultError(Layer.ENGINE, problem, fix=expected.logs)

@@ -1,0 +1,166 @@
+"""The checks of the cluster's objects: group, pods, storage, Service. Each asks one thing and says what it found."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from .cluster import Cluster
+from .pods import GROUP_NAME, Pod, is_leader, is_ready, trouble
+from .results import FaultError, Found, Layer, SkippedError
+from .target import Target
+
+LWS = "/apis/leaderworkerset.x-k8s.io/v1"
+FLUID = "/apis/data.fluid.io/v1alpha1"
+DEPLOY = "pulumi up"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Objects:
+    """The objects of one deployment, read anew by each check."""
+
+    cluster: Cluster
+    target: Target
+
+    def group(self) -> Found[Mapping[str, Any]]:
+        """The LeaderWorkerSet exists, and all its replicas are ready."""
+        target = self.target
+        found = self._leader_worker_set()
+        wanted, status = found["spec"].get("replicas", 1), found.get("status", {})
+        ready = status.get("readyReplicas", 0)
+        available = _conditions(found).get("Available") == "True"
+        if wanted == 0:
+            raise FaultError(
+                Layer.GROUP,
+                f"{target.group} is scaled to 0: nothing serves",
+                fix="set deployment.inference.replicas, then pulumi up; with deployment.inference.scaling, see the "
+                "autoscaler (kubectl describe scaledobject) and whether hold is 0",
+            )
+        if ready < wanted or not available:
+            raise FaultError(
+                Layer.GROUP,
+                f"{target.group}: {ready} of {wanted} replicas ready, {'' if available else 'not '}Available",
+                fix=target.kubectl(f"describe leaderworkerset {target.group}"),
+            )
+        return Found(f"{target.group}: {ready} of {wanted} replicas ready, Available", found)
+
+    def pods(self) -> Found[list[Pod]]:
+        """All pods of all groups are there and ready; gives the leaders."""
+        target, spec = self.target, self._leader_worker_set()["spec"]
+        size = spec["leaderWorkerTemplate"].get("size", 1)
+        found = self._pods(f"{GROUP_NAME}={target.group}")
+        for pod in found:
+            name = pod["metadata"]["name"]
+            problem = None if is_ready(pod) else trouble(pod, self._events(name), datetime.now(UTC))
+            if problem is not None:
+                raise FaultError(problem.layer, f"{name} {problem.problem}", fix=target.kubectl(problem.command))
+        wanted = spec.get("replicas", 1) * size
+        if len(found) < wanted:
+            raise FaultError(
+                Layer.PODS,
+                f"{len(found)} of {wanted} pods exist: the controller could not make the others (quota, admission)",
+                fix=target.kubectl("get events --field-selector type=Warning --sort-by .lastTimestamp"),
+            )
+        leaders = [pod for pod in found if is_leader(pod)]
+        return Found(f"{len(found)} pods ready, {len(leaders)} of them leaders", leaders)
+
+    def ready_leaders(self) -> list[Pod]:
+        """What can be asked, though others may be in trouble."""
+        return [pod for pod in self._pods(f"{GROUP_NAME}={self.target.group}") if is_leader(pod) and is_ready(pod)]
+
+    def storage(self) -> Found[str]:
+        """The claim that the pods mount is bound, and the cache behind it filled."""
+        target = self.target
+        template = self._leader_worker_set()["spec"]["leaderWorkerTemplate"]["workerTemplate"]
+        volumes = template["spec"].get("volumes", [])
+        claim = next((v["persistentVolumeClaim"]["claimName"] for v in volumes if "persistentVolumeClaim" in v), None)
+        if claim is None:
+            raise SkippedError("the pods mount no claim")
+        found = self._get(f"/api/v1/namespaces/{target.namespace}/persistentvolumeclaims/{claim}")
+        phase = found.get("status", {}).get("phase") if found else None
+        if phase != "Bound":
+            raise FaultError(
+                Layer.STORAGE,
+                f"the claim {claim} {f'is {phase}' if found else 'does not exist'}",
+                fix=target.kubectl(f"describe pvc {claim}") if found else DEPLOY,
+            )
+        cache = self._cache(claim)
+        return Found(f"the claim {claim} is bound{cache}", claim)
+
+    def service(self) -> Found[int]:
+        """The Service selects leaders alone, and has those that are ready; gives the leaders' port."""
+        target = self.target
+        found = self._get(f"/api/v1/namespaces/{target.namespace}/services/{target.service}")
+        if not found:
+            raise FaultError(Layer.SERVICE, f"the Service {target.service} does not exist", fix=DEPLOY)
+        describe = target.kubectl(f"describe service {target.service}")
+        ports = {port["port"] for port in found["spec"].get("ports", [])}
+        if target.port not in ports:
+            raise FaultError(Layer.SERVICE, f"{target.service} has no port {target.port}", fix=DEPLOY)
+        selector = ",".join(f"{name}={value}" for name, value in (found["spec"].get("selector") or {}).items())
+        if not selector:
+            raise FaultError(Layer.SERVICE, f"{target.service} selects no pods", fix=DEPLOY)
+        if others := [pod["metadata"]["name"] for pod in self._pods(selector) if not is_leader(pod)]:
+            problem = f"{target.service} selects pods that are no leaders and answer nothing: {', '.join(others)}"
+            raise FaultError(Layer.SERVICE, problem, fix=describe)
+        slices = self._list(
+            f"/apis/discovery.k8s.io/v1/namespaces/{target.namespace}/endpointslices",
+            labelSelector=f"kubernetes.io/service-name={target.service}",
+        )
+        endpoints = [endpoint for item in slices for endpoint in item.get("endpoints") or []]
+        ready = [endpoint for endpoint in endpoints if endpoint.get("conditions", {}).get("ready", True)]
+        container_ports = [port["port"] for item in slices for port in item.get("ports") or []]
+        if not ready or not container_ports:
+            fix = target.kubectl(f"get endpointslices -l kubernetes.io/service-name={target.service} -o yaml")
+            problem = f"{target.service} has no ready endpoint: it selects {selector}, and no such pod is ready"
+            raise FaultError(Layer.SERVICE, problem, fix=fix)
+        text = f"{target.service}:{target.port} leads to leaders alone, ready: {len(ready)}"
+        return Found(text, container_ports[0])
+
+    def _leader_worker_set(self) -> dict[str, Any]:
+        target = self.target
+        found = self._get(f"{LWS}/namespaces/{target.namespace}/leaderworkersets/{target.group}")
+        if found is None:
+            raise FaultError(
+                Layer.GROUP,
+                f"there is no LeaderWorkerSet {target.group} in the namespace {target.namespace}",
+                fix=DEPLOY,
+            )
+        return found
+
+    def _cache(self, claim: str) -> str:
+        """Fluid calls the claim of a dataset like the dataset."""
+        target = self.target
+        dataset = self._get(f"{FLUID}/namespaces/{target.namespace}/datasets/{claim}")
+        if dataset is None:
+            return ""
+        phase = dataset.get("status", {}).get("phase")
+        if phase != "Bound":
+            problem = f"the Dataset {claim} is {phase}"
+            raise FaultError(Layer.STORAGE, problem, fix=target.kubectl(f"describe dataset {claim}"))
+        for load in self._list(f"{FLUID}/namespaces/{target.namespace}/dataloads"):
+            phase, name = load.get("status", {}).get("phase"), load["metadata"]["name"]
+            if load["spec"]["dataset"]["name"] == claim and phase != "Complete":
+                problem = f"the preload {name} is {phase}, so pods read from the bucket"
+                raise FaultError(Layer.STORAGE, problem, fix=target.kubectl(f"describe dataload {name}"))
+        cached = dataset.get("status", {}).get("cacheStates", {}).get("cachedPercentage")
+        return f", its cache filled{f' to {cached}' if cached else ''}"
+
+    def _events(self, pod: str) -> list[str]:
+        events = self._list(
+            f"/api/v1/namespaces/{self.target.namespace}/events", fieldSelector=f"involvedObject.name={pod}"
+        )
+        return [event.get("reason", "") for event in events]
+
+    def _pods(self, selector: str) -> list[Pod]:
+        return self._list(f"/api/v1/namespaces/{self.target.namespace}/pods", labelSelector=selector)
+
+    def _list(self, path: str, **query: str) -> list[Any]:
+        return list((self.cluster.get(path, **query) or {}).get("items") or [])
+
+    def _get(self, path: str) -> dict[str, Any] | None:
+        return self.cluster.get(path)
+
+
+def _conditions(found: Mapping[str, Any]) -> dict[str, str]:
+    return {c["type"]: c["status"] for c in found.get("status", {}).get("conditions") or []}

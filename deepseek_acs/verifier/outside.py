@@ -1,0 +1,55 @@
+"""Verification from outside the cluster: its objects, then each ready leader through a port-forward."""
+
+from functools import partial
+
+from .checks import Expected, check_engine
+from .client import Client
+from .cluster import ApiServer, version
+from .forward import ForwardedConnection
+from .objects import Objects
+from .pods import Pod
+from .results import Found, Layer, Report
+from .target import Target
+
+
+def verify_outside(report: Report, target: Target, *, key: str | None, timeout_seconds: float) -> None:
+    """All layers from the ground up. A replica that does not answer is seen although others do: each is asked."""
+
+    def server() -> Found[ApiServer]:
+        made = ApiServer(target)
+        return Found(version(made).text, made)
+
+    api = report.step(Layer.API, server)
+    if api is None:
+        return
+    objects = Objects(cluster=api, target=target)
+    if report.step(Layer.GROUP, objects.group) is None and report.results[-1].layer is Layer.API:
+        return
+    report.step(Layer.PODS, objects.pods)
+    report.step(Layer.STORAGE, objects.storage)
+    entry = report.step(Layer.SERVICE, partial(_entry, objects))
+    report.skip(Layer.DNS, "only a pod can ask it: deployment.verification.smoke does")
+    if entry is None:
+        return
+    port, leaders = entry
+    for pod in leaders:
+        name = pod["metadata"]["name"]
+        connect = partial(ForwardedConnection, api, target, name, port, silence_seconds=timeout_seconds)
+        if report.step(Layer.FORWARD, partial(_forward, connect, port), pod=name) is None:
+            continue
+        logs = target.kubectl(f"logs {name} --tail=100")
+        expected = Expected(model=target.model, logs=logs, timeout_seconds=timeout_seconds)
+        check_engine(report, Client(connect=connect, key=key), expected, pod=name)
+
+
+def _entry(objects: Objects) -> Found[tuple[int, list[Pod]]]:
+    """The port of the leaders behind the Service, and those that can be asked, though others may be in trouble."""
+    found = objects.service()
+    return Found(found.text, (found.value, objects.ready_leaders()))
+
+
+def _forward(connect: "partial[ForwardedConnection]", port: int) -> Found[bool]:
+    connection = connect()
+    connection.connect()
+    connection.close()
+    return Found(f"port {port} is forwarded as by kubectl port-forward", True)

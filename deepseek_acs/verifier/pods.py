@@ -1,0 +1,104 @@
+"""What a pod waits for, told from its status alone."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from .results import Layer
+
+Pod = Mapping[str, Any]
+
+WORKER_INDEX = "leaderworkerset.sigs.k8s.io/worker-index"
+GROUP_NAME = "leaderworkerset.sigs.k8s.io/name"
+
+PULL_REASONS = frozenset({"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"})
+"""https://kubernetes.io/docs/concepts/containers/images/#imagepullbackoff"""
+
+MOUNT_WORDS = ("FailedMount", "FailedAttachVolume")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trouble:
+    """Why a pod is not ready. ``command`` is what kubectl is to be asked."""
+
+    layer: Layer
+    problem: str
+    command: str
+
+
+def is_leader(pod: Pod) -> bool:
+    """Whether it is the first of its group."""
+    return bool((pod["metadata"].get("labels") or {}).get(WORKER_INDEX) == "0")
+
+
+def is_ready(pod: Pod) -> bool:
+    """As its Service sees it; a pod that ends is not."""
+    return "deletionTimestamp" not in pod["metadata"] and _condition(pod, "Ready").get("status") == "True"
+
+
+def trouble(pod: Pod, events: list[str], now: datetime) -> Trouble | None:
+    """Why ``pod`` is not ready, None if it is; ``events`` are the reasons of its events, oldest first."""
+    name = pod["metadata"]["name"]
+    describe, logs = f"describe pod {name}", f"logs {name} --all-containers --tail=100"
+    if is_ready(pod):
+        return None
+    if "deletionTimestamp" in pod["metadata"]:
+        return Trouble(layer=Layer.PODS, problem="is being deleted", command=describe)
+    scheduled = _condition(pod, "PodScheduled")
+    if scheduled.get("status") == "False":
+        why = scheduled.get("message") or scheduled.get("reason", "no reason is given")
+        return Trouble(layer=Layer.PODS, problem=f"finds no place: {why}", command=describe)
+    for container in _containers(pod):
+        if found := _container_trouble(container, name):
+            return found
+    if pod.get("status", {}).get("phase") == "Failed":
+        status = pod["status"]
+        why = status.get("message") or status.get("reason", "no reason is given")
+        return Trouble(layer=Layer.PODS, problem=f"has failed: {why}", command=describe)
+    if any(word in events[-5:] for word in MOUNT_WORDS):
+        return Trouble(layer=Layer.STORAGE, problem="cannot mount a volume", command=describe)
+    running = [c["state"]["running"] for c in _containers(pod) if "running" in c.get("state", {})]
+    if running:
+        return Trouble(layer=Layer.PODS, problem=_loading(pod, running[0], now), command=logs)
+    return Trouble(layer=Layer.PODS, problem="is starting: image, volumes", command=describe)
+
+
+def _container_trouble(container: Mapping[str, Any], pod: str) -> Trouble | None:
+    state, last = container.get("state", {}), container.get("lastState", {}).get("terminated")
+    waiting, ended = state.get("waiting") or {}, state.get("terminated") or last
+    reason, message = waiting.get("reason", ""), waiting.get("message", "")
+    if reason in PULL_REASONS:
+        problem = f"its image cannot be pulled: {message or reason}"
+        return Trouble(layer=Layer.PODS, problem=problem, command=f"describe pod {pod}")
+    if reason.startswith("Create") and reason.endswith("Error"):
+        problem = f"its container cannot be made: {message or reason}"
+        return Trouble(layer=Layer.PODS, problem=problem, command=f"describe pod {pod}")
+    if ended and not container.get("ready"):
+        restarts = container.get("restartCount", 0)
+        how = f"ended with code {ended.get('exitCode')} ({ended.get('reason', 'no reason')}), {restarts} restarts"
+        return Trouble(
+            layer=Layer.ENGINE,
+            problem=f"its container {container['name']} {how}",
+            command=f"logs {pod} --previous --tail=100",
+        )
+    return None
+
+
+def _loading(pod: Pod, running: Mapping[str, Any], now: datetime) -> str:
+    """How long it has been loading, of the time that its startup probe grants."""
+    minutes = (now - datetime.fromisoformat(running["startedAt"])).total_seconds() / 60
+    probes = (c["startupProbe"] for c in pod["spec"]["containers"] if "startupProbe" in c)
+    granted = max((p.get("failureThreshold", 3) * p.get("periodSeconds", 10) / 60 for p in probes), default=None)
+    limit = f" of at most {granted:.0f}" if granted is not None else ""
+    return f"runs and is not ready: for {minutes:.0f} min{limit} it has been loading the model, or the engine is gone"
+
+
+def _containers(pod: Pod) -> list[Mapping[str, Any]]:
+    status = pod.get("status", {})
+    return [*(status.get("initContainerStatuses") or []), *(status.get("containerStatuses") or [])]
+
+
+def _condition(pod: Pod, kind: str) -> Mapping[str, Any]:
+    conditions = pod.get("status", {}).get("conditions") or []
+    return next((condition for condition in conditions if condition["type"] == kind), {})
