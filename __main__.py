@@ -34,7 +34,7 @@ upload = ModelUpload("model-upload", wiring.model_upload(spec, secrets, bucket),
 mount = wiring.storage(spec, bucket, ResourceOptions.merge(in_cluster, ResourceOptions(depends_on=[upload])))
 access = Access(ACCESS, wiring.access(spec, secrets), in_both)
 
-ready = ResourceOptions.merge(in_cluster, ResourceOptions(depends_on=[access, mount.ready]))
+ready = ResourceOptions.merge(in_cluster, ResourceOptions(depends_on=[access, mount.depends_on]))
 group = InferenceGroup("inference-group", wiring.inference_group(spec, mount, access), ready)
 service = InferenceService("inference-service", wiring.inference_service(spec, group, access), in_cluster)
 serving = ResourceOptions.merge(in_cluster, ResourceOptions(depends_on=[group, service]))

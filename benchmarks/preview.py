@@ -20,7 +20,7 @@ from pathlib import Path
 import psutil
 
 from benchmarks.transfer.usage import Usage, run
-from local.engine import engine_environment
+from local.pulumi_environment import engine_environment
 from local.stack import CLUSTER_FOLDER
 from local.tools import tool
 from tests.e2e.conftest import Project, make_project

@@ -12,7 +12,7 @@ from deepseek_acs.settings.route import GatewayRoute, IngressRoute
 
 from .inference_service import InferenceService
 from .model_bucket import ModelBucket
-from .storage import ModelMount
+from .model_mount import ModelMount
 from .verification import Verification
 
 

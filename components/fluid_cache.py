@@ -16,14 +16,14 @@ from typing import Any, Literal
 import pulumi
 import pulumi_kubernetes as k8s
 
-from deepseek_acs.planner.cache import HIGH_WATERMARK, LOW_WATERMARK
+from deepseek_acs.planner.fluid import HIGH_WATERMARK, LOW_WATERMARK
 from deepseek_acs.settings.base import mebibytes
 
 from .acs_pods import CACHE_WORKER, zone_selector
 from .crds import DataLoad, Dataset, JindoRuntime
+from .model_mount import ModelMount, Sidecar, model_path
 from .names import FIELD_MANAGER, field_manager, name_of
 from .preload import Preload, PreloadArgs
-from .storage import ModelMount, Sidecar, model_path
 
 SECRET_NAME = "fluid-secret"  # noqa: S105 - the name of a Secret, not its contents
 
@@ -108,7 +108,7 @@ class FluidCache(pulumi.ComponentResource):
             # With the Job as a dependency: whatever mounts the claim comes after it.
             claim_name=preload.job.metadata.apply(lambda _: cache),
             model_path=model_path(args.prefix),
-            ready=preload.job,
+            depends_on=preload.job,
             # Its share of the pod is kept free also where no label calls for it: ACS rounds up to the same size.
             sidecar=Sidecar(labels=labels, cpu=args.sidecar_cpu, memory_mib=mebibytes(args.sidecar_memory)),
         )

@@ -15,7 +15,7 @@ HOME_VOLUME = "home"
 HOME_ENVIRONMENT = {"HOME": HOME, "USER": "engine"}
 
 
-def secured(template: Mapping[str, Any], args: InferenceGroupArgs, *, serves: bool) -> dict[str, Any]:
+def with_access(template: Mapping[str, Any], args: InferenceGroupArgs, *, serves: bool) -> dict[str, Any]:
     """The pod template with key, service account and hardening; unchanged where nothing is switched on. ``serves`` says
     whether the pod answers requests: only those know the key."""
     spec = dict(template["spec"])

@@ -16,10 +16,10 @@ from deepseek_acs.planner.loading import POD_START_SECONDS, PROBE_PERIOD_SECONDS
 from deepseek_acs.settings.base import quantity
 
 from .crds import LeaderWorkerSet
-from .group_access import secured
+from .group_access import with_access
 from .group_args import InferenceGroupArgs
 from .labels import CONTAINER, common_labels
-from .lifecycle import Role, interruptible, pod_lifecycle, program
+from .lifecycle import Role, engineprobe_config_map, interruptible, pod_lifecycle
 
 WORKER_INDEX_LABEL = "leaderworkerset.sigs.k8s.io/worker-index"
 """Set on every pod by all versions of the controller. The variable LWS_WORKER_INDEX is not: the version in the ACS
@@ -49,7 +49,7 @@ class InferenceGroup(pulumi.ComponentResource):
 
     def _leader_worker_set(self, name: str, args: InferenceGroupArgs) -> LeaderWorkerSet:
         own = pulumi.ResourceOptions(parent=self)
-        needed = [] if args.request_seconds is None else [program(f"{name}-engineprobe", args, own)]
+        needed = [] if args.request_seconds is None else [engineprobe_config_map(f"{name}-engineprobe", args, own)]
         return LeaderWorkerSet(
             f"{name}-group",
             metadata={"name": args.name, "namespace": args.namespace, "annotations": _annotations(args)},
@@ -182,7 +182,7 @@ def pod_template(role: Role, args: InferenceGroupArgs) -> dict[str, Any]:
             "containers": [container],
         },
     }
-    return secured(template, args, serves=role == "leader")
+    return with_access(template, args, serves=role == "leader")
 
 
 def _resources(args: InferenceGroupArgs) -> dict[str, str]:

@@ -14,9 +14,9 @@ from typing import Any, Literal
 import pulumi
 import pulumi_kubernetes as k8s
 
-from deepseek_acs.planner.engine import RENDEZVOUS_PORTS
 from deepseek_acs.planner.loading import POD_START_SECONDS, PROBE_PERIOD_SECONDS, failure_threshold
 from deepseek_acs.planner.shutdown import ANNOUNCE_SECONDS, STOP_SECONDS
+from deepseek_acs.planner.vllm import RENDEZVOUS_PORTS
 
 from .group_args import InferenceGroupArgs
 from .names import name_of
@@ -63,23 +63,23 @@ def pod_lifecycle(role: Role, args: InferenceGroupArgs) -> PodLifecycle:
     return PodLifecycle(
         spec={"terminationGracePeriodSeconds": args.grace_seconds},
         container=container,
-        volumes=[{"name": "engineprobe", "configMap": {"name": program_name(args.name)}}],
+        volumes=[{"name": "engineprobe", "configMap": {"name": engineprobe_name(args.name)}}],
         mounts=[{"name": "engineprobe", "mountPath": MOUNT_PATH, "readOnly": True}],
     )
 
 
-def program(name: str, args: InferenceGroupArgs, opts: pulumi.ResourceOptions) -> k8s.core.v1.ConfigMap:
+def engineprobe_config_map(name: str, args: InferenceGroupArgs, opts: pulumi.ResourceOptions) -> k8s.core.v1.ConfigMap:
     """The program, named by its content, so that the pods never see it change."""
     return k8s.core.v1.ConfigMap(
         name,
-        metadata={"name": program_name(args.name), "namespace": args.namespace, "labels": LABELS},
+        metadata={"name": engineprobe_name(args.name), "namespace": args.namespace, "labels": LABELS},
         data={PROGRAM: _source()},
         immutable=True,
         opts=opts,
     )
 
 
-def program_name(group: str) -> str:
+def engineprobe_name(group: str) -> str:
     """Name of the ConfigMap for the LeaderWorkerSet ``group``."""
     return name_of("engineprobe", group, _source())
 

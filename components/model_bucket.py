@@ -61,16 +61,16 @@ class ModelBucket(pulumi.ComponentResource):
     """URL of OSS within the region. With scheme: the volume plugin reads an internal endpoint without one by plain
     HTTP, which the bucket's policy denies
     (setTransmissionProtocol in https://github.com/kubernetes-sigs/alibaba-cloud-csi-driver)."""
-    mover: AccessKey | AssumableRole
-    reader: AccessKey | AssumableRole
+    mover_credentials: AccessKey | AssumableRole
+    reader_credentials: AccessKey | AssumableRole
 
     def __init__(self, name: str, args: ModelBucketArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("deepseek:storage:ModelBucket", name, None, opts)
         self.region = args.region
         self.endpoint = args.endpoint or f"https://oss-{args.region}-internal.aliyuncs.com"
         self.bucket_name = self._bucket(args)
-        self.mover = self._mover(args)
-        self.reader = self._reader(args)
+        self.mover_credentials = self._mover(args)
+        self.reader_credentials = self._reader(args)
         self.register_outputs({"bucketName": self.bucket_name, "endpoint": self.endpoint})
 
     def _bucket(self, args: ModelBucketArgs) -> pulumi.Output[str]:

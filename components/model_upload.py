@@ -16,11 +16,11 @@ import pulumi_kubernetes as k8s
 from deepseek_acs.modelmover.errors import CONTINUE_EXIT_CODES
 
 from .acs_pods import GENERAL_PURPOSE
-from .programs import (
+from .python_job import (
     CONTAINER_SECURITY,
     POD_SECURITY,
-    program,
     program_command,
+    program_config_map,
     program_job,
     program_mount,
     program_volume,
@@ -78,7 +78,7 @@ class ModelUpload(pulumi.ComponentResource):
 
     def __init__(self, name: str, args: ModelUploadArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("deepseek:storage:ModelUpload", name, None, opts)
-        zipped = program(PACKAGE, namespace=args.namespace, labels=LABELS, parent=self)
+        zipped = program_config_map(PACKAGE, namespace=args.namespace, labels=LABELS, parent=self)
         secret = self._secret(name, args)
         account = self._service_account(name, args)
         job = self._job(name, args, self._pod_template(args, zipped, secret, account))

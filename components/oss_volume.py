@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import pulumi
 import pulumi_kubernetes as k8s
 
+from .model_mount import ModelMount, model_path
 from .names import name_of
-from .storage import ModelMount, model_path
 
 DRIVER = "ossplugin.csi.alibabacloud.com"
 
@@ -55,7 +55,7 @@ class OssVolume(pulumi.ComponentResource):
         secret = self._secret(name, args)
         volume = self._volume(claim_name, args, secret)
         claim = self._claim(claim_name, args, volume)
-        self.mount = ModelMount(claim_name=claim.metadata["name"], model_path=model_path(args.prefix), ready=claim)
+        self.mount = ModelMount(claim_name=claim.metadata["name"], model_path=model_path(args.prefix), depends_on=claim)
         self.register_outputs({"claimName": self.mount.claim_name, "modelPath": self.mount.model_path})
 
     def _secret(self, name: str, args: OssVolumeArgs) -> k8s.core.v1.Secret | None:

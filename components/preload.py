@@ -17,11 +17,11 @@ from deepseek_acs.planner.upload import START_SECONDS
 
 from .acs_pods import GENERAL_PURPOSE
 from .crds import DataLoad
-from .programs import (
+from .python_job import (
     CONTAINER_SECURITY,
     POD_SECURITY,
-    program,
     program_command,
+    program_config_map,
     program_job,
     program_mount,
     program_volume,
@@ -55,7 +55,7 @@ class Preload(pulumi.ComponentResource):
 
     def __init__(self, name: str, args: PreloadArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("deepseek:storage:Preload", name, None, opts)
-        zipped = program(PACKAGE, namespace=args.namespace, labels=LABELS, parent=self)
+        zipped = program_config_map(PACKAGE, namespace=args.namespace, labels=LABELS, parent=self)
         account = self._service_account(args)
         allowed = self._role_binding(args, account, self._role(args))
         self.job = self._job(args, zipped, account, allowed)

@@ -10,9 +10,9 @@ from deepseek_acs.planner.findings import Finding, report, spelled
 from deepseek_acs.planner.resolve import resolve
 from deepseek_acs.planner.spec import ResolvedSpec
 from deepseek_acs.planner.summary import summary, text
-from deepseek_acs.settings.deployment import Deployment
 from deepseek_acs.settings.errors import DEPLOYMENT, findings
 from deepseek_acs.settings.paths import STACK_PATHS
+from deepseek_acs.settings.stack import StackSettings
 
 from .names import name_findings
 from .secrets import Secrets, read_secrets, secret_findings
@@ -55,7 +55,7 @@ def checked(spec: ResolvedSpec) -> list[Finding]:
     return [spelled(finding, STACK_PATHS) for finding in check(spec)]
 
 
-def _settings(config: pulumi.Config) -> Deployment:
+def _settings(config: pulumi.Config) -> StackSettings:
     # ``from None``: the causes would be printed with the traceback. Pulumi's text has all of the settings in it, and
     # pydantic's is for developers.
     try:
@@ -65,7 +65,7 @@ def _settings(config: pulumi.Config) -> Deployment:
     if raw is None:
         raise _error([MISSING_DEPLOYMENT])
     try:
-        return Deployment.model_validate(raw, by_alias=True, by_name=False)
+        return StackSettings.model_validate(raw, by_alias=True, by_name=False)
     except ValidationError as error:
         raise _error(findings(error)) from None
 

@@ -14,12 +14,12 @@ import pulumi_kubernetes as k8s
 from .acs_pods import GENERAL_PURPOSE
 from .group_access import API_KEY_VARIABLE
 from .network_policy import VERIFICATION
-from .programs import (
+from .python_job import (
     CONTAINER_SECURITY,
     POD_SECURITY,
     job_name,
-    program,
     program_command,
+    program_config_map,
     program_job,
     program_mount,
     program_volume,
@@ -95,7 +95,7 @@ class Verification(pulumi.ComponentResource):
 
     def _smoke(self, name: str, args: VerificationArgs) -> k8s.batch.v1.Job:
         seconds = SMOKE_SECONDS + args.loading_seconds
-        zipped = program(PACKAGE, namespace=args.namespace, labels=LABELS, parent=self)
+        zipped = program_config_map(PACKAGE, namespace=args.namespace, labels=LABELS, parent=self)
         size = {"cpu": "1", "memory": "2Gi"}
         container: k8s.core.v1.ContainerArgsDict = {
             "name": PACKAGE,

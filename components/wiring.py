@@ -25,6 +25,7 @@ from .group_args import InferenceGroupArgs
 from .inference_group import InferenceGroup
 from .inference_service import InferenceService, InferenceServiceArgs
 from .model_bucket import ModelBucket, ModelBucketArgs
+from .model_mount import ModelMount
 from .model_upload import ModelUploadArgs
 from .monitoring.alerts import AlertThresholds
 from .monitoring.logs import log_arguments, log_environment
@@ -36,7 +37,6 @@ from .oss_volume import OssVolume, OssVolumeArgs
 from .route import RouteArgs
 from .scaling import AutoscalingArgs, Window
 from .secrets import Secrets
-from .storage import ModelMount
 from .verification import BenchmarkArgs, VerificationArgs
 
 VOLUME, CACHE = "llm-model", "llm-cache"
@@ -114,7 +114,7 @@ def model_upload(spec: ResolvedSpec, secrets: Secrets, bucket: ModelBucket) -> M
         region=bucket.region,
         endpoint=bucket.endpoint,
         options=_move_options(spec, hub) if hub else (),
-        **_credentials(bucket.mover),
+        **_credentials(bucket.mover_credentials),
         service_account=_mover_account(),
         hub_token=secrets.hub_token,
         image=upload.image,
@@ -155,13 +155,13 @@ def _oss_volume(spec: ResolvedSpec, bucket: ModelBucket) -> OssVolumeArgs:
         content=_content(spec, bucket),
         weights_gib=spec.model.weights_gib,
         mount_options=spec.storage.mount_options if spec.storage.kind == "csi" else (),
-        **_credentials(bucket.reader),
+        **_credentials(bucket.reader_credentials),
         release_seconds=spec.update_seconds,
     )
 
 
 def _fluid_cache(spec: ResolvedSpec, bucket: ModelBucket) -> FluidCacheArgs:
-    cache, layer, reader, hub = spec.cache, spec.storage, bucket.reader, spec.weights.hub
+    cache, layer, reader, hub = spec.cache, spec.storage, bucket.reader_credentials, spec.weights.hub
     if cache is None or layer.kind != "fluid" or not isinstance(reader, AccessKey):
         raise ValueError("a cache needs storage of kind fluid, which reads with an AccessKey")
     return FluidCacheArgs(
@@ -239,7 +239,7 @@ def inference_group(spec: ResolvedSpec, mount: ModelMount, access: Access | None
         tensor=layout.tensor,
         pipeline=layout.pipeline,
         gpu_resource=spec.gpu.resource,
-        gpus=layout.cards,
+        gpus=layout.gpus_per_pod,
         cpu=spec.pod.cpu - mount.sidecar.cpu,
         memory_gib=spec.pod.memory_gib - mount.sidecar.memory_mib / 1024,
         shared_memory_gib=spec.pod.shared_memory_gib,

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from local.cluster import Cluster
-from local.engine import EngineEnvironment, ProviderChoiceError, engine_environment
 from local.nodes import ensure_nodes
 from local.processes import ProcessError, ProcessStatus, memory_mib
+from local.pulumi_environment import EngineEnvironment, ProviderChoiceError, engine_environment
 from local.services import Services
 from local.stack import (
     CLUSTER_FOLDER,

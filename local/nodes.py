@@ -18,12 +18,12 @@ GPU_MEMORY = "1900Gi"
 
 @dataclass(frozen=True, kw_only=True)
 class GpuNodes:
-    """So many nodes of one GPU series, each with room for one pod of ``cards`` cards."""
+    """So many nodes of one GPU series, each with room for one pod of ``gpus_per_pod`` GPUs."""
 
     count: int
     series: str
     resource: str
-    cards: int
+    gpus_per_pod: int
     region: str
 
 
@@ -53,7 +53,7 @@ def _has_pods(api: Any, node: str) -> bool:
 
 
 def _manifests(wanted: GpuNodes, kubelet_port: int) -> Iterator[dict[str, Any]]:
-    gpu = {wanted.resource: str(wanted.cards), "cpu": GPU_CPU, "memory": GPU_MEMORY}
+    gpu = {wanted.resource: str(wanted.gpus_per_pod), "cpu": GPU_CPU, "memory": GPU_MEMORY}
     for index in range(wanted.count):
         labels = {"alibabacloud.com/gpu-model-series": wanted.series}
         yield _node(f"virtual-kubelet-{wanted.region}-gpu-{index}", wanted.region, labels, gpu, kubelet_port)

@@ -13,14 +13,14 @@ from pydantic import ValidationError
 
 from deepseek_acs.planner.check import check
 from deepseek_acs.planner.resolve import resolve
-from deepseek_acs.settings.deployment import Deployment
+from deepseek_acs.settings.stack import StackSettings
 from local.nodes import GpuNodes
 from local.services import Service
 
 PROJECT = "deepseek"
 CLUSTER_FOLDER = Path(".state") / "cluster"
 STATE_FOLDER = Path(".state") / "pulumi" / ".pulumi" / "stacks" / PROJECT
-"""Of stacks, where ``local/engine.py`` puts the backend."""
+"""Of stacks, where ``local/pulumi_environment.py`` puts the backend."""
 
 
 class StackError(Exception):
@@ -128,14 +128,14 @@ def _stacks(root: Path) -> list[str]:
     return sorted(path.name.split(".")[1] for path in root.glob("Pulumi.*.yaml"))
 
 
-def _settings(raw: object) -> Deployment | None:
+def _settings(raw: object) -> StackSettings | None:
     try:
-        return Deployment.model_validate(raw)
+        return StackSettings.model_validate(raw)
     except ValidationError:
         return None
 
 
-def _nodes(settings: Deployment, root: Path) -> GpuNodes | None:
+def _nodes(settings: StackSettings, root: Path) -> GpuNodes | None:
     spec = resolve(settings, folder=root)
     if any(finding.severity == "error" for finding in check(spec, suggest=False)):
         return None
@@ -143,7 +143,7 @@ def _nodes(settings: Deployment, root: Path) -> GpuNodes | None:
         count=(spec.replicas.most + spec.rollout.max_surge) * spec.layout.pods,
         series=spec.gpu.series,
         resource=spec.gpu.resource,
-        cards=spec.layout.cards,
+        gpus_per_pod=spec.layout.gpus_per_pod,
         region=spec.cloud.region,
     )
 

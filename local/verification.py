@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from local.engine import EngineEnvironment
+from local.pulumi_environment import EngineEnvironment
 from local.stack import PROJECT, LocalNeeds, StackError
 
 API_KEY = "apiKey"

@@ -20,8 +20,8 @@ from PIL import Image
 
 from components.monitoring.alerts import AlertThresholds
 from components.monitoring.dashboard import COLUMNS, dashboard_json
-from deepseek_acs.planner.engine import CURRENT
 from deepseek_acs.planner.metrics import EngineMetrics, Target
+from deepseek_acs.planner.vllm import CURRENT
 from local.prometheus import Prometheus, prometheus
 from tools.sample_metrics import SECONDS, START, STEP, sample_metrics
 

@@ -10,7 +10,7 @@ from typing import Any
 from components.secrets import SECRET_CONDITIONS
 from deepseek_acs.planner.rules import RULES
 from deepseek_acs.planner.rules.rule import Rule
-from deepseek_acs.settings.deployment import Deployment
+from deepseek_acs.settings.stack import StackSettings
 from policy.rules import table
 from tools.storage_figures import figures
 
@@ -37,7 +37,7 @@ Secrets are keys of their own, set with `pulumi config set --stack STACK --secre
 
 def schema() -> str:
     """JSON Schema of a whole stack file."""
-    deployment = Deployment.model_json_schema(by_alias=True)
+    deployment = StackSettings.model_json_schema(by_alias=True)
     definitions = deployment.pop("$defs")
     document = {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -71,7 +71,7 @@ def _encrypted(needed_when: str) -> dict[str, Any]:
 
 def configuration() -> str:
     """Secrets, and the settings as tables, one for each section."""
-    document = Deployment.model_json_schema(by_alias=True)
+    document = StackSettings.model_json_schema(by_alias=True)
     sections = _sections("", document, document["$defs"])
     secrets = [f"| `deepseek:{key}` | {needed} |\n" for key, needed in SECRET_CONDITIONS.items()]
     return "\n".join([INTRODUCTION + "".join(secrets), *sections])

@@ -5,8 +5,8 @@ import math
 from collections.abc import Iterator
 
 from deepseek_acs.planner.acs import OSS_GBITS, OSS_GBITS_MAINLAND
-from deepseek_acs.planner.cache import WORKER_GBITS, plan_cache
 from deepseek_acs.planner.catalogue import model
+from deepseek_acs.planner.fluid import WORKER_GBITS, plan_cache
 from deepseek_acs.settings.storage import FluidCacheSettings, OssVolumeSettings
 
 MODEL = "deepseek-ai/DeepSeek-R1"

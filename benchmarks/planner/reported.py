@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from deepseek_acs.planner import catalogue
-from deepseek_acs.planner.engine import Engine, Serving, serving_changes
 from deepseek_acs.planner.memory import Memory, Stage, estimate
 from deepseek_acs.planner.model import CompressedAttention, Model
+from deepseek_acs.planner.vllm import Engine, Serving, serving_changes
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -21,7 +21,7 @@ from benchmarks.transfer.servers import (
     Servers,
     rclone,
 )
-from components.archives import archive
+from components.zipapps import archive
 from deepseek_acs.modelmover.checksums import crc64
 from deepseek_acs.modelmover.transfer import Options
 

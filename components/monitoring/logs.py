@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from deepseek_acs.planner.engine import Version, split_arguments, version_of
+from deepseek_acs.planner.vllm import Version, split_arguments, version_of
 from deepseek_acs.settings.observability import LogSettings
 
 SLS_PREFIX = "aliyun_logs_"

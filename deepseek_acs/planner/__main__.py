@@ -20,10 +20,10 @@ FLAGS: Spelling = {
     Field.WEIGHTS_GIB: "--weights-gib",
     Field.REGION: "--region",
     Field.THROUGHPUT: "--throughput",
-    Field.GROUP: "--series, --cards, --tensor, --pipeline",
+    Field.GROUP: "--series, --gpus-per-pod, --tensor, --pipeline",
     Field.LAYOUT: "--tensor, --pipeline",
     Field.SERIES: "--series",
-    Field.CARDS: "--cards",
+    Field.GPUS_PER_POD: "--gpus-per-pod",
     Field.TENSOR: "--tensor",
     Field.PIPELINE: "--pipeline",
     Field.GPU_MEMORY_GIB: "--gpu-memory-gib",
@@ -32,7 +32,7 @@ FLAGS: Spelling = {
     Field.BACKEND: "--backend",
     Field.MAX_MODEL_LEN: "--max-model-len",
     Field.UTILIZATION: "--gpu-memory-utilization",
-    Field.MEASURED_CACHE: "--cache-gib",
+    Field.MEASURED_KV_CACHE: "--kv-cache-gib",
     Field.ENFORCE_EAGER: "--enforce-eager",
     Field.EXTRA_ARGS: "--engine-arg",
 }
@@ -45,7 +45,7 @@ def parser() -> argparse.ArgumentParser:
     deployment.add_argument("model", help="name on ModelScope and Hugging Face, for example deepseek-ai/DeepSeek-R1")
     deployment.add_argument("--config", metavar="FILE", help="config.json of a model that the catalogue does not have")
     deployment.add_argument("--weights-gib", type=float, help="size of the safetensors files, if nothing else is known")
-    deployment.add_argument("--cards", type=int, help="cards per pod; derived if left out, like the next two")
+    deployment.add_argument("--gpus-per-pod", type=int, help="GPUs per pod; derived if left out, like the next two")
     deployment.add_argument("--tensor", type=int, help="tensor parallel size")
     deployment.add_argument("--pipeline", type=int, help="pipeline parallel size")
     deployment.add_argument("--image", help="image of the engine; its name contains the version (default: the guide's)")
@@ -54,9 +54,11 @@ def parser() -> argparse.ArgumentParser:
         "--max-model-len", type=int, help="longest request in tokens (default: the model's context)"
     )
     deployment.add_argument("--gpu-memory-utilization", type=float, help="share of GPU memory (0.95)")
-    deployment.add_argument("--cache-gib", type=float, help="measured: what an engine's log says is left for the cache")
+    deployment.add_argument(
+        "--kv-cache-gib", type=float, help="measured: what an engine's log says is left for the cache"
+    )
     deployment.add_argument("--enforce-eager", action=argparse.BooleanOptionalAction, help="no CUDA graphs (default)")
-    deployment.add_argument("--gpu-memory-gib", type=float, help="memory of a card, if the series is not known")
+    deployment.add_argument("--gpu-memory-gib", type=float, help="memory of a GPU, if the series is not known")
     deployment.add_argument("--network", choices=("standard", "rdma"), help="network of the pods")
     deployment.add_argument("--region", default="cn-hangzhou", help="region of the bucket (cn-hangzhou)")
     deployment.add_argument("--throughput", type=int, metavar="MIB_S", help="storage, per pod (300)")
@@ -93,9 +95,9 @@ def specification(arguments: argparse.Namespace, series: str) -> ResolvedSpec:
     from pydantic import ValidationError
 
     from deepseek_acs.planner.resolve import resolve
-    from deepseek_acs.settings.deployment import Deployment
     from deepseek_acs.settings.errors import findings
     from deepseek_acs.settings.paths import STACK_PATHS
+    from deepseek_acs.settings.stack import StackSettings
 
     def given(**values: object) -> dict[str, object]:
         return {name: value for name, value in values.items() if value is not None}
@@ -106,7 +108,7 @@ def specification(arguments: argparse.Namespace, series: str) -> ResolvedSpec:
         "weights": {"prefix": "models"},
         "storage": given(kind="csi", throughputMiBps=arguments.throughput),
         "inference": given(
-            gpu=given(series=series, cards=arguments.cards, gpuMemoryGiB=arguments.gpu_memory_gib),
+            gpu=given(series=series, perPod=arguments.gpus_per_pod, gpuMemoryGiB=arguments.gpu_memory_gib),
             parallelism=given(tensor=arguments.tensor, pipeline=arguments.pipeline),
             network=arguments.network,
             engine=given(
@@ -114,14 +116,14 @@ def specification(arguments: argparse.Namespace, series: str) -> ResolvedSpec:
                 backend=arguments.backend,
                 maxModelLen=arguments.max_model_len,
                 gpuMemoryUtilization=arguments.gpu_memory_utilization,
-                cacheGiB=arguments.cache_gib,
+                kvCacheGiB=arguments.kv_cache_gib,
                 enforceEager=arguments.enforce_eager,
                 extraArgs=tuple(arguments.engine_arg),
             ),
         ),
     }
     try:
-        return resolve(Deployment.model_validate(settings), folder=Path.cwd())
+        return resolve(StackSettings.model_validate(settings), folder=Path.cwd())
     except ValidationError as error:
         fields = {path: field for field, path in STACK_PATHS.items()}
         named = (dataclasses.replace(found, path=fields.get(found.path, found.path)) for found in findings(error))

@@ -7,8 +7,8 @@ GPU, GPU_HPN = "gpu", "gpu-hpn"
 GPU_HPN_QOS = "default"
 """https://www.alibabacloud.com/help/en/cs/user-guide/acs-pod-instance-overview"""
 
-GPU_HPN_CARDS = (1, 2, 4, 8, 16)
-"""Numbers of cards of a GPU-HPN pod, with RDMA or without
+HPN_GPUS_PER_POD = (1, 2, 4, 8, 16)
+"""Numbers of GPUs of a GPU-HPN pod, with RDMA or without
 (https://www.alibabacloud.com/help/en/cs/user-guide/pod-hpn-type-rdma)."""
 
 FREE_EPHEMERAL_GIB = 30

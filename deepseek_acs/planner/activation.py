@@ -9,8 +9,7 @@ import math
 from dataclasses import dataclass
 from typing import Self
 
-from deepseek_acs.planner.compressed_cache import INDEXER_SCALE_BYTES
-from deepseek_acs.planner.engine import Engine, Serving
+from deepseek_acs.planner.kv_cache_v4 import INDEXER_SCALE_BYTES
 from deepseek_acs.planner.model import (
     DTYPE_BYTES,
     INDEXED_RATIO,
@@ -19,6 +18,7 @@ from deepseek_acs.planner.model import (
     Model,
     MultiHeadLatentAttention,
 )
+from deepseek_acs.planner.vllm import Engine, Serving
 from deepseek_acs.planner.weights import FLOAT_BYTES, MIB, vocabulary_bytes
 
 GIB = 2**30

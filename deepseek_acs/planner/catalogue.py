@@ -15,7 +15,7 @@ DEFAULT_NIC = "1"
 """For a series without a known network card: the type of all NVIDIA series that have one. A rule warns of it."""
 
 UNKNOWN_GPU_SHARE = 0.92
-"""Of the nominal memory of a card that is not in gpus.toml: the smallest share among those that are (GDDR with ECC)."""
+"""Of the nominal memory of a GPU that is not in gpus.toml: the smallest share among those that are (GDDR with ECC)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +41,7 @@ class Nic:
 
 @dataclass(frozen=True, kw_only=True)
 class GpuSeries:
-    """One GPU series of ACS; ``memory_gib`` is nominal, ``cards`` the legal numbers of GPUs per pod.
+    """One GPU series of ACS; ``memory_gib`` is nominal, ``gpus_per_pod`` the legal numbers of GPUs per pod.
 
     ``pods`` gives for a number of GPUs the legal memory sizes in GiB by vCPUs, where they are published. ``drivers``
     has the default first, ``ephemeral_gib`` is by number of GPUs, ``nic`` is None where ACS lists no RDMA.
@@ -49,9 +49,9 @@ class GpuSeries:
 
     name: str
     memory_gib: int
-    cards: tuple[int, ...]
+    gpus_per_pod: tuple[int, ...]
     gpu: str | None
-    rdma_cards: tuple[int, ...]
+    rdma_gpus_per_pod: tuple[int, ...]
     pods: Mapping[int, Mapping[int, tuple[int, ...]]]
     resource: str
     drivers: tuple[str, ...]
@@ -120,16 +120,16 @@ def gpu_series() -> Mapping[str, GpuSeries]:
         name: GpuSeries(
             name=name,
             memory_gib=row["memory_gib"],
-            cards=tuple(row["cards"]),
+            gpus_per_pod=tuple(row["gpus_per_pod"]),
             gpu=row.get("gpu"),
-            rdma_cards=tuple(row.get("rdma_cards", ())),
+            rdma_gpus_per_pod=tuple(row.get("rdma_gpus_per_pod", ())),
             pods={
-                int(cards): {int(cpu): tuple(sizes) for cpu, sizes in shapes.items()}
-                for cards, shapes in row.get("pods", {}).items()
+                int(gpus_per_pod): {int(cpu): tuple(sizes) for cpu, sizes in shapes.items()}
+                for gpus_per_pod, shapes in row.get("pods", {}).items()
             },
             resource=row.get("resource", NVIDIA),
             drivers=tuple(row["drivers"]),
-            ephemeral_gib={int(cards): gib for cards, gib in row.get("ephemeral_gib", {}).items()},
+            ephemeral_gib={int(gpus_per_pod): gib for gpus_per_pod, gib in row.get("ephemeral_gib", {}).items()},
             nic=nic(row["nic"]) if "nic" in row else None,
         )
         for name, row in _series_document()["series"].items()

@@ -63,8 +63,8 @@ def draw(spec: ResolvedSpec, memory: Memory, path: Path) -> None:
     layout = spec.layout
     tokens = memory.tokens
     axes.set_title(
-        f"{spec.model.name} on {layout.pods} × {layout.cards} {spec.gpu.series}, tensor {layout.tensor} × pipeline "
-        f"{layout.pipeline}\n{spec.engine.vllm.name}: {memory.verdict.value}, {tokens[1]:,} tokens of cache "
+        f"{spec.model.name} on {layout.pods} × {layout.gpus_per_pod} {spec.gpu.series}, tensor {layout.tensor} × "
+        f"pipeline {layout.pipeline}\n{spec.engine.vllm.name}: {memory.verdict.value}, {tokens[1]:,} tokens of cache "
         f"({tokens[0]:,} to {tokens[2]:,})",
         loc="left",
         fontsize=10.5,

@@ -20,12 +20,12 @@ def check(spec: ResolvedSpec, *, suggest: bool = True) -> Iterator[Finding]:
 
 def _ways(spec: ResolvedSpec) -> str:
     """What works instead: other layouts of the series, a shorter context on this one, or another series."""
-    layouts = ", or ".join(f"{layout} cards" for layout in nearest(spec))
+    layouts = ", or ".join(f"{layout} GPUs" for layout in nearest(spec))
     ways = [f"choose {layouts}"] if layouts else []
     length = longest_context(spec)
     if 0 < length < (spec.engine.max_model_len or 0) and works(spec.with_length(length)):
         ways.append(f"set {Field.MAX_MODEL_LEN} to {length}")
     if not ways:
-        series = ", or ".join(f"series {name}: {layout} cards" for name, layout in other_series(spec))
+        series = ", or ".join(f"series {name}: {layout} GPUs" for name, layout in other_series(spec))
         ways = [f"choose {series}"] if series else []
     return ", or ".join(ways) or "no series of the catalogue works with these settings"

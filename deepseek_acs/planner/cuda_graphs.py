@@ -7,8 +7,8 @@ draft on one GPU.
 import math
 
 from deepseek_acs.planner.activation import GIB, Band, Step, context_bytes
-from deepseek_acs.planner.engine import Engine, Serving
 from deepseek_acs.planner.model import CompressedAttention, GroupedQueryAttention, Model, MultiHeadLatentAttention
+from deepseek_acs.planner.vllm import Engine, Serving
 from deepseek_acs.planner.weights import FLOAT_BYTES, MIB
 
 GRAPHS_COMPRESSED = Band(0.3, 2.5, 4.0)

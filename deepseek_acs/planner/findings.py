@@ -19,7 +19,7 @@ Severity = Literal["error", "warning"]
 
 
 class Field(StrEnum):
-    """A field of the specification, as texts of checks mention it: ``f"change {Field.CARDS}"``."""
+    """A field of the specification, as texts of checks mention it: ``f"change {Field.GPUS_PER_POD}"``."""
 
     REGION = "<cloud.region>"
     MODEL = "<model>"
@@ -41,7 +41,7 @@ class Field(StrEnum):
     SCALING = "<group.scaling>"
     LEAST_REPLICAS = "<group.least_replicas>"
     SERIES = "<gpu.series>"
-    CARDS = "<gpu.cards>"
+    GPUS_PER_POD = "<gpu.perPod>"
     GPU_MEMORY_GIB = "<gpu.memory_gib>"
     AVAILABLE = "<gpu.available>"
     COMPUTE_CLASS = "<gpu.compute_class>"
@@ -61,7 +61,7 @@ class Field(StrEnum):
     MAX_MODEL_LEN = "<engine.max_model_len>"
     STARTUP = "<engine.startup>"
     UTILIZATION = "<engine.gpu_memory_utilization>"
-    MEASURED_CACHE = "<engine.measured_cache>"
+    MEASURED_KV_CACHE = "<engine.measured_cache>"
     ENFORCE_EAGER = "<engine.enforce_eager>"
     TRUST_REMOTE_CODE = "<engine.trust_remote_code>"
     ENV = "<engine.env>"

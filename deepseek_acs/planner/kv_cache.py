@@ -3,10 +3,10 @@
 import math
 from dataclasses import dataclass
 
-from deepseek_acs.planner import compressed_cache
-from deepseek_acs.planner.compressed_cache import INDEXER_SCALE_BYTES
-from deepseek_acs.planner.engine import Engine, Serving
+from deepseek_acs.planner import kv_cache_v4
+from deepseek_acs.planner.kv_cache_v4 import INDEXER_SCALE_BYTES
 from deepseek_acs.planner.model import DTYPE_BYTES, CompressedAttention, GroupedQueryAttention, Model
+from deepseek_acs.planner.vllm import Engine, Serving
 
 MLA_ALIGNMENT = 256
 """Bytes to which 0.7 aligns MLA's entries
@@ -24,7 +24,7 @@ MIN_RATIO = 1.5
 def block_tokens(model: Model, engine: Engine, serving: Serving) -> int:
     """Tokens per block: 16, and more for the kernels of MLA on the current generation and of DeepSeek-V4."""
     if isinstance(model.attention, CompressedAttention):
-        return compressed_cache.BLOCK_TOKENS
+        return kv_cache_v4.BLOCK_TOKENS
     return serving.block_size or (64 if engine.uses_mla(model) and not engine.is_v0 else 16)
 
 
@@ -33,7 +33,7 @@ def layer_token_bytes(model: Model, engine: Engine, serving: Serving, tensor: in
     element = 1 if serving.kv_cache_dtype.startswith("fp8") else DTYPE_BYTES
     attention = model.attention
     if isinstance(attention, CompressedAttention):
-        growing = compressed_cache.stage_groups(attention, range(model.layers))[0]
+        growing = kv_cache_v4.stage_groups(attention, range(model.layers))[0]
         return math.ceil(sum(growing.pages) / growing.block_tokens / model.layers)
     if isinstance(attention, GroupedQueryAttention):
         # With more GPUs than KV heads each GPU still holds one.
@@ -130,10 +130,10 @@ def pool(model: Model, engine: Engine, serving: Serving, *, tensor: int, layers:
 def _compressed_pool(
     attention: CompressedAttention, engine: Engine, length: int, layers: range, in_flight: int
 ) -> Pool:
-    found = compressed_cache.blocks(attention, engine, layers=layers, length=length, in_flight=in_flight)
+    found = kv_cache_v4.blocks(attention, engine, layers=layers, length=length, in_flight=in_flight)
     return Pool(
         block_bytes=found.checked_bytes,
-        block_tokens=compressed_cache.BLOCK_TOKENS,
+        block_tokens=kv_cache_v4.BLOCK_TOKENS,
         request_blocks=found.needed,
         max_model_len=length,
         context_parallel=1,

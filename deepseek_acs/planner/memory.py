@@ -17,16 +17,16 @@ from functools import cached_property
 from deepseek_acs.planner.activation import GIB, Band, Step, activation_peak, sampling_bytes
 from deepseek_acs.planner.catalogue import Gpu
 from deepseek_acs.planner.cuda_graphs import graph_memory
-from deepseek_acs.planner.engine import Engine, Serving
 from deepseek_acs.planner.kv_cache import Pool, pool
 from deepseek_acs.planner.model import CompressedAttention, Model
+from deepseek_acs.planner.vllm import Engine, Serving
 from deepseek_acs.planner.weights import Split, buffer_bytes, draft_bytes, is_swizzled, stage_bytes
 
 NON_TORCH_V1 = {1: Band(0.1, 0.13, 0.3), 2: Band(0.3, 0.55, 1.5), 8: Band(1.0, 2.5, 3.5)}
 NON_TORCH_V0 = {1: Band(0.1, 0.5, 1.8), 2: Band(0.2, 0.7, 3.6), 8: Band(2.5, 4.0, 7.2)}
 NON_TORCH_PCIE = {1: Band(0.1, 0.2, 0.3), 2: Band(0.2, 0.4, 1.5), 8: Band(0.2, 0.8, 2.5)}
 """CUDA context, NCCL and custom all-reduce by the smallest tensor parallel size the row is for (docs/planner.md). Most
-of it are buffers for NVLink, which cards without it do not have."""
+of it are buffers for NVLink, which GPUs without it do not have."""
 
 NON_TORCH_SNAPSHOT = {1: Band(0.2, 0.225, 0.3), 2: Band(0.4, 0.54, 0.9), 4: Band(0.4, 1.0, 2.5)}
 """The same where the engine measures from after the start of NCCL, whose first buffers then do not count: 0.225 GiB on
@@ -40,7 +40,7 @@ SWIZZLED_NON_TORCH = Band(0.3, 0.35, 0.45)
 """More where Triton's kernels for MXFP4 run: the GPU's memory for what does not fit into their registers."""
 
 CONTEXT_GIB = 0.55
-"""What the driver keeps of a card before the engine counts."""
+"""What the driver keeps of a GPU before the engine counts."""
 
 FRAGMENTS = Band(0.1, 0.18, 0.21)
 """Share of the weights that the allocator still holds, in pieces, after MXFP4 weights have been rearranged: no tensor
@@ -66,7 +66,7 @@ def _warm_up(
     model: Model, engine: Engine, serving: Serving, gpu: Gpu, step: Step, *, weights_gib: float, peak: Band
 ) -> Band:
     """What is left after the sampler's warm-up, which follows the cache. The profile counts what it needs; but not the
-    pieces in which the allocator holds memory, so that it may have to take new memory from the rest of the card."""
+    pieces in which the allocator holds memory, so that it may have to take new memory from the rest of the GPU."""
     rest = max(0.0, gpu.memory_gib * (1 - serving.utilization) - CONTEXT_GIB)
     if not is_swizzled(model, engine, gpu.capability):
         return Band(rest, rest, rest)
@@ -100,7 +100,7 @@ class Stage:
 
     pool: Pool
     warm_up: Band
-    """What is left of the card outside the cache when sampling of a full batch is tried, after what that needs."""
+    """What is left of the GPU outside the cache when sampling of a full batch is tried, after what that needs."""
 
     def tokens(self) -> tuple[int, int, int]:
         """Tokens of cache: low, nominal, high."""
@@ -167,10 +167,10 @@ def estimate(
     *,
     tensor: int,
     pipeline: int,
-    measured_cache_gib: float | None = None,
+    measured_kv_cache_gib: float | None = None,
 ) -> Memory:
-    """Memory of one replica of ``model`` on ``tensor`` × ``pipeline`` GPUs. ``measured_cache_gib``, what an engine has
-    said is left for the cache of a GPU, takes the place of the estimate of it."""
+    """Memory of one replica of ``model`` on ``tensor`` × ``pipeline`` GPUs. ``measured_kv_cache_gib``, which an engine
+    has logged as left for the cache of a GPU, replaces the estimate."""
     split = Split(tensor=tensor, expert_parallel=serving.expert_parallel)
     sequences = serving.sequences(engine, gpu)
     batched = serving.batched_tokens(engine, gpu)
@@ -192,8 +192,8 @@ def estimate(
         graphs = graph_memory(model, engine, serving, step)
         other = activation + non_torch + graphs
         cache = Band(*(usable - weights / GIB - part for part in (other.high, other.nominal, other.low)))
-        if measured_cache_gib is not None:
-            cache = Band(measured_cache_gib, measured_cache_gib, measured_cache_gib)
+        if measured_kv_cache_gib is not None:
+            cache = Band(measured_kv_cache_gib, measured_kv_cache_gib, measured_kv_cache_gib)
         cached = range(layers.start, layers.stop + (drafts if last else 0))
         stages.append(
             Stage(

@@ -9,7 +9,7 @@ https://docs.vllm.ai/en/stable/usage/metrics/.
 
 from dataclasses import dataclass
 
-from deepseek_acs.planner.engine import V1_SINCE, Version
+from deepseek_acs.planner.vllm import V1_SINCE, Version
 
 KV_CACHE_RENAMED: Version = (0, 10, 0)
 """``gpu_cache_usage_perc`` and ``gpu_prefix_cache_*`` lost their ``gpu_`` (https://github.com/vllm-project/vllm/pull/18354)."""

@@ -68,7 +68,7 @@ def comparison_table(rows: Sequence[Row]) -> Table:
         layout, memory = row.layout, row.memory
         start = (
             row.spec.gpu.series,
-            f"{layout.pods} × {layout.cards}",
+            f"{layout.pods} × {layout.gpus_per_pod}",
             str(layout.tensor),
             str(layout.pipeline),
             str(layout.gpus),
@@ -106,7 +106,7 @@ def models_table() -> Table:
 def gpus_table() -> Table:
     """The GPU series of ACS with their hardware."""
     table = _table("GPU series of ACS")
-    for name in ("series", "GPU", "GiB", "GB/s", "cards per pod", "RDMA"):
+    for name in ("series", "GPU", "GiB", "GB/s", "GPUs per pod", "RDMA"):
         table.add_column(name, justify="right" if name in ("GiB", "GB/s") else "left", no_wrap=True)
     for series in gpu_series().values():
         gpu = gpus()[series.gpu] if series.gpu else None
@@ -115,8 +115,8 @@ def gpus_table() -> Table:
             gpu.name if gpu else "not published",
             f"{gpu.memory_gib:.1f}" if gpu else f"{series.memory_gib} nominal",
             f"{gpu.bandwidth_gb_s:,}" if gpu else "–",
-            ", ".join(map(str, series.cards)),
-            ", ".join(f"{cards} cards" for cards in series.rdma_cards) or "–",
+            ", ".join(map(str, series.gpus_per_pod)),
+            ", ".join(f"{gpus_per_pod} GPUs" for gpus_per_pod in series.rdma_gpus_per_pod) or "–",
         )
     return table
 
@@ -150,7 +150,7 @@ def spec_data(spec: ResolvedSpec, warnings: Sequence[Finding]) -> dict[str, Any]
         "layout": {
             "tensor": layout.tensor,
             "pipeline": layout.pipeline,
-            "cards": layout.cards,
+            "gpus_per_pod": layout.gpus_per_pod,
             "pods": layout.pods,
             "gpus": layout.gpus,
         },
@@ -191,7 +191,7 @@ def row_data(row: Row) -> dict[str, Any]:
         "series": row.spec.gpu.series,
         "tensor": layout.tensor,
         "pipeline": layout.pipeline,
-        "cards": layout.cards,
+        "gpus_per_pod": layout.gpus_per_pod,
         "gpus": layout.gpus,
         "problem": row.finding.problem if row.finding else None,
         "memory": memory_data(memory) if memory and not row.finding else None,

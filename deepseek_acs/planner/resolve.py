@@ -3,7 +3,6 @@
 from pathlib import Path
 
 from deepseek_acs.planner import catalogue, config_json
-from deepseek_acs.planner.engine import CURRENT, version_of
 from deepseek_acs.planner.metrics import EngineMetrics
 from deepseek_acs.planner.model import Model
 from deepseek_acs.planner.search import smallest_layout, with_open_layout
@@ -20,17 +19,18 @@ from deepseek_acs.planner.spec import (
     WeightsSpec,
     gpu_spec,
 )
+from deepseek_acs.planner.vllm import CURRENT, version_of
 from deepseek_acs.planner.weights import checkpoint_gib
 from deepseek_acs.settings.base import gibibytes, mebibytes
-from deepseek_acs.settings.deployment import Deployment
 from deepseek_acs.settings.inference import EngineSettings, InferenceSettings
 from deepseek_acs.settings.lifecycle import LifecycleSettings
 from deepseek_acs.settings.model import ModelSettings
 from deepseek_acs.settings.scaling import HpaScaling, ManualScaling
+from deepseek_acs.settings.stack import StackSettings
 from deepseek_acs.settings.weights import BucketSource
 
 
-def resolve(settings: Deployment, *, folder: Path) -> ResolvedSpec:
+def resolve(settings: StackSettings, *, folder: Path) -> ResolvedSpec:
     """The specification that the settings ask for; relative paths in them start at ``folder``.
 
     Where no layout works, it has the smallest that agrees with what was given, so that the checks can say why.
@@ -106,7 +106,7 @@ def path_from(text: str, folder: Path) -> Path:
 def _fixed(inference: InferenceSettings) -> Fixed:
     resources = inference.resources
     return Fixed(
-        cards=inference.gpu.cards,
+        gpus_per_pod=inference.gpu.per_pod,
         tensor=inference.parallelism.tensor,
         pipeline=inference.parallelism.pipeline,
         cpu=resources.cpu,
@@ -131,7 +131,7 @@ def _engine(settings: EngineSettings, shapes: Model | None) -> EngineSpec:
         trust_remote_code=settings.trust_remote_code,
         env=settings.env,
         extra_args=settings.extra_args,
-        measured_cache_gib=settings.cache_gib,
+        measured_kv_cache_gib=settings.kv_cache_gib,
         stated_startup_seconds=settings.startup_seconds,
     )
 
@@ -159,7 +159,7 @@ def _lifecycle(settings: LifecycleSettings) -> LifecycleSpec:
     )
 
 
-def _weights(settings: Deployment) -> WeightsSpec:
+def _weights(settings: StackSettings) -> WeightsSpec:
     weights, source = settings.weights, settings.weights.source
     hub = None
     if not isinstance(source, BucketSource):

@@ -16,9 +16,9 @@ def decode_floor_ms(spec: ResolvedSpec, *, requests: int = 1, context: int = 0) 
 
     Stages follow each other, so their times add up; within a stage the GPUs of tensor parallelism read at once.
     """
-    model, card, layout = spec.model.shapes, spec.gpu.card, spec.layout
-    if model is None or card is None or card.bandwidth_gb_s is None or spec.serving is None:
+    model, device, layout = spec.model.shapes, spec.gpu.device, spec.layout
+    if model is None or device is None or device.bandwidth_gb_s is None or spec.serving is None:
         return None
     weights = active_gib(model, requests) * GIB / layout.tensor
     per_token = token_bytes(model, spec.engine.vllm, spec.serving, tensor=layout.tensor, layers=model.layers)
-    return (weights + requests * context * per_token) / (card.bandwidth_gb_s * 1e9) * 1e3
+    return (weights + requests * context * per_token) / (device.bandwidth_gb_s * 1e9) * 1e3

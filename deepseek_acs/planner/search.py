@@ -10,14 +10,14 @@ from deepseek_acs.planner.rules import LAYOUT_RULES
 from deepseek_acs.planner.spec import Fixed, GpuSpec, Layout, ResolvedSpec, gpu_spec
 from deepseek_acs.planner.weights import shapes_gib
 
-DEFAULT_CARDS = 8
+DEFAULT_GPUS_PER_POD = 8
 
 MOST_PODS = 16
 """Pods of one replica that are tried."""
 
 MOST_STAGES = 16
 
-UNKNOWN_SERIES_CARDS = (1, 2, 4, 8)
+UNKNOWN_SERIES_GPUS_PER_POD = (1, 2, 4, 8)
 
 SHORTEST_CONTEXT = 256
 """Tokens; nothing shorter is worth serving."""
@@ -32,9 +32,9 @@ def works(spec: ResolvedSpec) -> bool:
         return False
     if spec.memory is not None:
         return spec.memory.verdict is Verdict.FITS
-    if spec.gpu.card is None:
+    if spec.gpu.device is None:
         return True
-    usable = spec.gpu.card.memory_gib * spec.engine.gpu_memory_utilization
+    usable = spec.gpu.device.memory_gib * spec.engine.gpu_memory_utilization
     return spec.model.weights_gib / spec.layout.gpus <= BOUND_SHARE * usable
 
 
@@ -44,14 +44,14 @@ def candidates(spec: ResolvedSpec, *, given_only: bool) -> Iterator[Layout]:
     Several pods are tried with whole machines only: smaller ones would cross the network more often.
     """
     fixed = spec.fixed
-    legal = spec.gpu.row.cards if spec.gpu.row else UNKNOWN_SERIES_CARDS
-    for cards in _one_or(fixed.cards if given_only else None, legal):
-        most_pods = MOST_PODS if cards == fixed.cards or cards == max(legal) else 1
-        sizes = [size for size in range(1, cards + 1) if cards % size == 0]
+    legal = spec.gpu.row.gpus_per_pod if spec.gpu.row else UNKNOWN_SERIES_GPUS_PER_POD
+    for gpus_per_pod in _one_or(fixed.gpus_per_pod if given_only else None, legal):
+        most_pods = MOST_PODS if gpus_per_pod == fixed.gpus_per_pod or gpus_per_pod == max(legal) else 1
+        sizes = [size for size in range(1, gpus_per_pod + 1) if gpus_per_pod % size == 0]
         for tensor in _one_or(fixed.tensor if given_only else None, sizes):
             for pipeline in _one_or(fixed.pipeline if given_only else None, range(1, MOST_STAGES + 1)):
-                if tensor * pipeline % cards == 0 and tensor * pipeline <= cards * most_pods:
-                    yield Layout(cards, tensor, pipeline)
+                if tensor * pipeline % gpus_per_pod == 0 and tensor * pipeline <= gpus_per_pod * most_pods:
+                    yield Layout(gpus_per_pod, tensor, pipeline)
 
 
 def _one_or(given: int | None, others: Iterable[int]) -> Iterable[int]:
@@ -61,10 +61,10 @@ def _one_or(given: int | None, others: Iterable[int]) -> Iterable[int]:
 def _large_enough(spec: ResolvedSpec, *, given_only: bool) -> list[Layout]:
     """The candidates whose GPUs together hold the weights; the others need no closer look."""
     found = list(candidates(spec, given_only=given_only))
-    model, card = spec.model.shapes, spec.gpu.card
-    if model is None or model.unpredicted or card is None:
+    model, device = spec.model.shapes, spec.gpu.device
+    if model is None or model.unpredicted or device is None:
         return found
-    usable = card.memory_gib * spec.engine.gpu_memory_utilization
+    usable = device.memory_gib * spec.engine.gpu_memory_utilization
     return [layout for layout in found if layout.gpus * usable > shapes_gib(model)]
 
 
@@ -96,7 +96,7 @@ def nearest(spec: ResolvedSpec, *, count: int = 3) -> list[Layout]:
 
 
 def _parts(layout: Layout) -> tuple[int, int, int]:
-    return layout.cards, layout.tensor, layout.pipeline
+    return layout.gpus_per_pod, layout.tensor, layout.pipeline
 
 
 def other_series(spec: ResolvedSpec, *, count: int = 2) -> list[tuple[str, Layout]]:
@@ -105,7 +105,7 @@ def other_series(spec: ResolvedSpec, *, count: int = 2) -> list[tuple[str, Layou
     for series in gpu_series().values():
         if series.name != spec.gpu.series:
             gpu = gpu_spec(series.name, available=spec.gpu.available, compute_class=spec.gpu.compute_class)
-            engine = dataclasses.replace(spec.engine, measured_cache_gib=None)
+            engine = dataclasses.replace(spec.engine, measured_kv_cache_gib=None)
             if layout := cheapest(dataclasses.replace(spec, gpu=gpu, fixed=Fixed(), engine=engine)):
                 found.append((layout.gpus * series.memory_gib, series.name, layout))
     return [(name, layout) for _, name, layout in sorted(found)[:count]]
@@ -113,14 +113,14 @@ def other_series(spec: ResolvedSpec, *, count: int = 2) -> list[tuple[str, Layou
 
 def smallest_layout(fixed: Fixed, gpu: GpuSpec) -> Layout:
     """The smallest layout that agrees with what was fixed, whether or not it works."""
-    cards = fixed.cards or (max(gpu.row.cards) if gpu.row else DEFAULT_CARDS)
+    gpus_per_pod = fixed.gpus_per_pod or (max(gpu.row.gpus_per_pod) if gpu.row else DEFAULT_GPUS_PER_POD)
     pipeline = fixed.pipeline or 1
-    return Layout(cards, fixed.tensor or max(1, cards // pipeline), pipeline)
+    return Layout(gpus_per_pod, fixed.tensor or max(1, gpus_per_pod // pipeline), pipeline)
 
 
 def with_open_layout(spec: ResolvedSpec) -> ResolvedSpec:
     """The specification with the cheapest layout that works, where the user did not fix all of it."""
-    if None not in (spec.fixed.cards, spec.fixed.tensor, spec.fixed.pipeline):
+    if None not in (spec.fixed.gpus_per_pod, spec.fixed.tensor, spec.fixed.pipeline):
         return spec
     found = cheapest(spec)
     return spec.with_layout(found) if found else spec

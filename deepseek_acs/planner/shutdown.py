@@ -9,7 +9,7 @@ The grace period covers the stop hook, too; what still runs at its end is killed
 (https://kubernetes.io/docs/concepts/workloads/pods/pod-lifecycle/#pod-termination).
 """
 
-from deepseek_acs.planner.engine import Version
+from deepseek_acs.planner.vllm import Version
 
 ANNOUNCE_SECONDS = 15
 """Endpoints, DNS and load balancers learn of the end of a pod while it already ends. The figure is KServe's

@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Self
 
 from deepseek_acs.planner import catalogue
-from deepseek_acs.planner.cache import CachePlan, plan_cache
 from deepseek_acs.planner.catalogue import Gpu, GpuSeries, resource_name
-from deepseek_acs.planner.engine import CURRENT, Engine, Serving, Version, serving_changes, version_of
+from deepseek_acs.planner.fluid import CachePlan, plan_cache
 from deepseek_acs.planner.loading import LoadBudget, load_budget
 from deepseek_acs.planner.memory import Memory, estimate
 from deepseek_acs.planner.model import Model
 from deepseek_acs.planner.upload import upload_deadline_seconds
+from deepseek_acs.planner.vllm import CURRENT, Engine, Serving, Version, serving_changes, version_of
 
 if TYPE_CHECKING:
     from deepseek_acs.settings.cloud import CloudSettings, ClusterSettings
@@ -39,10 +39,10 @@ if TYPE_CHECKING:
         UploadSettings,
     )
 
-VCPUS_PER_CARD = 8
-MEMORY_GIB_PER_CARD = 64
-SHARED_MEMORY_GIB_PER_CARD = 4
-"""The guide's pod: 64 vCPUs, 512 GiB and 32 GiB of /dev/shm for 8 cards (https://www.alibabacloud.com/help/en/cs/
+VCPUS_PER_GPU = 8
+MEMORY_GIB_PER_GPU = 64
+SHARED_MEMORY_GIB_PER_GPU = 4
+"""The guide's pod: 64 vCPUs, 512 GiB and 32 GiB of /dev/shm for 8 GPUs (https://www.alibabacloud.com/help/en/cs/
 user-guide/using-acs-gpu-computing-power-to-build-a-distributed-deepseek-full-blood-version-reasoning-service)."""
 
 
@@ -50,7 +50,7 @@ user-guide/using-acs-gpu-computing-power-to-build-a-distributed-deepseek-full-bl
 class Layout:
     """How one replica is spread over GPUs and pods."""
 
-    cards: int
+    gpus_per_pod: int
     tensor: int
     pipeline: int
 
@@ -62,18 +62,18 @@ class Layout:
     @property
     def pods(self) -> int:
         """Pods of one replica; meaningful if the GPUs fill whole pods."""
-        return max(1, self.gpus // self.cards)
+        return max(1, self.gpus // self.gpus_per_pod)
 
     def __str__(self) -> str:
         pods = "1 pod" if self.pods == 1 else f"{self.pods} pods"
-        return f"tensor {self.tensor} × pipeline {self.pipeline} on {pods} of {self.cards}"
+        return f"tensor {self.tensor} × pipeline {self.pipeline} on {pods} of {self.gpus_per_pod}"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Fixed:
     """What the user fixed of layout and pod, for the search: it varies only what is None here. Memory in GiB."""
 
-    cards: int | None = None
+    gpus_per_pod: int | None = None
     tensor: int | None = None
     pipeline: int | None = None
     cpu: int | None = None
@@ -121,13 +121,13 @@ class WeightsSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class GpuSpec:
-    """The GPUs of a pod. ``row`` is ACS's row of the series and ``card`` the hardware, None where unknown;
-    ``stated_gib`` is the memory of a card that the user gave and ``available`` the number of cards that the account may
+    """The GPUs of a pod. ``row`` is ACS's row of the series and ``device`` the hardware, None where unknown;
+    ``stated_gib`` is the memory of a GPU that the user gave and ``available`` the number of GPUs that the account may
     have, if they are known. ``driver_version`` is None where ACS chooses."""
 
     series: str
     row: GpuSeries | None
-    card: Gpu | None
+    device: Gpu | None
     resource: str
     stated_gib: float | None = None
     available: int | None = None
@@ -147,8 +147,8 @@ class PodSize:
 @dataclass(frozen=True, kw_only=True)
 class EngineSpec:
     """The engine's image and arguments. ``max_model_len`` is None only for a model whose context is not known: the
-    engine then takes its own. ``stated_startup_seconds`` and ``measured_cache_gib`` are figures that the user gave in
-    place of the plan's."""
+    engine then takes its own. ``stated_startup_seconds`` and ``measured_kv_cache_gib`` are figures of the user that
+    replace the plan's."""
 
     image: str
     backend: Literal["ray", "mp"]
@@ -160,7 +160,7 @@ class EngineSpec:
     trust_remote_code: bool
     env: Mapping[str, str]
     extra_args: tuple[str, ...]
-    measured_cache_gib: float | None
+    measured_kv_cache_gib: float | None
     stated_startup_seconds: int | None
 
     @cached_property
@@ -246,19 +246,19 @@ class ResolvedSpec:
 
     @cached_property
     def pod(self) -> PodSize:
-        """The size of a GPU pod: as fixed, or the guide's share per card on the next legal size."""
-        fixed, cards, legal = self.fixed, self.layout.cards, self.pods_of_acs
-        cpu = fixed.cpu or _next_legal(VCPUS_PER_CARD * cards, legal)
+        """The size of a GPU pod: as fixed, or the guide's share per GPU on the next legal size."""
+        fixed, gpus_per_pod, legal = self.fixed, self.layout.gpus_per_pod, self.pods_of_acs
+        cpu = fixed.cpu or _next_legal(VCPUS_PER_GPU * gpus_per_pod, legal)
         return PodSize(
             cpu=cpu,
-            memory_gib=fixed.memory_gib or _next_legal(MEMORY_GIB_PER_CARD * cards, legal.get(cpu, ())),
-            shared_memory_gib=fixed.shared_memory_gib or SHARED_MEMORY_GIB_PER_CARD * cards,
+            memory_gib=fixed.memory_gib or _next_legal(MEMORY_GIB_PER_GPU * gpus_per_pod, legal.get(cpu, ())),
+            shared_memory_gib=fixed.shared_memory_gib or SHARED_MEMORY_GIB_PER_GPU * gpus_per_pod,
         )
 
     @property
     def pods_of_acs(self) -> Mapping[int, tuple[int, ...]]:
-        """Legal memory sizes by vCPUs for this number of cards; empty if not published."""
-        return self.gpu.row.pods.get(self.layout.cards, {}) if self.gpu.row else {}
+        """Legal memory sizes by vCPUs for this number of GPUs; empty if not published."""
+        return self.gpu.row.pods.get(self.layout.gpus_per_pod, {}) if self.gpu.row else {}
 
     @cached_property
     def serving(self) -> Serving | None:
@@ -276,19 +276,19 @@ class ResolvedSpec:
     @cached_property
     def memory(self) -> Memory | None:
         """The estimate; None where model or GPU are not known well enough, or the layout leaves stages empty."""
-        model, card, serving = self.model.shapes, self.gpu.card, self.serving
-        if model is None or model.unpredicted or card is None or serving is None:
+        model, device, serving = self.model.shapes, self.gpu.device, self.serving
+        if model is None or model.unpredicted or device is None or serving is None:
             return None
         if self.layout.pipeline > model.layers:
             return None
         return estimate(
             model,
-            card,
+            device,
             self.engine.vllm,
             serving,
             tensor=self.layout.tensor,
             pipeline=self.layout.pipeline,
-            measured_cache_gib=self.engine.measured_cache_gib,
+            measured_kv_cache_gib=self.engine.measured_kv_cache_gib,
         )
 
     @cached_property
@@ -340,7 +340,7 @@ class ResolvedSpec:
         """The same on another layout, for which nothing was measured."""
         if layout == self.layout:
             return self
-        engine = dataclasses.replace(self.engine, measured_cache_gib=None)
+        engine = dataclasses.replace(self.engine, measured_kv_cache_gib=None)
         return dataclasses.replace(self, layout=layout, engine=engine)
 
     def with_length(self, length: int) -> Self:
@@ -364,13 +364,13 @@ def gpu_spec(
     resource: str | None = None,
 ) -> GpuSpec:
     """A series with what the catalogues know of it; with the memory that the user gave, if any."""
-    card = catalogue.gpu_of(series)
+    device = catalogue.gpu_of(series)
     if stated_gib is not None:
-        card = dataclasses.replace(card or Gpu(name=series, memory_gib=stated_gib), memory_gib=stated_gib)
+        device = dataclasses.replace(device or Gpu(name=series, memory_gib=stated_gib), memory_gib=stated_gib)
     return GpuSpec(
         series=series,
         row=catalogue.gpu_series().get(series),
-        card=card,
+        device=device,
         resource=resource or resource_name(series),
         stated_gib=stated_gib,
         available=available,

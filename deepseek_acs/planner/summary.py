@@ -2,7 +2,7 @@
 
 import math
 
-from deepseek_acs.planner.cache import CachePlan
+from deepseek_acs.planner.fluid import CachePlan
 from deepseek_acs.planner.memory import Memory, Stage
 from deepseek_acs.planner.roofline import decode_floor_ms
 from deepseek_acs.planner.search import longest_context
@@ -12,11 +12,12 @@ from deepseek_acs.planner.spec import ReplicasSpec, ResolvedSpec
 def summary(spec: ResolvedSpec) -> dict[str, str]:
     """Lines by what they are about; with their labels, none is longer than 96 columns."""
     layout, gpu, pod, engine, budget = spec.layout, spec.gpu, spec.pod, spec.engine, spec.budget
-    card = f" ({gpu.card.name}, {gpu.card.memory_gib:.1f} GiB)" if gpu.card else ""
+    device = f" ({gpu.device.name}, {gpu.device.memory_gib:.1f} GiB)" if gpu.device else ""
     pods = "1 pod" if layout.pods == 1 else f"{layout.pods} pods"
     lines = {
         "model": f"{spec.model.name}, {spec.model.weights_gib:.1f} GiB",
-        "layout": f"{pods} × {layout.cards} {gpu.series}{card}, tensor {layout.tensor} × pipeline {layout.pipeline}",
+        "layout": f"{pods} × {layout.gpus_per_pod} {gpu.series}{device}, "
+        f"tensor {layout.tensor} × pipeline {layout.pipeline}",
         "pod": f"{pod.cpu} vCPUs, {pod.memory_gib:g} GiB of which /dev/shm {pod.shared_memory_gib:g} GiB",
         "engine": f"{engine.vllm.name}, {engine.gpu_memory_utilization:g} of GPU memory",
         **(_memory(spec, spec.memory) if spec.memory else {"memory": "not predicted, see the warnings"}),
@@ -59,7 +60,7 @@ def _memory(spec: ResolvedSpec, memory: Memory) -> dict[str, str]:
     lines = {
         "verdict": memory.verdict.value,
         "memory": f"{where}: {memory.usable_gib:.1f} GiB usable = weights {stage.weights_gib:.1f} + "
-        f"{_engine_and_cache(spec.engine.measured_cache_gib, memory, stage)}",
+        f"{_engine_and_cache(spec.engine.measured_kv_cache_gib, memory, stage)}",
         "cache": f"{nominal:,} tokens ({low:,} to {high:,})",
     }
     if nominal < memory.max_model_len:

@@ -10,7 +10,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 
-from deepseek_acs.planner.engine import SWIZZLED_SINCE, Engine, Serving
 from deepseek_acs.planner.model import (
     DTYPE_BYTES,
     INDEXED_RATIO,
@@ -20,6 +19,7 @@ from deepseek_acs.planner.model import (
     MultiHeadLatentAttention,
     Quantisation,
 )
+from deepseek_acs.planner.vllm import SWIZZLED_SINCE, Engine, Serving
 
 VOCABULARY_STEP = 64
 """vLLM pads the vocabulary to a multiple of this before it splits it

@@ -9,7 +9,7 @@ from pydantic_core import ErrorDetails
 
 from deepseek_acs.planner.findings import Finding
 from deepseek_acs.settings.base import Settings, descriptions
-from deepseek_acs.settings.deployment import Deployment
+from deepseek_acs.settings.stack import StackSettings
 
 DEPLOYMENT = "deployment"
 
@@ -60,7 +60,7 @@ def _decapitalise(text: str) -> str:
 
 def _locate(loc: tuple[int | str, ...]) -> tuple[type[BaseModel], list[str]]:
     """The model that holds the field at ``loc``, and ``loc`` as the stack file spells it (without union tags)."""
-    model: type[BaseModel] = Deployment
+    model: type[BaseModel] = StackSettings
     holder = model
     location: list[str] = []
     members: Mapping[str, type[BaseModel]] = {}

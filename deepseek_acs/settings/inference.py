@@ -36,15 +36,15 @@ class GpuSettings(Settings):
     series: Annotated[str, Field(pattern=r"^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$", max_length=63)]
     """GPU series of ACS, the value of the pod label alibabacloud.com/gpu-model-series, for example GU8TF."""
 
-    cards: Annotated[int | None, Field(ge=1, le=16)] = None
-    """Cards per pod. Left out, it is planned with the parallelism: the layout with the fewest GPUs that fits."""
+    per_pod: Annotated[int | None, Field(ge=1, le=16)] = None
+    """GPUs per pod. Left out, it is planned with the parallelism: the layout with the fewest GPUs that fits."""
 
     gpu_memory_gib: Annotated[float | None, Field(alias="gpuMemoryGiB", gt=0, le=1000)] = None
-    """Memory of one card in GiB, as nvidia-smi reports it, for a series that is not in
+    """Memory of one GPU in GiB, as nvidia-smi reports it, for a series that is not in
     deepseek_acs/planner/gpu_series.toml."""
 
     available: Annotated[int | None, Field(ge=1)] = None
-    """Cards of this series that the account may have at once. With it, replicas and the groups that an update adds are
+    """GPUs of this series that the account may have at once. With it, replicas and the groups that an update adds are
     checked."""
 
     compute_class: Literal["gpu", "gpu-hpn"] = "gpu"
@@ -55,7 +55,7 @@ class GpuSettings(Settings):
     """Version of the GPU driver; by default the one that ACS chooses for the series."""
 
     resource: Annotated[str | None, Field(pattern=r"^[a-z0-9.-]+/[A-Za-z0-9._-]+$")] = None
-    """Name of the extended resource by which the cluster counts cards. By default that of the series: nvidia.com/gpu,
+    """Name of the extended resource by which the cluster counts GPUs. By default that of the series: nvidia.com/gpu,
     or alibabacloud.com/ppu for P16EN."""
 
 
@@ -63,14 +63,14 @@ class ResourceSettings(Settings):
     """CPU and memory of one pod. ACS rounds up to the next legal size of the GPU series and bills that."""
 
     cpu: Annotated[int | None, Field(ge=1, le=512)] = None
-    """vCPUs. Left out, 8 for each card, as in the guide, or the next legal size."""
+    """vCPUs. Left out, 8 for each GPU, as in the guide, or the next legal size."""
 
     memory: Annotated[Quantity | None, Field(examples=["512Gi"])] = None
-    """Memory, shared memory included. Left out, 64 GiB for each card, as in the guide, or the next legal size."""
+    """Memory, shared memory included. Left out, 64 GiB for each GPU, as in the guide, or the next legal size."""
 
     shared_memory: Annotated[Quantity | None, Field(examples=["32Gi"])] = None
     """Size limit of /dev/shm, which NCCL and the tensor-parallel processes use; it counts as memory of the pod. Left
-    out, 4 GiB for each card, as in the guide."""
+    out, 4 GiB for each GPU, as in the guide."""
 
     extra_ephemeral_storage: Annotated[str | None, Field(pattern=r"^[1-9][0-9]*Gi$", examples=["50Gi"])] = None
     """Ephemeral storage on top of the free 30 GiB, in Gi, for images of more than about 15 GiB: unpacking needs twice
@@ -78,7 +78,7 @@ class ResourceSettings(Settings):
 
 
 class ParallelismSettings(Settings):
-    """How the model is split over GPUs. Pods per group = tensor × pipeline ÷ cards per pod."""
+    """How the model is split over GPUs. Pods per group = tensor × pipeline ÷ GPUs per pod."""
 
     tensor: Annotated[int | None, Field(ge=1, le=1024)] = None
     """Tensor parallel size: each layer is split over so many GPUs. Keep it within one pod. Left out, it is planned."""
@@ -115,7 +115,7 @@ class EngineSettings(Settings):
     gpu_memory_utilization: Annotated[float, Field(gt=0, le=1)] = 0.95
     """Share of each GPU's memory that vLLM may use."""
 
-    cache_gib: Annotated[float | None, Field(alias="cacheGiB", gt=0, le=1000)] = None
+    kv_cache_gib: Annotated[float | None, Field(alias="kvCacheGiB", gt=0, le=1000)] = None
     """What the engine's log of an earlier start says is left for the KV cache of one GPU, in GiB: the smallest of all
     ranks, with this image, layout and these arguments. It takes the place of the plan's estimate."""
 
@@ -194,7 +194,7 @@ class InferenceSettings(Settings):
     """Who decides how many groups there are."""
 
     gpu: GpuSettings
-    """GPU series and cards per pod."""
+    """GPU series and GPUs per pod."""
 
     resources: ResourceSettings = ResourceSettings()
     """CPU and memory per pod."""
@@ -207,7 +207,7 @@ class InferenceSettings(Settings):
     capacity reservation."""
 
     network: Literal["standard", "rdma"] = "standard"
-    """How the pods of a group talk to each other: standard, or rdma for series and card counts that have it (8 × GU8TF,
+    """How the pods of a group talk to each other: standard, or rdma for series and GPU counts that have it (8 × GU8TF,
     GU8TEF and GX8SF, 16 × P16EN)."""
 
     zone: Annotated[str | None, Field(pattern=ZONE, examples=["cn-hangzhou-j"])] = None

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
-from deepseek_acs.planner.acs import GPU_HPN, GPU_HPN_CARDS
+from deepseek_acs.planner.acs import GPU_HPN, HPN_GPUS_PER_POD
 from deepseek_acs.planner.catalogue import gpu_series, resource_name
 from deepseek_acs.planner.findings import Finding
 from policy.pods import Pod, pods
@@ -20,7 +20,7 @@ BEST_EFFORT = "best-effort"
 
 
 def illegal_rdma(resource: Resource) -> Iterator[Finding]:
-    """RDMA for a series or a number of cards that has none. A series that the planner does not list is not judged."""
+    """RDMA for a series or a number of GPUs that has none. A series that the planner does not list is not judged."""
     for pod in pods(resource):
         if pod.labels.get(HPN_TYPE) != "rdma":
             continue
@@ -31,27 +31,27 @@ def illegal_rdma(resource: Resource) -> Iterator[Finding]:
             yield Finding(path=path, problem="RDMA without a GPU series", fix=f"add the label {GPU_SERIES}")
         if series not in gpu_series():
             continue
-        legal = GPU_HPN_CARDS if labels.get(COMPUTE_CLASS) == GPU_HPN else gpu_series()[series].rdma_cards
-        cards = _cards(pod, series)
-        if cards is not None and cards not in legal:
-            only = f"only with {' or '.join(map(str, legal))} cards, not {cards}" if legal else "not at all"
+        legal = HPN_GPUS_PER_POD if labels.get(COMPUTE_CLASS) == GPU_HPN else gpu_series()[series].rdma_gpus_per_pod
+        gpus_per_pod = _gpus_per_pod(pod, series)
+        if gpus_per_pod is not None and gpus_per_pod not in legal:
+            only = f"only with {' or '.join(map(str, legal))} GPUs, not {gpus_per_pod}" if legal else "not at all"
             yield Finding(
                 path=path,
                 problem=f"ACS has RDMA for pods of series {series} {only}",
-                fix="set deployment.inference.gpu.cards to a number that has it, or deployment.inference.network: "
+                fix="set deployment.inference.gpu.perPod to a number that has it, or deployment.inference.network: "
                 "standard",
             )
 
 
-def _cards(pod: Pod, series: str) -> int | None:
-    """Cards of the whole pod; None if they are not known."""
-    name, cards = resource_name(series), 0
+def _gpus_per_pod(pod: Pod, series: str) -> int | None:
+    """GPUs of the whole pod; None if they are not known."""
+    name, gpus_per_pod = resource_name(series), 0
     for _, container in pod.containers():
         given = mapping(mapping(container.get("resources")).get("limits")).get(name, 0)
         if not isinstance(given, int) and not text(given).isdecimal():
             return None
-        cards += int(given)
-    return cards
+        gpus_per_pod += int(given)
+    return gpus_per_pod
 
 
 def best_effort(resource: Resource, *, production_stacks: Sequence[str]) -> Iterator[Finding]:

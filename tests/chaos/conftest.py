@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from components.archives import archive
+from components.zipapps import archive
 from deepseek_acs.modelmover import __main__ as program
 from deepseek_acs.modelmover.layout import OWN_FOLDER, manifest_key, model_key
 from deepseek_acs.modelmover.manifest import Manifest

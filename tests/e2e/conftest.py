@@ -21,7 +21,7 @@ from kubernetes import client, config
 
 from local import tools
 from local.cluster import Cluster
-from local.engine import PROVIDER
+from local.pulumi_environment import PROVIDER
 from local.services import Services
 from local.stack import CLUSTER_FOLDER, STATE_FOLDER
 

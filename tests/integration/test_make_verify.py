@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from local.engine import EngineEnvironment
+from local.pulumi_environment import EngineEnvironment
 from local.stack import LocalNeeds, StackError
 from local.verification import NO_ENGINE, verify
 

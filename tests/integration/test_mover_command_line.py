@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from components.archives import archive
 from components.model_bucket import mover_policy
+from components.zipapps import archive
 from deepseek_acs.modelmover.errors import CONTINUE_EXIT_CODES
 from local.faults import Fault
 from local.oss.access import AccessKey

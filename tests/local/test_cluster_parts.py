@@ -158,7 +158,7 @@ class TestStack:
         assert needs.embedded_cluster
         assert needs.emulated_cloud
         assert needs.nodes is not None
-        assert (needs.nodes.count, needs.nodes.cards, needs.nodes.series) == (2, 8, "GU8TF")
+        assert (needs.nodes.count, needs.nodes.gpus_per_pod, needs.nodes.series) == (2, 8, "GU8TF")
 
     def test_local_stack_needs_oss_and_a_hub(self) -> None:
         deployment = yaml.safe_load((ROOT / "Pulumi.local.yaml").read_text())["config"]["deepseek:deployment"]

@@ -481,7 +481,7 @@ def jobs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Jobs]:
     tools.build_all(tools.CLUSTER_TOOLS)
     cluster = Cluster(tmp_path_factory.mktemp("cluster"))
     cluster.start()
-    nodes = GpuNodes(count=0, series="", resource="x.y/gpu", cards=1, region="r")
+    nodes = GpuNodes(count=0, series="", resource="x.y/gpu", gpus_per_pod=1, region="r")
     ensure_nodes(cluster.kubeconfig, nodes, kubelet_port=cluster.kubelet_port)
     yield Jobs(cluster)
     cluster.stop(delete=True)

@@ -7,8 +7,8 @@ from deepseek_acs.planner.check import check
 from deepseek_acs.planner.findings import Finding, PlanError, spelled
 from deepseek_acs.planner.resolve import resolve
 from deepseek_acs.planner.spec import ResolvedSpec
-from deepseek_acs.settings.deployment import Deployment
 from deepseek_acs.settings.paths import STACK_PATHS
+from deepseek_acs.settings.stack import StackSettings
 
 PATHS = {
     "region": "cloud.region",
@@ -23,7 +23,7 @@ PATHS = {
     "replicas": "inference.replicas",
     "scaling": "inference.scaling",
     "series": "inference.gpu.series",
-    "cards": "inference.gpu.cards",
+    "gpus_per_pod": "inference.gpu.perPod",
     "gpu_memory_gib": "inference.gpu.gpuMemoryGiB",
     "available_gpus": "inference.gpu.available",
     "compute_class": "inference.gpu.computeClass",
@@ -44,7 +44,7 @@ PATHS = {
     "max_model_len": "inference.engine.maxModelLen",
     "startup_seconds": "inference.engine.startupSeconds",
     "gpu_memory_utilization": "inference.engine.gpuMemoryUtilization",
-    "cache_gib": "inference.engine.cacheGiB",
+    "kv_cache_gib": "inference.engine.kvCacheGiB",
     "enforce_eager": "inference.engine.enforceEager",
     "env": "inference.engine.env",
     "extra_args": "inference.engine.extraArgs",
@@ -65,7 +65,7 @@ PATHS = {
 
 GUIDE: dict[str, Any] = {
     "series": "GU8TF",
-    "cards": 8,
+    "gpus_per_pod": 8,
     "tensor": 8,
     "pipeline": 2,
     "max_model_len": 2048,
@@ -90,7 +90,7 @@ def settings(model: str = "deepseek-ai/DeepSeek-R1", **values: Any) -> dict[str,
 
 def spec(**values: Any) -> ResolvedSpec:
     """The specification with these values and else the defaults."""
-    return resolve(Deployment.model_validate(settings(**values)), folder=Path.cwd())
+    return resolve(StackSettings.model_validate(settings(**values)), folder=Path.cwd())
 
 
 def guide(**changes: Any) -> ResolvedSpec:

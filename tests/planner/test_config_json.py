@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from deepseek_acs.planner import catalogue, config_json
-from deepseek_acs.planner.engine import Engine, Serving
 from deepseek_acs.planner.findings import PlanError
 from deepseek_acs.planner.kv_cache import token_bytes
 from deepseek_acs.planner.model import CompressedAttention, GroupedQueryAttention, Model
+from deepseek_acs.planner.vllm import Engine, Serving
 from deepseek_acs.planner.weights import checkpoint_gib, parameters
 from tests.planner.specs import spec, warnings, working
 
@@ -148,9 +148,9 @@ def test_every_row_is_whole(name: str) -> None:
 def test_the_catalogue_is_large_enough() -> None:
     assert len(catalogue.model_names()) >= 20
     for series in catalogue.gpu_series().values():
-        assert list(series.cards) == sorted(series.cards)
-        assert set(series.pods) <= set(series.cards)
-        assert set(series.rdma_cards) <= set(series.cards)
+        assert list(series.gpus_per_pod) == sorted(series.gpus_per_pod)
+        assert set(series.pods) <= set(series.gpus_per_pod)
+        assert set(series.rdma_gpus_per_pod) <= set(series.gpus_per_pod)
         assert series.gpu is None or series.gpu in catalogue.gpus()
     for gpu in catalogue.gpus().values():
         assert gpu.source.startswith("https://")

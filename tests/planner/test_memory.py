@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from deepseek_acs.planner import catalogue
 from deepseek_acs.planner.activation import GIB, Band, Step, activation_peak
 from deepseek_acs.planner.catalogue import Gpu
-from deepseek_acs.planner.compressed_cache import stage_groups
-from deepseek_acs.planner.engine import Engine, Serving, serving_changes, uncounted, version_of
 from deepseek_acs.planner.kv_cache import layer_token_bytes, pool
+from deepseek_acs.planner.kv_cache_v4 import stage_groups
 from deepseek_acs.planner.memory import Memory, Verdict, estimate
 from deepseek_acs.planner.model import CompressedAttention, Model
+from deepseek_acs.planner.vllm import Engine, Serving, serving_changes, uncounted, version_of
 from deepseek_acs.planner.weights import MIB, Split, allocated, checkpoint_gib, is_swizzled, layer_bytes, stage_bytes
 
 OLD, SORTING, NEW = Engine(version=(0, 7, 2)), Engine(version=(0, 11, 0)), Engine()
@@ -218,12 +218,12 @@ LAYOUTS: dict[str, Any] = {
 def test_more_memory_never_turns_fit_into_not_fit(
     name: str, tensor: int, pipeline: int, old: bool, length: int, gib: float, more: float
 ) -> None:
-    # The engine's own defaults grow with the card; what is compared is the same step on more memory.
+    # The engine's own defaults grow with the GPU; what is compared is the same step on more memory.
     serving = Serving(max_model_len=length, max_num_seqs=256, max_num_batched_tokens=max(length, 2048))
     less, greater = (
         estimate(
             model(name),
-            Gpu(name="card", memory_gib=size),
+            Gpu(name="GPU", memory_gib=size),
             OLD if old else NEW,
             serving,
             tensor=tensor,
@@ -410,11 +410,11 @@ def test_mxfp4_is_rearranged_on_hopper(version: tuple[int, int, int], capability
 
 def test_pieces_of_memory_leave_no_room_for_the_samplers_warm_up() -> None:
     """As in the log gptoss-tp1-8k: 1,024 sequences at 0.92 of 139.8 GiB."""
-    card = dataclasses.replace(catalogue.gpus()["H200"], memory_gib=139.8)
+    device = dataclasses.replace(catalogue.gpus()["H200"], memory_gib=139.8)
     cases = [
         estimate(
             model(name),
-            card,
+            device,
             NEW,
             Serving(max_model_len=8192, utilization=utilization, max_num_seqs=sequences),
             tensor=1,

@@ -63,11 +63,11 @@ def test_a_summary_is_one_screen(name: str) -> None:
 def test_what_is_left_out_is_derived() -> None:
     plan = working(spec(model="deepseek-ai/DeepSeek-R1", series="GU8TF", max_model_len=8192))
     layout = plan.layout
-    assert (layout.tensor, layout.pipeline, layout.cards, plan.layout.pods) == (8, 2, 8, 2)
+    assert (layout.tensor, layout.pipeline, layout.gpus_per_pod, plan.layout.pods) == (8, 2, 8, 2)
     assert (plan.pod.cpu, plan.pod.memory_gib, plan.pod.shared_memory_gib) == (64, 512, 32)
     assert working(guide(max_model_len=None)).engine.max_model_len == 163_840
     only = working(spec(model="Qwen/Qwen3-32B", series="GX8SF"))
-    assert (only.layout.cards, only.pod.cpu, only.pod.memory_gib) == (8, 184, 1800)
+    assert (only.layout.gpus_per_pod, only.pod.cpu, only.pod.memory_gib) == (8, 184, 1800)
 
 
 def test_a_plan_for_deepseek_v4() -> None:
@@ -81,10 +81,10 @@ def test_a_plan_for_deepseek_v4() -> None:
 
 def test_candidates_too_small_for_the_weights_would_not_work_either() -> None:
     case = guide(series="GN8IS")
-    model, card = case.model.shapes, case.gpu.card
+    model, device = case.model.shapes, case.gpu.device
     assert model is not None
-    assert card is not None
-    usable = card.memory_gib * case.engine.gpu_memory_utilization
+    assert device is not None
+    usable = device.memory_gib * case.engine.gpu_memory_utilization
     small = [layout for layout in candidates(case, given_only=False) if layout.gpus * usable <= shapes_gib(model)]
     assert small
     assert not any(works(case.with_layout(layout)) for layout in small)
@@ -97,23 +97,23 @@ def test_what_is_given_is_kept() -> None:
 
 def test_all_findings_at_once() -> None:
     with pytest.raises(PlanError) as caught:
-        working(guide(cards=3, tensor=4, startup_seconds=60))
-    assert [f.path.rsplit(".", 1)[-1] for f in caught.value.findings] == ["cards", "parallelism", "startupSeconds"]
+        working(guide(gpus_per_pod=3, tensor=4, startup_seconds=60))
+    assert [f.path.rsplit(".", 1)[-1] for f in caught.value.findings] == ["perPod", "parallelism", "startupSeconds"]
 
 
 def test_another_series_where_this_one_cannot() -> None:
     with pytest.raises(PlanError, match="does not fit") as caught:
         working(spec(model="deepseek-ai/DeepSeek-R1", series="T4", max_model_len=4096))
     assert "choose series " in caught.value.findings[-1].fix
-    for name, layout in other_series(guide(series="T4", cards=None, tensor=None, pipeline=None)):
-        working(guide(series=name, cards=layout.cards, tensor=layout.tensor, pipeline=layout.pipeline))
+    for name, layout in other_series(guide(series="T4", gpus_per_pod=None, tensor=None, pipeline=None)):
+        working(guide(series=name, gpus_per_pod=layout.gpus_per_pod, tensor=layout.tensor, pipeline=layout.pipeline))
 
 
 def test_a_shorter_request_where_a_long_one_does_not_fit() -> None:
     longer = {
         "model": "Qwen/QwQ-32B",
         "series": "G49E",
-        "cards": 2,
+        "gpus_per_pod": 2,
         "tensor": 2,
         "pipeline": 1,
         **CURRENT,
@@ -136,21 +136,23 @@ def test_a_shorter_request_where_a_long_one_does_not_fit() -> None:
 )
 def test_suggested_layouts_pass(model: str, series: str, tensor: int, pipeline: int, length: int) -> None:
     wanted = {"model": model, "series": series, "max_model_len": length, **CURRENT}
-    for layout in nearest(spec(**wanted, tensor=tensor, pipeline=pipeline, cards=8)):
-        plan = working(spec(**wanted, cards=layout.cards, tensor=layout.tensor, pipeline=layout.pipeline))
+    for layout in nearest(spec(**wanted, tensor=tensor, pipeline=pipeline, gpus_per_pod=8)):
+        plan = working(spec(**wanted, gpus_per_pod=layout.gpus_per_pod, tensor=layout.tensor, pipeline=layout.pipeline))
         assert plan.memory is not None
         assert plan.memory.verdict is Verdict.FITS
-        assert plan.layout.pods * layout.cards == layout.gpus
+        assert plan.layout.pods * layout.gpus_per_pod == layout.gpus
 
 
 @given(tensor=st.integers(1, 64), pipeline=st.integers(1, 16), series=st.sampled_from(sorted(catalogue.gpu_series())))
 @settings(max_examples=8, deadline=None)
-def test_a_plan_uses_every_card(tensor: int, pipeline: int, series: str) -> None:
-    for cards in catalogue.gpu_series()[series].cards:
-        small = guide(model="Qwen/Qwen3-0.6B", tensor=tensor, pipeline=pipeline, series=series, cards=cards)
+def test_a_plan_uses_every_gpu(tensor: int, pipeline: int, series: str) -> None:
+    for gpus_per_pod in catalogue.gpu_series()[series].gpus_per_pod:
+        small = guide(
+            model="Qwen/Qwen3-0.6B", tensor=tensor, pipeline=pipeline, series=series, gpus_per_pod=gpus_per_pod
+        )
         with contextlib.suppress(PlanError):
             plan = working(small)
-            assert plan.layout.pods * cards == tensor * pipeline
+            assert plan.layout.pods * gpus_per_pod == tensor * pipeline
 
 
 def test_the_cheapest_layout_is_found() -> None:
@@ -204,8 +206,8 @@ def test_probes_wait_longer_than_the_read(weights: float, throughput: int) -> No
 
 
 GUIDE_WORDS = [
-    "deepseek-ai/DeepSeek-R1", "--series=GU8TF", "--cards=8", "--tensor=8", "--pipeline=2", "--max-model-len=2048",
-    "--image=ack-demo/vllm:v0.7.2", "--gpu-memory-utilization=0.95", "--enforce-eager",
+    "deepseek-ai/DeepSeek-R1", "--series=GU8TF", "--gpus-per-pod=8", "--tensor=8", "--pipeline=2",
+    "--max-model-len=2048", "--image=ack-demo/vllm:v0.7.2", "--gpu-memory-utilization=0.95", "--enforce-eager",
 ]  # fmt: skip
 
 
@@ -220,7 +222,7 @@ def test_check_prints_summary_and_stages(capsys: pytest.CaptureFixture[str]) -> 
 def test_check_as_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["check", *GUIDE_WORDS, "--json"]) == 0
     data = json.loads(capsys.readouterr().out)
-    assert data["layout"] == {"tensor": 8, "pipeline": 2, "cards": 8, "pods": 2, "gpus": 16}
+    assert data["layout"] == {"tensor": 8, "pipeline": 2, "gpus_per_pod": 8, "pods": 2, "gpus": 16}
     assert [stage["layers"] for stage in data["memory"]["stages"]] == [30, 31]
     assert data["memory"]["verdict"] == "fits"
 
@@ -284,13 +286,13 @@ def test_the_program_does_not_import_what_only_the_command_needs() -> None:
 
 
 def test_a_measured_cache_takes_the_place_of_the_band() -> None:
-    plan = working(guide(cache_gib=36.5))
+    plan = working(guide(kv_cache_gib=36.5))
     assert "+ cache 36.50, measured" in shown(plan)
     assert plan.memory is not None
     low, nominal, high = plan.memory.tokens
     assert low == nominal == high
     other = plan.with_layout(Layout(8, 8, 3))
-    assert other.engine.measured_cache_gib is None, "on another layout nothing was measured"
+    assert other.engine.measured_kv_cache_gib is None, "on another layout nothing was measured"
 
 
 def test_a_length_beyond_the_context_is_one_problem() -> None:
@@ -306,7 +308,7 @@ def test_the_command_line_plans_what_a_stack_file_with_the_same_settings_asks_fo
 def test_findings_are_spelled_as_flags(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["check", "deepseek-ai/DeepSeek-R1", "--series=GU8TF", "--tensor=7", "--engine-arg=-tp=2"]) == 1
     said = capsys.readouterr().err
-    for line in ("  --tensor\n", "or change --cards", "remove it and set --tensor"):
+    for line in ("  --tensor\n", "or change --gpus-per-pod", "remove it and set --tensor"):
         assert line in said
     assert "deployment" not in said
     assert main(["check", "deepseek-ai/DeepSeek-R1", "--series=GU8TF", "--gpu-memory-utilization=1.5"]) == 1

@@ -39,7 +39,7 @@ def test_the_memory_that_was_left_is_within_the_band(name: str) -> None:
     log = LOGS[name]
     assert log.cache is not None
     band = log.estimate().stages[-1].cache
-    # Logs and card totals are rounded to 0.01 GiB, and totals differ by that between machines.
+    # Logs and GPU totals are rounded to 0.01 GiB, and totals differ by that between machines.
     assert band.low - 0.05 <= log.cache <= band.high + 0.05
 
 
@@ -79,7 +79,7 @@ def test_with_the_measured_memory_it_is_refused_with_the_engines_words(name: str
     log = LOGS[name]
     assert log.cache is not None
     case = case_of(log)
-    measured = replace(case, engine=replace(case.engine, measured_cache_gib=log.cache))
+    measured = replace(case, engine=replace(case.engine, measured_kv_cache_gib=log.cache))
     (finding,) = MEMORY_RULE(measured)
     assert (
         f"seq len ({log.max_model_len}), ({log.needed} GiB KV cache is needed, which is larger than" in finding.problem
@@ -87,7 +87,7 @@ def test_with_the_measured_memory_it_is_refused_with_the_engines_words(name: str
     assert f"the available KV cache memory ({log.cache} GiB)" in finding.problem
     # The log rounds to 0.01 GiB.
     shorter = replace(
-        case, engine=replace(case.engine, max_model_len=log.longest, measured_cache_gib=log.cache + 0.005)
+        case, engine=replace(case.engine, max_model_len=log.longest, measured_kv_cache_gib=log.cache + 0.005)
     )
     assert shorter.memory is not None
     assert shorter.memory.verdict is Verdict.FITS

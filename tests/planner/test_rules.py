@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from deepseek_acs.planner.engine import CURRENT, Engine, argument_problem, serving_changes
 from deepseek_acs.planner.rules import LAYOUT_RULES, RULES
 from deepseek_acs.planner.rules.engine import PROGRAM_FLAGS, SECRET_FLAGS
 from deepseek_acs.planner.rules.rule import Rule
+from deepseek_acs.planner.vllm import CURRENT, Engine, argument_problem, serving_changes
 from tests.planner.specs import errors, guide, stack_findings
 
 FLUID = {"kind": "fluid"}
@@ -55,15 +55,15 @@ BROKEN: dict[str, tuple[dict[str, Any], str, str]] = {
         "of 2200 s, 11 s are left after reading for the other pods, NCCL, profiling and slower reads",
         "leave it out (3884 s) unless starts were measured",
     ),
-    "cards": (
-        {"cards": 16},
-        "ACS has no pod with 16 cards of series GU8TF and would reject it",
+    "gpus-per-pod": (
+        {"gpus_per_pod": 16},
+        "ACS has no pod with 16 GPUs of series GU8TF and would reject it",
         "write one of 1, 2, 4, 8",
     ),
     "whole-pods": (
         {"tensor": 4, "pipeline": 3},
-        "tensor 4 × pipeline 3 = 12 GPUs do not fill whole pods of 8 cards",
-        "choose tensor × pipeline = 8 (1 pod) or 16 (2 pods), or change deployment.inference.gpu.cards",
+        "tensor 4 × pipeline 3 = 12 GPUs do not fill whole pods of 8 GPUs",
+        "choose tensor × pipeline = 8 (1 pod) or 16 (2 pods), or change deployment.inference.gpu.perPod",
     ),
     "heads": (
         {"tensor": 12},
@@ -81,7 +81,7 @@ BROKEN: dict[str, tuple[dict[str, Any], str, str]] = {
         "choose tensor ",
     ),
     "widths": (
-        {"model": "deepseek-ai/DeepSeek-V2-Lite", "tensor": 16, "pipeline": 1, "series": "P16EN", "cards": 16},
+        {"model": "deepseek-ai/DeepSeek-V2-Lite", "tensor": 16, "pipeline": 1, "series": "P16EN", "gpus_per_pod": 16},
         "",
         "",
     ),
@@ -123,9 +123,10 @@ BROKEN: dict[str, tuple[dict[str, Any], str, str]] = {
         "choose tensor ",
     ),
     "layout-known": (
-        {"series": "H2000", "cards": None},
-        "how many GPUs are needed depends on the memory of a card, which is not known for series H2000",
-        "set it, or set all of deployment.inference.gpu.cards, deployment.inference.parallelism.tensor and deployment.",
+        {"series": "H2000", "gpus_per_pod": None},
+        "how many GPUs are needed depends on the memory of a GPU, which is not known for series H2000",
+        "set it, or set all of deployment.inference.gpu.perPod, deployment.inference.parallelism.tensor and "
+        "deployment.",
     ),
     "memory-bound": (
         {"model": "mine", "weights_gib": 2000.0},
@@ -134,7 +135,7 @@ BROKEN: dict[str, tuple[dict[str, Any], str, str]] = {
     ),
     "pod-size": (
         {"cpu": 200},
-        "ACS has no pod with 8 cards of series GU8TF, 200 vCPUs and 512 GiB",
+        "ACS has no pod with 8 GPUs of series GU8TF, 200 vCPUs and 512 GiB",
         "choose from: 64 vCPUs with 64, 128, 256, 512 GiB; ",
     ),
     "shared-memory": (
@@ -143,9 +144,9 @@ BROKEN: dict[str, tuple[dict[str, Any], str, str]] = {
         "write less sharedMemory than memory",
     ),
     "rdma": (
-        {"network": "rdma", "cards": 4},
-        "ACS has RDMA for pods of series GU8TF only with 8 cards, and these have 4",
-        "write deployment.inference.gpu.cards: 8, or deployment.inference.network: standard",
+        {"network": "rdma", "gpus_per_pod": 4},
+        "ACS has RDMA for pods of series GU8TF only with 8 GPUs, and these have 4",
+        "write deployment.inference.gpu.perPod: 8, or deployment.inference.network: standard",
     ),
     "backend": (
         {"backend": "mp"},
@@ -189,7 +190,7 @@ BROKEN: dict[str, tuple[dict[str, Any], str, str]] = {
     ),
     "warm-up": (
         {
-            **{"model": "openai/gpt-oss-120b", "cards": 1, "tensor": 1, "pipeline": 1},
+            **{"model": "openai/gpt-oss-120b", "gpus_per_pod": 1, "tensor": 1, "pipeline": 1},
             **{"gpu_memory_gib": 139.8, "gpu_memory_utilization": 0.92, **NEW},
         },
         "the engine may run out of memory when it warms up its sampler for 1,024 sequences: up to ",
@@ -202,7 +203,7 @@ BROKEN: dict[str, tuple[dict[str, Any], str, str]] = {
     ),
     "tensor-in-pod": (
         {"tensor": 16, "pipeline": 1},
-        "16 is more than the 8 cards of a pod, so each layer waits for the network",
+        "16 is more than the 8 GPUs of a pod, so each layer waits for the network",
         "prefer pipeline parallelism between pods",
     ),
     "graphs": (
@@ -287,14 +288,14 @@ BROKEN |= {
         "compute class gpu-hpn has only the quality of service default, not best-effort",
         "write default, or deployment.inference.gpu.computeClass: gpu",
     ),
-    "hpn-cards": (
-        {"compute_class": "gpu-hpn", "cards": 3},
-        "compute class gpu-hpn has no pod with 3 cards",
+    "hpn-gpus-per-pod": (
+        {"compute_class": "gpu-hpn", "gpus_per_pod": 3},
+        "compute class gpu-hpn has no pod with 3 GPUs",
         "write one of 1, 2, 4, 8, 16",
     ),
     "ephemeral-storage": (
         {"extra_ephemeral": "2019Gi"},
-        "2019 GiB and the free 30 GiB are more than the 2048 GiB that a pod with 8 cards of series GU8TF may have",
+        "2019 GiB and the free 30 GiB are more than the 2048 GiB that a pod with 8 GPUs of series GU8TF may have",
         "write at most 2018Gi",
     ),
     "reserved-ports": (
@@ -306,7 +307,7 @@ BROKEN |= {
         {"series": "NEW1", "network": "rdma"},
         "whether ACS has RDMA for NEW1 is not in deepseek_acs/planner/gpu_series.toml; it is requested unchecked, "
         "with the variables for mlx5 cards",
-        "set deployment.inference.engine.env if the card needs others",
+        "set deployment.inference.engine.env if the network card needs others",
     ),
     "listed-driver": (
         {"driver_version": "999.1"},
@@ -314,8 +315,8 @@ BROKEN |= {
         "write one of these",
     ),
     "usual-resource": (
-        {"series": "P16EN", "cards": 16, "resource": "nvidia.com/gpu"},
-        "cards of series P16EN are counted as alibabacloud.com/ppu, so a pod that requests nvidia.com/gpu may find",
+        {"series": "P16EN", "gpus_per_pod": 16, "resource": "nvidia.com/gpu"},
+        "GPUs of series P16EN are counted as alibabacloud.com/ppu, so a pod that requests nvidia.com/gpu may find",
         "leave it out",
     ),
     "eviction-notice": (
@@ -428,9 +429,9 @@ BROKEN |= {
         "remove --disable-log-stats, or deployment.inference.lifecycle and deployment.observability",
     ),
     "measured-layout": (
-        {"cache_gib": 30.5, "cards": None},
+        {"kv_cache_gib": 30.5, "gpus_per_pod": None},
         "it was measured on one layout, and the layout is left open",
-        "write deployment.inference.gpu.cards, deployment.inference.parallelism.tensor and deployment.inference.",
+        "write deployment.inference.gpu.perPod, deployment.inference.parallelism.tensor and deployment.inference.",
     ),
     "network-policies-hold": (
         {"security": CLIENTS},
@@ -479,7 +480,7 @@ PLACES = {
     "model-size": "model.weightsGiB",
     "model-modelled": "model.name",
     "series-known": "inference.gpu.series",
-    "cards": "inference.gpu.cards",
+    "gpus-per-pod": "inference.gpu.perPod",
     "pod-size": "inference.resources",
     "pod-rounded": "inference.resources",
     "shared-memory": "inference.resources",
@@ -488,7 +489,7 @@ PLACES = {
     "available-gpus": "inference.gpu.available",
     "series-spelling": "inference.gpu.series",
     "hpn-qos": "inference.qos",
-    "hpn-cards": "inference.gpu.cards",
+    "hpn-gpus-per-pod": "inference.gpu.perPod",
     "ephemeral-storage": "inference.resources.extraEphemeralStorage",
     "reserved-ports": "inference.engine.port",
     "known-network-card": "inference.network",
@@ -522,7 +523,7 @@ PLACES = {
     "data-parallel": "inference.engine.extraArgs",
     "graphs": "inference.engine.gpuMemoryUtilization",
     "uncounted-flags": "inference.engine.extraArgs",
-    "measured-layout": "inference.engine.cacheGiB",
+    "measured-layout": "inference.engine.kvCacheGiB",
     "memory": "inference",
     "memory-bound": "inference",
     "memory-close": "inference",
@@ -649,7 +650,7 @@ def test_fp8_blocks_as_the_recipes_say(model: str, works: int, fails: int) -> No
     """https://github.com/vllm-project/vllm/issues/12256 and the models' pages in vllm-project/recipes."""
     rule = rule_called("quantised-shards")
     for tensor, broken in ((works, False), (fails, True)):
-        case = guide(model=model, tensor=tensor, pipeline=1, cards=min(tensor, 16))
+        case = guide(model=model, tensor=tensor, pipeline=1, gpus_per_pod=min(tensor, 16))
         assert rule.is_kept(case) is not broken
 
 
@@ -695,7 +696,7 @@ def test_a_recipe_with_data_parallelism_is_never_said_to_fit() -> None:
     """https://github.com/vllm-project/recipes/issues/381: this did not start with one image of April 2026, and did
     later. Eight engines of one GPU each are none of this program's layouts, whether or not the model fits on them."""
     arguments = ("--data-parallel-size=8", "--enable-expert-parallel", "--kv-cache-dtype=fp8")
-    changes = {**V4_PRO, "max_model_len": 800_000, "cards": 8, "extra_args": arguments}
+    changes = {**V4_PRO, "max_model_len": 800_000, "gpus_per_pod": 8, "extra_args": arguments}
     for tensor in (1, 8):
         assert any(
             f.problem.startswith(f"--data-parallel-size 8 starts 8 engines, which need {8 * tensor} GPUs")
@@ -704,9 +705,9 @@ def test_a_recipe_with_data_parallelism_is_never_said_to_fit() -> None:
     assert rule_called("data-parallel").is_kept(guide(extra_args=("--data-parallel-size=1",), **NEW))
 
 
-def test_old_cards_need_another_type_on_the_old_engine() -> None:
+def test_old_gpus_need_another_type_on_the_old_engine() -> None:
     rule = rule_called("capability")
-    old = {"model": "Qwen/Qwen3-0.6B", "series": "T4", "cards": 1, "tensor": 1, "pipeline": 1}
+    old = {"model": "Qwen/Qwen3-0.6B", "series": "T4", "gpus_per_pod": 1, "tensor": 1, "pipeline": 1}
     (found,) = rule(guide(**old))
     assert "Bfloat16 is only supported" in found.problem
     assert rule.is_kept(guide(**old, extra_args=("--dtype=half",)))
@@ -718,8 +719,8 @@ def test_old_cards_need_another_type_on_the_old_engine() -> None:
     [
         (
             {"series": "P16EN"},
-            "ACS has RDMA for pods of series P16EN only with 16 cards, and these have 8",
-            "write deployment.inference.gpu.cards: 16, or deployment.inference.network: standard",
+            "ACS has RDMA for pods of series P16EN only with 16 GPUs, and these have 8",
+            "write deployment.inference.gpu.perPod: 16, or deployment.inference.network: standard",
         ),
         (
             {"series": "GN8IS", "pipeline": 3},
@@ -733,14 +734,16 @@ def test_rdma_by_series(changes: dict[str, Any], problem: str, fix: str) -> None
     assert (found.problem, found.fix) == (problem, fix)
 
 
-@pytest.mark.parametrize(("series", "cards"), [("GU8TF", 8), ("GU8TEF", 8), ("GX8SF", 8), ("P16EN", 16), ("NEW1", 12)])
-def test_rdma_is_let_pass(series: str, cards: int) -> None:
-    assert rule_called("rdma").is_kept(guide(network="rdma", series=series, cards=cards))
+@pytest.mark.parametrize(
+    ("series", "gpus_per_pod"), [("GU8TF", 8), ("GU8TEF", 8), ("GX8SF", 8), ("P16EN", 16), ("NEW1", 12)]
+)
+def test_rdma_is_let_pass(series: str, gpus_per_pod: int) -> None:
+    assert rule_called("rdma").is_kept(guide(network="rdma", series=series, gpus_per_pod=gpus_per_pod))
 
 
-def test_cards_that_are_left_out_have_rdma() -> None:
-    small = guide(model="Qwen/Qwen3-0.6B", network="rdma", cards=None, tensor=None, pipeline=None)
-    assert small.layout.cards == 8
+def test_gpus_per_pod_that_are_left_out_have_rdma() -> None:
+    small = guide(model="Qwen/Qwen3-0.6B", network="rdma", gpus_per_pod=None, tensor=None, pipeline=None)
+    assert small.layout.gpus_per_pod == 8
 
 
 def test_layout_rules_stop_deployments() -> None:
@@ -790,7 +793,7 @@ def test_ports_of_the_rendezvous(changes: dict[str, Any], *, is_taken: bool) -> 
 
 def test_a_group_that_is_larger_than_the_quota() -> None:
     (finding,) = errors(guide(available_gpus=8))
-    assert finding.fix == "a single group needs 16: choose a smaller layout, or write the cards that there are"
+    assert finding.fix == "a single group needs 16: choose a smaller layout, or write the GPUs that there are"
 
 
 @pytest.mark.parametrize(("series", "meant"), [("GU8TE", "GU8TEF"), ("H20", "GU8TF")])

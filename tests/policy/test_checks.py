@@ -337,7 +337,7 @@ BROKEN: dict[str, list[Broken]] = {
     "restrict-rdma": [
         Broken(
             f"{LEADER}.metadata.labels[alibabacloud.com/hpn-type]",
-            "series GU8TF only with 8 cards, not 4",
+            "series GU8TF only with 8 GPUs, not 4",
             (group(pod(resources={"limits": {"nvidia.com/gpu": "4"}})),),
         ),
         Broken(
@@ -347,7 +347,7 @@ BROKEN: dict[str, list[Broken]] = {
         ),
         Broken(
             f"{LEADER}.metadata.labels[alibabacloud.com/hpn-type]",
-            "only with 1 or 2 or 4 or 8 or 16 cards, not 3",
+            "only with 1 or 2 or 4 or 8 or 16 GPUs, not 3",
             (
                 group(
                     pod(

@@ -21,14 +21,14 @@ from pulumi.runtime.stack import run_in_stack
 
 from components import wiring
 from components.group_args import InferenceGroupArgs
+from components.model_mount import ModelMount
 from components.names import FIELD_MANAGER
 from components.secrets import Secrets
 from components.stack_config import checked
-from components.storage import ModelMount
 from deepseek_acs.planner.findings import Finding
 from deepseek_acs.planner.resolve import resolve
 from deepseek_acs.planner.spec import ResolvedSpec
-from deepseek_acs.settings.deployment import Deployment
+from deepseek_acs.settings.stack import StackSettings
 
 ROOT = Path(__file__).parents[2]
 
@@ -155,14 +155,14 @@ def is_secret(value: Any) -> bool:
 
 def resolved(changes: Mapping[str, Any], *, stack: str = "dev") -> ResolvedSpec:
     """The specification of a stack file of the project with nested ``changes``."""
-    settings = Deployment.model_validate(merged(stack_settings(stack), changes))
+    settings = StackSettings.model_validate(merged(stack_settings(stack), changes))
     return resolve(settings, folder=ROOT)
 
 
 def group_args(changes: Mapping[str, Any], *, stack: str = "dev") -> InferenceGroupArgs:
     """Arguments of the inference group with another storage layer's claim."""
     # A real Output would stay pending outside the engine's event loop.
-    mount = ModelMount(claim_name=cast(Any, "c"), model_path="/models/m", ready=cast(Any, None))
+    mount = ModelMount(claim_name=cast(Any, "c"), model_path="/models/m", depends_on=cast(Any, None))
     return wiring.inference_group(resolved(changes, stack=stack), mount, None)
 
 

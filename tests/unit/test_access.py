@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 
 from components import stack_config
 from components.exports import curl_command, route_url
-from components.group_access import API_KEY_VARIABLE, HOME, secured
+from components.group_access import API_KEY_VARIABLE, HOME, with_access
 from components.inference_service import ACL, ADDRESS_TYPE
 from components.operators import GATEWAY as GATEWAY_API
 from components.operators import expected_apis
@@ -39,8 +39,8 @@ from components.secret_forms import (
     word_problem,
 )
 from deepseek_acs.planner.pod_security import enforced_level, namespace_labels
-from deepseek_acs.settings.deployment import Deployment
 from deepseek_acs.settings.route import GatewayRoute, IngressRoute, NoTls
+from deepseek_acs.settings.stack import StackSettings
 from local.plugins.kubernetes import wait_for
 from tests.unit.conftest import Recorder, Run, group_args, is_secret, merged, resolved, stack_settings, warnings
 from tests.unit.test_stack_config import problems
@@ -111,8 +111,8 @@ def by_cache_and_gateway(up: Run) -> Recorder:
     return up(BY_CACHE_AND_GATEWAY, secrets={"apiKey": KEY})
 
 
-def deployment(changes: dict[str, Any]) -> Deployment:
-    return Deployment.model_validate(merged(stack_settings("dev"), changes))
+def deployment(changes: dict[str, Any]) -> StackSettings:
+    return StackSettings.model_validate(merged(stack_settings("dev"), changes))
 
 
 def templates(recorder: Recorder) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -295,13 +295,13 @@ class TestPods:
         """A variable that is there twice is refused by the API server."""
         pod = {"containers": [{"env": [{"name": "HOME", "value": "/data"}], "volumeMounts": []}], "volumes": []}
         args = group_args({"security": {"pods": {"runAsUser": 7}}})
-        found = secured({"metadata": {}, "spec": pod}, args, serves=True)
+        found = with_access({"metadata": {}, "spec": pod}, args, serves=True)
         assert variables(found) == {"HOME": "/data", "USER": "engine"}
 
     @pytest.mark.parametrize("serves", [True, False])
     def test_off_is_no_change(self, *, serves: bool) -> None:
         template = {"metadata": {"labels": {"a": "b"}}, "spec": {"containers": [{"env": []}], "volumes": []}}
-        assert secured(template, group_args({}), serves=serves) == template
+        assert with_access(template, group_args({}), serves=serves) == template
 
 
 class TestIngress:

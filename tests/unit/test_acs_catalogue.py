@@ -17,14 +17,14 @@ from tests.unit.conftest import resolved, warnings
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Row:
-    """One GPU series. ``pods``, by cards and vCPUs: ``sizes`` in GiB; ``ephemeral``: GiB by cards."""
+    """One GPU series. ``pods``, by GPUs and vCPUs: ``sizes`` in GiB; ``ephemeral``: GiB by GPUs."""
 
     memory_gib: int
     drivers: tuple[str, ...]
     gpu: str | None = None
-    cards: tuple[int, ...] = (1, 2, 4, 8)
+    gpus_per_pod: tuple[int, ...] = (1, 2, 4, 8)
     pods: Mapping[int, Mapping[int, tuple[int, ...]]] = dataclasses.field(default_factory=dict)
-    rdma_cards: tuple[int, ...] = ()
+    rdma_gpus_per_pod: tuple[int, ...] = ()
     resource: str = "nvidia.com/gpu"
     ephemeral: Mapping[int, int] = dataclasses.field(default_factory=dict)
     nic: str | None = None
@@ -37,7 +37,7 @@ SOURCE = {
         pods={8: {64: (64, 128, 256, 512), 128: (128, 256, 512, 920), 184: (256, 512, 920)}},
         ephemeral={8: 2048},
         drivers=("550.90.07",),
-        rdma_cards=(8,),
+        rdma_gpus_per_pod=(8,),
         nic="1",
     ),
     "GU8TEF": Row(
@@ -46,22 +46,22 @@ SOURCE = {
         pods={8: {64: (64, 128, 256, 512), 128: (128, 256, 512, 1024), 184: (256, 512, 1024, 1800)}},
         ephemeral={8: 6144},
         drivers=("570.133.20", "550.127.08"),
-        rdma_cards=(8,),
+        rdma_gpus_per_pod=(8,),
         nic="1",
     ),
     "GX8SF": Row(
         memory_gib=141,
         gpu="H20-3e",
-        cards=(8,),
+        gpus_per_pod=(8,),
         pods={8: {184: (1800,)}},
         ephemeral={8: 6144},
         drivers=("570.133.20", "550.127.08"),
-        rdma_cards=(8,),
+        rdma_gpus_per_pod=(8,),
         nic="1",
     ),
     "P16EN": Row(
         memory_gib=96,
-        cards=(1, 2, 4, 8, 16),
+        gpus_per_pod=(1, 2, 4, 8, 16),
         pods={
             8: {16: (16, 32, 64, 128), 32: (32, 64, 128, 256), 64: (64, 128, 256, 512), 92: (128, 256, 512, 900)},
             16: {
@@ -74,7 +74,7 @@ SOURCE = {
         ephemeral={8: 3072, 16: 6144},
         drivers=("1.4.1", "1.5.1", "1.5.0"),
         resource="alibabacloud.com/ppu",
-        rdma_cards=(16,),
+        rdma_gpus_per_pod=(16,),
         nic="2",
     ),
     "GN8IS": Row(
@@ -95,7 +95,7 @@ SOURCE = {
         drivers=("575.64.05",),
     ),
     "A10": Row(memory_gib=24, gpu="A10", drivers=("550.90.07", "570.133.20")),
-    "T4": Row(memory_gib=16, gpu="T4", cards=(1, 2), drivers=("535.161.08", "570.133.20", "525.105.17")),
+    "T4": Row(memory_gib=16, gpu="T4", gpus_per_pod=(1, 2), drivers=("535.161.08", "570.133.20", "525.105.17")),
 }
 """Sizes and storage: https://www.alibabacloud.com/help/en/cs/user-guide/acs-pod-instance-overview
 Drivers, the default one first: https://alibabacloud.com/help/doc-detail/2833016.html
@@ -138,9 +138,9 @@ def test_figures_are_those_of_the_source() -> None:
         name: GpuSeries(
             name=name,
             memory_gib=row.memory_gib,
-            cards=row.cards,
+            gpus_per_pod=row.gpus_per_pod,
             gpu=row.gpu,
-            rdma_cards=row.rdma_cards,
+            rdma_gpus_per_pod=row.rdma_gpus_per_pod,
             pods=row.pods,
             resource=row.resource,
             drivers=row.drivers,
@@ -168,8 +168,8 @@ def test_inferred_sizes_are_those_of_the_other_series(name: str) -> None:
         assert {size for sizes in same for size in sizes[:-1] if size < largest} == set(smaller)
 
 
-def case(series: str, cards: int, **changes: Any) -> ResolvedSpec:
-    return spec(series=series, cards=cards, tensor=cards, pipeline=1, **changes)
+def case(series: str, gpus_per_pod: int, **changes: Any) -> ResolvedSpec:
+    return spec(series=series, gpus_per_pod=gpus_per_pod, tensor=gpus_per_pod, pipeline=1, **changes)
 
 
 def keeps(rule: str, found: ResolvedSpec) -> bool:
@@ -179,30 +179,36 @@ def keeps(rule: str, found: ResolvedSpec) -> bool:
 
 class TestSeries:
     @EACH_SERIES
-    def test_cards(self, name: str) -> None:
-        legal = [cards for cards in range(1, 17) if keeps("cards", case(name, cards))]
-        assert tuple(legal) == SOURCE[name].cards
+    def test_gpus_per_pod(self, name: str) -> None:
+        legal = [gpus_per_pod for gpus_per_pod in range(1, 17) if keeps("gpus-per-pod", case(name, gpus_per_pod))]
+        assert tuple(legal) == SOURCE[name].gpus_per_pod
 
     @EACH_SERIES
     def test_rdma(self, name: str) -> None:
         series = SOURCE[name]
-        legal = [cards for cards in series.cards if keeps("rdma", case(name, cards, network="rdma"))]
-        assert tuple(legal) == series.rdma_cards
-        assert all(keeps("rdma", case(name, cards)) for cards in series.cards)
+        legal = [
+            gpus_per_pod
+            for gpus_per_pod in series.gpus_per_pod
+            if keeps("rdma", case(name, gpus_per_pod, network="rdma"))
+        ]
+        assert tuple(legal) == series.rdma_gpus_per_pod
+        assert all(keeps("rdma", case(name, gpus_per_pod)) for gpus_per_pod in series.gpus_per_pod)
 
-    @pytest.mark.parametrize(("name", "cards"), [(name, cards) for name, row in SOURCE.items() for cards in row.pods])
-    def test_sizes(self, name: str, cards: int) -> None:
-        legal = SOURCE[name].pods[cards]
+    @pytest.mark.parametrize(
+        ("name", "gpus_per_pod"), [(name, gpus_per_pod) for name, row in SOURCE.items() for gpus_per_pod in row.pods]
+    )
+    def test_sizes(self, name: str, gpus_per_pod: int) -> None:
+        legal = SOURCE[name].pods[gpus_per_pod]
         for cpu, memories in legal.items():
             for memory in memories:
-                exact = case(name, cards, cpu=cpu, memory=f"{memory}Gi")
+                exact = case(name, gpus_per_pod, cpu=cpu, memory=f"{memory}Gi")
                 assert keeps("pod-size", exact), memory
                 assert keeps("pod-rounded", exact), memory
-                assert not keeps("pod-rounded", case(name, cards, cpu=cpu, memory=f"{memory - 1}Gi")), memory
-            assert cpu == max(legal) or keeps("pod-size", case(name, cards, cpu=cpu + 1, memory=f"{1}Gi"))
+                assert not keeps("pod-rounded", case(name, gpus_per_pod, cpu=cpu, memory=f"{memory - 1}Gi")), memory
+            assert cpu == max(legal) or keeps("pod-size", case(name, gpus_per_pod, cpu=cpu + 1, memory=f"{1}Gi"))
         largest = max(memory for memories in legal.values() for memory in memories)
-        assert not keeps("pod-size", case(name, cards, cpu=1, memory=f"{largest + 1}Gi"))
-        assert not keeps("pod-size", case(name, cards, cpu=max(legal) + 1, memory=f"{1}Gi"))
+        assert not keeps("pod-size", case(name, gpus_per_pod, cpu=1, memory=f"{largest + 1}Gi"))
+        assert not keeps("pod-size", case(name, gpus_per_pod, cpu=max(legal) + 1, memory=f"{1}Gi"))
 
     @EACH_SERIES
     def test_drivers(self, name: str) -> None:
@@ -211,21 +217,25 @@ class TestSeries:
         assert not acs.listed_driver.is_kept(guide(series=name, driver_version="999.1"))
 
     @pytest.mark.parametrize(
-        ("name", "cards", "most"),
-        [(name, cards, most) for name, row in SOURCE.items() for cards, most in row.ephemeral.items()],
+        ("name", "gpus_per_pod", "most"),
+        [(name, gpus_per_pod, most) for name, row in SOURCE.items() for gpus_per_pod, most in row.ephemeral.items()],
     )
-    def test_ephemeral_storage(self, name: str, cards: int, most: int) -> None:
+    def test_ephemeral_storage(self, name: str, gpus_per_pod: int, most: int) -> None:
         extra = most - 30
-        assert acs.ephemeral_storage.is_kept(guide(series=name, cards=cards, extra_ephemeral=f"{extra}Gi"))
-        (finding,) = acs.ephemeral_storage(guide(series=name, cards=cards, extra_ephemeral=f"{extra + 1}Gi"))
+        assert acs.ephemeral_storage.is_kept(
+            guide(series=name, gpus_per_pod=gpus_per_pod, extra_ephemeral=f"{extra}Gi")
+        )
+        (finding,) = acs.ephemeral_storage(
+            guide(series=name, gpus_per_pod=gpus_per_pod, extra_ephemeral=f"{extra + 1}Gi")
+        )
         assert finding.fix == f"write at most {extra}Gi"
 
     def test_unknown_one_passes_with_a_warning(self) -> None:
         found = case("NEW1", 12, cpu=7, memory="3000Gi", network="rdma", gpu_memory_gib=200)
         assert not keeps("series-known", found)
-        for rule in ("cards", "rdma", "pod-size", "pod-rounded"):
+        for rule in ("gpus-per-pod", "rdma", "pod-size", "pod-rounded"):
             assert keeps(rule, found), rule
-        new = guide(series="NEW1", cards=12, driver_version="1.0", extra_ephemeral="9000Gi")
+        new = guide(series="NEW1", gpus_per_pod=12, driver_version="1.0", extra_ephemeral="9000Gi")
         assert acs.ephemeral_storage.is_kept(new)
         assert acs.listed_driver.is_kept(new), "what is not known of it is said once"
         own = {"inference": {"gpu": {"series": "NEW1", "gpuMemoryGiB": 200}}}

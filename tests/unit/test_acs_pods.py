@@ -9,7 +9,7 @@ from components.inference_group import group_spec
 from tests.unit.conftest import Recorder, Run, group_args
 
 RDMA = {"network": "rdma"}
-P16EN = {"gpu": {"series": "P16EN", "cards": 16}, "parallelism": {"tensor": 16, "pipeline": 1}}
+P16EN = {"gpu": {"series": "P16EN", "perPod": 16}, "parallelism": {"tensor": 16, "pipeline": 1}}
 
 
 def templates(changes: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
@@ -56,7 +56,7 @@ def test_images_of_acs_bring_their_own_network_library(image: str) -> None:
         assert environment(template)["NCCL_IB_HCA"] == "mlx5"
 
 
-def test_ppu_pods_have_their_own_resource_and_card() -> None:
+def test_ppu_pods_have_their_own_resource_and_network_card() -> None:
     for template in templates({"inference": {**RDMA, **P16EN}}):
         (container,) = template["spec"]["containers"]
         assert container["resources"]["limits"]["alibabacloud.com/ppu"] == "16"

@@ -10,7 +10,7 @@ from deepseek_acs.planner.findings import Field
 from deepseek_acs.planner.rules import acs
 from tests.planner.specs import guide
 
-ERRORS = (acs.series_spelling, acs.hpn_qos, acs.hpn_cards, acs.ephemeral_storage, acs.reserved_ports)
+ERRORS = (acs.series_spelling, acs.hpn_qos, acs.hpn_gpus_per_pod, acs.ephemeral_storage, acs.reserved_ports)
 WARNINGS = (acs.known_network_card, acs.listed_driver, acs.usual_resource, acs.eviction_notice)
 RDMA = {"network": "rdma"}
 HPN = {"compute_class": "gpu-hpn"}
@@ -22,9 +22,9 @@ HPN = {"compute_class": "gpu-hpn"}
         {},
         {"qos": "best-effort"},
         {"extra_ephemeral": "2018Gi"},
-        {"extra_ephemeral": "5000Gi", "cards": 4},
-        *({**HPN, "cards": cards} for cards in (1, 2, 4, 8, 16)),
-        {"series": "NEW1", "cards": 12, **RDMA},
+        {"extra_ephemeral": "5000Gi", "gpus_per_pod": 4},
+        *({**HPN, "gpus_per_pod": gpus_per_pod} for gpus_per_pod in (1, 2, 4, 8, 16)),
+        {"series": "NEW1", "gpus_per_pod": 12, **RDMA},
         {"series": "H20"},
     ],
 )
@@ -96,7 +96,7 @@ def test_environment_by_network_card_and_image() -> None:
 
 def test_rows_agree_with_themselves() -> None:
     for row in gpu_series().values():
-        assert set(row.rdma_cards) | row.ephemeral_gib.keys() <= set(row.cards)
-        assert bool(row.rdma_cards) == (row.nic is not None)
+        assert set(row.rdma_gpus_per_pod) | row.ephemeral_gib.keys() <= set(row.gpus_per_pod)
+        assert bool(row.rdma_gpus_per_pod) == (row.nic is not None)
         assert row.drivers
         assert all(gib > FREE_EPHEMERAL_GIB for gib in row.ephemeral_gib.values())

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deepseek_acs.planner.cache import FILL, HIGH_WATERMARK, CachePlan, plan_cache, worker_mib_s
+from deepseek_acs.planner.fluid import FILL, HIGH_WATERMARK, CachePlan, plan_cache, worker_mib_s
 
 R1: dict[str, Any] = {
     "weights_gib": 641.30,

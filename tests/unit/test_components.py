@@ -15,8 +15,8 @@ from components import wiring
 from components.inference_group import group_spec, probes, ready_conditions
 from components.inference_service import ADDRESS_TYPE
 from components.model_bucket import ModelBucket, read_policy, tls_only_policy
+from components.model_mount import model_path
 from components.oss_volume import capacity
-from components.storage import model_path
 from deepseek_acs.planner.findings import TERMINAL_WIDTH
 from deepseek_acs.planner.loading import load_budget
 from deepseek_acs.settings.base import mebibytes
@@ -381,7 +381,7 @@ class TestInferenceGroup:
     @given(
         tensor=st.sampled_from([None, 1, 2, 8]),
         pipeline=st.sampled_from([None, 1, 2, 3]),
-        cards=st.sampled_from([None, 1, 4, 8]),
+        gpus_per_pod=st.sampled_from([None, 1, 4, 8]),
         cpu=st.sampled_from([None, 64, 128]),
         memory=st.sampled_from([None, "512Gi", "131072Mi", "1Ti"]),
         shared_memory=st.sampled_from([None, "16Gi", "1536Mi"]),
@@ -396,7 +396,7 @@ class TestInferenceGroup:
             "model": {"name": "Qwen/Qwen3-32B"},
             "inference": {
                 "replicas": given["replicas"],
-                "gpu": {"cards": given["cards"]},
+                "gpu": {"perPod": given["gpus_per_pod"]},
                 "parallelism": {"tensor": tensor, "pipeline": pipeline},
                 "resources": merged(
                     {}, {"cpu": given["cpu"], "memory": given["memory"], "sharedMemory": given["shared_memory"]}
@@ -415,7 +415,7 @@ class TestInferenceGroup:
         for asked, planned in (
             (tensor, layout.tensor),
             (pipeline, layout.pipeline),
-            (given["cards"], layout.cards),
+            (given["gpus_per_pod"], layout.gpus_per_pod),
             (given["cpu"], plan.pod.cpu),
             (given["max_model_len"], plan.engine.max_model_len),
             (given["memory"] and mebibytes(given["memory"]), plan.pod.memory_gib * 1024),

@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
-from components.archives import archive, archive_digest, without_comments
 from components.model_bucket import mover_policy
+from components.zipapps import archive, archive_digest, without_comments
 from deepseek_acs.modelmover.errors import CONTINUE_EXIT_CODES
-from deepseek_acs.settings.deployment import Deployment
+from deepseek_acs.settings.stack import StackSettings
 from tests.unit.conftest import ROOT, RRSA, Recorder, Run, is_secret, merged, resolved, stack_settings
 
 BUCKET = {"weights": {"source": {"kind": "bucket"}}}
@@ -87,7 +87,7 @@ class TestProgram:
 
     def test_digest_is_that_of_the_sources_whatever_compresses_them(self, monkeypatch: pytest.MonkeyPatch) -> None:
         here, digest = archive("modelmover"), archive_digest("modelmover")
-        monkeypatch.setattr("components.archives.zipfile.ZIP_DEFLATED", zipfile.ZIP_STORED)
+        monkeypatch.setattr("components.zipapps.zipfile.ZIP_DEFLATED", zipfile.ZIP_STORED)
         assert archive.__wrapped__("modelmover") != here
         assert archive_digest.__wrapped__("modelmover") == digest
 
@@ -96,7 +96,7 @@ class TestProgram:
     ) -> None:
         before = up().request("ConfigMap")
         assert list(before.ignoreChanges) == ["binaryData"]
-        monkeypatch.setattr("components.programs.archive_digest", lambda package: "0" * 64)
+        monkeypatch.setattr("components.python_job.archive_digest", lambda package: "0" * 64)
         assert up(again=True).request("ConfigMap").name != before.name
 
     def test_config_map_is_immutable_and_named_by_its_content(self, up: Run) -> None:
@@ -302,7 +302,7 @@ class TestWhenItRunsAgain:
 
     def test_other_program_is_another_job(self, up: Run, monkeypatch: pytest.MonkeyPatch) -> None:
         before = name(up())
-        monkeypatch.setattr("components.programs.archive_digest", lambda package: "0" * 64)
+        monkeypatch.setattr("components.python_job.archive_digest", lambda package: "0" * 64)
         assert name(up(again=True)) != before
 
     def test_other_rules_of_failure_are_another_job(self, up: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -344,5 +344,5 @@ def test_volume_and_group_wait_for_the_weights(program: Run) -> None:
 )
 def test_wrong_source_is_refused(source: dict[str, Any], path: str) -> None:
     with pytest.raises(ValueError, match=rf"(?s)weights\.source\.\w+\.{path}") as caught:
-        Deployment.model_validate(merged(stack_settings("dev"), {"weights": {"source": source}}))
+        StackSettings.model_validate(merged(stack_settings("dev"), {"weights": {"source": source}}))
     assert "secret@" not in str(caught.value)

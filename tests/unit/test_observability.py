@@ -15,12 +15,12 @@ from components.monitoring.alerts import LOAD_SHARE, AlertThresholds, alerts
 from components.monitoring.dashboard import COLUMNS, dashboard_json
 from components.monitoring.logs import log_arguments, log_environment
 from components.observability import pod_monitor_spec
-from deepseek_acs.planner.engine import Version
 from deepseek_acs.planner.loading import load_budget
 from deepseek_acs.planner.metrics import EngineMetrics, Target
-from deepseek_acs.settings.deployment import Deployment
+from deepseek_acs.planner.vllm import Version
 from deepseek_acs.settings.errors import findings
 from deepseek_acs.settings.observability import LogSettings
+from deepseek_acs.settings.stack import StackSettings
 from tests.unit.conftest import ROOT, Recorder, Run, errors, merged, resolved, stack_settings
 
 ON = {"observability": {"labels": {"release": "kube-prometheus-stack"}, "logs": {"slsLogstore": "deepseek"}}}
@@ -266,7 +266,7 @@ class TestSettings:
     )
     def test_each_problem_has_path_and_fix(self, changes: dict[str, Any], path: str, problem: str, fix: str) -> None:
         with pytest.raises(ValidationError) as caught:
-            Deployment.model_validate(merged(stack_settings("dev"), changes))
+            StackSettings.model_validate(merged(stack_settings("dev"), changes))
         (found,) = findings(caught.value)
         assert found.path.startswith(path)
         assert problem in found.problem

@@ -12,7 +12,7 @@ from components.names import FIELD_MANAGER, LONGEST_FIELD_MANAGER, field_manager
 from components.ownership import Ownership
 from components.secrets import Secrets
 from deepseek_acs.planner.resolve import resolve
-from deepseek_acs.settings.deployment import Deployment
+from deepseek_acs.settings.stack import StackSettings
 from tests.unit.conftest import ROOT, Run, merged, stack_settings
 
 NO_SECRETS = Secrets(
@@ -95,7 +95,7 @@ def refusal(deploy: Run, kubeconfig: object, hooks: dict[str, ResourceHook], mon
         monkeypatch.setattr("components.ownership.LiveCluster", lambda *_: cluster)
         said: list[str] = []
         monkeypatch.setattr("pulumi.log.error", lambda text, *_: said.append(text))
-        settings = Deployment.model_validate(merged(stack_settings("dev"), changes or {}))
+        settings = StackSettings.model_validate(merged(stack_settings("dev"), changes or {}))
 
         def program() -> None:
             ownership = Ownership(resolve(settings, folder=ROOT), NO_SECRETS)

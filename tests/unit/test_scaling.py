@@ -19,8 +19,8 @@ from components.scaling import (
 from deepseek_acs.planner.loading import LoadBudget, load_budget
 from deepseek_acs.planner.spec import ResolvedSpec
 from deepseek_acs.planner.summary import summary
-from deepseek_acs.settings.deployment import Deployment
 from deepseek_acs.settings.scaling import cron_problem
+from deepseek_acs.settings.stack import StackSettings
 from tests.unit.conftest import NO_SECRETS, Recorder, Run, errors, is_secret, merged, resolved, stack_settings, warnings
 
 PROMETHEUS = {"url": "http://prometheus.monitoring:9090"}
@@ -44,8 +44,8 @@ def inference(scaling: dict[str, Any], **more: Any) -> dict[str, Any]:
     return {"inference": {"replicas": None, "scaling": scaling, **more}}
 
 
-def deployment(scaling: dict[str, Any], **more: Any) -> Deployment:
-    return Deployment.model_validate(merged(stack_settings("dev"), inference(scaling, **more)))
+def deployment(scaling: dict[str, Any], **more: Any) -> StackSettings:
+    return StackSettings.model_validate(merged(stack_settings("dev"), inference(scaling, **more)))
 
 
 def planned(scaling: dict[str, Any], **more: Any) -> ResolvedSpec:
@@ -287,7 +287,7 @@ class TestPlan:
         assert found.replicas.fewest == 1
 
     def test_all_groups_must_be_available(self) -> None:
-        few = {"gpu": {"series": "GU8TF", "cards": 8, "available": 32}}
+        few = {"gpu": {"series": "GU8TF", "perPod": 8, "available": 32}}
         (finding,) = errors(planned(QUEUE, **few))
         assert finding.problem == "3 replicas and 0 more during an update need 48 GPUs, of 32"
         assert finding.fix.startswith("lower the most groups of scaling or maxSurge")

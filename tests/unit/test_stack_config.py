@@ -16,9 +16,9 @@ from components import stack_config
 from deepseek_acs.planner.findings import TERMINAL_WIDTH, Field, Finding, report
 from deepseek_acs.planner.spec import EngineSpec, Layout, LifecycleSpec, PodSize, RolloutSpec
 from deepseek_acs.settings.base import BINARY_QUANTITY, mebibytes, quantity
-from deepseek_acs.settings.deployment import Deployment
 from deepseek_acs.settings.errors import findings
 from deepseek_acs.settings.paths import STACK_PATHS
+from deepseek_acs.settings.stack import StackSettings
 from tests.unit.conftest import ROOT, errors, merged, resolved, stack_settings, warnings
 
 DEV = stack_settings("dev")
@@ -32,7 +32,7 @@ def scaling(**values: Any) -> dict[str, Any]:
 
 def problems(changes: dict[str, Any]) -> list[Finding]:
     try:
-        Deployment.model_validate(merged(DEV, changes))
+        StackSettings.model_validate(merged(DEV, changes))
     except ValidationError as error:
         return findings(error)
     return []
@@ -42,7 +42,7 @@ def test_stack_files_are_valid() -> None:
     stacks = [path.stem.removeprefix("Pulumi.") for path in ROOT.glob("Pulumi.*.yaml")]
     assert "dev" in stacks
     for stack in stacks:
-        Deployment.model_validate(stack_settings(stack))
+        StackSettings.model_validate(stack_settings(stack))
 
 
 @pytest.mark.parametrize(
@@ -316,7 +316,7 @@ def test_all_problems_come_at_once() -> None:
 
 def test_deployment_that_is_no_object() -> None:
     with pytest.raises(ValidationError) as caught:
-        Deployment.model_validate("text")
+        StackSettings.model_validate("text")
     (found,) = findings(caught.value)
     assert found.path == "deployment"
     assert found.problem == "a section (mapping) is expected, not a single value"
@@ -334,7 +334,7 @@ def test_settings_in_one_text(deploy: Any) -> None:
 def test_null_is_a_choice_only_where_it_is_not_the_default() -> None:
     empty = {"cloud": None, "storage": None, "security": {"pods": None}, "observability": {"alerts": None}}
     with pytest.raises(ValidationError) as caught:
-        Deployment.model_validate({**DEV, **empty})
+        StackSettings.model_validate({**DEV, **empty})
     found = {finding.path: finding for finding in findings(caught.value)}
     assert set(found) == {"deployment.cloud", "deployment.storage", "deployment.security.pods"}
     assert found["deployment.security.pods"].problem == "it is empty"
@@ -425,7 +425,7 @@ def test_a_plan_that_fails_says_all_of_why_and_what_works(up: Any) -> None:
     text = " ".join(str(caught.value).split())
     assert "Pulumi.dev.yaml: 3 problems" in text
     assert "deployment.inference problem: deepseek-ai/DeepSeek-R1 does not fit: of 42.1 GiB on the tightest GPU" in text
-    assert "fix: choose series GU8TEF: tensor 8 × pipeline 1 on 1 pod of 8 cards, or series" in text
+    assert "fix: choose series GU8TEF: tensor 8 × pipeline 1 on 1 pod of 8 GPUs, or series" in text
     assert "deployment.inference.resources problem: 32 GiB of shared memory leave nothing" in text
     assert "deployment.inference.engine.startupSeconds problem: the startup probe would end the pod after 600 s" in text
 
@@ -448,7 +448,7 @@ def test_a_model_by_its_config_json(tmp_path: Path) -> None:
     }
     path = tmp_path / "config.json"
     path.write_text(json.dumps(config), encoding="utf-8")
-    open_layout = {"gpu": {"cards": None}, "parallelism": None}
+    open_layout = {"gpu": {"perPod": None}, "parallelism": None}
     found = resolved({"model": {"name": "me/Llama", "configFile": str(path)}, "inference": open_layout})
     assert (found.layout.gpus, round(found.model.weights_gib, 1)) == (1, 2.8)
     assert errors(found) == []
@@ -462,7 +462,7 @@ GIVEN = {
         "replicas": None,
         "scaling": {"kind": "hpa", "maxReplicas": 3},
         "network": "rdma",
-        "gpu": {"series": "H2000", "cards": 4, "gpuMemoryGiB": 200.5, "available": 32},
+        "gpu": {"series": "H2000", "perPod": 4, "gpuMemoryGiB": 200.5, "available": 32},
         "parallelism": {"tensor": 4, "pipeline": 3},
         "resources": {"cpu": 40, "memory": "300Gi", "sharedMemory": "512Mi"},
         "rollout": {"maxSurge": 1, "maxUnavailable": 2},
@@ -474,7 +474,7 @@ GIVEN = {
             "maxModelLen": 4096,
             "startupSeconds": 7200,
             "gpuMemoryUtilization": 0.8,
-            "cacheGiB": 35.5,
+            "kvCacheGiB": 35.5,
             "enforceEager": False,
             "extraArgs": ["--max-num-seqs=64"],
         },
@@ -505,14 +505,14 @@ def test_the_specification_has_what_was_given(kubeconfig: Path) -> None:
         trust_remote_code=True,
         env={},
         extra_args=("--max-num-seqs=64",),
-        measured_cache_gib=35.5,
+        measured_kv_cache_gib=35.5,
         stated_startup_seconds=7200,
     )
     assert found.budget.startup_seconds == 7200
     assert found.storage.throughput_mi_bps == 200
 
 
-def settings_paths(model: type[BaseModel] = Deployment, prefix: str = "deployment") -> Iterator[str]:
+def settings_paths(model: type[BaseModel] = StackSettings, prefix: str = "deployment") -> Iterator[str]:
     yield prefix
     for field in model.model_fields.values():
         path = f"{prefix}.{field.alias}"
@@ -526,22 +526,22 @@ def test_every_field_is_a_setting() -> None:
     assert set(STACK_PATHS.values()) <= {*settings_paths(), "deployment.storage.kind"}
 
 
-def test_rdma_on_a_capacity_reservation_is_for_any_number_of_cards() -> None:
+def test_rdma_on_a_capacity_reservation_is_for_any_number_of_gpus() -> None:
     own = {
         "network": "rdma",
-        "gpu": {"cards": 4, "computeClass": "gpu-hpn"},
+        "gpu": {"perPod": 4, "computeClass": "gpu-hpn"},
         "parallelism": {"tensor": 4, "pipeline": 4},
     }
     assert errors(resolved({"inference": own})) == []
-    own["gpu"] = {"cards": 4}
+    own["gpu"] = {"perPod": 4}
     (finding,) = errors(resolved({"inference": own}))
-    assert finding.problem.startswith("ACS has RDMA for pods of series GU8TF only with 8 cards")
+    assert finding.problem.startswith("ACS has RDMA for pods of series GU8TF only with 8 GPUs")
 
 
 def test_layout_acs_and_cache_are_checked_together(up: Any) -> None:
     changes = {
         "storage": {"kind": "fluid", "workers": 2, "sidecarMemory": "240Gi"},
-        "inference": {"network": "rdma", "gpu": {"cards": 4}, "parallelism": {"tensor": 4}, "engine": {"port": 111}},
+        "inference": {"network": "rdma", "gpu": {"perPod": 4}, "parallelism": {"tensor": 4}, "engine": {"port": 111}},
     }
     with pytest.raises(pulumi.RunError) as caught:
         up(changes)
@@ -553,10 +553,10 @@ def test_layout_acs_and_cache_are_checked_together(up: Any) -> None:
 
 
 def test_layout_error_does_not_hide_what_acs_refuses(up: Any) -> None:
-    changes = {"gpu": {"cards": 3}, "parallelism": {"tensor": 4, "pipeline": 3}, "engine": {"port": 111}}
+    changes = {"gpu": {"perPod": 3}, "parallelism": {"tensor": 4, "pipeline": 3}, "engine": {"port": 111}}
     with pytest.raises(pulumi.RunError, match="2 problems") as caught:
         up({"inference": changes})
-    assert "deployment.inference.gpu.cards" in str(caught.value)
+    assert "deployment.inference.gpu.perPod" in str(caught.value)
     assert "deployment.inference.engine.port" in str(caught.value)
 
 

@@ -11,8 +11,8 @@ from deepseek_acs.planner.acs import (
     EVICTION_NOTICE_SECONDS,
     FREE_EPHEMERAL_GIB,
     GPU_HPN,
-    GPU_HPN_CARDS,
     GPU_HPN_QOS,
+    HPN_GPUS_PER_POD,
     PLAIN_CPU,
     PLAIN_MEMORY_GIB,
     RESERVED_PORTS,
@@ -26,7 +26,7 @@ from deepseek_acs.planner.spec import ResolvedSpec
 
 @rule("https://www.alibabacloud.com/help/en/cs/user-guide/pod-gpu-model-and-driver-version")
 def series_spelling(spec: ResolvedSpec) -> Iterator[Problem]:
-    """A series is spelled as ACS spells it. Names of cards pass: Alibaba Cloud's templates have H20 for one."""
+    """A series is spelled as ACS spells it. Names of GPUs pass: Alibaba Cloud's templates have H20 for one."""
     series = spec.gpu.series
     meant = {name.upper(): name for name in gpu_series()}.get(series.upper())
     if meant not in (None, series):
@@ -45,26 +45,26 @@ def hpn_qos(spec: ResolvedSpec) -> Iterator[Problem]:
 
 
 @rule("https://www.alibabacloud.com/help/en/cs/user-guide/pod-hpn-type-rdma")
-def hpn_cards(spec: ResolvedSpec) -> Iterator[Problem]:
-    """Pods of compute class gpu-hpn have certain numbers of cards, with RDMA or without."""
-    if spec.gpu.compute_class == GPU_HPN and spec.layout.cards not in GPU_HPN_CARDS:
+def hpn_gpus_per_pod(spec: ResolvedSpec) -> Iterator[Problem]:
+    """Pods of compute class gpu-hpn have certain numbers of GPUs, with RDMA or without."""
+    if spec.gpu.compute_class == GPU_HPN and spec.layout.gpus_per_pod not in HPN_GPUS_PER_POD:
         yield (
-            Field.CARDS,
-            f"compute class gpu-hpn has no pod with {spec.layout.cards} cards",
-            f"write one of {_listed(GPU_HPN_CARDS)}",
+            Field.GPUS_PER_POD,
+            f"compute class gpu-hpn has no pod with {spec.layout.gpus_per_pod} GPUs",
+            f"write one of {_listed(HPN_GPUS_PER_POD)}",
         )
 
 
 @rule("https://www.alibabacloud.com/help/en/cs/user-guide/increase-temporary-storage-size")
 def ephemeral_storage(spec: ResolvedSpec) -> Iterator[Problem]:
-    """Ephemeral storage beyond the free 30 GiB has a limit by series and cards."""
-    series, cards, extra = gpu_series().get(spec.gpu.series), spec.layout.cards, spec.extra_ephemeral_gib
-    most = series.ephemeral_gib.get(cards) if series else None
+    """Ephemeral storage beyond the free 30 GiB has a limit by series and GPUs."""
+    series, gpus_per_pod, extra = gpu_series().get(spec.gpu.series), spec.layout.gpus_per_pod, spec.extra_ephemeral_gib
+    most = series.ephemeral_gib.get(gpus_per_pod) if series else None
     if most is not None and FREE_EPHEMERAL_GIB + extra > most:
         yield (
             Field.EXTRA_EPHEMERAL,
-            f"{extra} GiB and the free {FREE_EPHEMERAL_GIB} GiB are more than the {most} GiB that a pod with {cards} "
-            f"cards of series {spec.gpu.series} may have",
+            f"{extra} GiB and the free {FREE_EPHEMERAL_GIB} GiB are more than the {most} GiB that a pod with "
+            f"{gpus_per_pod} GPUs of series {spec.gpu.series} may have",
             f"write at most {most - FREE_EPHEMERAL_GIB}Gi",
         )
 
@@ -90,7 +90,7 @@ def known_network_card(spec: ResolvedSpec) -> Iterator[Problem]:
             Field.NETWORK,
             f"{unknown} {spec.gpu.series} is not in deepseek_acs/planner/gpu_series.toml; it is requested unchecked, "
             "with the variables for mlx5 cards",
-            f"set {Field.ENV} if the card needs others",
+            f"set {Field.ENV} if the network card needs others",
         )
 
 
@@ -109,13 +109,12 @@ def listed_driver(spec: ResolvedSpec) -> Iterator[Problem]:
 
 @warning("https://www.alibabacloud.com/help/en/cs/user-guide/acs-pod-instance-overview")
 def usual_resource(spec: ResolvedSpec) -> Iterator[Problem]:
-    """The cards are requested by the series' extended resource."""
+    """The GPUs are requested by the series' extended resource."""
     series, usual = spec.gpu.series, resource_name(spec.gpu.series)
     if series in gpu_series() and spec.gpu.resource != usual:
         yield (
             Field.RESOURCE,
-            f"cards of series {series} are counted as {usual}, so a pod that requests {spec.gpu.resource} may find "
-            "none",
+            f"GPUs of series {series} are counted as {usual}, so a pod that requests {spec.gpu.resource} may find none",
             "leave it out",
         )
 

@@ -5,10 +5,10 @@ when last seen, and an older one silently ignores unknown fields, or rejects the
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from deepseek_acs.planner.engine import Version
 from deepseek_acs.planner.findings import Field
 from deepseek_acs.planner.rules.rule import Problem, rule, warning
 from deepseek_acs.planner.spec import ResolvedSpec
+from deepseek_acs.planner.vllm import Version
 
 FLUID_CHART_MIN = (1, 0, 11)
 """From this version on ack-fluid knows pods of ACS, those with the label ``fluid-sidecar-target: acs``

@@ -2,8 +2,12 @@
 
 from collections.abc import Iterator
 
-from deepseek_acs.planner.compressed_cache import BLOCK_TOKENS
-from deepseek_acs.planner.engine import (
+from deepseek_acs.planner.findings import Field
+from deepseek_acs.planner.kv_cache_v4 import BLOCK_TOKENS
+from deepseek_acs.planner.model import CompressedAttention
+from deepseek_acs.planner.rules.rule import VLLM, VLLM_07, Problem, rule, warning
+from deepseek_acs.planner.spec import ResolvedSpec
+from deepseek_acs.planner.vllm import (
     COMPRESSED_AUTO_SINCE,
     COMPRESSED_SINCE,
     DATA_PARALLEL_FLAGS,
@@ -16,10 +20,6 @@ from deepseek_acs.planner.engine import (
     split_arguments,
     uncounted,
 )
-from deepseek_acs.planner.findings import Field
-from deepseek_acs.planner.model import CompressedAttention
-from deepseek_acs.planner.rules.rule import VLLM, VLLM_07, Problem, rule, warning
-from deepseek_acs.planner.spec import ResolvedSpec
 
 COMPRESSED_CAPABILITY = 9.0
 """Least for DeepSeek-V4's attention kernels (https://github.com/vllm-project/vllm/issues/50576)."""
@@ -113,10 +113,10 @@ def context(spec: ResolvedSpec) -> Iterator[Problem]:
 @rule(f"{VLLM_07}/config.py")
 def batched_tokens(spec: ResolvedSpec) -> Iterator[Problem]:
     """A step holds a token of every sequence, and on 0.7 a whole request."""
-    serving, card, vllm = spec.serving, spec.gpu.card, spec.engine.vllm
-    if serving is None or serving.max_num_batched_tokens is None or card is None or is_too_long(spec):
+    serving, device, vllm = spec.serving, spec.gpu.device, spec.engine.vllm
+    if serving is None or serving.max_num_batched_tokens is None or device is None or is_too_long(spec):
         return
-    sequences, given = serving.sequences(vllm, card), serving.max_num_batched_tokens
+    sequences, given = serving.sequences(vllm, device), serving.max_num_batched_tokens
     least = what = None
     if given < sequences:
         what, least = f"max_num_seqs ({sequences})", sequences
@@ -212,11 +212,11 @@ def expert_parallel(spec: ResolvedSpec) -> Iterator[Problem]:
 @rule(f"{VLLM_07}/model_executor/layers/quantization/fp8.py")
 def capability(spec: ResolvedSpec) -> Iterator[Problem]:
     """The GPU and the version can compute with the checkpoint's quantisation."""
-    if spec.gpu.card and (found := _missing_capability(spec)):
+    if spec.gpu.device and (found := _missing_capability(spec)):
         method, why = found
         yield (
             Field.SERIES,
-            f"{method} weights on {spec.gpu.card.name}: {why}",
+            f"{method} weights on {spec.gpu.device.name}: {why}",
             "choose a newer GPU series, a newer image, or a checkpoint in another format",
         )
 
@@ -224,7 +224,7 @@ def capability(spec: ResolvedSpec) -> Iterator[Problem]:
 def _missing_capability(spec: ResolvedSpec) -> tuple[str, str] | None:
     """The format of the weights, and why it cannot be computed with."""
     model, vllm = spec.model.shapes, spec.engine.vllm
-    has = spec.gpu.card.capability if spec.gpu.card else None
+    has = spec.gpu.device.capability if spec.gpu.device else None
     if model is None or has is None:
         return None
     if has < 8.0 and vllm.is_v0 and "--dtype" not in split_arguments(spec.engine.extra_args):
@@ -313,9 +313,9 @@ def data_parallel(spec: ResolvedSpec) -> Iterator[Problem]:
 @warning("https://github.com/huggingface/open-r1/pull/43")
 def graphs(spec: ResolvedSpec) -> Iterator[Problem]:
     """Versions before 0.20 have memory for CUDA graphs beyond the share that is granted."""
-    if spec.gpu.card is None or spec.engine.enforce_eager or spec.engine.vllm.counts_graphs:
+    if spec.gpu.device is None or spec.engine.enforce_eager or spec.engine.vllm.counts_graphs:
         return
-    rest = spec.gpu.card.memory_gib * (1 - spec.engine.gpu_memory_utilization)
+    rest = spec.gpu.device.memory_gib * (1 - spec.engine.gpu_memory_utilization)
     if rest < GRAPHS_GIB:
         yield (
             Field.UTILIZATION,
@@ -341,9 +341,9 @@ def uncounted_flags(spec: ResolvedSpec) -> Iterator[Problem]:
 def measured_layout(spec: ResolvedSpec) -> Iterator[Problem]:
     """A cache that was measured, was measured on a layout that is given."""
     fixed = spec.fixed
-    if spec.engine.measured_cache_gib is not None and None in (fixed.cards, fixed.tensor, fixed.pipeline):
+    if spec.engine.measured_kv_cache_gib is not None and None in (fixed.gpus_per_pod, fixed.tensor, fixed.pipeline):
         yield (
-            Field.MEASURED_CACHE,
+            Field.MEASURED_KV_CACHE,
             "it was measured on one layout, and the layout is left open",
-            f"write {Field.CARDS}, {Field.TENSOR} and {Field.PIPELINE} as they were, or remove it",
+            f"write {Field.GPUS_PER_POD}, {Field.TENSOR} and {Field.PIPELINE} as they were, or remove it",
         )

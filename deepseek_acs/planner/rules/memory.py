@@ -51,9 +51,9 @@ def _said(found: Memory, *, is_v0: bool) -> str:
 @rule(f"{VLLM}/v1/worker/gpu_worker.py", mended_by_layout=True)
 def memory_bound(spec: ResolvedSpec) -> Iterator[Problem]:
     """The model's files are smaller than the memory of its GPUs."""
-    if spec.memory is not None or spec.gpu.card is None:
+    if spec.memory is not None or spec.gpu.device is None:
         return
-    usable = spec.gpu.card.memory_gib * spec.engine.gpu_memory_utilization
+    usable = spec.gpu.device.memory_gib * spec.engine.gpu_memory_utilization
     share = spec.model.weights_gib / spec.layout.gpus
     if share >= usable:
         yield (

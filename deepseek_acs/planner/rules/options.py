@@ -3,13 +3,13 @@
 from collections.abc import Iterator
 
 from deepseek_acs.planner.acs import GPU_HPN
-from deepseek_acs.planner.engine import CURRENT, version_of
 from deepseek_acs.planner.findings import Field
 from deepseek_acs.planner.metrics import EngineMetrics
 from deepseek_acs.planner.pod_security import namespace_labels
 from deepseek_acs.planner.rules.rule import Problem, rule, warning
 from deepseek_acs.planner.shutdown import ANNOUNCE_SECONDS, LOAD_BALANCER_MAX
 from deepseek_acs.planner.spec import ResolvedSpec
+from deepseek_acs.planner.vllm import CURRENT, version_of
 
 POLICIES_ON_ACS = "https://help.aliyun.com/en/ack/product-overview/poseidon"
 """The component that enforces NetworkPolicy. Of the pods of ACS, its limitations name those with CPUs only."""

@@ -2,24 +2,23 @@
 
 from collections.abc import Iterator
 
-from deepseek_acs.planner.engine import COMPRESSED_PADDED_SINCE
 from deepseek_acs.planner.findings import Field
 from deepseek_acs.planner.model import CompressedAttention, GroupedQueryAttention
 from deepseek_acs.planner.rules.rule import OTHER_LAYOUTS, VLLM, Problem, rule, warning
 from deepseek_acs.planner.spec import ResolvedSpec
+from deepseek_acs.planner.vllm import COMPRESSED_PADDED_SINCE
 from deepseek_acs.planner.weights import layer_tensors, quantisation_of
 
 
 @rule("deepseek_acs/planner/gpu_series.toml")
 def layout_known(spec: ResolvedSpec) -> Iterator[Problem]:
-    """A layout is left open only where the memory of a card is known."""
+    """A layout is left open only where the memory of a GPU is known."""
     fixed = spec.fixed
-    if spec.gpu.card is None and None in (fixed.cards, fixed.tensor, fixed.pipeline):
+    if spec.gpu.device is None and None in (fixed.gpus_per_pod, fixed.tensor, fixed.pipeline):
         yield (
             Field.GPU_MEMORY_GIB,
-            "how many GPUs are needed depends on the memory of a card, which is not known for series "
-            f"{spec.gpu.series}",
-            f"set it, or set all of {Field.CARDS}, {Field.TENSOR} and {Field.PIPELINE}",
+            f"how many GPUs are needed depends on the memory of a GPU, which is not known for series {spec.gpu.series}",
+            f"set it, or set all of {Field.GPUS_PER_POD}, {Field.TENSOR} and {Field.PIPELINE}",
         )
 
 
@@ -27,15 +26,15 @@ def layout_known(spec: ResolvedSpec) -> Iterator[Problem]:
 def whole_pods(spec: ResolvedSpec) -> Iterator[Problem]:
     """A replica's GPUs fill whole pods; the size of the LeaderWorkerSet is their number."""
     layout = spec.layout
-    if layout.gpus % layout.cards == 0:
+    if layout.gpus % layout.gpus_per_pod == 0:
         return
-    below, above = layout.gpus // layout.cards, layout.gpus // layout.cards + 1
-    counts = " or ".join(f"{n * layout.cards} ({n} {'pod' if n == 1 else 'pods'})" for n in (below, above) if n)
+    below, above = layout.gpus // layout.gpus_per_pod, layout.gpus // layout.gpus_per_pod + 1
+    counts = " or ".join(f"{n * layout.gpus_per_pod} ({n} {'pod' if n == 1 else 'pods'})" for n in (below, above) if n)
     yield (
         Field.LAYOUT,
         f"tensor {layout.tensor} × pipeline {layout.pipeline} = {layout.gpus} GPUs do not fill whole pods of "
-        f"{layout.cards} cards",
-        f"choose tensor × pipeline = {counts}, or change {Field.CARDS}",
+        f"{layout.gpus_per_pod} GPUs",
+        f"choose tensor × pipeline = {counts}, or change {Field.GPUS_PER_POD}",
     )
 
 
@@ -183,10 +182,11 @@ def _said(size: int, block: int, kind: str, where: str) -> str:
 def tensor_in_pod(spec: ResolvedSpec) -> Iterator[Problem]:
     """A layer is split within one pod."""
     layout = spec.layout
-    if layout.tensor > layout.cards:
+    if layout.tensor > layout.gpus_per_pod:
         yield (
             Field.TENSOR,
-            f"{layout.tensor} is more than the {layout.cards} cards of a pod, so each layer waits for the network",
+            f"{layout.tensor} is more than the {layout.gpus_per_pod} GPUs of a pod, so each layer waits for the "
+            "network",
             "prefer pipeline parallelism between pods",
         )
 

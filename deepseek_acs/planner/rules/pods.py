@@ -17,10 +17,10 @@ def series_known(spec: ResolvedSpec) -> Iterator[Problem]:
         return
     if gpu.stated_gib is not None:
         sized = f"it is sized by the given {gpu.stated_gib:g} GiB"
-    elif gpu.card:
-        sized = f"it is sized as {gpu.card.name}"
+    elif gpu.device:
+        sized = f"it is sized as {gpu.device.name}"
     else:
-        sized = f"without {Field.GPU_MEMORY_GIB}, the memory of one card, it is not sized"
+        sized = f"without {Field.GPU_MEMORY_GIB}, the memory of one GPU, it is not sized"
     near = [name for name, row in catalogue.gpu_series().items() if row.gpu == gpu.series]
     near += difflib.get_close_matches(gpu.series, catalogue.gpu_series(), n=1)
     yield (
@@ -31,14 +31,14 @@ def series_known(spec: ResolvedSpec) -> Iterator[Problem]:
 
 
 @rule(ACS_PODS, mended_by_layout=True)
-def cards(spec: ResolvedSpec) -> Iterator[Problem]:
-    """ACS has pods of the series with this number of cards."""
-    row, count = spec.gpu.row, spec.layout.cards
-    if row and count not in row.cards:
+def gpus_per_pod(spec: ResolvedSpec) -> Iterator[Problem]:
+    """ACS has pods of the series with this number of GPUs."""
+    row, count = spec.gpu.row, spec.layout.gpus_per_pod
+    if row and count not in row.gpus_per_pod:
         yield (
-            Field.CARDS,
-            f"ACS has no pod with {count} cards of series {row.name} and would reject it",
-            f"write one of {', '.join(map(str, row.cards))}",
+            Field.GPUS_PER_POD,
+            f"ACS has no pod with {count} GPUs of series {row.name} and would reject it",
+            f"write one of {', '.join(map(str, row.gpus_per_pod))}",
         )
 
 
@@ -49,7 +49,7 @@ def pod_size(spec: ResolvedSpec) -> Iterator[Problem]:
     if legal and not any(cpu >= pod.cpu and max(sizes) >= pod.memory_gib for cpu, sizes in legal.items()):
         yield (
             Field.POD,
-            f"ACS has no pod with {spec.layout.cards} cards of series {spec.gpu.series}, {pod.cpu} vCPUs and "
+            f"ACS has no pod with {spec.layout.gpus_per_pod} GPUs of series {spec.gpu.series}, {pod.cpu} vCPUs and "
             f"{pod.memory_gib:g} GiB",
             f"choose from: {_sizes(legal)}",
         )
@@ -89,26 +89,26 @@ def shared_memory(spec: ResolvedSpec) -> Iterator[Problem]:
             Field.POD,
             f"{pod.shared_memory_gib:g} GiB of shared memory leave nothing of the pod's {pod.memory_gib:g} GiB, of "
             "which they are a part",
-            "write less sharedMemory than memory; the guide has 4 GiB and 64 GiB per card",
+            "write less sharedMemory than memory; the guide has 4 GiB and 64 GiB per GPU",
         )
 
 
 @rule("https://www.alibabacloud.com/help/en/cs/user-guide/pod-hpn-type-rdma", mended_by_layout=True)
 def rdma(spec: ResolvedSpec) -> Iterator[Problem]:
     """Only whole-machine pods of some series have RDMA. Pods on a capacity reservation have it with any number."""
-    row, count = spec.gpu.row, spec.layout.cards
-    if spec.network != "rdma" or spec.gpu.compute_class != "gpu" or row is None or count in row.rdma_cards:
+    row, count = spec.gpu.row, spec.layout.gpus_per_pod
+    if spec.network != "rdma" or spec.gpu.compute_class != "gpu" or row is None or count in row.rdma_gpus_per_pod:
         return
-    legal = " or ".join(map(str, row.rdma_cards))
+    legal = " or ".join(map(str, row.rdma_gpus_per_pod))
     standard = f"{Field.NETWORK}: standard"
     if legal:
         yield (
             Field.NETWORK,
-            f"ACS has RDMA for pods of series {row.name} only with {legal} cards, and these have {count}",
-            f"write {Field.CARDS}: {legal}, or {standard}",
+            f"ACS has RDMA for pods of series {row.name} only with {legal} GPUs, and these have {count}",
+            f"write {Field.GPUS_PER_POD}: {legal}, or {standard}",
         )
     else:
-        series = ", ".join(name for name, other in catalogue.gpu_series().items() if other.rdma_cards)
+        series = ", ".join(name for name, other in catalogue.gpu_series().items() if other.rdma_gpus_per_pod)
         yield (
             Field.NETWORK,
             f"ACS has no RDMA for pods of series {row.name}",
@@ -132,7 +132,7 @@ def image_hardware(spec: ResolvedSpec) -> Iterator[Problem]:
 @rule("https://lws.sigs.k8s.io/docs/concepts/rollout-strategy/", mended_by_layout=True)
 def available_gpus(spec: ResolvedSpec) -> Iterator[Problem]:
     """All replicas, and those that an update adds, fit on the GPUs that there are."""
-    available, each = spec.gpu.available, spec.layout.pods * spec.layout.cards
+    available, each = spec.gpu.available, spec.layout.pods * spec.layout.gpus_per_pod
     most, surge = spec.replicas.most, spec.rollout.max_surge
     needed = (most + surge) * each
     if available is None or needed <= available:
@@ -143,5 +143,5 @@ def available_gpus(spec: ResolvedSpec) -> Iterator[Problem]:
         f"{most} replicas and {surge} more during an update need {needed} GPUs, of {available}",
         f"lower {lower} or maxSurge; each group needs {each} GPUs"
         if each <= available
-        else f"a single group needs {each}: choose a smaller layout, or write the cards that there are",
+        else f"a single group needs {each}: choose a smaller layout, or write the GPUs that there are",
     )

@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 
 from deepseek_acs.planner.acs import oss_gbits
-from deepseek_acs.planner.cache import HIGH_WATERMARK, needed_workers
 from deepseek_acs.planner.findings import Field
+from deepseek_acs.planner.fluid import HIGH_WATERMARK, needed_workers
 from deepseek_acs.planner.rules.rule import Problem, rule, warning
 from deepseek_acs.planner.spec import ResolvedSpec
 
@@ -61,7 +61,7 @@ def cache_size(spec: ResolvedSpec) -> Iterator[Problem]:
         )
 
 
-@warning("deepseek_acs/planner/cache.py")
+@warning("deepseek_acs/planner/fluid.py")
 def cache_workers(spec: ResolvedSpec) -> Iterator[Problem]:
     """The cache has space to spare, bandwidth for all pods, and workers of a sensible size."""
     cache, storage = spec.cache, spec.storage

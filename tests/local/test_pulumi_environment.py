@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from local import tools
-from local.engine import EngineEnvironment, ProviderChoiceError, engine_environment
+from local.pulumi_environment import EngineEnvironment, ProviderChoiceError, engine_environment
 
 PLUGINS = Path(__file__).resolve().parents[2] / "local" / "plugins"
 KUBERNETES = f"resource-kubernetes-v{version('pulumi-kubernetes')}"

@@ -17,7 +17,7 @@ from deepseek_acs.settings.verification import VerificationSettings
 from deepseek_acs.settings.weights import WeightsSettings
 
 
-class Deployment(Settings):
+class StackSettings(Settings):
     """Everything under deepseek:deployment."""
 
     cloud: CloudSettings

@@ -18,12 +18,13 @@ class Sidecar:
 
 @dataclass(frozen=True, kw_only=True)
 class ModelMount:
-    """``claim_name`` is the PersistentVolumeClaim to mount, ``model_path`` the folder of the model in the pod,
-    ``ready`` what has to exist before a pod may mount the claim, and ``sidecar`` what comes into the pod with it."""
+    """``claim_name`` is the PersistentVolumeClaim to mount, ``model_path`` the model's folder in the pod,
+    ``depends_on`` the resource that must exist before a pod mounts it, and ``sidecar`` what the cluster adds to such a
+    pod."""
 
     claim_name: pulumi.Output[str]
     model_path: str
-    ready: pulumi.Resource
+    depends_on: pulumi.Resource
     sidecar: Sidecar = Sidecar()
 
 

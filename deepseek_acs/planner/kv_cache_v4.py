@@ -11,8 +11,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 
-from deepseek_acs.planner.engine import BUCKETS_SINCE, DENSE_SINCE, Engine
 from deepseek_acs.planner.model import INDEXED_RATIO, CompressedAttention
+from deepseek_acs.planner.vllm import BUCKETS_SINCE, DENSE_SINCE, Engine
 from deepseek_acs.planner.weights import FLOAT_BYTES, overlap
 
 BLOCK_TOKENS = 256

@@ -9,8 +9,8 @@ import pulumi_kubernetes as k8s
 
 from deepseek_acs.planner.upload import AWAIT_SECONDS
 
-from .archives import archive, archive_digest
 from .names import name_of
+from .zipapps import archive, archive_digest
 
 NOBODY = 65534
 
@@ -28,7 +28,7 @@ POD_SECURITY: k8s.core.v1.PodSecurityContextArgsDict = {
 """Together the profile "restricted" of https://kubernetes.io/docs/concepts/security/pod-security-standards/."""
 
 
-def program(
+def program_config_map(
     package: str, *, namespace: pulumi.Input[str], labels: Mapping[str, str], parent: pulumi.Resource
 ) -> k8s.core.v1.ConfigMap:
     """The package as an immutable ConfigMap, named by its content: other content is another resource."""
