@@ -60,9 +60,9 @@ test: lint unit integration e2e ## everything that CI runs
 unit: export PYTHONDONTWRITEBYTECODE := # or each worker compiles all tests, each time
 unit: $(INSTALLED_DEV) ## unit tests: no network, no processes
 	$(RUN) -m pytest -q -n auto --dist loadfile -p no:unraisableexception -m "not integration and not e2e" \
-	  --ignore tests/integration --ignore tests/e2e
+	  --ignore tests/integration --ignore tests/e2e --ignore tests/chaos --ignore tests/local
 
-integration: $(INSTALLED_DEV) ## tests with servers and processes of this machine, no cluster
+integration: $(INSTALLED_DEV) ## tests of local/, and with servers and processes of this machine; no cluster
 	$(RUN) -m pytest -q -n auto -m integration
 
 chaos: $(INSTALLED_DEV) ## kills the mover and breaks what it talks to, about 5 minutes; CHAOS_SEED chooses other faults
