@@ -96,7 +96,7 @@ def main() -> None:
 def _compare(project: Project, folder: Path, rounds: int) -> None:
     pulumi = tool("pulumi")
     found = engine_environment(
-        project.folder, project.stack, pulumi=pulumi, emulated_cloud=True, environ=project.environment()
+        project.folder, pulumi=pulumi, emulated_cloud=True, on_loopback=True, environ=project.environment()
     )
     environment = found.over(project.environment())
     # As on most machines: bytecode is kept from one run to the next.

@@ -1,6 +1,7 @@
 """The stack's outputs: what a person or another stack needs to use the deployment."""
 
 import json
+import shlex
 from collections.abc import Mapping
 
 import pulumi
@@ -10,6 +11,7 @@ from deepseek_acs.planner.summary import summary
 from deepseek_acs.settings.cloud import ClusterSettings
 from deepseek_acs.settings.route import GatewayRoute, IngressRoute
 
+from .expansion import shell_path
 from .inference_service import InferenceService
 from .model_bucket import ModelBucket
 from .model_mount import ModelMount
@@ -61,9 +63,9 @@ def kubectl(cluster: ClusterSettings) -> str:
     """The beginning of a command for the stack's cluster."""
     words = ["kubectl"]
     if cluster.kubeconfig_file:
-        words.append(f"--kubeconfig {cluster.kubeconfig_file}")
+        words.append(f"--kubeconfig {shell_path(cluster.kubeconfig_file)}")
     if cluster.context:
-        words.append(f"--context {cluster.context}")
+        words.append(f"--context {shlex.quote(cluster.context)}")
     return " ".join(words)
 
 
@@ -73,8 +75,9 @@ def curl_command(model: str, url: str, *, with_key: bool) -> str:
     body = json.dumps(
         {"model": model, "messages": [{"role": "user", "content": "Tell me about deep learning."}], "max_tokens": 128}
     )
-    call = f"{url}/v1/chat/completions -H 'Content-Type: application/json' -d '{body}'"
+    address = shlex.quote(f"{url}/v1/chat/completions")
+    call = f"{address} -H 'Content-Type: application/json' -d {shlex.quote(body)}"
     if not with_key:
         return f"curl {call}"
-    key = f"$(pulumi config get --stack {pulumi.get_stack()} deepseek:apiKey)"
+    key = f"$(pulumi config get --stack {shlex.quote(pulumi.get_stack())} deepseek:apiKey)"
     return f"printf 'Authorization: Bearer %s' \"{key}\" | curl -H @- {call}"

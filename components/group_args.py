@@ -49,6 +49,9 @@ class InferenceGroupArgs:
     default_environment: Mapping[str, str] = field(default_factory=dict)
     """More variables, where ``environment`` does not have them."""
 
+    secret_environment: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    """Variables whose values are in Secrets: name and key of the Secret, by variable."""
+
     image: str
     backend: Literal["ray", "mp"] = "ray"
     ray_script: str = "/vllm-workspace/ray_init.sh"

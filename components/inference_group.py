@@ -16,6 +16,7 @@ from deepseek_acs.planner.loading import POD_START_SECONDS, PROBE_PERIOD_SECONDS
 from deepseek_acs.settings.base import quantity
 
 from .crds import LeaderWorkerSet
+from .expansion import literal
 from .group_access import with_access
 from .group_args import InferenceGroupArgs
 from .labels import CONTAINER, common_labels
@@ -210,14 +211,20 @@ def probes(startup_seconds: int) -> dict[str, Any]:
 
 def _environment(args: InferenceGroupArgs) -> list[dict[str, Any]]:
     environment: list[dict[str, Any]] = [
-        *({"name": name, "value": value} for name, value in args.environment.items()),
+        *({"name": name, "value": literal(value)} for name, value in args.environment.items()),
+        *(_from_secret(name, *place) for name, place in args.secret_environment.items()),
         {"name": "VLLM_HOST_IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}},
     ]
     if args.backend == "mp":
         index = {"fieldRef": {"fieldPath": f"metadata.labels['{WORKER_INDEX_LABEL}']"}}
         environment.append({"name": "NODE_RANK", "valueFrom": index})
-    defaults = {name: value for name, value in args.default_environment.items() if name not in args.environment}
+    given = args.environment.keys() | args.secret_environment.keys()
+    defaults = {name: value for name, value in args.default_environment.items() if name not in given}
     return [*environment, *({"name": name, "value": value} for name, value in defaults.items())]
+
+
+def _from_secret(name: str, secret: str, key: str) -> dict[str, Any]:
+    return {"name": name, "valueFrom": {"secretKeyRef": {"name": secret, "key": key}}}
 
 
 def command(role: Role, args: InferenceGroupArgs) -> list[str]:
@@ -256,7 +263,7 @@ def _serve(args: InferenceGroupArgs) -> list[str]:
     if args.pods > 1:
         # Explicit, because vLLM's own guess depends on its version and on what the image contains.
         arguments += ["--distributed-executor-backend", args.backend]
-    return arguments
+    return [literal(argument) for argument in arguments]
 
 
 def _mp_arguments(role: Role) -> Sequence[str]:
@@ -272,11 +279,12 @@ def _mp_arguments(role: Role) -> Sequence[str]:
 def _ray_script(role: Role, args: InferenceGroupArgs, serve: Sequence[str]) -> str:
     """Start of Ray by the image's script, which waits for the other pods; its own 300 s are less than the difference
     between two pulls of an image of 10 GiB, so it waits as long as a pod may take to start its container."""
+    script = shlex.quote(literal(args.ray_script))
     timeout, drains = f"--ray_init_timeout={POD_START_SECONDS}", args.request_seconds is not None
     if role == "worker":
         # exec, so that the end of Ray is the end of the container, which restarts the group.
-        start = f"exec {args.ray_script} worker --ray_address=$(LWS_LEADER_ADDRESS) {timeout}"
+        start = f"exec {script} worker --ray_address=$(LWS_LEADER_ADDRESS) {timeout}"
         return interruptible(start) if drains else start
     # && and not ;: a Ray that did not start must not be hidden by a vLLM that starts with too few GPUs.
-    start = f"{args.ray_script} leader --ray_cluster_size=$(LWS_GROUP_SIZE) {timeout}"
+    start = f"{script} leader --ray_cluster_size=$(LWS_GROUP_SIZE) {timeout}"
     return f"{interruptible(start) if drains else start} && exec {shlex.join(serve)}"

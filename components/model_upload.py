@@ -16,6 +16,7 @@ import pulumi_kubernetes as k8s
 from deepseek_acs.modelmover.errors import CONTINUE_EXIT_CODES
 
 from .acs_pods import GENERAL_PURPOSE
+from .expansion import literal
 from .python_job import (
     CONTAINER_SECURITY,
     POD_SECURITY,
@@ -187,7 +188,9 @@ def failure_rules() -> list[k8s.batch.v1.PodFailurePolicyRuleArgsDict]:
 def command_line(args: ModelUploadArgs) -> list[pulumi.Input[str]]:
     """The arguments of ``modelmover``."""
     place = [args.destination, f"--region={args.region}", pulumi.Output.format("--endpoint={0}", args.endpoint)]
-    return ["verify", *place] if args.source is None else ["copy", args.source, *place, *args.options]
+    if args.source is None:
+        return ["verify", *place]
+    return ["copy", literal(args.source), *place, *(literal(option) for option in args.options)]
 
 
 def _oidc_environment(

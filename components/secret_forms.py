@@ -1,13 +1,18 @@
 """What a secret must look like, said before anything is created: what is wrong with one, and never the secret."""
 
 import json
+import math
 import re
+from collections import Counter
 from datetime import UTC, datetime
 
 import yaml
 
 API_KEY_MIN = 32
 """Characters; ``openssl rand -hex 32`` gives 64."""
+
+API_KEY_MIN_BITS = 60
+"""Of the characters' entropy. 32 random hexadecimal digits have 90 to 128; eight letters again and again at most 24."""
 
 API_KEY_FORM = re.compile(r"[A-Za-z0-9._~+/-]+=*")
 """What an HTTP client can send as a bearer token (https://www.rfc-editor.org/rfc/rfc6750#section-2.1)."""
@@ -17,7 +22,16 @@ def api_key_problem(key: str) -> str | None:
     """Why the API key cannot be sent as a bearer token, or is too easy to guess; None if it is valid."""
     if not API_KEY_FORM.fullmatch(key):
         return "it has characters that an HTTP client cannot send, white space or the end of a line for example"
-    return f"it has fewer than {API_KEY_MIN} characters" if len(key) < API_KEY_MIN else None
+    if len(key) < API_KEY_MIN:
+        return f"it has fewer than {API_KEY_MIN} characters"
+    return "it is too easy to guess: few characters again and again" if _bits(key) < API_KEY_MIN_BITS else None
+
+
+def _bits(text: str) -> float:
+    """Shannon's entropy of the characters of ``text``, of one repetition if it repeats itself."""
+    period = (text + text).find(text, 1)
+    counts = Counter(text[:period]).values()
+    return -sum(count * math.log2(count / period) for count in counts)
 
 
 def word_problem(value: str) -> str | None:

@@ -8,6 +8,7 @@ from pulumi.runtime.config import is_config_secret
 
 from deepseek_acs.planner.findings import Finding
 from deepseek_acs.planner.spec import ResolvedSpec
+from deepseek_acs.settings.base import is_readable_on_the_way
 
 from .credentials import AccessKey, Certificate
 from .secret_forms import (
@@ -89,6 +90,15 @@ def secret_findings(config: pulumi.Config, spec: ResolvedSpec) -> list[Finding]:
             command = f"pulumi config set -s {pulumi.get_stack()} --secret {name}"
             fix = SECRET_FIXES.get(key, "{set}").format(set=command)
             found.append(Finding(path=name, problem=problem, fix=fix))
+    hub = spec.weights.hub
+    if optional and hub and hub.endpoint and is_readable_on_the_way(hub.endpoint):
+        found.append(
+            Finding(
+                path="deployment.weights.source.endpoint",
+                problem=f"the secret {config.name}:{HUB_TOKEN} would be sent there by plain HTTP",
+                fix="write https://, or remove the secret",
+            )
+        )
     certificate, key = (f"{config.name}:{name}" for name in (TLS_CERTIFICATE, TLS_KEY))
     if TLS_KEY in _secret_keys(spec) and not {certificate, key} & {finding.path for finding in found}:
         problem = pair_problem(pulumi.runtime.get_config(certificate) or "", pulumi.runtime.get_config(key) or "")

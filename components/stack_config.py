@@ -12,6 +12,7 @@ from deepseek_acs.planner.spec import ResolvedSpec
 from deepseek_acs.planner.summary import summary, text
 from deepseek_acs.settings.errors import DEPLOYMENT, findings
 from deepseek_acs.settings.paths import STACK_PATHS
+from deepseek_acs.settings.secret_texts import misplaced_secrets
 from deepseek_acs.settings.stack import StackSettings
 
 from .names import name_findings
@@ -64,10 +65,14 @@ def _settings(config: pulumi.Config) -> StackSettings:
         raise _error([TEXT_DEPLOYMENT]) from None
     if raw is None:
         raise _error([MISSING_DEPLOYMENT])
+    misplaced = list(misplaced_secrets(raw, DEPLOYMENT))
     try:
-        return StackSettings.model_validate(raw, by_alias=True, by_name=False)
+        settings = StackSettings.model_validate(raw, by_alias=True, by_name=False)
     except ValidationError as error:
-        raise _error(findings(error)) from None
+        raise _error([*findings(error), *misplaced]) from None
+    if misplaced:
+        raise _error(misplaced)
+    return settings
 
 
 def _error(found: list[Finding]) -> pulumi.RunError:

@@ -130,7 +130,7 @@ def _move_options(spec: ResolvedSpec, hub: HubSpec) -> tuple[str, ...]:
         *(f"--include={pattern}" for pattern in hub.include),
         *(f"--exclude={pattern}" for pattern in hub.exclude),
         *(["--code"] if spec.engine.trust_remote_code else []),
-        *(["--allow-pickle"] if hub.allow_pickle else []),
+        *(["--allow-pickle"] if spec.weights.allow_pickle else []),
         *([f"--hub-endpoint={hub.endpoint}"] if hub.endpoint else []),
         # The pod is in that region, and so may be redirected to internal addresses.
         *([f"--hub-region={spec.cloud.region}"] if hub.kind == "modelScope" else []),
@@ -169,7 +169,9 @@ def _fluid_cache(spec: ResolvedSpec, bucket: ModelBucket) -> FluidCacheArgs:
         bucket_name=bucket.bucket_name,
         endpoint=bucket.endpoint,
         prefix=spec.weights.prefix,
-        content=_content(spec, bucket, spec.model.name, dataclasses.astuple(hub) if hub else ()),
+        content=_content(
+            spec, bucket, spec.model.name, (*dataclasses.astuple(hub), spec.weights.allow_pickle) if hub else ()
+        ),
         access_key_id=reader.key_id,
         access_key_secret=reader.key_secret,
         workers=cache.workers,
@@ -259,6 +261,7 @@ def inference_group(spec: ResolvedSpec, mount: ModelMount, access: Access | None
         enforce_eager=engine.enforce_eager,
         trust_remote_code=engine.trust_remote_code,
         arguments=_arguments(spec),
+        secret_environment=engine.secret_env,
         claim_name=mount.claim_name,
         model_path=mount.model_path,
         startup_seconds=spec.budget.startup_seconds,

@@ -77,7 +77,11 @@ def _run(command: str, stack: str, options: Sequence[str]) -> int:
         require_free_cluster(ROOT, stack)
     pulumi = tool("pulumi", say)
     environment = engine_environment(
-        ROOT, stack, pulumi=pulumi, emulated_cloud=needs.emulated_cloud, environ=os.environ
+        ROOT,
+        pulumi=pulumi,
+        emulated_cloud=needs.emulated_cloud,
+        on_loopback=needs.on_loopback,
+        environ=os.environ,
     )
     if command == "env":
         print(environment.shell() + f"export PULUMI_STACK={stack}")

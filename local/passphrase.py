@@ -8,29 +8,24 @@ from collections.abc import Mapping
 from pathlib import Path
 
 LOCAL_PASSPHRASE = "local"  # noqa: S105 - see variables
-"""The passphrase of every stack named ``local*``."""
+"""The passphrase of every stack whose cluster and cloud are on the loopback interface."""
 
 TEXT = "PULUMI_CONFIG_PASSPHRASE"
 FILE = "PULUMI_CONFIG_PASSPHRASE_FILE"
 """Of these two the CLI prefers the text."""
 
 
-def is_local(stack: str) -> bool:
-    """Whether the stack, whose name may be qualified, has the passphrase that is known to all."""
-    return stack.rpartition("/")[2].startswith("local")
-
-
-def unwanted(stack: str, environ: Mapping[str, str]) -> tuple[str, ...]:
+def unwanted(environ: Mapping[str, str], *, on_loopback: bool) -> tuple[str, ...]:
     """Variables of `environ` that are not the user's own: in the shell of ``make env`` there is the passphrase of the
     local stacks, and the secrets of another one would be encrypted with it."""
-    return (TEXT,) if not is_local(stack) and environ.get(TEXT) == LOCAL_PASSPHRASE else ()
+    return (TEXT,) if not on_loopback and environ.get(TEXT) == LOCAL_PASSPHRASE else ()
 
 
-def variables(state: Path, stack: str, environ: Mapping[str, str]) -> dict[str, str]:
-    """What to set for `stack`. A passphrase is made in `state` if the user has none."""
-    if is_local(stack):
-        # Fixed, because the salt that belongs to it is committed in Pulumi.local.yaml. It keeps nothing secret:
-        # such a stack knows only a cluster on the loopback interface.
+def variables(state: Path, environ: Mapping[str, str], *, on_loopback: bool) -> dict[str, str]:
+    """What to set for a stack, by where its cluster and its cloud are and not by what it is called. A passphrase is
+    made in `state` if the user has none."""
+    if on_loopback:
+        # Fixed, because the salt that belongs to it is committed in Pulumi.local.yaml. It keeps nothing secret.
         return {TEXT: LOCAL_PASSPHRASE}
     if TEXT in environ or environ.get(FILE):
         return {}

@@ -78,21 +78,21 @@ class EngineEnvironment:
 
 
 def engine_environment(
-    root: Path, stack: str, *, pulumi: Path, emulated_cloud: bool, environ: Mapping[str, str]
+    root: Path, *, pulumi: Path, emulated_cloud: bool, on_loopback: bool, environ: Mapping[str, str]
 ) -> EngineEnvironment:
-    """Work out the environment for `stack`; create the state folder and the passphrase if they are needed.
+    """Work out the environment for a stack; create the state folder and the passphrase if they are needed.
 
     Settings that `environ` has for the backend, the passphrase and the update check are kept. With
     ``PROVIDER=official`` in it, the kubernetes plugin is the one that ``make official`` builds; it is built now if it
     is not there. Raises ProviderChoiceError, ToolError.
 
     :param root: the project's folder; state is kept in ``.state`` inside it.
-    :param stack: the stack's name, which may be qualified (``organization/project/stack``).
     :param pulumi: the ``pulumi`` binary.
     :param emulated_cloud: whether the stack's cloud is simulated on this machine. It then always gets the stand-in
         for the alicloud plugin: the official one would look for the real cloud.
+    :param on_loopback: whether its cluster and its cloud are both on this machine: its passphrase is then known to all.
     """
-    unset = passphrase.unwanted(stack, environ)
+    unset = passphrase.unwanted(environ, on_loopback=on_loopback)
     environ = _without(environ, unset)
     plugins = (
         _language_host(pulumi, environ),
@@ -106,7 +106,7 @@ def engine_environment(
         "PATH": os.pathsep.join([*map(os.fspath, entries), *_path(environ)]),
         "PULUMI_SKIP_UPDATE_CHECK": environ.get("PULUMI_SKIP_UPDATE_CHECK", "true"),
         **_backend(root, environ),
-        **passphrase.variables(_state(root), stack, environ),
+        **passphrase.variables(_state(root), environ, on_loopback=on_loopback),
     }
     if folders:
         # What the CLI would download is what these folders are for; and it must find them on the PATH.

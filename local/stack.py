@@ -1,18 +1,17 @@
 """What a stack file asks of this machine: the embedded cluster, its nodes, a simulated cloud, a model hub."""
 
-import ipaddress
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import yaml
 from pydantic import ValidationError
 
 from deepseek_acs.planner.check import check
 from deepseek_acs.planner.resolve import resolve
+from deepseek_acs.settings.base import is_loopback
 from deepseek_acs.settings.stack import StackSettings
 from local.nodes import GpuNodes
 from local.services import Service
@@ -48,6 +47,12 @@ class LocalNeeds:
     api_key: bool
     nodes: GpuNodes | None
 
+    @property
+    def on_loopback(self) -> bool:
+        """Whether cluster and cloud are both on the loopback interface of this machine, so that the stack's secrets are
+        of use to nobody else."""
+        return self.embedded_cluster and self.emulated_cloud
+
 
 def local_needs(root: Path, stack: str) -> LocalNeeds:
     """Reads ``Pulumi.<stack>.yaml``. Mistakes in it are not reported here: the program says them better."""
@@ -55,7 +60,7 @@ def local_needs(root: Path, stack: str) -> LocalNeeds:
     settings = _settings(raw)
     return LocalNeeds(
         embedded_cluster=_uses_embedded_cluster(root, raw),
-        emulated_cloud=_is_loopback(_text(raw, "cloud", "endpoint")),
+        emulated_cloud=is_loopback(_text(raw, "cloud", "endpoint")),
         services=tuple(_services(raw)),
         kubeconfig=_text(raw, "cluster", "kubeconfigFile"),
         context=_text(raw, "cluster", "context"),
@@ -109,11 +114,11 @@ def _uses_embedded_cluster(root: Path, raw: Mapping[str, Any]) -> bool:
 
 def _services(raw: Mapping[str, Any]) -> Iterator[Service]:
     cloud, hub = _text(raw, "cloud", "endpoint"), _text(raw, "weights", "source", "endpoint")
-    if _is_loopback(cloud):
+    if is_loopback(cloud):
         region = _text(raw, "cloud", "region")
         options = (f"--region={region}",) if region else ()
         yield Service(name="oss", setting="deployment.cloud.endpoint", url=cloud, options=options)
-    if _is_loopback(hub):
+    if is_loopback(hub):
         yield Service(name="hub", setting="deployment.weights.source.endpoint", url=hub)
 
 
@@ -146,11 +151,3 @@ def _nodes(settings: StackSettings, root: Path) -> GpuNodes | None:
         gpus_per_pod=spec.layout.gpus_per_pod,
         region=spec.cloud.region,
     )
-
-
-def _is_loopback(url: str) -> bool:
-    host = urlsplit(url).hostname or ""
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

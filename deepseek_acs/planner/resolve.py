@@ -130,6 +130,7 @@ def _engine(settings: EngineSettings, shapes: Model | None) -> EngineSpec:
         enforce_eager=settings.enforce_eager,
         trust_remote_code=settings.trust_remote_code,
         env=settings.env,
+        secret_env={name: (place.secret, place.key) for name, place in settings.secret_env.items()},
         extra_args=settings.extra_args,
         measured_kv_cache_gib=settings.kv_cache_gib,
         stated_startup_seconds=settings.startup_seconds,
@@ -170,8 +171,12 @@ def _weights(settings: StackSettings) -> WeightsSpec:
             endpoint=source.endpoint,
             include=source.include,
             exclude=source.exclude,
-            allow_pickle=weights.allow_pickle,
         )
     return WeightsSpec(
-        hub=hub, upload=weights.upload, bucket=weights.bucket, prefix=weights.prefix, identity=weights.identity
+        hub=hub,
+        allow_pickle=weights.allow_pickle,
+        upload=weights.upload,
+        bucket=weights.bucket,
+        prefix=weights.prefix,
+        identity=weights.identity,
     )

@@ -105,7 +105,6 @@ class HubSpec:
     endpoint: str | None
     include: tuple[str, ...]
     exclude: tuple[str, ...]
-    allow_pickle: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,6 +112,7 @@ class WeightsSpec:
     """The bucket with the weights, and who reads it. ``hub`` is None where the weights are in the bucket already."""
 
     hub: HubSpec | None
+    allow_pickle: bool
     upload: "UploadSettings"
     bucket: "CreateBucket | ExistingBucket"
     prefix: str
@@ -159,6 +159,9 @@ class EngineSpec:
     enforce_eager: bool
     trust_remote_code: bool
     env: Mapping[str, str]
+    secret_env: Mapping[str, tuple[str, str]]
+    """Secret and its key, by variable."""
+
     extra_args: tuple[str, ...]
     measured_kv_cache_gib: float | None
     stated_startup_seconds: int | None

@@ -7,6 +7,7 @@ import ipaddress
 from collections.abc import Mapping
 from itertools import pairwise
 from typing import Annotated, Any
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 from pydantic.alias_generators import to_camel
@@ -33,6 +34,10 @@ _TAG, _DIGEST = r":[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}", r"@sha256:[0-9a-f]{64}"
 IMAGE = rf"^{_REPOSITORY}({_TAG}|({_TAG})?{_DIGEST})$"
 """An image with a tag or a digest (https://github.com/distribution/reference/blob/main/reference.go)."""
 
+ENDPOINT = r"^https?://([A-Za-z0-9-]+\.)*[A-Za-z0-9-]+(:[0-9]{1,5})?$"
+"""A URL without path, user name and query: each of them could hold a secret, which would be readable in the state."""
+
+Endpoint = Annotated[str, Field(pattern=ENDPOINT, examples=["https://hf-mirror.com"])]
 DnsLabel = Annotated[str, Field(pattern=DNS_LABEL, max_length=63)]
 Quantity = Annotated[str, Field(pattern=BINARY_QUANTITY, examples=["512Gi"])]
 Port = Annotated[int, Field(ge=1, le=65535)]
@@ -97,6 +102,20 @@ class Settings(BaseModel):
         if value is None and cls.model_fields[str(info.field_name)].default is None:
             raise problem("it is empty", fix="write a value, or {} for a section's defaults, or remove the line")
         return value
+
+
+def is_loopback(url: str) -> bool:
+    """Whether a URL leads to this machine itself."""
+    host = urlsplit(url).hostname or ""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def is_readable_on_the_way(url: str) -> bool:
+    """Whether others can read what is sent to ``url``, a secret for example."""
+    return not url.startswith("https://") and not is_loopback(url)
 
 
 def problem(problem: str, *, fix: str) -> PydanticCustomError:

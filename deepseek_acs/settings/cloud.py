@@ -2,9 +2,18 @@
 
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
-from deepseek_acs.settings.base import DnsLabel, Settings
+from deepseek_acs.settings.base import DnsLabel, Endpoint, Settings, is_readable_on_the_way, problem
+
+
+def _private(url: str) -> str:
+    if is_readable_on_the_way(url):
+        raise problem(
+            "all calls go there by plain HTTP, with the AccessKeys that RAM makes in their answers",
+            fix="write https://, or an address of this machine such as http://127.0.0.1:19000",
+        )
+    return url
 
 
 class CloudSettings(Settings):
@@ -14,7 +23,7 @@ class CloudSettings(Settings):
     """Region of the cluster and of the bucket, for example cn-hangzhou. They must be the same: pods read the bucket by
     its internal endpoint."""
 
-    endpoint: Annotated[str | None, Field(pattern=r"^https?://\S+$")] = None
+    endpoint: Annotated[Endpoint, AfterValidator(_private)] | None = None
     """URL of an emulated cloud. All Alibaba Cloud calls go there instead of the real endpoints; used by the local
     stack. Leave it out for the real cloud."""
 

@@ -5,9 +5,10 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from deepseek_acs.settings.base import DNS_LABEL, IMAGE, Port, Quantity, Settings, problem
+from deepseek_acs.settings.base import DNS_LABEL, IMAGE, ObjectName, Port, Quantity, Settings, problem
 from deepseek_acs.settings.lifecycle import LifecycleSettings
 from deepseek_acs.settings.scaling import HpaScaling, ManualScaling, QueueScaling, ScheduleScaling
+from deepseek_acs.settings.secret_texts import names_a_secret
 
 ENV_NAME = r"^[A-Za-z_.-][A-Za-z0-9_.-]*$"
 """Names of environment variables; with any other a GPU pod does not start
@@ -17,17 +18,23 @@ ENV_MAX = 1900
 """Variables in ``env``. With about 2,000 in all, a pod does not start
 (https://www.alibabacloud.com/help/en/cs/user-guide/acs-pod-instance-overview)."""
 
+SCRIPT = r"^(/[A-Za-z0-9_+@][A-Za-z0-9._+@-]*)+$"
+"""An absolute path without anything that means something to a shell."""
+
 ZONE = r"^[a-z]+(-[a-z0-9]+)+$"
 
 LWS_NAME_MAX = 51
 """Longest name of a LeaderWorkerSet: pods and the revision label append to it
 (https://github.com/kubernetes-sigs/lws/blob/main/pkg/webhooks/leaderworkerset_webhook.go)."""
 
-SECRET_WORDS = frozenset({"TOKEN", "SECRET", "PASSWORD", "KEY"})
-"""Words in the names of environment variables that hold a secret."""
-
-PROGRAM_VARIABLES = frozenset({"VLLM_HOST_IP", "NODE_RANK", "LWS_LEADER_ADDRESS", "LWS_GROUP_SIZE", "LWS_WORKER_INDEX"})
+PROGRAM_VARIABLES = frozenset(
+    {"VLLM_API_KEY", "VLLM_HOST_IP", "NODE_RANK", "LWS_LEADER_ADDRESS", "LWS_GROUP_SIZE", "LWS_WORKER_INDEX"}
+)
 """Environment variables without which the pods of a group do not find each other."""
+
+
+Text = Annotated[str, Field(pattern=r"^[^\x00]*$")]
+"""What a process can be given: no text with the character NUL."""
 
 
 class GpuSettings(Settings):
@@ -87,6 +94,16 @@ class ParallelismSettings(Settings):
     """Pipeline parallel size: the layers are dealt out to so many stages. Left out, it is planned."""
 
 
+class SecretVariable(Settings):
+    """Where the value of an environment variable is."""
+
+    secret: ObjectName
+    """Secret in the deployment's namespace."""
+
+    key: Annotated[str, Field(pattern=r"^[-._A-Za-z0-9]+$", max_length=253)]
+    """Key of the Secret that holds the value."""
+
+
 class EngineSettings(Settings):
     """vLLM."""
 
@@ -98,7 +115,7 @@ class EngineSettings(Settings):
     """How the pods of a group form one engine: ray (images that ship Ray and a start script, such as the guide's) or
     mp, vLLM's own multi-node backend (--nnodes, --node-rank, --headless) of images without Ray."""
 
-    ray_script: Annotated[str, Field(pattern=r"^/\S+$")] = "/vllm-workspace/ray_init.sh"
+    ray_script: Annotated[str, Field(pattern=SCRIPT)] = "/vllm-workspace/ray_init.sh"
     """Script in the image that starts Ray, for the ray backend. Upstream images of vLLM have it at
     /vllm-workspace/examples/online_serving/multi-node-serving.sh."""
 
@@ -125,25 +142,35 @@ class EngineSettings(Settings):
     trust_remote_code: bool = True
     """Run Python code that comes with the model's files."""
 
-    env: Annotated[dict[str, str], Field(max_length=ENV_MAX)] = {}  # noqa: RUF012 - pydantic copies it
-    """More environment variables of the containers; they win over those that the network asks for."""
+    env: Annotated[dict[str, Text], Field(max_length=ENV_MAX)] = {}  # noqa: RUF012 - pydantic copies it
+    """More environment variables of the containers; they win over those that the network asks for. They have these
+    values as they stand: $(VARIABLE) is not filled in."""
 
-    extra_args: tuple[Annotated[str, Field(min_length=1)], ...] = ()
-    """More arguments of vllm serve, one per item, for example --reasoning-parser=deepseek_r1."""
+    secret_env: Annotated[dict[str, SecretVariable], Field(max_length=ENV_MAX)] = {}  # noqa: RUF012 - pydantic copies it
+    """Environment variables whose values are in Secrets of the deployment's namespace, which you create."""
+
+    extra_args: tuple[Annotated[Text, Field(min_length=1)], ...] = ()
+    """More arguments of vllm serve, one per item, for example --reasoning-parser=deepseek_r1. They reach it as they
+    stand: no shell and no $(VARIABLE) of Kubernetes changes them."""
 
     @model_validator(mode="after")
     def _env_is_usable(self) -> Self:
+        for setting, names in (("env", self.env), ("secretEnv", self.secret_env)):
+            for name in names:
+                if not re.fullmatch(ENV_NAME, name):
+                    raise problem(
+                        f"{setting} has {name!r}, and ACS does not start a GPU pod with such a name of a variable",
+                        fix="use letters, digits, _, . and -, and no digit at the beginning",
+                    )
+                if name in PROGRAM_VARIABLES:
+                    raise problem(f"{setting} has {name}, which the program sets itself", fix=f"remove {name}")
         for name in self.env:
-            if not re.fullmatch(ENV_NAME, name):
+            if name in self.secret_env:
+                raise problem(f"env and secretEnv both have {name}", fix="remove one of the two")
+            if names_a_secret(name):
                 raise problem(
-                    f"env has {name!r}, and ACS does not start a GPU pod with such a name of a variable",
-                    fix="use letters, digits, _, . and -, and no digit at the beginning",
-                )
-            if name in PROGRAM_VARIABLES:
-                raise problem(f"env has {name}, which the program sets itself", fix=f"remove {name}")
-            if SECRET_WORDS & set(re.split("[_.-]", name.upper())):
-                raise problem(
-                    f"env has {name}, whose value would be readable in the pod and in the state", fix=f"remove {name}"
+                    f"env has {name}, whose value would be readable in the pod and in the state",
+                    fix=f"remove {name}, and name a Secret that has it in secretEnv",
                 )
         return self
 

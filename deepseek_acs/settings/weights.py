@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from deepseek_acs.settings.base import BUCKET_NAME, IMAGE, KEY_PREFIX, Quantity, Settings, mebibytes
+from deepseek_acs.settings.base import BUCKET_NAME, IMAGE, KEY_PREFIX, Endpoint, Quantity, Settings, mebibytes
 
 
 class CreateBucket(Settings):
@@ -55,9 +55,6 @@ class RrsaIdentity(Settings):
     oidc_issuer: Annotated[str, Field(pattern=r"^https://\S+$")]
     """URL of the cluster's OIDC issuer, from the same page."""
 
-
-Endpoint = Annotated[str, Field(pattern=r"^https?://[^\s/?#@]+$", examples=["https://hf-mirror.com"])]
-"""A URL without path: a user name or a token in it would be readable in the state."""
 
 Revision = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]*$", max_length=200)]
 Repository = Annotated[

@@ -235,6 +235,21 @@ class TestStack:
         self.write(tmp_path, {"cloud": {"endpoint": endpoint}})
         assert local_needs(tmp_path, "test").emulated_cloud is emulated
 
+    @pytest.mark.parametrize(
+        ("kubeconfig", "endpoint", "on_loopback"),
+        [
+            (".state/cluster/kubeconfig", "http://127.0.0.1:9000", True),
+            (".state/cluster/kubeconfig", None, False),
+            ("~/.kube/config", "http://127.0.0.1:9000", False),
+        ],
+    )
+    def test_the_known_passphrase_is_for_stacks_of_this_machine_alone(
+        self, tmp_path: Path, kubeconfig: str, endpoint: str | None, on_loopback: bool
+    ) -> None:
+        """Not for what is called local."""
+        self.write(tmp_path, {"cloud": {"endpoint": endpoint}, "cluster": {"kubeconfigFile": kubeconfig}})
+        assert local_needs(tmp_path, "test").on_loopback is on_loopback
+
 
 class TestOneStackAtATime:
     """The local stacks, with the state of one of them."""

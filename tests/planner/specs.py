@@ -47,6 +47,8 @@ PATHS = {
     "kv_cache_gib": "inference.engine.kvCacheGiB",
     "enforce_eager": "inference.engine.enforceEager",
     "env": "inference.engine.env",
+    "secret_env": "inference.engine.secretEnv",
+    "allow_pickle": "weights.allowPickle",
     "extra_args": "inference.engine.extraArgs",
     "max_unavailable": "inference.rollout.maxUnavailable",
     "max_surge": "inference.rollout.maxSurge",

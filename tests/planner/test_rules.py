@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
+from deepseek_acs.planner.dangerous import FLAGS, SECRET_FLAGS, VARIABLES, meant
 from deepseek_acs.planner.rules import LAYOUT_RULES, RULES
-from deepseek_acs.planner.rules.engine import PROGRAM_FLAGS, SECRET_FLAGS
+from deepseek_acs.planner.rules.engine import PROGRAM_FLAGS
 from deepseek_acs.planner.rules.rule import Rule
 from deepseek_acs.planner.vllm import CURRENT, Engine, argument_problem, serving_changes
 from tests.planner.specs import errors, guide, stack_findings
@@ -392,10 +393,35 @@ BROKEN |= {
         "deployment.security.pods creates a service account of this name, and every namespace has one that is called",
         "write another name",
     ),
-    "key-without-back-door": (
-        {"service": {"apiKey": True}, "env": {"VLLM_SERVER_DEV_MODE": "1"}},
-        "VLLM_SERVER_DEV_MODE opens /collective_rpc and more of the engine without the key",
-        "remove VLLM_SERVER_DEV_MODE",
+    "closed-doors": (
+        {"env": {"VLLM_SERVER_DEV_MODE": "1"}},
+        "VLLM_SERVER_DEV_MODE cannot be used: it opens /collective_rpc, /sleep and more of the engine without the key",
+        "remove it",
+    ),
+    "closed-doors-inside": (
+        {"extra_args": ("--allowed-local-media-path=/",)},
+        "--allowed-local-media-path lets every pod of the cluster do more than ask for answers: clients then",
+        "remove it, or keep other pods out: docs/access.md",
+    ),
+    "pickle-format": (
+        {"extra_args": ("--load-format", "pt")},
+        "--load-format=pt reads pickles, which run code where they are loaded",
+        "remove it, or write deployment.weights.allowPickle: true",
+    ),
+    "secret-references": (
+        {"extra_args": ("--x=$(VLLM_API_KEY)",)},
+        "$(VLLM_API_KEY) would put a secret into the list of processes",
+        "remove it; the engine reads the variable VLLM_API_KEY by itself",
+    ),
+    "references": (
+        {"env": {"A": "a $(POD_IP) b"}},
+        "$(POD_IP) reaches the engine as it stands: what the stack file says is never filled in",
+        "write the value",
+    ),
+    "secrets-are-encrypted-on-the-way": (
+        {"service": {"kind": "internalLoadBalancer", "apiKey": True}},
+        "the load balancer's listener is plain TCP: keys, prompts and answers cross the VPC readable",
+        "serve clients by deployment.service.route with TLS, or keep the load balancer for networks that you trust",
     ),
     "logs-of-reserved-pods": (
         {"compute_class": "gpu-hpn", "observability": {"logs": {"slsLogstore": "deepseek"}}},
@@ -549,7 +575,12 @@ PLACES = {
     "zone": "inference.zone",
     "load-balancer-clients": "security.networkPolicy",
     "service-account": "inference.name",
-    "key-without-back-door": "inference.engine.env",
+    "closed-doors": "inference.engine.env",
+    "closed-doors-inside": "inference.engine.extraArgs",
+    "pickle-format": "inference.engine.extraArgs",
+    "secret-references": "inference.engine.extraArgs",
+    "references": "inference.engine.env",
+    "secrets-are-encrypted-on-the-way": "service.kind",
     "logs-of-reserved-pods": "observability.logs.slsLogstore",
     "benchmark-image": "verification.benchmark.image",
     "benchmark-length": "verification.benchmark",
@@ -625,7 +656,7 @@ def test_a_rule_is_kept(rule: Rule) -> None:
         storage={"kind": "fluid", "workers": 7},
         operators={"lws": {"kind": "install"}, "fluid": {"kind": "install"}},
         security={"networkPolicy": {"clients": [{"cidr": "10.0.0.0/8"}]}, "securityGroups": ["sg-1"], "pods": {}},
-        service={"kind": "internalLoadBalancer", "apiKey": True},
+        service={"apiKey": True},
         observability={"alerts": {"interTokenSeconds": 1}},
         verification={"smoke": True, "benchmark": {"inputTokens": 1024}},
         extra_args=("--seed=1",),
@@ -822,9 +853,9 @@ def test_units_of_numbers() -> None:
         (
             "--ssl-keyfile=/k",
             "--ssl-keyfile cannot be used: the probes, which ask by plain HTTP, would never find the engine ready",
-            "remove --ssl-keyfile; TLS is for the proxy of deployment.service.route",
+            "remove it; TLS is for the proxy of deployment.service.route",
         ),
-        ("--root-path=/llm", "--root-path cannot be used: the key, the route and the checks are for", "remove --root"),
+        ("--root-path=/llm", "--root-path cannot be used: the key, the route and the checks are for", "remove it"),
         ("--master-port=1", "--master-port cannot be used: the checks of the pods look for the leader", "remove"),
         (
             "--shutdown_timeout=60",
@@ -836,7 +867,11 @@ def test_units_of_numbers() -> None:
             "--api-key has a value that would be readable in the pod and in the state",
             "remove it and set deployment.service.apiKey",
         ),
-        ("--hf-token=hunter2", "--hf-token has a value that would be readable in the pod", "remove --hf-token"),
+        (
+            "--hf-token=hunter2",
+            "--hf-token has a value that would be readable in the pod",
+            "remove it and set deployment.inference.engine.secretEnv",
+        ),
     ],
 )
 def test_extra_arguments(argument: str, problem: str, fix: str) -> None:
@@ -860,3 +895,71 @@ def test_a_zone_without_a_hyphen() -> None:
 
 def test_flags_that_the_program_writes_are_no_secrets() -> None:
     assert not SECRET_FLAGS & PROGRAM_FLAGS.keys()
+
+
+EXPOSED = [{"apiKey": True}, LOAD_BALANCER]
+
+
+@pytest.mark.parametrize("service", EXPOSED)
+@pytest.mark.parametrize("name", [name for name, danger in FLAGS.items() if danger.level == "exposed"])
+def test_an_argument_that_lets_clients_in_stops_what_is_exposed(name: str, service: dict[str, Any]) -> None:
+    said = [f for f in errors(guide(service=service, extra_args=(f"{name}=x",))) if f.problem.startswith(name)]
+    assert [(f.problem, f.fix) for f in said] == [(f"{name} cannot be used: {FLAGS[name].reason}", "remove it")]
+    assert not [f for f in errors(guide(extra_args=(f"{name}=x",))) if f.problem.startswith(name)]
+
+
+@pytest.mark.parametrize("name", VARIABLES)
+def test_a_variable_that_lets_clients_in_stops_what_is_exposed(name: str) -> None:
+    danger, service = VARIABLES[name], {"apiKey": True}
+    (found,) = errors(guide(service=service, env={name: "1"}))
+    assert found.problem == f"{name} cannot be used: {danger.reason}"
+    assert not any(errors(guide(service=service, env={name: value})) for value in danger.harmless)
+    (found,) = errors(guide(service=service, secret_env={name: {"secret": "s", "key": "k"}}))
+    assert found.path == "deployment.inference.engine.secretEnv"
+
+
+@pytest.mark.parametrize(
+    ("argument", "problem"),
+    [
+        ("--root-pat=/x", "--root-pat, which vLLM takes for --root-path, cannot be used"),
+        ("--mid=a.b", "--mid, which vLLM takes for --middleware, cannot be used"),
+        ("--profiler-config.profiler=torch", "--profiler-config cannot be used"),
+        ("--trust_request_chat", "--trust-request-chat, which vLLM takes for --trust-request-chat-template, cannot"),
+        ("--api-ke=hunter2", "--api-ke has a value that would be readable"),
+        ("--tensor-parallel=4", "--tensor-parallel is an argument that the program writes itself: vLLM takes it for"),
+        ("--", "-- ends the arguments"),
+        ("-", "- ends the arguments"),
+    ],
+)
+def test_abbreviated_arguments(argument: str, problem: str) -> None:
+    found = errors(guide(service={"apiKey": True}, extra_args=(argument,)))
+    assert any(finding.problem.startswith(problem) for finding in found), found
+    assert "hunter2" not in str(found)
+
+
+def test_an_argument_that_is_the_beginning_of_another_is_none_abbreviated() -> None:
+    """argparse prefers what is written in full."""
+    assert not errors(guide(service={"apiKey": True}, extra_args=("--reasoning-parser=deepseek_r1",), **NEW))
+    assert meant("--seed", FLAGS) is None
+
+
+def test_pickles_are_read_where_they_are_allowed() -> None:
+    pickle = rule_called("pickle-format")
+    assert pickle.is_kept(guide(extra_args=("--load-format=pt",), allow_pickle=True))
+    assert not pickle.is_kept(guide(extra_args=("--load-for=npcache",)))
+    assert pickle.is_kept(guide(extra_args=("--load-format=safetensors",)))
+
+
+def test_a_secret_of_the_user_is_not_referred_to() -> None:
+    secret = {"TOKEN": {"secret": "s", "key": "k"}}
+    (found,) = errors(guide(secret_env=secret, env={"A": "$(TOKEN)"}))
+    assert found.problem.startswith("$(TOKEN) would put a secret")
+    assert found.path == "deployment.inference.engine.env"
+
+
+def test_a_token_of_prometheus_by_plain_http() -> None:
+    encrypted = rule_called("secrets-are-encrypted-on-the-way")
+    for url, kept in (("http://p:9090", False), ("https://p:9090", True), ("http://127.0.0.1:9090", True)):
+        scaling = {**QUEUE, "prometheus": {"url": url, "authorization": True}}
+        assert encrypted.is_kept(guide(scaling=scaling, replicas=None)) is kept
+    assert encrypted.is_kept(guide(scaling=QUEUE, replicas=None))

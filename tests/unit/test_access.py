@@ -45,7 +45,7 @@ from local.plugins.kubernetes import wait_for
 from tests.unit.conftest import Recorder, Run, group_args, is_secret, merged, resolved, stack_settings, warnings
 from tests.unit.test_stack_config import problems
 
-KEY = "k" * 64
+KEY = "k3y-0f-a-Test." * 4 + "zyxwvuts"
 PEM = "-----BEGIN {}-----\nAAAA\n-----END {}-----\n"
 AUTHORITY = trustme.CA()
 ISSUED = AUTHORITY.issue_cert("llm.example.com")
@@ -359,9 +359,13 @@ class TestIngress:
 class TestForms:
     """Of secrets: known before anything is created."""
 
-    @given(st.text("abcXYZ012-._~+/", min_size=API_KEY_MIN, max_size=80))
-    def test_good_keys(self, key: str) -> None:
-        assert api_key_problem(key) is None
+    @given(st.binary(min_size=API_KEY_MIN // 2, max_size=40).filter(lambda key: len(set(key)) > 8))
+    def test_good_keys(self, key: bytes) -> None:
+        assert api_key_problem(key.hex()) is None
+
+    @pytest.mark.parametrize("key", ["k" * 64, "ab" * 20, "password" * 8, "a" * 63 + "b", "12345678" * 4])
+    def test_keys_that_are_easy_to_guess(self, key: str) -> None:
+        assert api_key_problem(key) == "it is too easy to guess: few characters again and again"
 
     @pytest.mark.parametrize(
         ("key", "problem"),

@@ -356,6 +356,13 @@ class TestInferenceGroup:
         )
         assert "'--hf-overrides={\"a\": 1}' '--x=; rm -rf /'" in leader["command"][2]
 
+    def test_variables_from_a_secret(self, up: Run) -> None:
+        secret_env = {"RAY_AUTH_TOKEN": {"secret": "ray", "key": "token"}}
+        pair = containers(up({"inference": {"engine": {"secretEnv": secret_env}}}))
+        for container in pair:
+            variables = {entry["name"]: entry.get("value", entry.get("valueFrom")) for entry in container["env"]}
+            assert variables["RAY_AUTH_TOKEN"] == {"secretKeyRef": {"name": "ray", "key": "token"}}
+
     def test_network_interface_is_named_for_nccl_gloo_and_vllm(self, up: Run) -> None:
         leader, worker = containers(up())
         environment = {entry["name"]: entry.get("value") for entry in leader["env"]}

@@ -18,6 +18,7 @@ from deepseek_acs.planner.spec import EngineSpec, Layout, LifecycleSpec, PodSize
 from deepseek_acs.settings.base import BINARY_QUANTITY, mebibytes, quantity
 from deepseek_acs.settings.errors import findings
 from deepseek_acs.settings.paths import STACK_PATHS
+from deepseek_acs.settings.secret_texts import misplaced_secrets, names_a_secret, secret_in
 from deepseek_acs.settings.stack import StackSettings
 from tests.unit.conftest import ROOT, errors, merged, resolved, stack_settings, warnings
 
@@ -200,7 +201,43 @@ def test_stack_files_are_valid() -> None:
             {"inference": {"engine": {"env": {"hf_token": "hunter2"}}}},
             "inference.engine",
             "env has hf_token, whose value would be readable in the pod and in the state",
-            "remove hf_token",
+            "remove hf_token, and name a Secret that has it in secretEnv",
+        ),
+        (
+            {"inference": {"engine": {"secretEnv": {"VLLM_API_KEY": {"secret": "s", "key": "k"}}}}},
+            "inference.engine",
+            "secretEnv has VLLM_API_KEY, which the program sets itself",
+            "remove VLLM_API_KEY",
+        ),
+        (
+            {"inference": {"engine": {"env": {"A": "1"}, "secretEnv": {"A": {"secret": "s", "key": "k"}}}}},
+            "inference.engine",
+            "env and secretEnv both have A",
+            "remove one of the two",
+        ),
+        (
+            {"inference": {"engine": {"rayScript": "/x;id>f"}}},
+            "inference.engine.rayScript",
+            "the value does not have the expected form",
+            "script in the image that starts Ray",
+        ),
+        (
+            {"inference": {"engine": {"extraArgs": ["--a=\0"]}}},
+            "inference.engine.extraArgs[0]",
+            "the value does not have the expected form",
+            "more arguments of vllm serve",
+        ),
+        (
+            {"cloud": {"endpoint": "http://oss.example.com"}},
+            "cloud.endpoint",
+            "all calls go there by plain HTTP, with the AccessKeys that RAM makes in their answers",
+            "write https://, or an address of this machine",
+        ),
+        (
+            {"cloud": {"endpoint": "https://me:secret@oss.example.com"}},
+            "cloud.endpoint",
+            "the value does not have the expected form",
+            "URL of an emulated cloud",
         ),
         (
             {"inference": {"network": "infiniband"}},
@@ -504,6 +541,7 @@ def test_the_specification_has_what_was_given(kubeconfig: Path) -> None:
         enforce_eager=False,
         trust_remote_code=True,
         env={},
+        secret_env={},
         extra_args=("--max-num-seqs=64",),
         measured_kv_cache_gib=35.5,
         stated_startup_seconds=7200,
@@ -585,3 +623,92 @@ def test_missing_kubeconfig_file_stops_an_update_and_not_a_preview(up: Any, caps
     recorder = up(changes, preview=True)
     assert not recorder.reads, "without a cluster there is nobody to ask for the API"
     assert "LeaderWorkerSet" in recorder.kinds()
+
+
+@pytest.mark.parametrize(
+    ("changes", "path", "problem"),
+    [
+        (
+            {"inference": {"engine": {"env": {"HTTPS_PROXY": "http://me:hunter2@proxy:3128"}}}},
+            "inference.engine.env.HTTPS_PROXY",
+            "it looks like a password in a URL",
+        ),
+        (
+            {"inference": {"engine": {"extraArgs": ["--seed=1", "--x=LTAI5tHunter2Hunter2Hunt"]}}},
+            "inference.engine.extraArgs[1]",
+            "it looks like an AccessKey ID of Alibaba Cloud",
+        ),
+        (
+            {"inference": {"engine": {"env": {"hf_hunter2hunter2hunter2hunter2hunter2": "1"}}}},
+            "inference.engine.env",
+            "a name in it looks like a token of Hugging Face",
+        ),
+        (
+            {"observability": {"labels": {"a": "sk-hunter2hunter2hunter2hunter2"}}},
+            "observability.labels.a",
+            "it looks like an API key",
+        ),
+    ],
+)
+def test_secrets_are_known_by_what_they_look_like(up: Any, changes: Any, path: str, problem: str) -> None:
+    with pytest.raises(pulumi.RunError) as caught:
+        up(changes)
+    text = " ".join(str(caught.value).split())
+    assert f"deployment.{path} problem: {problem}, and everybody may read it" in text
+    assert "fix: remove it, and revoke it if the file was shared" in text
+    assert "hunter2" not in text.lower()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "STS.NTabcdefghijklmnop1234",
+        "AKIAIOSFODNN7EXAMPLE",
+        "ms-01234567-89ab-cdef-0123-456789abcdef",
+        "ghp_0123456789abcdefghijABCDEFGHIJ012345",
+        "glpat-0123456789abcdefghij",
+        "xoxb-0123456789-abc",
+        "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0In0.c2ln",
+        "-----BEGIN RSA PRIVATE KEY-----",
+        "Authorization: Bearer 0123456789abcdef0123",
+        "https://0123456789abcdef0123@example.com",
+    ],
+)
+def test_forms_of_secrets(text: str) -> None:
+    assert secret_in(f"a {text} b")
+
+
+@pytest.mark.parametrize("stack", ["dev", "prod", "local", "local-fluid", "local-prod"])
+def test_stack_files_look_like_no_secrets(stack: str) -> None:
+    assert not list(misplaced_secrets(stack_settings(stack), "deployment"))
+
+
+@pytest.mark.parametrize(
+    "text", ["a" * 64, "sha256:" + "0af1" * 16, "http://prometheus.monitoring:9090", "git@github.com:a/b", "mailto:a@b"]
+)
+def test_what_looks_like_no_secret(text: str) -> None:
+    assert secret_in(text) is None
+
+
+@pytest.mark.parametrize(
+    ("names", "secret"),
+    [
+        ("OPENAI_APIKEY HF_PAT DB_PASSWD OSS_CREDENTIALS my.auth-token DB_PWD", True),
+        ("NCCL_IB_PKEY TOKENIZERS_PARALLELISM PWD VLLM_KEYS PATH MAX_TOKENS", False),
+    ],
+)
+def test_names_of_secrets(names: str, secret: bool) -> None:
+    assert {names_a_secret(name) for name in names.split()} == {secret}
+
+
+def test_hub_token_is_not_sent_by_plain_http(deploy: Any) -> None:
+    settings = merged(DEV, {"weights": {"source": {"kind": "huggingFace", "endpoint": "http://hub.example.com"}}})
+    config = {"deepseek:deployment": json.dumps(settings), "deepseek:hubToken": "hf_hidden"}
+    with pytest.raises(pulumi.RunError) as caught:
+        deploy(stack_config.load, config=config, secret_keys=["deepseek:hubToken"])
+    text = " ".join(str(caught.value).split())
+    assert (
+        "deployment.weights.source.endpoint problem: the secret deepseek:hubToken would be sent there by plain" in text
+    )
+    assert "fix: write https://, or remove the secret" in text
+    assert "hf_hidden" not in text

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from deepseek_acs.planner.dangerous import API_KEY_FLAG, SECRET_FLAGS, flag_of, meant
 from deepseek_acs.planner.findings import Field
 from deepseek_acs.planner.kv_cache_v4 import BLOCK_TOKENS
 from deepseek_acs.planner.model import CompressedAttention
@@ -49,25 +50,6 @@ PROGRAM_FLAGS = {
     "-pp": Field.PIPELINE,
 }
 """Arguments of ``vllm serve`` that the program writes itself, and the field behind each."""
-
-_NO_PLAIN_HTTP = "the probes, which ask by plain HTTP, would never find the engine ready"
-
-UNUSABLE_FLAGS = {
-    "--ssl-keyfile": _NO_PLAIN_HTTP,
-    "--ssl-certfile": _NO_PLAIN_HTTP,
-    "--uds": _NO_PLAIN_HTTP,
-    "--host": "the probes need all addresses, to which vLLM listens without it",
-    "--root-path": "the key, the route and the checks are for the paths of vLLM as they are",
-    "--master-port": "the checks of the pods look for the leader at vLLM's own port",
-}
-"""Arguments of ``vllm serve`` with which pods never become ready, or answer without the key, and why. Version 0.7.2
-asks for the key only below the root path
-(https://github.com/vllm-project/vllm/blob/v0.7.2/vllm/entrypoints/openai/api_server.py)."""
-
-API_KEY_FLAG = "--api-key"
-
-SECRET_FLAGS = frozenset({API_KEY_FLAG, "--hf-token"})
-"""Arguments that carry a secret, which everyone who may read pods would see."""
 
 
 @warning("docs/planner.md")
@@ -139,23 +121,25 @@ def arguments(spec: ResolvedSpec) -> Iterator[Problem]:
 
 @rule("https://docs.vllm.ai/en/stable/cli/serve/")
 def extra_arguments(spec: ResolvedSpec) -> Iterator[Problem]:
-    """Further arguments carry no secret, keep the pods reachable, and repeat none that the program writes."""
+    """Further arguments carry no secret and repeat none that the program writes, abbreviated or not."""
     for argument in spec.engine.extra_args:
-        flag = argument.split("=", 1)[0].split(" ", 1)[0].replace("_", "-")
-        if flag in SECRET_FLAGS:
+        flag = flag_of(argument)
+        if flag in ("-", "--"):
+            yield Field.EXTRA_ARGS, f"{flag} ends the arguments that vLLM reads as such", f"remove {flag}"
+        elif name := meant(flag, SECRET_FLAGS):
             yield (
                 Field.EXTRA_ARGS,
                 f"{flag} has a value that would be readable in the pod and in the state",
-                f"remove it and set {Field.API_KEY}" if flag == API_KEY_FLAG else f"remove {flag}",
+                f"remove it and set {Field.API_KEY}"
+                if name == API_KEY_FLAG
+                else f"remove it and set {Field.SECRET_ENV}",
             )
-        elif flag in UNUSABLE_FLAGS:
-            tls = f"; TLS is for the proxy of {Field.ROUTE}" if flag.startswith("--ssl") else ""
-            yield Field.EXTRA_ARGS, f"{flag} cannot be used: {UNUSABLE_FLAGS[flag]}", f"remove {flag}{tls}"
-        elif flag in PROGRAM_FLAGS:
+        elif name := meant(flag, PROGRAM_FLAGS):
             yield (
                 Field.EXTRA_ARGS,
-                f"{flag} is an argument that the program writes itself",
-                f"remove it and set {PROGRAM_FLAGS[flag]}",
+                f"{flag} is an argument that the program writes itself"
+                + ("" if flag == name else f": vLLM takes it for {name}"),
+                f"remove it and set {PROGRAM_FLAGS[name]}",
             )
 
 

@@ -10,12 +10,10 @@ from deepseek_acs.planner.rules.rule import Problem, rule, warning
 from deepseek_acs.planner.shutdown import ANNOUNCE_SECONDS, LOAD_BALANCER_MAX
 from deepseek_acs.planner.spec import ResolvedSpec
 from deepseek_acs.planner.vllm import CURRENT, version_of
+from deepseek_acs.settings.base import is_readable_on_the_way
 
 POLICIES_ON_ACS = "https://help.aliyun.com/en/ack/product-overview/poseidon"
 """The component that enforces NetworkPolicy. Of the pods of ACS, its limitations name those with CPUs only."""
-
-DEV_MODE = "VLLM_SERVER_DEV_MODE"
-"""https://docs.vllm.ai/en/stable/usage/security/"""
 
 BENCH_SERVE_SINCE = (0, 10, 1)
 """First version whose documentation has all options that are used
@@ -70,17 +68,6 @@ def service_account(spec: ResolvedSpec) -> Iterator[Problem]:
             f"{Field.POD_SECURITY} creates a service account of this name, and every namespace has one that is called "
             "default already, for all other pods",
             "write another name",
-        )
-
-
-@rule("https://docs.vllm.ai/en/stable/usage/security/")
-def key_without_back_door(spec: ResolvedSpec) -> Iterator[Problem]:
-    """With an API key, the engine has no endpoints that ask for none."""
-    if spec.service.api_key and spec.engine.env.get(DEV_MODE, "0") != "0":
-        yield (
-            Field.ENV,
-            f"{DEV_MODE} opens /collective_rpc and more of the engine without the key",
-            f"remove {DEV_MODE}",
         )
 
 
@@ -214,6 +201,26 @@ def metrics_are_found(spec: ResolvedSpec) -> Iterator[Problem]:
             "queue selects metrics by the labels namespace and leaderworkerset, which the PodMonitor of "
             f"{Field.OBSERVABILITY} adds; where nothing else adds them, the number of groups never changes",
             f"set {Field.OBSERVABILITY}, or check that your Prometheus has them (docs/scaling.md)",
+        )
+
+
+@warning("docs/access.md")
+def secrets_are_encrypted_on_the_way(spec: ResolvedSpec) -> Iterator[Problem]:
+    """Tokens and keys are sent by HTTPS, or within this machine."""
+    scaler, service = spec.replicas.scaler, spec.service
+    if scaler is not None and scaler.kind == "queue":
+        prometheus = scaler.prometheus
+        if prometheus.authorization and is_readable_on_the_way(prometheus.url):
+            yield (
+                Field.PROMETHEUS,
+                "the secret deepseek:prometheusToken is sent there by plain HTTP, with every query",
+                "write https://, where the Prometheus has it",
+            )
+    if service.api_key and service.kind == "internalLoadBalancer":
+        yield (
+            Field.SERVICE_KIND,
+            "the load balancer's listener is plain TCP: keys, prompts and answers cross the VPC readable",
+            f"serve clients by {Field.ROUTE} with TLS, or keep the load balancer for networks that you trust",
         )
 
 

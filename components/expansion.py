@@ -1,0 +1,19 @@
+"""Texts on their way through Kubernetes and a shell, unchanged.
+
+Kubernetes fills in ``$(VARIABLE)`` in commands, arguments and variables before any shell reads them, also between the
+quotes of a shell. Only what this program writes is meant to be filled in.
+"""
+
+import shlex
+
+
+def literal(text: str) -> str:
+    """What Kubernetes passes on as ``text``: it makes one dollar of two
+    (https://kubernetes.io/docs/tasks/inject-data-application/define-command-argument-container/)."""
+    return text.replace("$", "$$")
+
+
+def shell_path(path: str) -> str:
+    """A path for a command that a person copies: quoted, but for the home folder's ``~``."""
+    home, slash, rest = path.partition("/")
+    return f"~/{shlex.quote(rest)}" if home == "~" and slash and rest else shlex.quote(path)
