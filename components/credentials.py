@@ -18,7 +18,7 @@ class AssumableRole:
     """A RAM role that a service account of the cluster assumes by OIDC."""
 
     role_arn: pulumi.Output[str]
-    oidc_provider_arn: str
+    oidc_provider_arn: pulumi.Input[str]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -103,14 +103,12 @@ class FluidCache(pulumi.ComponentResource):
         runtime = self._runtime(cache, args, dataset)
         load = self._load(cache, args, runtime)
         preload = self._preload(cache, args, load)
-        labels = {} if args.sidecar == "none" else {SIDECAR_TARGET: args.sidecar}
         self.mount = ModelMount(
             # With the Job as a dependency: whatever mounts the claim comes after it.
             claim_name=preload.job.metadata.apply(lambda _: cache),
             model_path=model_path(args.prefix),
             depends_on=preload.job,
-            # Its share of the pod is kept free also where no label calls for it: ACS rounds up to the same size.
-            sidecar=Sidecar(labels=labels, cpu=args.sidecar_cpu, memory_mib=mebibytes(args.sidecar_memory)),
+            sidecar=cache_client(args.sidecar, cpu=args.sidecar_cpu, memory=args.sidecar_memory),
         )
         self.register_outputs({"claimName": self.mount.claim_name, "modelPath": self.mount.model_path})
 
@@ -215,6 +213,13 @@ class FluidCache(pulumi.ComponentResource):
             depends_on=[depends_on] if depends_on else None,
             custom_timeouts=pulumi.CustomTimeouts(delete=f"{minutes}m"),
         )
+
+
+def cache_client(kind: Literal["acs", "eci", "none"], *, cpu: int, memory: str) -> Sidecar:
+    """The client that ack-fluid adds to pods that mount the cache."""
+    labels = {} if kind == "none" else {SIDECAR_TARGET: kind}
+    # Its share of the pod is kept free also where no label calls for it: ACS rounds up to the same size.
+    return Sidecar(labels=labels, cpu=cpu, memory_mib=mebibytes(memory))
 
 
 def cache_name(name: str, args: FluidCacheArgs) -> str:

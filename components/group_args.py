@@ -77,6 +77,8 @@ class InferenceGroupArgs:
 
     create_seconds: int
     update_seconds: int
+    check_command: str | None = None
+    """A command that says which pods are not ready, and why; shown while the group is waited for."""
 
     request_seconds: int | None = None
     """Longest request, which a pod that is terminated finishes. None: nothing is done for it."""

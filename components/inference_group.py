@@ -80,9 +80,10 @@ def waiting_text(args: InferenceGroupArgs, hooked: pulumi.ResourceHookArgs) -> s
     timeouts = _timeouts(args)
     longest = timeouts.create if hooked.old_inputs is None else timeouts.update
     namespace = (hooked.new_inputs or {}).get("metadata", {}).get("namespace", "")
+    commands = [*([args.check_command] if args.check_command else []), f"kubectl -n {namespace} get pods,events"]
     return (
         f"waiting up to {longest} for the pods of {namespace}/{args.name}; meanwhile, in another shell: "
-        f"make verify STACK={pulumi.get_stack()}, or kubectl -n {namespace} get pods,events"
+        f"{', or '.join(commands)}"
     )
 
 

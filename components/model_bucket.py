@@ -6,6 +6,7 @@ The bucket is private, encrypted and TLS-only, and outlives the stack unless the
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import pulumi
 import pulumi_alicloud as alicloud
@@ -41,7 +42,7 @@ class ModelBucketArgs:
     endpoint: str | None = None
     """URL of OSS, by default the region's internal one."""
 
-    bucket: str | None = None
+    bucket: pulumi.Input[str] | None = None
     existing: bool = False
     retain: bool = True
     prefix: str
@@ -49,7 +50,23 @@ class ModelBucketArgs:
     access_key: AccessKey | None = None
     oidc_provider_arn: str | None = None
     oidc_issuer: str | None = None
-    mover_subject: str = ""
+    mover_subject: pulumi.Input[str] = ""
+
+
+class StoredWeights(Protocol):
+    """A bucket with weights, as those who read it see it: a ModelBucket, or one of another program."""
+
+    @property
+    def bucket_name(self) -> pulumi.Input[str]:
+        """Name of the bucket."""
+
+    @property
+    def endpoint(self) -> pulumi.Input[str]:
+        """URL of OSS, with scheme."""
+
+    @property
+    def reader_credentials(self) -> AccessKey | AssumableRole:
+        """Who reads them."""
 
 
 class ModelBucket(pulumi.ComponentResource):
@@ -76,15 +93,14 @@ class ModelBucket(pulumi.ComponentResource):
     def _bucket(self, args: ModelBucketArgs) -> pulumi.Output[str]:
         name = self.pulumi_resource_name
         if args.existing:
-            found = alicloud.oss.Bucket.get(
-                f"{name}-bucket", args.bucket or "", opts=pulumi.ResourceOptions(parent=self)
-            )
+            there = "" if args.bucket is None else args.bucket
+            found = alicloud.oss.Bucket.get(f"{name}-bucket", there, opts=pulumi.ResourceOptions(parent=self))
             return found.id
         # What guards the bucket is retained with it: without its policy it would be open to plain HTTP.
         keep = pulumi.ResourceOptions(parent=self, protect=args.retain, retain_on_delete=args.retain)
         bucket = alicloud.oss.Bucket(
             f"{name}-bucket",
-            bucket=args.bucket or self._bucket_name(),
+            bucket=self._bucket_name() if args.bucket is None else args.bucket,
             server_side_encryption_rule={"sse_algorithm": "AES256"},
             lifecycle_rules=[
                 {
@@ -129,7 +145,7 @@ class ModelBucket(pulumi.ComponentResource):
         )
 
     def _identity(
-        self, who: str, args: ModelBucketArgs, *, policy: pulumi.Output[str], subject: str
+        self, who: str, args: ModelBucketArgs, *, policy: pulumi.Output[str], subject: pulumi.Input[str]
     ) -> AccessKey | AssumableRole:
         """A RAM user with a key, or a role for the service account ``subject``, allowed what ``policy`` says."""
         if args.access_key is not None:
@@ -143,8 +159,11 @@ class ModelBucket(pulumi.ComponentResource):
             opts=pulumi.ResourceOptions(parent=self),
         )
         if args.oidc_provider_arn is not None:
-            trust = trust_policy(args.oidc_provider_arn, issuer=args.oidc_issuer or "", subject=subject)
-            return self._role(who, args.oidc_provider_arn, allowed, trust)
+            provider, issuer = args.oidc_provider_arn, args.oidc_issuer or ""
+            trust = pulumi.Output.from_input(subject).apply(
+                lambda account: trust_policy(provider, issuer=issuer, subject=account)
+            )
+            return self._role(who, provider, allowed, trust)
         return self._user(who, allowed)
 
     def _user(self, who: str, policy: alicloud.ram.Policy) -> AccessKey:
@@ -177,7 +196,7 @@ class ModelBucket(pulumi.ComponentResource):
         )
         return AccessKey(key_id=pulumi.Output.secret(key.id), key_secret=pulumi.Output.secret(key.secret))
 
-    def _role(self, who: str, provider: str, policy: alicloud.ram.Policy, trust: str) -> AssumableRole:
+    def _role(self, who: str, provider: str, policy: alicloud.ram.Policy, trust: pulumi.Output[str]) -> AssumableRole:
         options = pulumi.ResourceOptions(parent=self)
         role = alicloud.ram.Role(
             f"{self.pulumi_resource_name}-{who}",

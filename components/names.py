@@ -99,23 +99,25 @@ def field_manager() -> str:
     return f"pulumi-{pulumi.get_project()}-{pulumi.get_stack()}"
 
 
-def name_findings(spec: ResolvedSpec) -> list[Finding]:
-    """Names in the cloud that their services would refuse, because of the name of the stack or of the project."""
-    return [_finding(rule, name) for rule, name in _cloud_names(spec) if not _is_legal(rule, name)]
+def name_findings(spec: ResolvedSpec, *, models: str = MODELS, access: str = ACCESS) -> list[Finding]:
+    """Names in the cloud that their services would refuse, because of the name of the stack or of the project.
+    ``models`` and ``access`` are the names of the components that have resources there."""
+    names = _cloud_names(spec, models, access)
+    return [_finding(rule, name) for rule, name in names if not _is_legal(rule, name)]
 
 
-def _cloud_names(spec: ResolvedSpec) -> Iterator[tuple[NameRule, str]]:
+def _cloud_names(spec: ResolvedSpec, models: str, access: str) -> Iterator[tuple[NameRule, str]]:
     """One for each rule that applies; the longest, where there are several."""
     bucket, identity = spec.weights.bucket, spec.weights.identity
     if bucket.kind == "create" and bucket.name is None:
         # Those of every account and region have the same form.
-        yield BUCKET, bucket_name(MODELS, account="", region=spec.cloud.region)
-    longest = cloud_name(MODELS, max(MOVER, READER, key=len))
+        yield BUCKET, bucket_name(models, account="", region=spec.cloud.region)
+    longest = cloud_name(models, max(MOVER, READER, key=len))
     if identity.kind != "accessKey":
         yield RAM_POLICY, longest
         yield (RAM_USER if identity.kind == "ramUser" else RAM_ROLE), longest
     if spec.service.allowed_cidrs:
-        yield ACCESS_CONTROL_LIST, cloud_name(ACCESS, CLIENTS)
+        yield ACCESS_CONTROL_LIST, cloud_name(access, CLIENTS)
 
 
 def _is_legal(rule: NameRule, name: str) -> bool:

@@ -67,12 +67,12 @@ SECRET_FIXES = {
 class Secrets:
     """The secrets that the specification calls for; None where it does not."""
 
-    kubeconfig: pulumi.Output[str] | None
-    access_key: AccessKey | None
-    hub_token: pulumi.Output[str] | None
-    api_key: pulumi.Output[str] | None
-    certificate: Certificate | None
-    prometheus_token: pulumi.Output[str] | None
+    kubeconfig: pulumi.Output[str] | None = None
+    access_key: AccessKey | None = None
+    hub_token: pulumi.Output[str] | None = None
+    api_key: pulumi.Output[str] | None = None
+    certificate: Certificate | None = None
+    prometheus_token: pulumi.Output[str] | None = None
 
 
 def secret_findings(config: pulumi.Config, spec: ResolvedSpec) -> list[Finding]:

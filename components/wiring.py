@@ -24,7 +24,7 @@ from .fluid_cache import FluidCache, FluidCacheArgs
 from .group_args import InferenceGroupArgs
 from .inference_group import InferenceGroup
 from .inference_service import InferenceService, InferenceServiceArgs
-from .model_bucket import ModelBucket, ModelBucketArgs
+from .model_bucket import ModelBucket, ModelBucketArgs, StoredWeights
 from .model_mount import ModelMount
 from .model_upload import ModelUploadArgs
 from .monitoring.alerts import AlertThresholds
@@ -140,38 +140,41 @@ def _move_options(spec: ResolvedSpec, hub: HubSpec) -> tuple[str, ...]:
 def storage(spec: ResolvedSpec, bucket: ModelBucket, opts: pulumi.ResourceOptions) -> ModelMount:
     """The storage layer that the specification names. After a change of kind the new layer is created in addition to
     the old one, which is deleted at the end of the update, when the group has moved."""
+    # Not how the weights came there: pods that mount a volume do not care.
     if spec.cache is None:
-        return OssVolume(VOLUME, _oss_volume(spec, bucket), opts).mount
-    return FluidCache(CACHE, _fluid_cache(spec, bucket), opts).mount
+        return OssVolume(VOLUME, oss_volume(spec, bucket, content=_content(spec, bucket)), opts).mount
+    hub = spec.weights.hub
+    moved = (*dataclasses.astuple(hub), spec.weights.allow_pickle) if hub else ()
+    content = _content(spec, bucket, spec.model.name, moved)
+    return FluidCache(CACHE, fluid_cache(spec, bucket, content=content), opts).mount
 
 
-def _oss_volume(spec: ResolvedSpec, bucket: ModelBucket) -> OssVolumeArgs:
+def oss_volume(spec: ResolvedSpec, weights: StoredWeights, *, content: str) -> OssVolumeArgs:
+    """The volume over the bucket's folder."""
     return OssVolumeArgs(
         namespace=spec.cluster.namespace,
-        bucket_name=bucket.bucket_name,
-        endpoint=bucket.endpoint,
+        bucket_name=weights.bucket_name,
+        endpoint=weights.endpoint,
         prefix=spec.weights.prefix,
-        # Not how the weights came there: pods that mount them do not care.
-        content=_content(spec, bucket),
+        content=content,
         weights_gib=spec.model.weights_gib,
         mount_options=spec.storage.mount_options if spec.storage.kind == "csi" else (),
-        **_credentials(bucket.reader_credentials),
+        **_credentials(weights.reader_credentials),
         release_seconds=spec.update_seconds,
     )
 
 
-def _fluid_cache(spec: ResolvedSpec, bucket: ModelBucket) -> FluidCacheArgs:
-    cache, layer, reader, hub = spec.cache, spec.storage, bucket.reader_credentials, spec.weights.hub
+def fluid_cache(spec: ResolvedSpec, weights: StoredWeights, *, content: str) -> FluidCacheArgs:
+    """The cache over it."""
+    cache, layer, reader = spec.cache, spec.storage, weights.reader_credentials
     if cache is None or layer.kind != "fluid" or not isinstance(reader, AccessKey):
         raise ValueError("a cache needs storage of kind fluid, which reads with an AccessKey")
     return FluidCacheArgs(
         namespace=spec.cluster.namespace,
-        bucket_name=bucket.bucket_name,
-        endpoint=bucket.endpoint,
+        bucket_name=weights.bucket_name,
+        endpoint=weights.endpoint,
         prefix=spec.weights.prefix,
-        content=_content(
-            spec, bucket, spec.model.name, (*dataclasses.astuple(hub), spec.weights.allow_pickle) if hub else ()
-        ),
+        content=content,
         access_key_id=reader.key_id,
         access_key_secret=reader.key_secret,
         workers=cache.workers,
@@ -267,6 +270,7 @@ def inference_group(spec: ResolvedSpec, mount: ModelMount, access: Access | None
         startup_seconds=spec.budget.startup_seconds,
         create_seconds=spec.budget.create_seconds,
         update_seconds=spec.update_seconds,
+        check_command=f"make verify STACK={pulumi.get_stack()}",
         request_seconds=lifecycle.request_seconds if lifecycle else None,
         grace_seconds=lifecycle.grace_seconds if lifecycle else 0,
         drains_itself=refuses_while_ending(engine.named_version),
