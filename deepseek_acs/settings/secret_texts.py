@@ -1,8 +1,7 @@
-"""Secrets in places that everybody may read: by the name of a variable, and by what a value looks like.
+"""Secrets in readable places, recognised by the name of a variable and by the form of a value.
 
-The stack file, Pulumi's state and the pods show all settings in plain text. A name is judged by its words and a value
-by its form, never by how random it looks: digests and IDs are random, too.
-"""
+The stack file, Pulumi's state and the pods show all settings in plain text. A name is checked by its words and a value
+by its form, never by its randomness: digests and IDs are random as well."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -13,7 +12,7 @@ _SECRET_WORD = re.compile(
     r"[A-Z0-9]*(TOKEN|SECRET|PASSWORD|PASSWD|PASSPHRASE|KEY|CREDENTIALS?)|PAT|PWD|PASS|AUTHORIZATION"
 )
 _NO_SECRET_WORD = frozenset({"PKEY"})
-"""A partition key of InfiniBand (``NCCL_IB_PKEY``) has nothing to hide."""
+"""A partition key of InfiniBand (``NCCL_IB_PKEY``) is not a secret."""
 
 _NO_SECRET = frozenset({"PWD", "OLDPWD"})
 """The shell's working directories."""
@@ -38,7 +37,7 @@ supported_credentials), and the user information of a URL."""
 
 
 def names_a_secret(variable: str) -> bool:
-    """Whether an environment variable with this name holds a secret, as far as names tell."""
+    """Whether the name of an environment variable suggests that it holds a secret."""
     name = variable.upper()
     words = set(re.split("[_.-]", name)) - _NO_SECRET_WORD
     return name not in _NO_SECRET and any(_SECRET_WORD.fullmatch(word) for word in words)
@@ -50,7 +49,7 @@ def secret_in(text: str) -> str | None:
 
 
 def misplaced_secrets(value: object, path: str) -> Iterator[Finding]:
-    """Findings about all texts below ``value``, the raw settings at ``path``. None has the text in it."""
+    """Findings about all strings below ``value``, the raw settings at ``path``. They never quote a string."""
     if isinstance(value, Mapping):
         for key, item in value.items():
             if kind := secret_in(str(key)):
@@ -67,7 +66,7 @@ def misplaced_secrets(value: object, path: str) -> Iterator[Finding]:
 def _finding(path: str, what: str) -> Finding:
     return Finding(
         path=path,
-        problem=f"{what}, and everybody may read it in the stack file, the state and the pods",
-        fix="remove it, and revoke it if the file was shared; secrets have configuration keys of their own "
-        "(docs/configuration.md), and variables of the engine come from a Secret by inference.engine.secretEnv",
+        problem=f"{what}, and it is readable in the stack file, the state and the pods",
+        fix="remove it, and revoke it if the file was shared; secrets have their own configuration keys "
+        "(docs/configuration.md), and inference.engine.secretEnv sets variables of the engine from a Secret",
     )

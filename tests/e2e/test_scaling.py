@@ -62,7 +62,7 @@ def test_an_autoscaler_from_the_beginning_and_no_group(project: Project) -> None
     project.change(inference={"scaling": SCHEDULE, "replicas": None})
     output = project.run("up")
     assert "scaling   schedule, 0 to 2 groups, at most 32 GPUs" in output
-    assert "with no group left, the first answer takes" in output
+    assert "with no group running, the first answer takes" in output
     assert (replicas(project), project.pods()) == (0, {})
     assert scaled_object(project)["spec"]["scaleTargetRef"]["kind"] == "LeaderWorkerSet"
 

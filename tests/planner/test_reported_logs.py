@@ -71,7 +71,7 @@ def test_the_engine_asks_for_as_much_cache(name: str) -> None:
     assert stage.cache.low < log.cache < stage.cache.high
     assert memory.verdict is not Verdict.FITS
     warnings = [finding.problem for finding in check(case_of(log), suggest=False) if finding.severity == "warning"]
-    assert any(text.startswith("too close to say whether it fits") for text in warnings)
+    assert any(text.startswith("too close to tell whether it fits:") for text in warnings)
 
 
 @pytest.mark.parametrize("name", [name for name, log in LOGS.items() if log.needed])

@@ -32,33 +32,37 @@ QWEN_FP8: dict[str, Any] = {"model": "Qwen/Qwen3-235B-A22B-FP8", "pipeline": 1, 
 BROKEN: dict[str, tuple[dict[str, Any], str, str]] = {
     "model-known": (
         {"model": "deepseek-ai/DeepSeek-R2"},
-        "deepseek-ai/DeepSeek-R2 is not in deepseek_acs/planner/models.toml, so its size is unknown",
+        "deepseek-ai/DeepSeek-R2 is not in deepseek_acs/planner/models.toml, so its size is not known",
         "did you mean deepseek-ai/DeepSeek-R1? Otherwise set deployment.model.weightsGiB",
     ),
     "config-readable": (
         {"config_file": "/nowhere/config.json"},
         "/nowhere/config.json cannot be read: No such",
-        "give",
+        "set the path of the config.json that was downloaded with the model's weights",
     ),
     "model-size": (
         {"weights_gib": 64.1},
         "64.1 GiB are not the 641.3 GiB of deepseek-ai/DeepSeek-R1",
-        "remove it, or write deployment.model.name of the model that is meant",
+        "remove it, or correct deployment.model.name",
     ),
     "arguments": (
         {"extra_args": ("--max-num-seqs 8",)},
         "item 1 has a flag and its value with a space between, which vLLM takes for one word",
         "write --flag=value, or the value as an item of its own",
     ),
-    "port": ({"port": 6379}, "port 6379 is taken by Ray in a group of several pods", "write another one"),
+    "port": (
+        {"port": 6379},
+        "port 6379 is used by Ray in a group of several pods",
+        "write another port, for example 8000",
+    ),
     "startup-close": (
         {"startup_seconds": 2200},
         "of 2200 s, 11 s are left after reading for the other pods, NCCL, profiling and slower reads",
-        "leave it out (3884 s) unless starts were measured",
+        "remove the setting (3884 s by default) unless you measured starts",
     ),
     "gpus-per-pod": (
         {"gpus_per_pod": 16},
-        "ACS has no pod with 16 GPUs of series GU8TF and would reject it",
+        "ACS rejects a pod with 16 GPUs of series GU8TF",
         "write one of 1, 2, 4, 8",
     ),
     "whole-pods": (
@@ -78,7 +82,7 @@ BROKEN: dict[str, tuple[dict[str, Any], str, str]] = {
     ),
     "layers": (
         {"pipeline": 64},
-        "64 stages are more than the model's 61 layers, so some would be empty",
+        "64 stages are more than the model's 61 layers, so some stages would be empty",
         "choose tensor ",
     ),
     "widths": (
@@ -88,7 +92,8 @@ BROKEN: dict[str, tuple[dict[str, Any], str, str]] = {
     ),
     "quantised-shards": (
         QWEN_FP8,
-        "split over 8 GPUs, a part of 192 is not whole blocks of 128; vLLM: Weight output_partition_size = 192 is not "
+        "split over 8 GPUs, a part of 192 is not a multiple of the block size 128; vLLM: Weight output_partition_size "
+        "= 192 is not "
         "divisible by weight quantization block_n = 128.",
         "choose tensor ",
     ),
@@ -104,7 +109,7 @@ BROKEN: dict[str, tuple[dict[str, Any], str, str]] = {
     ),
     "expert-parallel": (
         {"extra_args": ("--enable-expert-parallel",)},
-        "--enable-expert-parallel: vLLM 0.7.2 has no such argument",
+        "--enable-expert-parallel: vLLM 0.7.2 does not have this argument",
         "remove it",
     ),
     "capability": (
@@ -120,73 +125,77 @@ BROKEN: dict[str, tuple[dict[str, Any], str, str]] = {
     ),
     "memory": (
         {"pipeline": 1, **NEW, "max_model_len": 163_840},
-        "deepseek-ai/DeepSeek-R1 does not fit: of 90.2 GiB on the tightest GPU, weights take 79.7; at best ",
+        "deepseek-ai/DeepSeek-R1 does not fit: of 90.2 GiB on the tightest GPU, weights take 79.7; at most 6.6 GiB "
+        "are left for the cache, and one request of 163,840 tokens needs 10.72; vLLM: To serve at least one request "
+        "with the model's max seq len (163840), (10.72 GiB KV cache is needed, which is larger than the available KV "
+        "cache memory (6.61 GiB)",
         "choose tensor ",
     ),
     "layout-known": (
         {"series": "H2000", "gpus_per_pod": None},
-        "how many GPUs are needed depends on the memory of a GPU, which is not known for series H2000",
+        "the number of GPUs depends on the memory of one GPU, which is not known for series H2000",
         "set it, or set all of deployment.inference.gpu.perPod, deployment.inference.parallelism.tensor and "
         "deployment.",
     ),
     "memory-bound": (
         {"model": "mine", "weights_gib": 2000.0},
-        "the weights alone need 125.0 GiB on each GPU, which has 90.2 usable",
+        "the weights alone need 125.0 GiB on each GPU, which has 90.2 GiB usable",
         "choose tensor ",
     ),
     "pod-size": (
         {"cpu": 200},
-        "ACS has no pod with 8 GPUs of series GU8TF, 200 vCPUs and 512 GiB",
+        "ACS offers no pod with 8 GPUs of series GU8TF, 200 vCPUs and 512 GiB",
         "choose from: 64 vCPUs with 64, 128, 256, 512 GiB; ",
     ),
     "shared-memory": (
         {"shared_memory": "512Gi"},
-        "512 GiB of shared memory leave nothing of the pod's 512 GiB, of which they are a part",
-        "write less sharedMemory than memory",
+        "512 GiB of shared memory leave nothing of the pod's 512 GiB of memory, which include them",
+        "write less sharedMemory than memory; the guide uses 4 GiB and 64 GiB per GPU",
     ),
     "rdma": (
         {"network": "rdma", "gpus_per_pod": 4},
-        "ACS has RDMA for pods of series GU8TF only with 8 GPUs, and these have 4",
+        "ACS supports RDMA for series GU8TF only with 8 GPUs per pod, not with 4",
         "write deployment.inference.gpu.perPod: 8, or deployment.inference.network: standard",
     ),
     "backend": (
         {"backend": "mp"},
-        "vLLM 0.7.2 cannot form one engine of several pods with the mp backend",
+        "vLLM 0.7.2 cannot run one engine on several pods with the mp backend",
         "write ray, or use an image with vLLM 0.12.0 or newer",
     ),
     "startup": (
         {"startup_seconds": 600},
-        "the startup probe would end the pod after 600 s, while reading 641.3 GiB at 300 MiB/s takes 2189 s",
-        "write 3884, or leave it out, or raise deployment.storage.throughputMiBps",
+        "the startup probe would kill the pod after 600 s, while reading 641.3 GiB at 300 MiB/s takes 2189 s",
+        "write 3884, remove the setting, or raise deployment.storage.throughputMiBps to a measured figure",
     ),
     "drain": (
         {"grace_seconds": 75, "request_seconds": 600},
-        "pods are given 30 s to end their requests, which may take 600 s",
-        "leave it out, or write 645 or more",
+        "pods get 30 s to finish their requests, which may take 600 s",
+        "remove the setting, or write 645 or more",
     ),
     "available-gpus": (
         {"available_gpus": 32, "replicas": 2, "max_surge": 1},
-        "2 replicas and 1 more during an update need 48 GPUs, of 32",
+        "2 replicas and 1 more during an update need 48 GPUs, and 32 are available",
         "lower replicas or maxSurge; each group needs 16 GPUs",
     ),
     "scale-to-zero": (
         {"scaling": SCHEDULE},
-        "with no group left, the first answer takes 37 to 95 minutes, and requests fail until then",
-        "write 1 where that is too long",
+        "with no group running, the first answer takes 37 to 95 minutes, and requests fail until then",
+        "write 1 if that is too long",
     ),
     "model-modelled": (
         {"model": "mine", "weights_gib": 100.0},
         "the memory of mine is bounded, not predicted: only its size is known",
-        "check the engine's own figures",
+        "check the figures in the engine's log at its first start",
     ),
     "series-known": (
         {"series": "H20"},
-        "H20 is not in deepseek_acs/planner/gpu_series.toml; it is passed to ACS unchecked; it is sized as H20",
+        "H20 is not in deepseek_acs/planner/gpu_series.toml; it is passed to ACS without a check; the plan uses the "
+        "figures of H20",
         "did you mean GU8TF? Otherwise check the name",
     ),
     "memory-close": (
         {"pipeline": 1, "gpu_memory_utilization": 0.91, **NEW},
-        "too close to say whether it fits: 0 to ",
+        "too close to tell whether it fits: 0 to",
         "lower deployment.inference.engine.maxModelLen, or choose tensor ",
     ),
     "warm-up": (
@@ -195,33 +204,33 @@ BROKEN: dict[str, tuple[dict[str, Any], str, str]] = {
             **{"gpu_memory_gib": 139.8, "gpu_memory_utilization": 0.92, **NEW},
         },
         "the engine may run out of memory when it warms up its sampler for 1,024 sequences: up to ",
-        "lower it, or limit the sequences with --max-num-seqs",
+        "lower it, or limit the sequences by --max-num-seqs",
     ),
     "experts-even": (
         {"model": "Qwen/Qwen3-235B-A22B", "extra_args": ("--enable-expert-parallel",), "tensor": 3, **NEW},
-        "128 experts over 3 GPUs are uneven",
+        "128 experts do not divide evenly over 3 GPUs: some GPUs wait, and load balancing (EPLB) refuses",
         "choose a tensor parallel size that divides 128",
     ),
     "tensor-in-pod": (
         {"tensor": 16, "pipeline": 1},
-        "16 is more than the 8 GPUs of a pod, so each layer waits for the network",
-        "prefer pipeline parallelism between pods",
+        "16 exceeds the 8 GPUs of a pod, so each layer waits for the network",
+        "use pipeline parallelism between pods",
     ),
     "graphs": (
         {"enforce_eager": False, "gpu_memory_utilization": 0.99},
-        "vLLM 0.7.2 captures CUDA graphs outside this share, where 1.0 GiB are left",
+        "vLLM 0.7.2 captures CUDA graphs outside this share, and only 1.0 GiB are left there",
         "lower it, or set deployment.inference.engine.enforceEager",
     ),
     "uncounted-flags": (
         {"extra_args": ("--speculative-config={}",)},
-        "--speculative-config changes memory in a way that the plan does not count",
-        "check the engine's own figures",
+        "--speculative-config changes memory use in a way that the plan does not include",
+        "check the figures in the engine's log at its first start",
     ),
     "image-version": (
         {"image": "registry/engine:stable"},
-        "the name of registry/engine:stable contains no version of vLLM; the plan assumes vLLM "
+        "the image name registry/engine:stable contains no vLLM version; the plan assumes vLLM "
         + ".".join(map(str, CURRENT)),
-        "use a tag such as",
+        "use an image with a tag such as vllm-openai:v0.11.0",
     ),
     "image-hardware": (
         {"series": "P16EN"},
@@ -230,33 +239,34 @@ BROKEN: dict[str, tuple[dict[str, Any], str, str]] = {
     ),
     "pod-rounded": (
         {"cpu": 64, "memory": "300Gi"},
-        "64 vCPUs and 300 GiB are not a legal size; ACS rounds up to 64 vCPUs and 512 GiB and bills that",
+        "64 vCPUs and 300 GiB are not a size that ACS offers; it rounds up to 64 vCPUs and 512 GiB and bills that",
         "write the size that is billed",
     ),
     "update-downtime": (
         {"request_seconds": 600},
-        "a change of the pods takes the only group down until the model is loaded again, 37 to 65 min",
-        "set maxSurge: 1 and maxUnavailable: 0 if 16 more GPUs can be had",
+        "a change of the pods stops the only group until the model is loaded again, 37 to 65 min",
+        "set maxSurge: 1 and maxUnavailable: 0 if 16 more GPUs are available",
     ),
     "update-reaches": (
         {"replicas": 2, "partition": 2},
-        "only groups from number 2 on are updated, and there are 2, counted from 0",
+        "only groups from number 2 on are updated, and the 2 groups are counted from 0",
         "write a lower number",
     ),
     "ending": (
         {"request_seconds": 600},
-        "vLLM 0.7.2 takes new requests on open connections while it ends, until all are done or 600 s are over",
+        "vLLM 0.7.2 accepts new requests on open connections while it terminates, until all are done or 600 s are "
+        "over; the rest is cut off",
         "use an image whose tag contains vLLM 0.18.0 or newer",
     ),
     "budget-refuses": (
         {"evictable_groups": 0},
-        "0 refuses every eviction, so the drain of a node waits until the group is deleted by hand",
-        "tell those who maintain the nodes, or write 1",
+        "0 refuses every eviction, so a node drain waits until the group is deleted by hand",
+        "tell the administrators of the nodes, or write 1",
     ),
     "budget-spares": (
         {"evictable_groups": 2, "replicas": 2},
-        "evictions may take all 2 groups, so the budget protects nothing",
-        "run more replicas than maxUnavailable, or write 0",
+        "evictions may stop all 2 groups, so the budget protects nothing",
+        "run more replicas than maxUnavailable, or write 0 to refuse evictions",
     ),
 }
 V4_PRO: dict[str, Any] = {"model": "deepseek-ai/DeepSeek-V4-Pro", "series": "GU8TEF", **NEW}
@@ -268,25 +278,25 @@ BROKEN |= {
     ),
     "cache-format": (
         {**V4_PRO, "image": "vllm/vllm-openai:v0.29.0"},
-        "vLLM 0.29.0 keeps DeepSeek-V4's cache in FP8 only and refuses auto",
+        "vLLM 0.29.0 stores DeepSeek-V4's KV cache in FP8 only and refuses auto",
         "write --kv-cache-dtype=fp8",
     ),
     "model-version": (
         {**V4_PRO, "image": "vllm/vllm-openai:v0.19.1"},
-        "vLLM 0.19.1 does not know deepseek-ai/DeepSeek-V4-Pro",
+        "vLLM 0.19.1 does not support deepseek-ai/DeepSeek-V4-Pro",
         "use an image with vLLM 0.20.0 or newer",
     ),
     "data-parallel": (
         {"extra_args": ("--data-parallel-size=8",), **NEW},
-        "--data-parallel-size 8 starts 8 engines, which need 128 GPUs; a replica has 16; what fits on them is not",
+        "--data-parallel-size 8 starts 8 engines, which need 128 GPUs; a replica has 16; its memory is not modelled",
         "remove it and set deployment.inference.replicas to 8",
     ),
 }
 BROKEN |= {
-    "series-spelling": ({"series": "gu8tf"}, "there is no series gu8tf; case counts", "write GU8TF"),
+    "series-spelling": ({"series": "gu8tf"}, "there is no series gu8tf; names are case-sensitive", "write GU8TF"),
     "hpn-qos": (
         {"compute_class": "gpu-hpn", "qos": "best-effort"},
-        "compute class gpu-hpn has only the quality of service default, not best-effort",
+        "compute class gpu-hpn supports only quality of service default, not best-effort",
         "write default, or deployment.inference.gpu.computeClass: gpu",
     ),
     "hpn-gpus-per-pod": (
@@ -296,7 +306,7 @@ BROKEN |= {
     ),
     "ephemeral-storage": (
         {"extra_ephemeral": "2019Gi"},
-        "2019 GiB and the free 30 GiB are more than the 2048 GiB that a pod with 8 GPUs of series GU8TF may have",
+        "2019 GiB and the free 30 GiB exceed the limit of 2048 GiB for a pod with 8 GPUs of series GU8TF",
         "write at most 2018Gi",
     ),
     "reserved-ports": (
@@ -306,28 +316,28 @@ BROKEN |= {
     ),
     "known-network-card": (
         {"series": "NEW1", "network": "rdma"},
-        "whether ACS has RDMA for NEW1 is not in deepseek_acs/planner/gpu_series.toml; it is requested unchecked, "
-        "with the variables for mlx5 cards",
+        "whether ACS has RDMA for NEW1 is not in deepseek_acs/planner/gpu_series.toml; RDMA is requested without a "
+        "check, with the variables for mlx5 network cards",
         "set deployment.inference.engine.env if the network card needs others",
     ),
     "listed-driver": (
         {"driver_version": "999.1"},
         "999.1 is not among the drivers known for GU8TF (550.90.07)",
-        "write one of these",
+        "write one of these, or remove the setting",
     ),
     "usual-resource": (
         {"series": "P16EN", "gpus_per_pod": 16, "resource": "nvidia.com/gpu"},
-        "GPUs of series P16EN are counted as alibabacloud.com/ppu, so a pod that requests nvidia.com/gpu may find",
-        "leave it out",
+        "ACS counts GPUs of series P16EN as alibabacloud.com/ppu, so a pod that requests",
+        "remove the setting",
     ),
     "eviction-notice": (
         {"qos": "best-effort", "request_seconds": 256},
-        "ACS evicts best-effort pods with 300 s notice, so requests are cut off after 255 of 256 s then",
+        "ACS evicts best-effort pods with 300 s notice, so requests are cut off after 255 of 256 s",
         "write deployment.inference.qos: default",
     ),
     "pods-by-ticket": (
         {"upload": {"cpu": 17}},
-        "pods without GPUs and with more than 16 vCPU or 128 GiB need a ticket",
+        "ACS grants pods without GPUs more than 16 vCPU or 128 GiB only after a ticket",
         "open one with Alibaba Cloud",
     ),
     "installed-lws": (
@@ -342,13 +352,13 @@ BROKEN |= {
     ),
     "fluid-chart": (
         {"storage": FLUID, "operators": OLD_FLUID},
-        "ack-fluid 1.0.10 is older than 1.0.11, from which on it adds the cache's client to pods of ACS "
+        "ack-fluid 1.0.10 is older than 1.0.11, the first version that adds the cache's client to pods of ACS "
         "(deployment.storage.sidecar: acs); the GPU pods may find no weights",
-        "write a newer chart, and its imageTag",
+        "set the address of a newer chart, and its imageTag",
     ),
     "cache-identity": (
         {"storage": FLUID, "identity": RRSA},
-        "storage of kind fluid reads the bucket with an AccessKey, and this is rrsa",
+        "storage of kind fluid reads the bucket with an AccessKey, but the identity is rrsa",
         "write ramUser or accessKey, or deployment.storage.kind: csi",
     ),
     "sidecar-size": (
@@ -364,120 +374,127 @@ BROKEN |= {
     ),
     "cache-workers": (
         {"storage": {**FLUID, "workers": 6}},
-        "the model takes 93% of 6 workers",
-        "write 7, with which neither space nor bandwidth is short",
+        "the model fills 93% of 6 workers",
+        "write 7, which have enough space and bandwidth",
     ),
     "oss-bandwidth": (
         {"region": "cn-wulanchabu", "throughput_mib_s": 600, "replicas": 2},
-        "600 MiB/s is more than OSS gives: an account has 10 Gbit/s in cn-wulanchabu, and 4 pods that start together "
+        "600 MiB/s is more than OSS delivers: an account has 10 Gbit/s in cn-wulanchabu, and 4 pods that start "
+        "together "
         "get 298",
-        "write 298, so that loading is given the time that it takes",
+        "write 298, so that the timeouts allow for the real load time",
     ),
     "service-name": (
         {"service": {"name": "deepseek-r1"}},
-        "it is the same as deployment.inference.name, and the LeaderWorkerSet controller creates a Service of that",
+        "it equals deployment.inference.name, and the LeaderWorkerSet controller creates a Service with that name for "
+        "its pods",
         "write another name",
     ),
     "zone": (
         {"zone": "cn-beijing-a"},
         "cn-beijing-a is not a zone of cn-hangzhou",
-        "write one of cn-hangzhou, such as cn-hangzhou-a, or change deployment.cloud.region",
+        "write a zone of cn-hangzhou, such as cn-hangzhou-a, or change deployment.cloud.region",
     ),
     "load-balancer-clients": (
         {"security": CLIENTS, "service": LOAD_BALANCER},
-        "it blocks every client of the internal load balancer, which keeps the clients' addresses",
-        "write deployment.service.allowedCidrs, or a client with a cidr",
+        "it blocks all clients of the internal load balancer, which preserves client addresses",
+        "set deployment.service.allowedCidrs, or add a client with a cidr",
     ),
     "service-account": (
         {"name": "default", "security": {"pods": {}}},
-        "deployment.security.pods creates a service account of this name, and every namespace has one that is called",
+        "deployment.security.pods creates a service account with this name, and every namespace already has one "
+        "called default, for all other pods",
         "write another name",
     ),
     "closed-doors": (
         {"env": {"VLLM_SERVER_DEV_MODE": "1"}},
-        "VLLM_SERVER_DEV_MODE cannot be used: it opens /collective_rpc, /sleep and more of the engine without the key",
+        "VLLM_SERVER_DEV_MODE cannot be used: it opens /collective_rpc, /sleep and other endpoints of the engine "
+        "without the key",
         "remove it",
     ),
     "closed-doors-inside": (
         {"extra_args": ("--allowed-local-media-path=/",)},
-        "--allowed-local-media-path lets every pod of the cluster do more than ask for answers: clients then",
-        "remove it, or keep other pods out: docs/access.md",
+        "--allowed-local-media-path lets every pod of the cluster do more than send requests to the model: clients "
+        "could then read files of the pod through file:// addresses in their requests",
+        "remove it, or keep other pods out (docs/access.md)",
     ),
     "pickle-format": (
         {"extra_args": ("--load-format", "pt")},
-        "--load-format=pt reads pickles, which run code where they are loaded",
+        "--load-format=pt reads pickles, which run code when they are loaded",
         "remove it, or write deployment.weights.allowPickle: true",
     ),
     "secret-references": (
         {"extra_args": ("--x=$(VLLM_API_KEY)",)},
-        "$(VLLM_API_KEY) would put a secret into the list of processes",
+        "$(VLLM_API_KEY) would show a secret in the process list",
         "remove it; the engine reads the variable VLLM_API_KEY by itself",
     ),
     "references": (
         {"env": {"A": "a $(POD_IP) b"}},
-        "$(POD_IP) reaches the engine as it stands: what the stack file says is never filled in",
+        "$(POD_IP) reaches the engine literally: variable references in the stack file are not expanded",
         "write the value",
     ),
     "secrets-are-encrypted-on-the-way": (
         {"service": {"kind": "internalLoadBalancer", "apiKey": True}},
-        "the load balancer's listener is plain TCP: keys, prompts and answers cross the VPC readable",
-        "serve clients by deployment.service.route with TLS, or keep the load balancer for networks that you trust",
+        "the load balancer's listener is plain TCP: keys, prompts and answers cross the VPC unencrypted",
+        "serve clients through deployment.service.route with TLS, or use the load balancer only for networks that you "
+        "trust",
     ),
     "logs-of-reserved-pods": (
         {"compute_class": "gpu-hpn", "observability": {"logs": {"slsLogstore": "deepseek"}}},
-        "it works by environment variables, which ACS does not read on pods of compute class gpu-hpn",
-        "remove it, and collect the logs with a sidecar",
+        "it uses environment variables, which ACS ignores on pods of compute class gpu-hpn",
+        "remove it, and collect the logs with a sidecar (docs/observability.md)",
     ),
     "benchmark-image": (
         {"verification": {"benchmark": {}}},
-        "the image has vLLM 0.7.2, which has no vllm bench serve with the options that are needed",
-        "write an image with vLLM 0.10.1 or newer here",
+        "the image has vLLM 0.7.2, whose vllm bench serve does not have the options that are needed",
+        "write an image with vLLM 0.10.1 or newer here; the engine's image can stay",
     ),
     "benchmark-length": (
         {"verification": {"benchmark": {"inputTokens": 2000}}},
-        "inputTokens + outputTokens are 2,128, and the engine takes requests of at most 2,048",
-        "write fewer, or a larger deployment.inference.engine.maxModelLen",
+        "inputTokens + outputTokens are 2,128, and the engine accepts requests of at most 2,048 tokens",
+        "write fewer tokens, or raise deployment.inference.engine.maxModelLen",
     ),
     "objectives": (
         {"observability": {"alerts": {"interTokenSeconds": 3}}},
         "the histogram of vLLM 0.7.2 ends at 2.5 s, so an alert at 3 s would never fire",
-        "write 2.5 or less, or leave it out",
+        "write 2.5 or less, or remove the setting",
     ),
     "extra-arguments": (
         {"extra_args": ("--tensor-parallel-size=4",)},
-        "--tensor-parallel-size is an argument that the program writes itself",
+        "--tensor-parallel-size is set by the program itself",
         "remove it and set deployment.inference.parallelism.tensor",
     ),
     "engine-metrics": (
         {"extra_args": ("--disable_log_stats",), "lifecycle": {}, "observability": {}},
-        "--disable-log-stats takes the engine's metrics away, which deployment.inference.lifecycle and "
+        "--disable-log-stats disables the engine's metrics, which deployment.inference.lifecycle and "
         "deployment.observability read",
         "remove --disable-log-stats, or deployment.inference.lifecycle and deployment.observability",
     ),
     "measured-layout": (
         {"kv_cache_gib": 30.5, "gpus_per_pod": None},
-        "it was measured on one layout, and the layout is left open",
+        "the figure belongs to one layout, and the layout is not set",
         "write deployment.inference.gpu.perPod, deployment.inference.parallelism.tensor and deployment.inference.",
     ),
     "network-policies-hold": (
         {"security": CLIENTS},
-        "Alibaba Cloud documents network policies for the CPU pods of ACS, with the component Poseidon, and not for",
-        "try whether they hold (docs/access.md), or set deployment.security.securityGroups, too",
+        "Alibaba Cloud documents network policies for CPU pods of ACS with the component Poseidon, but not for GPU "
+        "pods (",
+        "test whether they are enforced (docs/access.md), or set deployment.security.securityGroups as well",
     ),
     "namespace-labelled": (
         {"security": {"pods": {}}},
-        "the stack did not create the namespace, and leaves its labels alone",
+        "the stack did not create the namespace, so it does not label it",
         "label it: kubectl label namespace default pod-security.kubernetes.io/enforce=baseline",
     ),
     "old-groups-keep-their-objects": (
         {"partition": 1, "replicas": 2, "service": {"apiKey": True}},
-        "an update with another deepseek:apiKey, storage, model or bucket ends with the deletion of the old one, which "
-        "groups below 1 still use",
+        "an update to another deepseek:apiKey, storage, model or bucket deletes the old one, which groups below 1 "
+        "still use: pulumi up times out, and a failed pod of those groups is not",
         "finish the rollout (partition: 0) before you change them",
     ),
     "requests-are-finished": (
         {"service": LOAD_BALANCER, "request_seconds": 886},
-        "the load balancer cuts the connections to a pod that ends after 900 s, so requests of 886 s that come through",
+        "the load balancer cuts connections to a terminating pod after 900 s, so requests of 886 s through it",
         "write 885 or less",
     ),
     "metrics-are-found": (
@@ -488,8 +505,8 @@ BROKEN |= {
     ),
     "something-is-verified": (
         {"verification": {"smoke": True}, "replicas": 0},
-        "there is no group to begin with, so nothing is verified",
-        "run make verify when there is one",
+        "there are no groups at first, so nothing is verified",
+        "run make verify once there is a group",
     ),
 }
 
@@ -720,7 +737,7 @@ def test_shared_experts_of_deepseek_v4_are_padded_later(version: str, fails: boo
 def test_deepseek_v4_needs_hopper() -> None:
     rule = rule_called("capability")
     (found,) = rule(guide(**{**V4_PRO, "series": "GN8IS"}))
-    assert "needs a capability of 9.0, it has 8.9" in found.problem
+    assert "needs compute capability 9.0, this GPU has 8.9" in found.problem
 
 
 def test_a_recipe_with_data_parallelism_is_never_said_to_fit() -> None:
@@ -750,13 +767,13 @@ def test_old_gpus_need_another_type_on_the_old_engine() -> None:
     [
         (
             {"series": "P16EN"},
-            "ACS has RDMA for pods of series P16EN only with 16 GPUs, and these have 8",
+            "ACS supports RDMA for series P16EN only with 16 GPUs per pod, not with 8",
             "write deployment.inference.gpu.perPod: 16, or deployment.inference.network: standard",
         ),
         (
             {"series": "GN8IS", "pipeline": 3},
-            "ACS has no RDMA for pods of series GN8IS",
-            "write one of the series GU8TF, GU8TEF, GX8SF, P16EN, or deployment.inference.network: standard",
+            "ACS does not support RDMA for series GN8IS",
+            "choose one of the series GU8TF, GU8TEF, GX8SF, P16EN, or write deployment.inference.network: standard",
         ),
     ],
 )
@@ -824,7 +841,7 @@ def test_ports_of_the_rendezvous(changes: dict[str, Any], *, is_taken: bool) -> 
 
 def test_a_group_that_is_larger_than_the_quota() -> None:
     (finding,) = errors(guide(available_gpus=8))
-    assert finding.fix == "a single group needs 16: choose a smaller layout, or write the GPUs that there are"
+    assert finding.fix == "a single group needs 16: choose a smaller layout, or correct the number of available GPUs"
 
 
 @pytest.mark.parametrize(("series", "meant"), [("GU8TE", "GU8TEF"), ("H20", "GU8TF")])
@@ -849,27 +866,35 @@ def test_units_of_numbers() -> None:
 @pytest.mark.parametrize(
     ("argument", "problem", "fix"),
     [
-        ("--host=127.0.0.1", "--host cannot be used: the probes need all addresses, to which vLLM listens", "remove"),
+        ("--host=127.0.0.1", "--host cannot be used: the probes need vLLM to listen on all addresses", "remove"),
         (
             "--ssl-keyfile=/k",
-            "--ssl-keyfile cannot be used: the probes, which ask by plain HTTP, would never find the engine ready",
-            "remove it; TLS is for the proxy of deployment.service.route",
+            "--ssl-keyfile cannot be used: the probes use plain HTTP, so the engine would never become ready",
+            "remove it; the proxy of deployment.service.route terminates TLS",
         ),
-        ("--root-path=/llm", "--root-path cannot be used: the key, the route and the checks are for", "remove it"),
-        ("--master-port=1", "--master-port cannot be used: the checks of the pods look for the leader", "remove"),
+        (
+            "--root-path=/llm",
+            "--root-path cannot be used: the API key, the route and the checks rely on vLLM's own paths",
+            "remove it",
+        ),
+        (
+            "--master-port=1",
+            "--master-port cannot be used: the probes of the workers expect the leader at vLLM's default port",
+            "remove",
+        ),
         (
             "--shutdown_timeout=60",
-            "--shutdown-timeout is an argument that the program writes itself",
+            "--shutdown-timeout is set by the program itself",
             "remove it and set deployment.inference.lifecycle.requestSeconds",
         ),
         (
             "--api-key=hunter2",
-            "--api-key has a value that would be readable in the pod and in the state",
+            "--api-key has a secret value that would be readable in the pod and in the state",
             "remove it and set deployment.service.apiKey",
         ),
         (
             "--hf-token=hunter2",
-            "--hf-token has a value that would be readable in the pod",
+            "--hf-token has a secret value that would be readable in the pod",
             "remove it and set deployment.inference.engine.secretEnv",
         ),
     ],
@@ -921,12 +946,12 @@ def test_a_variable_that_lets_clients_in_stops_what_is_exposed(name: str) -> Non
 @pytest.mark.parametrize(
     ("argument", "problem"),
     [
-        ("--root-pat=/x", "--root-pat, which vLLM takes for --root-path, cannot be used"),
-        ("--mid=a.b", "--mid, which vLLM takes for --middleware, cannot be used"),
+        ("--root-pat=/x", "--root-pat, which vLLM reads as --root-path, cannot be used"),
+        ("--mid=a.b", "--mid, which vLLM reads as --middleware, cannot be used"),
         ("--profiler-config.profiler=torch", "--profiler-config cannot be used"),
-        ("--trust_request_chat", "--trust-request-chat, which vLLM takes for --trust-request-chat-template, cannot"),
-        ("--api-ke=hunter2", "--api-ke has a value that would be readable"),
-        ("--tensor-parallel=4", "--tensor-parallel is an argument that the program writes itself: vLLM takes it for"),
+        ("--trust_request_chat", "--trust-request-chat, which vLLM reads as --trust-request-chat-template, cannot"),
+        ("--api-ke=hunter2", "--api-ke has a secret value that would be readable"),
+        ("--tensor-parallel=4", "--tensor-parallel is set by the program itself: vLLM reads it as"),
         ("--", "-- ends the arguments"),
         ("-", "- ends the arguments"),
     ],
@@ -953,7 +978,7 @@ def test_pickles_are_read_where_they_are_allowed() -> None:
 def test_a_secret_of_the_user_is_not_referred_to() -> None:
     secret = {"TOKEN": {"secret": "s", "key": "k"}}
     (found,) = errors(guide(secret_env=secret, env={"A": "$(TOKEN)"}))
-    assert found.problem.startswith("$(TOKEN) would put a secret")
+    assert found.problem.startswith("$(TOKEN) would show a secret")
     assert found.path == "deployment.inference.engine.env"
 
 

@@ -673,7 +673,7 @@ def test_missing_secrets_come_with_their_commands(up: Run) -> None:
 def option_warnings(changes: dict[str, Any]) -> list[str]:
     """What is said of options; that an old engine ends requests, and what an update costs, is left out."""
     by_itself = (
-        "takes new requests on open connections",
+        "accepts new requests on open connections while it terminates, until all are done or",
         "until the model is loaded again",
         "needs LeaderWorkerSet 0.7.0 in the cluster",
     )
@@ -684,7 +684,10 @@ def test_warnings() -> None:
     assert option_warnings({}) == []
     policy = {"security": {"networkPolicy": {"clients": CLIENTS}}}
     (warning,) = option_warnings(policy)
-    assert warning.startswith("deployment.security.networkPolicy: Alibaba Cloud documents network policies for the CPU")
+    assert warning.startswith(
+        "deployment.security.networkPolicy: Alibaba Cloud documents network policies for CPU "
+        "pods of ACS with the component Poseidon, but not for GPU pods ("
+    )
     fenced = {"security": {"networkPolicy": {"clients": CLIENTS}, "securityGroups": ["sg-1"]}}
     assert option_warnings(fenced) == []
     foreign = {"security": {"pods": {}}, "cluster": {"createNamespace": False}}
@@ -700,19 +703,20 @@ def test_warnings() -> None:
                 "service": {"kind": "clusterIP", "apiKey": True},
                 "inference": {"replicas": 2, "rollout": {"partition": 1}},
             },
-            "deployment.inference.rollout.partition: an update with another deepseek:apiKey, storage, model or b",
+            "deployment.inference.rollout.partition: an update to another deepseek:apiKey, storage, model or bucket "
+            "deletes",
         ),
         (
             {"inference": {"replicas": 2, "rollout": {"partition": 1}}},
-            "deployment.inference.rollout.partition: an update with another storage, model or bucket ends with the del",
+            "deployment.inference.rollout.partition: an update to another storage, model or bucket deletes",
         ),
         (
             {"service": {"kind": "clusterIP", "apiKey": True, "route": GATEWAY}, "inference": {"lifecycle": {}}},
-            "deployment.inference.lifecycle.requestSeconds: the route admits requests of 1800 s",
+            "deployment.inference.lifecycle.requestSeconds: the route allows requests of 1800 s",
         ),
         (
             {"service": {"kind": "internalLoadBalancer"}, "inference": {"lifecycle": {"requestSeconds": 900}}},
-            "deployment.inference.lifecycle.requestSeconds: the load balancer cuts the connections to a pod that ends "
+            "deployment.inference.lifecycle.requestSeconds: the load balancer cuts connections to a terminating pod "
             "after 900 s",
         ),
         (

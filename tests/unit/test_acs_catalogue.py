@@ -240,7 +240,7 @@ class TestSeries:
         assert acs.listed_driver.is_kept(new), "what is not known of it is said once"
         own = {"inference": {"gpu": {"series": "NEW1", "gpuMemoryGiB": 200}}}
         (warning,) = warnings(resolved(own))
-        assert "NEW1 is not in deepseek_acs/planner/gpu_series.toml; it is passed to ACS unchecked" in warning
+        assert "NEW1 is not in deepseek_acs/planner/gpu_series.toml; it is passed to ACS without a check" in warning
 
 
 class TestBandwidthOfOss:
@@ -269,7 +269,7 @@ class TestBandwidthOfOss:
         assert storage.oss_bandwidth.is_kept(guide(region="cn-wulanchabu", throughput_mib_s=300))
         (found,) = storage.oss_bandwidth(guide(region="cn-wulanchabu", throughput_mib_s=300, replicas=2))
         assert found.problem == (
-            "300 MiB/s is more than OSS gives: an account has 10 Gbit/s in cn-wulanchabu, and 4 pods that start "
+            "300 MiB/s is more than OSS delivers: an account has 10 Gbit/s in cn-wulanchabu, and 4 pods that start "
             "together get 298"
         )
 

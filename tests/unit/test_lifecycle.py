@@ -228,7 +228,7 @@ class TestPlan:
     def test_a_grace_period_that_cuts_requests_off_is_refused(self) -> None:
         wanted = {"lifecycle": {"requestSeconds": 600, "graceSeconds": 300}}
         (finding,) = errors(resolved({"inference": wanted}))
-        assert finding.problem == "pods are given 255 s to end their requests, which may take 600 s"
+        assert finding.problem == "pods get 255 s to finish their requests, which may take 600 s"
         assert finding.path == "deployment.inference.lifecycle.graceSeconds"
 
     def test_best_effort_pods_get_short_notice(self) -> None:
@@ -236,8 +236,8 @@ class TestPlan:
         assert [w for w in said if "requests are cut off after 255 of 900 s" in w]
 
     def test_what_an_update_costs_is_said(self) -> None:
-        (warning,) = (w for w in warnings(resolved({"inference": LIFECYCLE})) if "a change of the pods takes" in w)
-        assert "the only group down until the model is loaded again, 37 to 65 min" in warning
+        (warning,) = (w for w in warnings(resolved({"inference": LIFECYCLE})) if "a change of the pods stops" in w)
+        assert "stops the only group until the model is loaded again, 37 to 65 min" in warning
 
     def test_nothing_is_said_or_done_without_the_section(self, up: Run) -> None:
         assert warnings(resolved({})) == []

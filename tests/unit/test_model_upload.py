@@ -228,7 +228,7 @@ class TestJob:
         assert main["resources"]["limits"] == main["resources"]["requests"] == {"cpu": "8", "memory": "16Gi"}
 
     def test_failure_that_would_come_again_ends_the_job_in_a_way_that_pulumi_understands(self, up: Run) -> None:
-        """Its awaiter ends at BackoffLimitExceeded and DeadlineExceeded, and does not know PodFailurePolicy."""
+        """Its awaiter ends at BackoffLimitExceeded and DeadlineExceeded, and does not support PodFailurePolicy."""
         spec = job(up())["spec"]
         assert spec["backoffLimit"] == 0
         evicted, unfinished = spec["podFailurePolicy"]["rules"]

@@ -114,7 +114,7 @@ class TestAlerts:
         text = " ".join(str(caught.value).split())
         assert "deployment.observability.alerts.timeToFirstTokenSeconds" in text
         assert "the histogram of vLLM 0.7.2 ends at 10 s, so an alert at 11 s would never fire" in text
-        assert "write 10 or less, or leave it out" in text
+        assert "write 10 or less, or remove the setting" in text
         assert "ends at 2.5 s, so an alert at 3 s" in text
 
     @pytest.mark.parametrize(("image", "seconds"), [("vllm:v0.7.2", 10), ("vllm:v0.9.0", 11)])
@@ -228,7 +228,7 @@ class TestLogs:
             ("vllm:v0.10.0", ["--disable-log-requests"]),
             ("vllm:v0.11.0", []),
             ("vllm:v0.16.0", ["--disable-access-log-for-endpoints=/health,/metrics,/ping"]),
-            # An argument that an older engine does not know would keep it from starting.
+            # An argument that an older engine does not support would keep it from starting.
             ("mine:latest", []),
         ],
     )

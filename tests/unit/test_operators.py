@@ -156,9 +156,9 @@ class TestInstalled:
 
         old, acs = "ack-fluid-1.0.10.tgz", {"kind": "fluid", "sidecar": "acs"}
         assert said(old, acs) == [
-            "deployment.operators.fluid.chart: ack-fluid 1.0.10 is older than 1.0.11, from which on it adds the "
-            "cache's client to pods of ACS (deployment.storage.sidecar: acs); the GPU pods may find no weights; write "
-            "a newer chart, and its imageTag"
+            "deployment.operators.fluid.chart: ack-fluid 1.0.10 is older than 1.0.11, the first version that adds the "
+            "cache's client to pods of ACS (deployment.storage.sidecar: acs); the GPU pods may find no weights; set "
+            "the address of a newer chart, and its imageTag"
         ]
         for chart, storage in (
             ("ack-fluid-1.0.11.tgz", acs),

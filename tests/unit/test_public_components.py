@@ -214,11 +214,11 @@ MISTAKES: list[tuple[type[Any], dict[str, Any], str, str]] = [
         ModelService,
         {**SERVICE, "gpu_series": "gu8tf"},
         "gpu_series",
-        "there is no series gu8tf; case counts; write GU8TF",
+        "there is no series gu8tf; names are case-sensitive; write GU8TF",
     ),
     (ModelService, {**SERVICE, "tensor_parallel_size": 7}, "tensor_parallel_size", "7"),
     (ModelService, {**SERVICE, "gpus_per_pod": 1, "tensor_parallel_size": 1, "pipeline_parallel_size": 1}, "", "fit"),
-    (ModelService, {**SERVICE, "service_name": "llm"}, "service_name", "it is the same as group_name"),
+    (ModelService, {**SERVICE, "service_name": "llm"}, "service_name", "it equals group_name"),
     (ModelService, {**SERVICE, "allowed_cidrs": ["10.0.0.0/8"]}, "service_kind", "or set clients instead"),
     (ModelService, {**SERVICE, "replicas": -1}, "replicas", "greater than or equal to 0"),
 ]
@@ -272,8 +272,8 @@ def test_warnings_are_the_components(build: Callable[..., Recorder], monkeypatch
     )
     build(ModelStorage, **STORAGE, **KEY, pods=100)
     assert said == [
-        "llm: throughput_mibps: 300 MiB/s is more than OSS gives: an account has 100 Gbit/s in cn-hangzhou, and 100 "
-        "pods that start together get 119; write 119, so that loading is given the time that it takes"
+        "llm: throughput_mibps: 300 MiB/s is more than OSS delivers: an account has 100 Gbit/s in cn-hangzhou, and 100 "
+        "pods that start together get 119; write 119, so that the timeouts allow for the real load time"
     ]
 
 

@@ -277,20 +277,20 @@ class TestPlan:
     def test_zero_is_warned_of(self) -> None:
         (warning,) = (w for w in warnings(planned(SCHEDULE)) if "scaling" in w)
         assert warning.startswith(
-            "deployment.inference.scaling.minReplicas: with no group left, the first answer takes"
+            "deployment.inference.scaling.minReplicas: with no group running, the first answer takes"
         )
 
     def test_an_update_may_meet_the_fewest_groups(self) -> None:
         found = planned(QUEUE, lifecycle={})
         (warning,) = (w for w in warnings(found) if "the only group" in w)
-        assert warning.startswith("deployment.inference.rollout: a change of the pods takes the only group down")
+        assert warning.startswith("deployment.inference.rollout: a change of the pods stops")
         assert found.replicas.fewest == 1
 
     def test_all_groups_must_be_available(self) -> None:
         few = {"gpu": {"series": "GU8TF", "perPod": 8, "available": 32}}
         (finding,) = errors(planned(QUEUE, **few))
-        assert finding.problem == "3 replicas and 0 more during an update need 48 GPUs, of 32"
-        assert finding.fix.startswith("lower the most groups of scaling or maxSurge")
+        assert finding.problem == "3 replicas and 0 more during an update need 48 GPUs, and 32 are available"
+        assert finding.fix.startswith("lower scaling's maximum or maxSurge")
 
 
 class TestOperator:

@@ -464,7 +464,7 @@ def test_a_plan_that_fails_says_all_of_why_and_what_works(up: Any) -> None:
     assert "deployment.inference problem: deepseek-ai/DeepSeek-R1 does not fit: of 42.1 GiB on the tightest GPU" in text
     assert "fix: choose series GU8TEF: tensor 8 × pipeline 1 on 1 pod of 8 GPUs, or series" in text
     assert "deployment.inference.resources problem: 32 GiB of shared memory leave nothing" in text
-    assert "deployment.inference.engine.startupSeconds problem: the startup probe would end the pod after 600 s" in text
+    assert "deployment.inference.engine.startupSeconds problem: the startup probe would kill the pod after 600" in text
 
 
 def test_a_model_by_its_config_json(tmp_path: Path) -> None:
@@ -573,7 +573,7 @@ def test_rdma_on_a_capacity_reservation_is_for_any_number_of_gpus() -> None:
     assert errors(resolved({"inference": own})) == []
     own["gpu"] = {"perPod": 4}
     (finding,) = errors(resolved({"inference": own}))
-    assert finding.problem.startswith("ACS has RDMA for pods of series GU8TF only with 8 GPUs")
+    assert finding.problem.startswith("ACS supports RDMA for series GU8TF only with 8 GPUs per pod, not with")
 
 
 def test_layout_acs_and_cache_are_checked_together(up: Any) -> None:
@@ -654,7 +654,7 @@ def test_secrets_are_known_by_what_they_look_like(up: Any, changes: Any, path: s
     with pytest.raises(pulumi.RunError) as caught:
         up(changes)
     text = " ".join(str(caught.value).split())
-    assert f"deployment.{path} problem: {problem}, and everybody may read it" in text
+    assert f"deployment.{path} problem: {problem}, and it is readable" in text
     assert "fix: remove it, and revoke it if the file was shared" in text
     assert "hunter2" not in text.lower()
 

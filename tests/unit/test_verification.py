@@ -211,9 +211,9 @@ class TestFindings:
             up({"verification": {"benchmark": {"inputTokens": 2000, "outputTokens": 49}}})
         text = " ".join(str(raised.value).split())
         assert "deployment.verification.benchmark.image" in text
-        assert "the image has vLLM 0.7.2, which has no vllm bench serve" in text
-        assert "write an image with vLLM 0.10.1 or newer here" in text
-        assert "inputTokens + outputTokens are 2,049, and the engine takes requests of at most 2,048" in text
+        assert "the image has vLLM 0.7.2, whose vllm bench serve does not" in text
+        assert "write an image with vLLM 0.10.1 or newer here; the engine's image can stay" in text
+        assert "inputTokens + outputTokens are 2,049, and the engine accepts requests of at most 2,048 tokens" in text
 
     @pytest.mark.parametrize("image", ["vllm/vllm-openai:v0.10.1", "mine:latest"])
     def test_others_pass(self, image: str) -> None:

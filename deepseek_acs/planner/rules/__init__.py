@@ -1,6 +1,6 @@
-"""The rules that a deployment must keep, each a function over the specification. Errors stop it, warnings do not."""
+"""The rules for a deployment, each a function over the specification. Errors stop the deployment, warnings do not."""
 
-# In the order in which they are reported; memory takes longest to find out.
+# In the order in which they are reported; memory takes longest to compute.
 from deepseek_acs.planner.rules import (  # noqa: I001
     model,  # noqa: F401
     pods,  # noqa: F401
@@ -17,6 +17,6 @@ from deepseek_acs.planner.rules import (  # noqa: I001
 from deepseek_acs.planner.rules.rule import RULES
 
 LAYOUT_RULES = tuple(rule for rule in RULES if rule.mended_by_layout)
-"""What another layout could mend."""
+"""Rules that another layout could satisfy."""
 
 __all__ = ["LAYOUT_RULES", "RULES"]

@@ -1,8 +1,7 @@
-"""What ACS refuses or does unasked, beyond what a layout depends on: compute class, storage, ports, drivers.
+"""What ACS rejects or changes, beyond what a layout depends on: compute class, storage, ports, drivers.
 
-Rules about a series hold for those of ``gpu_series.toml``; what is not listed there is passed on with a warning,
-because the cloud adds models faster than this program.
-"""
+Rules about a series apply to those in ``gpu_series.toml``. A series that is not listed there is passed on with a
+warning, because the cloud adds series faster than this program."""
 
 from collections.abc import Iterable, Iterator
 
@@ -26,27 +25,27 @@ from deepseek_acs.planner.spec import ResolvedSpec
 
 @rule("https://www.alibabacloud.com/help/en/cs/user-guide/pod-gpu-model-and-driver-version")
 def series_spelling(spec: ResolvedSpec) -> Iterator[Problem]:
-    """A series is spelled as ACS spells it. Names of GPUs pass: Alibaba Cloud's templates have H20 for one."""
+    """A series is spelled as ACS spells it. Names of GPUs are accepted: Alibaba Cloud's templates use H20 as one."""
     series = spec.gpu.series
     meant = {name.upper(): name for name in gpu_series()}.get(series.upper())
     if meant not in (None, series):
-        yield Field.SERIES, f"there is no series {series}; case counts", f"write {meant}"
+        yield Field.SERIES, f"there is no series {series}; names are case-sensitive", f"write {meant}"
 
 
 @rule(ACS_PODS)
 def hpn_qos(spec: ResolvedSpec) -> Iterator[Problem]:
-    """Compute class gpu-hpn has one quality of service."""
+    """Compute class gpu-hpn supports one quality of service only."""
     if spec.gpu.compute_class == GPU_HPN and spec.qos != GPU_HPN_QOS:
         yield (
             Field.QOS,
-            f"compute class gpu-hpn has only the quality of service {GPU_HPN_QOS}, not {spec.qos}",
+            f"compute class gpu-hpn supports only quality of service {GPU_HPN_QOS}, not {spec.qos}",
             f"write {GPU_HPN_QOS}, or {Field.COMPUTE_CLASS}: gpu",
         )
 
 
 @rule("https://www.alibabacloud.com/help/en/cs/user-guide/pod-hpn-type-rdma")
 def hpn_gpus_per_pod(spec: ResolvedSpec) -> Iterator[Problem]:
-    """Pods of compute class gpu-hpn have certain numbers of GPUs, with RDMA or without."""
+    """Pods of compute class gpu-hpn have a number of GPUs that ACS supports, with RDMA or without."""
     if spec.gpu.compute_class == GPU_HPN and spec.layout.gpus_per_pod not in HPN_GPUS_PER_POD:
         yield (
             Field.GPUS_PER_POD,
@@ -57,14 +56,14 @@ def hpn_gpus_per_pod(spec: ResolvedSpec) -> Iterator[Problem]:
 
 @rule("https://www.alibabacloud.com/help/en/cs/user-guide/increase-temporary-storage-size")
 def ephemeral_storage(spec: ResolvedSpec) -> Iterator[Problem]:
-    """Ephemeral storage beyond the free 30 GiB has a limit by series and GPUs."""
+    """Ephemeral storage beyond the free 30 GiB has a limit per series and number of GPUs."""
     series, gpus_per_pod, extra = gpu_series().get(spec.gpu.series), spec.layout.gpus_per_pod, spec.extra_ephemeral_gib
     most = series.ephemeral_gib.get(gpus_per_pod) if series else None
     if most is not None and FREE_EPHEMERAL_GIB + extra > most:
         yield (
             Field.EXTRA_EPHEMERAL,
-            f"{extra} GiB and the free {FREE_EPHEMERAL_GIB} GiB are more than the {most} GiB that a pod with "
-            f"{gpus_per_pod} GPUs of series {spec.gpu.series} may have",
+            f"{extra} GiB and the free {FREE_EPHEMERAL_GIB} GiB exceed the limit of {most} GiB for a pod with "
+            f"{gpus_per_pod} GPUs of series {spec.gpu.series}",
             f"write at most {most - FREE_EPHEMERAL_GIB}Gi",
         )
 
@@ -88,53 +87,53 @@ def known_network_card(spec: ResolvedSpec) -> Iterator[Problem]:
         unknown = "the type of the RDMA network card of" if series else "whether ACS has RDMA for"
         yield (
             Field.NETWORK,
-            f"{unknown} {spec.gpu.series} is not in deepseek_acs/planner/gpu_series.toml; it is requested unchecked, "
-            "with the variables for mlx5 cards",
+            f"{unknown} {spec.gpu.series} is not in deepseek_acs/planner/gpu_series.toml; RDMA is requested without a "
+            "check, with the variables for mlx5 network cards",
             f"set {Field.ENV} if the network card needs others",
         )
 
 
 @warning("https://www.alibabacloud.com/help/en/cs/user-guide/pod-gpu-model-and-driver-version")
 def listed_driver(spec: ResolvedSpec) -> Iterator[Problem]:
-    """The GPU driver is one of the series'."""
+    """The GPU driver is listed for the series."""
     series, driver = gpu_series().get(spec.gpu.series), spec.gpu.driver_version
     if series and driver and driver not in series.drivers:
         yield (
             Field.DRIVER,
             f"{driver} is not among the drivers known for {spec.gpu.series} ({_listed(series.drivers)}); it is passed "
-            "to ACS unchecked",
-            "write one of these, or leave it out",
+            "to ACS without a check",
+            "write one of these, or remove the setting",
         )
 
 
 @warning("https://www.alibabacloud.com/help/en/cs/user-guide/acs-pod-instance-overview")
 def usual_resource(spec: ResolvedSpec) -> Iterator[Problem]:
-    """The GPUs are requested by the series' extended resource."""
+    """The GPUs are requested with the extended resource of the series."""
     series, usual = spec.gpu.series, resource_name(spec.gpu.series)
     if series in gpu_series() and spec.gpu.resource != usual:
         yield (
             Field.RESOURCE,
-            f"GPUs of series {series} are counted as {usual}, so a pod that requests {spec.gpu.resource} may find none",
-            "leave it out",
+            f"ACS counts GPUs of series {series} as {usual}, so a pod that requests {spec.gpu.resource} may get none",
+            "remove the setting",
         )
 
 
 @warning(ACS_PODS)
 def eviction_notice(spec: ResolvedSpec) -> Iterator[Problem]:
-    """Requests end within the notice before an eviction."""
+    """Requests finish within the notice period of an eviction."""
     left = drain_seconds(EVICTION_NOTICE_SECONDS)
     if spec.qos == BEST_EFFORT and spec.lifecycle and spec.lifecycle.request_seconds > left:
         yield (
             Field.REQUEST,
             f"ACS evicts {BEST_EFFORT} pods with {EVICTION_NOTICE_SECONDS} s notice, so requests are cut off after "
-            f"{left} of {spec.lifecycle.request_seconds} s then",
+            f"{left} of {spec.lifecycle.request_seconds} s",
             f"write {Field.QOS}: default, whose pods are not evicted",
         )
 
 
 @warning(ACS_PODS)
 def pods_by_ticket(spec: ResolvedSpec) -> Iterator[Problem]:
-    """Pods without GPUs are of a size that needs no ticket."""
+    """Pods without GPUs have a size that ACS grants without a ticket."""
     upload = spec.weights.upload
     sizes = [(Field.UPLOAD, upload.cpu, upload.memory_gib)]
     if spec.cache:
@@ -145,7 +144,8 @@ def pods_by_ticket(spec: ResolvedSpec) -> Iterator[Problem]:
         if cpu > PLAIN_CPU or memory_gib > PLAIN_MEMORY_GIB:
             yield (
                 field,
-                f"pods without GPUs and with more than {PLAIN_CPU} vCPU or {PLAIN_MEMORY_GIB} GiB need a ticket",
+                f"ACS grants pods without GPUs more than {PLAIN_CPU} vCPU or {PLAIN_MEMORY_GIB} GiB only after a "
+                "ticket",
                 "open one with Alibaba Cloud, or write a smaller size",
             )
 

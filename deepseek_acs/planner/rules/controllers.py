@@ -1,6 +1,5 @@
-"""What needs a newer controller than there may be: the LeaderWorkerSet controller in the ACS App Marketplace was 0.5
-when last seen, and an older one silently ignores unknown fields, or rejects the object.
-"""
+"""Features that need a newer controller than the cluster may have. The LeaderWorkerSet controller in the ACS App
+Marketplace was 0.5 when last checked. An old controller ignores unknown fields, or rejects the object."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,14 +10,14 @@ from deepseek_acs.planner.spec import ResolvedSpec
 from deepseek_acs.planner.vllm import Version
 
 FLUID_CHART_MIN = (1, 0, 11)
-"""From this version on ack-fluid knows pods of ACS, those with the label ``fluid-sidecar-target: acs``
+"""First version of ack-fluid that supports pods of ACS, with the label ``fluid-sidecar-target: acs``
 (https://www.alibabacloud.com/help/en/ack/cloud-native-ai-suite/user-guide/accelerate-argo-workflows-1)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Feature:
-    """Something that the controller has since a version. ``older`` says what one before that does, ``instead`` what to
-    write for it."""
+    """A feature of the controller. ``older`` says what versions before ``since`` do, ``instead`` what to write for
+    them."""
 
     field: Field
     what: str
@@ -40,7 +39,7 @@ RESTART_AFTER_START = Feature(
 
 
 def used_features(spec: ResolvedSpec) -> list[Feature]:
-    """The features that the deployment uses."""
+    """Features that the deployment uses."""
     used = {
         PARTITION: spec.rollout.partition > 0,
         SURGE_ONLY: spec.rollout.max_unavailable == 0,
@@ -51,7 +50,7 @@ def used_features(spec: ResolvedSpec) -> list[Feature]:
 
 @rule("https://github.com/kubernetes-sigs/lws/releases")
 def installed_lws(spec: ResolvedSpec) -> Iterator[Problem]:
-    """The LeaderWorkerSet controller that the stack installs has what the deployment uses."""
+    """The LeaderWorkerSet controller that the stack installs supports what the deployment uses."""
     lws = spec.operators.lws
     if lws.kind != "install":
         return
@@ -67,7 +66,7 @@ def installed_lws(spec: ResolvedSpec) -> Iterator[Problem]:
 
 @warning("https://github.com/kubernetes-sigs/lws/releases")
 def expected_lws(spec: ResolvedSpec) -> Iterator[Problem]:
-    """The LeaderWorkerSet controller that is there already has what the deployment uses."""
+    """The LeaderWorkerSet controller that the cluster has supports what the deployment uses."""
     if spec.operators.lws.kind == "install":
         return
     for feature in used_features(spec):
@@ -80,15 +79,15 @@ def expected_lws(spec: ResolvedSpec) -> Iterator[Problem]:
 
 @warning("https://www.alibabacloud.com/help/en/ack/cloud-native-ai-suite/user-guide/accelerate-argo-workflows-1")
 def fluid_chart(spec: ResolvedSpec) -> Iterator[Problem]:
-    """ack-fluid knows pods of ACS, to which it adds the cache's client by a label."""
+    """ack-fluid supports pods of ACS and adds the cache's client to those with a label."""
     fluid, storage = spec.operators.fluid, spec.storage
     version = fluid.chart_version if fluid.kind == "install" else None
     if storage.kind == "fluid" and storage.sidecar == "acs" and version is not None and version < FLUID_CHART_MIN:
         yield (
             Field.FLUID_CHART,
-            f"ack-fluid {_text(version)} is older than {_text(FLUID_CHART_MIN)}, from which on it adds the cache's "
-            f"client to pods of ACS ({Field.SIDECAR}: acs); the GPU pods may find no weights",
-            "write a newer chart, and its imageTag",
+            f"ack-fluid {_text(version)} is older than {_text(FLUID_CHART_MIN)}, the first version that adds the "
+            f"cache's client to pods of ACS ({Field.SIDECAR}: acs); the GPU pods may find no weights",
+            "set the address of a newer chart, and its imageTag",
         )
 
 

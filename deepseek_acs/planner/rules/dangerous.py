@@ -1,4 +1,4 @@
-"""Arguments and variables of the engine that let in more than clients are meant to have."""
+"""Arguments and variables of the engine that give clients more access than intended."""
 
 from collections.abc import Iterator
 
@@ -16,17 +16,18 @@ API_KEY_VARIABLES = ("VLLM_API_KEY",)
 
 
 def is_exposed(spec: ResolvedSpec) -> bool:
-    """Whether clients come from outside the cluster, or are told apart by a key."""
+    """Whether clients come from outside the cluster, or need an API key."""
     service = spec.service
     return service.api_key or service.route is not None or service.kind == "internalLoadBalancer"
 
 
 def _dangers(spec: ResolvedSpec) -> Iterator[tuple[Field, str, Danger]]:
-    """Where each is, how it is written, and what it is. The values are left out: one could be a misplaced secret."""
+    """Field, spelling and danger of each dangerous argument or variable. Values are left out: one could be a misplaced
+    secret."""
     for item in spec.engine.extra_args:
         flag = flag_of(item)
         if name := meant(flag, FLAGS):
-            yield Field.EXTRA_ARGS, flag if flag == name else f"{flag}, which vLLM takes for {name},", FLAGS[name]
+            yield Field.EXTRA_ARGS, flag if flag == name else f"{flag}, which vLLM reads as {name},", FLAGS[name]
     for name, danger in VARIABLES.items():
         given = spec.engine.env.get(name)
         if given is not None and given.strip().lower() not in danger.harmless:
@@ -37,22 +38,22 @@ def _dangers(spec: ResolvedSpec) -> Iterator[tuple[Field, str, Danger]]:
 
 @rule(SECURITY)
 def closed_doors(spec: ResolvedSpec) -> Iterator[Problem]:
-    """No argument or variable of the engine lets clients, or anybody, do more than ask for answers."""
+    """No argument or variable of the engine lets clients do more than send requests to the model."""
     for field, name, danger in _dangers(spec):
         if danger.level == "always" or is_exposed(spec):
-            tls = f"; TLS is for the proxy of {Field.ROUTE}" if "--ssl" in name else ""
+            tls = f"; the proxy of {Field.ROUTE} terminates TLS" if "--ssl" in name else ""
             yield field, f"{name} cannot be used: {danger.reason}", f"remove it{tls}"
 
 
 @warning(SECURITY)
 def closed_doors_inside(spec: ResolvedSpec) -> Iterator[Problem]:
-    """The same where only pods of the cluster reach the engine, and none has a key."""
+    """The same if only pods of the cluster reach the engine, without an API key."""
     for field, name, danger in _dangers(spec):
         if danger.level == "exposed" and not is_exposed(spec):
             yield (
                 field,
-                f"{name} lets every pod of the cluster do more than ask for answers: {danger.reason}",
-                "remove it, or keep other pods out: docs/access.md",
+                f"{name} lets every pod of the cluster do more than send requests to the model: {danger.reason}",
+                "remove it, or keep other pods out (docs/access.md)",
             )
 
 
@@ -64,34 +65,34 @@ def pickle_format(spec: ResolvedSpec) -> Iterator[Problem]:
     if (found := sorted(values & PICKLE_FORMATS)) and not spec.weights.allow_pickle:
         yield (
             Field.EXTRA_ARGS,
-            f"--load-format={found[0]} reads pickles, which run code where they are loaded",
+            f"--load-format={found[0]} reads pickles, which run code when they are loaded",
             f"remove it, or write {Field.ALLOW_PICKLE}: true",
         )
 
 
 @rule(EXPANSION)
 def secret_references(spec: ResolvedSpec) -> Iterator[Problem]:
-    """No argument and no variable is made of a secret: all who may read processes and pods would read it there."""
+    """No argument and no variable contains a secret: any user who may read processes or pods could read it there."""
     secret = {*API_KEY_VARIABLES, *spec.engine.secret_env}
     for field, name in _references(spec):
         if name in secret:
             yield (
                 field,
-                f"$({name}) would put a secret into the list of processes",
+                f"$({name}) would show a secret in the process list",
                 f"remove it; the engine reads the variable {name} by itself",
             )
 
 
 @warning(EXPANSION)
 def references(spec: ResolvedSpec) -> Iterator[Problem]:
-    """What looks like a variable of Kubernetes is meant as a text."""
+    """Nothing looks like a variable reference of Kubernetes, because references are not expanded."""
     secret = {*API_KEY_VARIABLES, *spec.engine.secret_env}
     for field, name in _references(spec):
         if name not in secret:
             yield (
                 field,
-                f"$({name}) reaches the engine as it stands: what the stack file says is never filled in",
-                "write the value",
+                f"$({name}) reaches the engine literally: variable references in the stack file are not expanded",
+                "write the value itself",
             )
 
 

@@ -1,4 +1,4 @@
-"""What a version of vLLM can do, and what its command line may be."""
+"""What a version of vLLM supports, and what may be on its command line."""
 
 from collections.abc import Iterator
 
@@ -23,13 +23,13 @@ from deepseek_acs.planner.vllm import (
 )
 
 COMPRESSED_CAPABILITY = 9.0
-"""Least for DeepSeek-V4's attention kernels (https://github.com/vllm-project/vllm/issues/50576)."""
+"""Lowest compute capability for DeepSeek-V4's attention kernels (https://github.com/vllm-project/vllm/issues/50576)."""
 
 GRAPHS_GIB = 1.5
-"""Least memory outside the budget for CUDA graphs on versions that do not count them."""
+"""Minimum memory outside the budget for CUDA graphs, on versions that do not count them."""
 
 NO_METRICS = "--disable-log-stats"
-"""With it the engine has none of its own metrics (https://docs.vllm.ai/en/stable/cli/serve/)."""
+"""With it, the engine exports none of its own metrics (https://docs.vllm.ai/en/stable/cli/serve/)."""
 
 PROGRAM_FLAGS = {
     "--port": Field.PORT,
@@ -54,35 +54,35 @@ PROGRAM_FLAGS = {
 
 @warning("docs/planner.md")
 def image_version(spec: ResolvedSpec) -> Iterator[Problem]:
-    """The image's name contains the version of vLLM."""
+    """The name of the image contains the version of vLLM."""
     if spec.engine.named_version is None:
         yield (
             Field.IMAGE,
-            f"the name of {spec.engine.image} contains no version of vLLM; the plan assumes {spec.engine.vllm.name}",
-            "use a tag such as vllm-openai:v0.11.0, where there is one",
+            f"the image name {spec.engine.image} contains no vLLM version; the plan assumes {spec.engine.vllm.name}",
+            "use an image with a tag such as vllm-openai:v0.11.0",
         )
 
 
 @rule("https://github.com/vllm-project/vllm/pull/23691", mended_by_layout=True)
 def backend(spec: ResolvedSpec) -> Iterator[Problem]:
-    """Several pods without Ray need a version with --nnodes."""
+    """A group of several pods without Ray needs a version with --nnodes."""
     if spec.engine.backend == "mp" and spec.layout.pods > 1 and spec.engine.vllm.version < MULTI_NODE_MP_SINCE:
         yield (
             Field.BACKEND,
-            f"{spec.engine.vllm.name} cannot form one engine of several pods with the mp backend",
+            f"{spec.engine.vllm.name} cannot run one engine on several pods with the mp backend",
             f"write ray, or use an image with vLLM {'.'.join(map(str, MULTI_NODE_MP_SINCE))} or newer",
         )
 
 
 def is_too_long(spec: ResolvedSpec) -> bool:
-    """Whether the longest request is longer than the model's context."""
+    """Whether max_model_len exceeds the model's context."""
     model, length = spec.model.shapes, spec.engine.max_model_len
     return model is not None and length is not None and length > model.context
 
 
 @rule(f"{VLLM}/config/model.py")
 def context(spec: ResolvedSpec) -> Iterator[Problem]:
-    """The longest request is not longer than the model's context."""
+    """The longest request fits into the model's context."""
     if is_too_long(spec) and spec.model.shapes:
         given, longest = spec.engine.max_model_len, spec.model.shapes.context
         yield (
@@ -94,7 +94,7 @@ def context(spec: ResolvedSpec) -> Iterator[Problem]:
 
 @rule(f"{VLLM_07}/config.py")
 def batched_tokens(spec: ResolvedSpec) -> Iterator[Problem]:
-    """A step holds a token of every sequence, and on 0.7 a whole request."""
+    """A step has room for one token of each sequence, on 0.7 for a whole request."""
     serving, device, vllm = spec.serving, spec.gpu.device, spec.engine.vllm
     if serving is None or serving.max_num_batched_tokens is None or device is None or is_too_long(spec):
         return
@@ -114,22 +114,22 @@ def batched_tokens(spec: ResolvedSpec) -> Iterator[Problem]:
 
 @rule(f"{VLLM}/engine/arg_utils.py")
 def arguments(spec: ResolvedSpec) -> Iterator[Problem]:
-    """Further arguments are arguments, and their numbers numbers."""
+    """Additional arguments are well-formed, and their numbers are numbers."""
     if found := argument_problem(spec.engine.extra_args, spec.engine.vllm):
         yield Field.EXTRA_ARGS, *found
 
 
 @rule("https://docs.vllm.ai/en/stable/cli/serve/")
 def extra_arguments(spec: ResolvedSpec) -> Iterator[Problem]:
-    """Further arguments carry no secret and repeat none that the program writes, abbreviated or not."""
+    """Additional arguments carry no secret and repeat none that the program sets, abbreviated or not."""
     for argument in spec.engine.extra_args:
         flag = flag_of(argument)
         if flag in ("-", "--"):
-            yield Field.EXTRA_ARGS, f"{flag} ends the arguments that vLLM reads as such", f"remove {flag}"
+            yield Field.EXTRA_ARGS, f"{flag} ends the arguments that vLLM parses", f"remove {flag}"
         elif name := meant(flag, SECRET_FLAGS):
             yield (
                 Field.EXTRA_ARGS,
-                f"{flag} has a value that would be readable in the pod and in the state",
+                f"{flag} has a secret value that would be readable in the pod and in the state",
                 f"remove it and set {Field.API_KEY}"
                 if name == API_KEY_FLAG
                 else f"remove it and set {Field.SECRET_ENV}",
@@ -137,15 +137,14 @@ def extra_arguments(spec: ResolvedSpec) -> Iterator[Problem]:
         elif name := meant(flag, PROGRAM_FLAGS):
             yield (
                 Field.EXTRA_ARGS,
-                f"{flag} is an argument that the program writes itself"
-                + ("" if flag == name else f": vLLM takes it for {name}"),
+                f"{flag} is set by the program itself" + ("" if flag == name else f": vLLM reads it as {name}"),
                 f"remove it and set {PROGRAM_FLAGS[name]}",
             )
 
 
 @rule("https://docs.vllm.ai/en/stable/usage/metrics/")
 def engine_metrics(spec: ResolvedSpec) -> Iterator[Problem]:
-    """The engine has metrics where something reads them."""
+    """The engine exports metrics if an autoscaler or monitor reads them."""
     if NO_METRICS not in split_arguments(spec.engine.extra_args):
         return
     scaler = spec.replicas.scaler
@@ -157,33 +156,33 @@ def engine_metrics(spec: ResolvedSpec) -> Iterator[Problem]:
     if found := [str(field) for field, reads in readers.items() if reads]:
         yield (
             Field.EXTRA_ARGS,
-            f"{NO_METRICS} takes the engine's metrics away, which {' and '.join(found)} read",
+            f"{NO_METRICS} disables the engine's metrics, which {' and '.join(found)} read",
             f"remove {NO_METRICS}, or {' and '.join(found)}",
         )
 
 
 @rule("https://docs.ray.io/en/latest/ray-core/configure.html")
 def port(spec: ResolvedSpec) -> Iterator[Problem]:
-    """The server's port is not one by which the pods of a group find each other."""
+    """The server's port is not a port that the pods of a group use among themselves."""
     chosen, number = spec.engine.backend, spec.engine.port
     taken = (RENDEZVOUS_PORTS[chosen], *(RAY_PORTS if chosen == "ray" else ()))
     if spec.layout.pods > 1 and number in taken:
         user = "Ray" if chosen == "ray" else "the rendezvous of vLLM's mp backend"
         yield (
             Field.PORT,
-            f"port {number} is taken by {user} in a group of several pods",
-            "write another one, for example 8000",
+            f"port {number} is used by {user} in a group of several pods",
+            "write another port, for example 8000",
         )
 
 
 @rule(f"{VLLM}/config/parallel.py")
 def expert_parallel(spec: ResolvedSpec) -> Iterator[Problem]:
-    """Expert parallelism needs a model with experts, and a version that knows it."""
+    """Expert parallelism needs a model with experts, and a version that supports it."""
     if "expert_parallel" not in serving_changes(spec.engine.extra_args):
         return
     model, why = spec.model.shapes, ""
     if spec.engine.vllm.version < EXPERT_PARALLEL_SINCE:
-        why = f"{spec.engine.vllm.name} has no such argument"
+        why = f"{spec.engine.vllm.name} does not have this argument"
     elif model and not model.experts:
         why = (
             f"{model.name} has no experts; vLLM: Number of experts in the model must be greater than 0 when expert "
@@ -195,7 +194,7 @@ def expert_parallel(spec: ResolvedSpec) -> Iterator[Problem]:
 
 @rule(f"{VLLM_07}/model_executor/layers/quantization/fp8.py")
 def capability(spec: ResolvedSpec) -> Iterator[Problem]:
-    """The GPU and the version can compute with the checkpoint's quantisation."""
+    """The GPU and the engine version support the checkpoint's quantisation."""
     if spec.gpu.device and (found := _missing_capability(spec)):
         method, why = found
         yield (
@@ -206,7 +205,7 @@ def capability(spec: ResolvedSpec) -> Iterator[Problem]:
 
 
 def _missing_capability(spec: ResolvedSpec) -> tuple[str, str] | None:
-    """The format of the weights, and why it cannot be computed with."""
+    """The format of the weights, and why it is not supported."""
     model, vllm = spec.model.shapes, spec.engine.vllm
     has = spec.gpu.device.capability if spec.gpu.device else None
     if model is None or has is None:
@@ -217,11 +216,11 @@ def _missing_capability(spec: ResolvedSpec) -> tuple[str, str] | None:
         return None
     method = model.quantisation.method
     if isinstance(model.attention, CompressedAttention) and has < COMPRESSED_CAPABILITY:
-        return method, f"DeepSeek-V4's attention needs a capability of {COMPRESSED_CAPABILITY}, it has {has}"
+        return method, f"DeepSeek-V4's attention needs compute capability {COMPRESSED_CAPABILITY}, this GPU has {has}"
     if vllm.is_v0:
         least = {"fp8": 8.9 if model.quantisation.is_block_fp8 else 8.0, "awq": 7.5, "gptq": 7.5}.get(method, 8.0)
         if method in ("nvfp4", "mxfp4"):
-            return method, f"{vllm.name} does not know it"
+            return method, f"{vllm.name} does not support it"
     else:
         least = {"fp8": 7.5, "awq": 7.5, "gptq": 7.5, "mxfp4": 8.0, "nvfp4": 8.0}.get(method, 7.5)
     if has >= least:
@@ -234,19 +233,19 @@ def _missing_capability(spec: ResolvedSpec) -> tuple[str, str] | None:
 
 @rule("https://github.com/vllm-project/vllm/tree/v0.20.0/vllm/model_executor/models")
 def model_version(spec: ResolvedSpec) -> Iterator[Problem]:
-    """The version knows the model."""
+    """The engine version supports the model."""
     model, vllm = spec.model.shapes, spec.engine.vllm
     if model and isinstance(model.attention, CompressedAttention) and vllm.version < COMPRESSED_SINCE:
         yield (
             Field.IMAGE,
-            f"{vllm.name} does not know {model.name}",
+            f"{vllm.name} does not support {model.name}",
             f"use an image with vLLM {'.'.join(map(str, COMPRESSED_SINCE))} or newer",
         )
 
 
 @rule(f"{VLLM_07}/attention/backends/triton_mla.py")
 def fp8_cache(spec: ResolvedSpec) -> Iterator[Problem]:
-    """0.7 has no FP8 cache for MLA."""
+    """0.7 has no FP8 KV cache for MLA."""
     serving, model, vllm = spec.serving, spec.model.shapes, spec.engine.vllm
     if serving is None or model is None or not serving.kv_cache_dtype.startswith("fp8"):
         return
@@ -260,7 +259,7 @@ def fp8_cache(spec: ResolvedSpec) -> Iterator[Problem]:
 
 @rule(f"{VLLM}/models/deepseek_v4/attention.py")
 def cache_format(spec: ResolvedSpec) -> Iterator[Problem]:
-    """DeepSeek-V4's cache has blocks of 256 tokens in FP8, which versions before 0.30 must be told."""
+    """DeepSeek-V4's KV cache has blocks of 256 tokens in FP8; versions before 0.30 need arguments for that."""
     serving, model, vllm = spec.serving, spec.model.shapes, spec.engine.vllm
     if serving is None or model is None or not isinstance(model.attention, CompressedAttention):
         return
@@ -268,20 +267,20 @@ def cache_format(spec: ResolvedSpec) -> Iterator[Problem]:
     if serving.block_size not in (None, BLOCK_TOKENS):
         yield (
             Field.EXTRA_ARGS,
-            f"the kernels of DeepSeek-V4 take blocks of {BLOCK_TOKENS} tokens, not of {serving.block_size}",
+            f"the kernels of DeepSeek-V4 need blocks of {BLOCK_TOKENS} tokens, not {serving.block_size}",
             f"write --block-size={BLOCK_TOKENS}",
         )
     elif not given.startswith("fp8") and (given != "auto" or vllm.version < COMPRESSED_AUTO_SINCE):
         yield (
             Field.EXTRA_ARGS,
-            f"{vllm.name} keeps DeepSeek-V4's cache in FP8 only and refuses {given}",
+            f"{vllm.name} stores DeepSeek-V4's KV cache in FP8 only and refuses {given}",
             "write --kv-cache-dtype=fp8",
         )
 
 
 @rule("https://docs.vllm.ai/en/latest/serving/data_parallel_deployment/")
 def data_parallel(spec: ResolvedSpec) -> Iterator[Problem]:
-    """A replica is one engine: its GPUs are those of tensor and pipeline parallelism."""
+    """A replica is one engine and uses tensor × pipeline GPUs."""
     given = split_arguments(spec.engine.extra_args)
     value = next((given[flag] for flag in DATA_PARALLEL_FLAGS if flag in given), "1")
     size, gpus = int(value) if value.isdecimal() else 1, spec.layout.gpus
@@ -289,45 +288,46 @@ def data_parallel(spec: ResolvedSpec) -> Iterator[Problem]:
         yield (
             Field.EXTRA_ARGS,
             f"--data-parallel-size {size} starts {size} engines, which need {size * gpus} GPUs; a replica has {gpus}; "
-            "what fits on them is not modelled",
+            "its memory is not modelled",
             f"remove it and set {Field.REPLICAS} to {size}, or split the model over all GPUs of the pods",
         )
 
 
 @warning("https://github.com/huggingface/open-r1/pull/43")
 def graphs(spec: ResolvedSpec) -> Iterator[Problem]:
-    """Versions before 0.20 have memory for CUDA graphs beyond the share that is granted."""
+    """Versions before 0.20 have memory left for CUDA graphs beyond gpuMemoryUtilization."""
     if spec.gpu.device is None or spec.engine.enforce_eager or spec.engine.vllm.counts_graphs:
         return
     rest = spec.gpu.device.memory_gib * (1 - spec.engine.gpu_memory_utilization)
     if rest < GRAPHS_GIB:
         yield (
             Field.UTILIZATION,
-            f"{spec.engine.vllm.name} captures CUDA graphs outside this share, where {rest:.1f} GiB are left",
+            f"{spec.engine.vllm.name} captures CUDA graphs outside this share, and only {rest:.1f} GiB are left there",
             f"lower it, or set {Field.ENFORCE_EAGER}",
         )
 
 
 @warning(f"{VLLM}/engine/arg_utils.py")
 def uncounted_flags(spec: ResolvedSpec) -> Iterator[Problem]:
-    """Arguments that change memory are counted."""
+    """Arguments that change memory are included in the plan."""
     shapes = spec.model.shapes
     compressed = shapes is not None and isinstance(shapes.attention, CompressedAttention)
     if flags := uncounted(spec.engine.extra_args, counts_drafts=not compressed):
         yield (
             Field.EXTRA_ARGS,
-            f"{', '.join(flags)} changes memory in a way that the plan does not count",
-            "check the engine's own figures at its first start",
+            f"{', '.join(flags)} changes memory use in a way that the plan does not include",
+            "check the figures in the engine's log at its first start",
         )
 
 
 @rule("docs/planner.md")
 def measured_layout(spec: ResolvedSpec) -> Iterator[Problem]:
-    """A cache that was measured, was measured on a layout that is given."""
+    """A measured KV cache comes with the layout on which it was measured."""
     fixed = spec.fixed
     if spec.engine.measured_kv_cache_gib is not None and None in (fixed.gpus_per_pod, fixed.tensor, fixed.pipeline):
         yield (
             Field.MEASURED_KV_CACHE,
-            "it was measured on one layout, and the layout is left open",
-            f"write {Field.GPUS_PER_POD}, {Field.TENSOR} and {Field.PIPELINE} as they were, or remove it",
+            "the figure belongs to one layout, and the layout is not set",
+            f"write {Field.GPUS_PER_POD}, {Field.TENSOR} and {Field.PIPELINE} as they were when it was measured, or "
+            "remove it",
         )

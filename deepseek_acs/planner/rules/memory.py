@@ -1,4 +1,4 @@
-"""What must fit on every GPU."""
+"""What must fit into the memory of every GPU."""
 
 from collections.abc import Iterator
 
@@ -12,16 +12,16 @@ from deepseek_acs.planner.spec import ResolvedSpec
 
 @rule(f"{VLLM}/v1/core/kv_cache_planning.py", mended_by_layout=True)
 def memory(spec: ResolvedSpec) -> Iterator[Problem]:
-    """On every GPU, weights and the engine's needs leave cache for one request of full length."""
+    """On every GPU, the weights and the engine leave enough KV cache for one request of full length."""
     found = spec.memory
-    # A request that is longer than the context is refused by itself; that it does not fit only follows.
+    # Another rule reports a request longer than the context; that it does not fit would only repeat it.
     if found is None or found.verdict is not Verdict.DOES_NOT_FIT or is_too_long(spec):
         return
     stage = found.tightest
     yield (
         Field.GROUP,
         f"{spec.model.name} does not fit: of {found.usable_gib:.1f} GiB on the tightest GPU, weights take "
-        f"{stage.weights_gib:.1f}; at best {max(0.0, stage.cache.high):.1f} GiB are left for the cache, and one "
+        f"{stage.weights_gib:.1f}; at most {max(0.0, stage.cache.high):.1f} GiB are left for the cache, and one "
         f"request of {found.max_model_len:,} tokens needs {stage.pool.request_bytes / GIB:.2f}; vLLM: "
         f"{_said(found, is_v0=spec.engine.vllm.is_v0)}",
         OTHER_LAYOUTS,
@@ -29,7 +29,7 @@ def memory(spec: ResolvedSpec) -> Iterator[Problem]:
 
 
 def _said(found: Memory, *, is_v0: bool) -> str:
-    """What vLLM writes to its log then."""
+    """What vLLM writes to its log in this case."""
     stage, length, tokens = found.tightest, found.max_model_len, found.tokens[2]
     available, needed = stage.cache.high, stage.pool.request_bytes / GIB
     if available <= 0 or tokens == 0:
@@ -58,14 +58,14 @@ def memory_bound(spec: ResolvedSpec) -> Iterator[Problem]:
     if share >= usable:
         yield (
             Field.GROUP,
-            f"the weights alone need {share:.1f} GiB on each GPU, which has {usable:.1f} usable",
+            f"the weights alone need {share:.1f} GiB on each GPU, which has {usable:.1f} GiB usable",
             OTHER_LAYOUTS,
         )
 
 
 @warning("docs/planner.md")
 def memory_close(spec: ResolvedSpec) -> Iterator[Problem]:
-    """The pessimistic estimate, too, leaves cache for one request of full length."""
+    """Even the pessimistic estimate leaves enough KV cache for one request of full length."""
     found = spec.memory
     if found is None or found.verdict is not Verdict.TOO_CLOSE:
         return
@@ -74,7 +74,7 @@ def memory_close(spec: ResolvedSpec) -> Iterator[Problem]:
         return
     yield (
         Field.GROUP,
-        f"too close to say whether it fits: {low:,} to {high:,} tokens of cache, "
+        f"too close to tell whether it fits: {low:,} to {high:,} tokens of cache, "
         f"{found.max_model_len * found.virtual_engines:,} are needed",
         f"lower {Field.MAX_MODEL_LEN}, or {OTHER_LAYOUTS}",
     )
@@ -82,7 +82,7 @@ def memory_close(spec: ResolvedSpec) -> Iterator[Problem]:
 
 @warning("docs/planner.md")
 def warm_up(spec: ResolvedSpec) -> Iterator[Problem]:
-    """After the cache is allocated, enough memory is left to sample for all sequences."""
+    """After the KV cache is allocated, enough memory is left to sample for all sequences."""
     found = spec.memory
     if found is None or found.warms_up or found.verdict is Verdict.DOES_NOT_FIT:
         return
@@ -90,6 +90,6 @@ def warm_up(spec: ResolvedSpec) -> Iterator[Problem]:
     yield (
         Field.UTILIZATION,
         f"the engine may run out of memory when it warms up its sampler for {found.max_num_seqs:,} sequences: up to "
-        f"{missing:.1f} GiB are missing outside the share that is granted",
-        "lower it, or limit the sequences with --max-num-seqs",
+        f"{missing:.1f} GiB are missing outside gpuMemoryUtilization",
+        "lower it, or limit the sequences by --max-num-seqs",
     )

@@ -1,4 +1,4 @@
-"""What start, update, drain and eviction take."""
+"""Start, update, drain and eviction: times and availability."""
 
 import math
 from collections.abc import Iterator
@@ -15,33 +15,33 @@ BUDGETS = "https://kubernetes.io/docs/tasks/run-application/configure-pdb/"
 
 
 def _derived_budget(spec: ResolvedSpec) -> LoadBudget:
-    """The budget without the start time that the user gave."""
+    """The load budget without the start time that the user set."""
     return load_budget(weights_gib=spec.model.weights_gib, throughput_mib_s=spec.storage.throughput_mi_bps)
 
 
 @rule(PROBES)
 def startup(spec: ResolvedSpec) -> Iterator[Problem]:
-    """The startup probe waits longer than the weights take to load."""
+    """The startup probe waits longer than the weights need to load."""
     given, derived = spec.engine.stated_startup_seconds, _derived_budget(spec)
     if given is not None and given < derived.read_seconds:
         yield (
             Field.STARTUP,
-            f"the startup probe would end the pod after {given} s, while reading {spec.model.weights_gib:.1f} GiB at "
+            f"the startup probe would kill the pod after {given} s, while reading {spec.model.weights_gib:.1f} GiB at "
             f"{spec.storage.throughput_mi_bps} MiB/s takes {derived.read_seconds} s",
-            f"write {derived.startup_seconds}, or leave it out, or raise {Field.THROUGHPUT} if it was measured",
+            f"write {derived.startup_seconds}, remove the setting, or raise {Field.THROUGHPUT} to a measured figure",
         )
 
 
 @rule("https://kubernetes.io/docs/concepts/workloads/pods/pod-lifecycle/#pod-termination")
 def drain(spec: ResolvedSpec) -> Iterator[Problem]:
-    """A pod that is being replaced may finish the longest request."""
+    """A terminating pod has time to finish the longest request."""
     lifecycle = spec.lifecycle
     if lifecycle and drain_seconds(lifecycle.grace_seconds) < lifecycle.request_seconds:
         yield (
             Field.GRACE,
-            f"pods are given {drain_seconds(lifecycle.grace_seconds)} s to end their requests, which may take "
+            f"pods get {drain_seconds(lifecycle.grace_seconds)} s to finish their requests, which may take "
             f"{lifecycle.request_seconds} s",
-            f"leave it out, or write {grace_seconds(lifecycle.request_seconds)} or more",
+            f"remove the setting, or write {grace_seconds(lifecycle.request_seconds)} or more",
         )
 
 
@@ -52,59 +52,60 @@ def scale_to_zero(spec: ResolvedSpec) -> Iterator[Problem]:
         least, most = _minutes(spec.budget.read_seconds), _minutes(spec.budget.create_seconds)
         yield (
             Field.LEAST_REPLICAS,
-            f"with no group left, the first answer takes {least} to {most} minutes, and requests fail until then",
-            "write 1 where that is too long",
+            f"with no group running, the first answer takes {least} to {most} minutes, and requests fail until then",
+            "write 1 if that is too long",
         )
 
 
 @warning("deepseek_acs/planner/loading.py")
 def startup_close(spec: ResolvedSpec) -> Iterator[Problem]:
-    """The startup probe leaves time for slow reads, and for what comes after them."""
+    """The startup probe leaves time for slow reads, and for the steps after reading."""
     given, derived = spec.engine.stated_startup_seconds, _derived_budget(spec)
     if given is not None and derived.read_seconds <= given < derived.startup_seconds:
         yield (
             Field.STARTUP,
             f"of {given} s, {given - derived.read_seconds} s are left after reading for the other pods, NCCL, "
-            "profiling and slower reads; then the probe ends the pod",
-            f"leave it out ({derived.startup_seconds} s) unless starts were measured",
+            "profiling and slower reads; then the probe kills the pod",
+            f"remove the setting ({derived.startup_seconds} s by default) unless you measured starts",
         )
 
 
 @warning(ROLLOUT)
 def update_downtime(spec: ResolvedSpec) -> Iterator[Problem]:
-    """An update leaves a group that answers."""
+    """An update keeps at least one group running."""
     fewest = spec.replicas.fewest
     if spec.lifecycle and 0 < fewest <= spec.rollout.max_unavailable:
         yield (
             Field.ROLLOUT,
-            f"a change of the pods takes {_groups(fewest)} down until the model is loaded again, "
+            f"a change of the pods stops {_groups(fewest)} until the model is loaded again, "
             f"{_minutes(spec.budget.read_seconds)} to {_minutes(spec.budget.startup_seconds)} min",
-            f"set maxSurge: 1 and maxUnavailable: 0 if {spec.layout.gpus} more GPUs can be had, or update when no one "
+            f"set maxSurge: 1 and maxUnavailable: 0 if {spec.layout.gpus} more GPUs are available, or update when no "
+            "one "
             "minds",
         )
 
 
 @warning(ROLLOUT)
 def update_reaches(spec: ResolvedSpec) -> Iterator[Problem]:
-    """An update changes some group."""
+    """An update changes at least one group."""
     partition, most = spec.rollout.partition, spec.replicas.most
     if partition and partition >= most:
         yield (
             Field.PARTITION,
-            f"only groups from number {partition} on are updated, and there are {most}, counted from 0",
+            f"only groups from number {partition} on are updated, and the {most} groups are counted from 0",
             "write a lower number, or 0 for all groups",
         )
 
 
 @warning("https://github.com/vllm-project/vllm/pull/36666")
 def ending(spec: ResolvedSpec) -> Iterator[Problem]:
-    """An engine that is ending takes no new requests."""
+    """A terminating engine accepts no new requests."""
     if spec.lifecycle and not refuses_while_ending(spec.engine.named_version):
         engine = spec.engine.vllm.name if spec.engine.named_version else "an engine of unknown version"
         yield (
             Field.REQUEST,
-            f"{engine} takes new requests on open connections while it ends, until all are done or "
-            f"{spec.lifecycle.request_seconds} s are over; those that are left are cut off",
+            f"{engine} accepts new requests on open connections while it terminates, until all are done or "
+            f"{spec.lifecycle.request_seconds} s are over; the rest is cut off",
             f"use an image whose tag contains vLLM {'.'.join(map(str, SHUTDOWN_TIMEOUT_SINCE))} or newer",
         )
 
@@ -115,20 +116,20 @@ def budget_refuses(spec: ResolvedSpec) -> Iterator[Problem]:
     if spec.lifecycle and spec.lifecycle.evictable_groups == 0 and spec.replicas.most:
         yield (
             Field.DISRUPTION_BUDGET,
-            "0 refuses every eviction, so the drain of a node waits until the group is deleted by hand",
-            "tell those who maintain the nodes, or write 1",
+            "0 refuses every eviction, so a node drain waits until the group is deleted by hand",
+            "tell the administrators of the nodes, or write 1",
         )
 
 
 @warning(BUDGETS)
 def budget_spares(spec: ResolvedSpec) -> Iterator[Problem]:
-    """Evictions leave a group."""
+    """Evictions leave at least one group."""
     fewest, evictable = spec.replicas.fewest, spec.lifecycle.evictable_groups if spec.lifecycle else None
     if evictable and 0 < fewest <= evictable:
         yield (
             Field.DISRUPTION_BUDGET,
-            f"evictions may take {_groups(fewest)}, so the budget protects nothing",
-            "run more replicas than maxUnavailable, or write 0 to have evictions refused",
+            f"evictions may stop {_groups(fewest)}, so the budget protects nothing",
+            "run more replicas than maxUnavailable, or write 0 to refuse evictions",
         )
 
 

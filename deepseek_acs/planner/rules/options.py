@@ -1,4 +1,4 @@
-"""Options that are on and may not hold, or that do not agree with each other."""
+"""Options that may have no effect, or contradict each other."""
 
 from collections.abc import Iterator
 
@@ -13,22 +13,22 @@ from deepseek_acs.planner.vllm import CURRENT, version_of
 from deepseek_acs.settings.base import is_readable_on_the_way
 
 POLICIES_ON_ACS = "https://help.aliyun.com/en/ack/product-overview/poseidon"
-"""The component that enforces NetworkPolicy. Of the pods of ACS, its limitations name those with CPUs only."""
+"""The component that enforces NetworkPolicy. Its limitations name only CPU pods of ACS."""
 
 BENCH_SERVE_SINCE = (0, 10, 1)
-"""First version whose documentation has all options that are used
+"""First version whose documentation has all options that the benchmark uses
 (https://docs.vllm.ai/en/v0.10.1.1/cli/bench/serve.html). Before ``vllm bench`` the client was a script in vLLM's
-repository, which images need not have."""
+repository, which is not in every image."""
 
 
 @rule("https://github.com/kubernetes-sigs/lws/blob/main/pkg/controllers/leaderworkerset_controller.go")
 def service_name(spec: ResolvedSpec) -> Iterator[Problem]:
-    """The Service has a name of its own."""
+    """The Service has a different name than the LeaderWorkerSet."""
     if spec.service.name == spec.name:
         yield (
             Field.SERVICE_NAME,
-            f"it is the same as {Field.GROUP_NAME}, and the LeaderWorkerSet controller creates a Service of that name "
-            "for its pods",
+            f"it equals {Field.GROUP_NAME}, and the LeaderWorkerSet controller creates a Service with that name for "
+            "its pods",
             "write another name",
         )
 
@@ -41,77 +41,78 @@ def zone(spec: ResolvedSpec) -> Iterator[Problem]:
         yield (
             Field.ZONE,
             f"{chosen} is not a zone of {region}",
-            f"write one of {region}, such as {region}{'' if region[-1].isdigit() else '-'}a, or change {Field.REGION}",
+            f"write a zone of {region}, such as {region}{'' if region[-1].isdigit() else '-'}a, or change "
+            f"{Field.REGION}",
         )
 
 
 @rule("https://help.aliyun.com/en/slb/classic-load-balancer/user-guide/health-check-overview/")
 def load_balancer_clients(spec: ResolvedSpec) -> Iterator[Problem]:
-    """Network policies admit the clients of the load balancer, which keeps their addresses."""
+    """Network policies admit the clients of the internal load balancer, which preserves client addresses."""
     policy, service = spec.security.network_policy, spec.service
     if policy is None or service.kind != "internalLoadBalancer" or service.allowed_cidrs:
         return
     if not any(client.cidr for client in policy.clients):
         yield (
             Field.NETWORK_POLICY,
-            "it blocks every client of the internal load balancer, which keeps the clients' addresses",
-            f"write {Field.ALLOWED_CIDRS}, or a client with a cidr",
+            "it blocks all clients of the internal load balancer, which preserves client addresses",
+            f"set {Field.ALLOWED_CIDRS}, or add a client with a cidr",
         )
 
 
 @rule("https://kubernetes.io/docs/concepts/security/service-accounts/#default-service-accounts")
 def service_account(spec: ResolvedSpec) -> Iterator[Problem]:
-    """The pods' service account is not the namespace's default one."""
+    """The pods do not use the namespace's default service account."""
     if spec.security.pods is not None and spec.name == "default":
         yield (
             Field.GROUP_NAME,
-            f"{Field.POD_SECURITY} creates a service account of this name, and every namespace has one that is called "
-            "default already, for all other pods",
+            f"{Field.POD_SECURITY} creates a service account with this name, and every namespace already has one "
+            "called default, for all other pods",
             "write another name",
         )
 
 
 @rule("https://www.alibabacloud.com/help/doc-detail/2878633.html")
 def logs_of_reserved_pods(spec: ResolvedSpec) -> Iterator[Problem]:
-    """Logs are collected by environment variables only where ACS reads them."""
+    """Logs are collected through environment variables only where ACS reads them."""
     if spec.observability and spec.observability.logs.sls_logstore and spec.gpu.compute_class == GPU_HPN:
         yield (
             Field.LOGSTORE,
-            "it works by environment variables, which ACS does not read on pods of compute class gpu-hpn",
-            "remove it, and collect the logs with a sidecar: docs/observability.md",
+            "it uses environment variables, which ACS ignores on pods of compute class gpu-hpn",
+            "remove it, and collect the logs with a sidecar (docs/observability.md)",
         )
 
 
 @rule("https://docs.vllm.ai/en/v0.10.1.1/cli/bench/serve.html")
 def benchmark_image(spec: ResolvedSpec) -> Iterator[Problem]:
-    """The benchmark's image has vLLM's own client."""
+    """The benchmark's image contains vLLM's benchmark client."""
     if spec.benchmark_image is None:
         return
     version = version_of(spec.benchmark_image) or CURRENT
     if version < BENCH_SERVE_SINCE:
         yield (
             Field.BENCHMARK_IMAGE,
-            f"the image has vLLM {'.'.join(map(str, version))}, which has no vllm bench serve with the options that "
+            f"the image has vLLM {'.'.join(map(str, version))}, whose vllm bench serve does not have the options that "
             "are needed",
-            "write an image with vLLM 0.10.1 or newer here; the engine's can stay as it is",
+            "write an image with vLLM 0.10.1 or newer here; the engine's image can stay",
         )
 
 
 @rule("https://docs.vllm.ai/en/v0.10.1.1/cli/bench/serve.html")
 def benchmark_length(spec: ResolvedSpec) -> Iterator[Problem]:
-    """The benchmark's requests are not longer than the engine takes."""
+    """The benchmark's requests fit into the engine's longest request."""
     benchmark, longest = spec.verification.benchmark if spec.verification else None, spec.engine.max_model_len
     if benchmark and longest is not None and (tokens := benchmark.input_tokens + benchmark.output_tokens) > longest:
         yield (
             Field.BENCHMARK,
-            f"inputTokens + outputTokens are {tokens:,}, and the engine takes requests of at most {longest:,}",
-            f"write fewer, or a larger {Field.MAX_MODEL_LEN}",
+            f"inputTokens + outputTokens are {tokens:,}, and the engine accepts requests of at most {longest:,} tokens",
+            f"write fewer tokens, or raise {Field.MAX_MODEL_LEN}",
         )
 
 
 @rule("https://github.com/vllm-project/vllm/pull/15202")
 def objectives(spec: ResolvedSpec) -> Iterator[Problem]:
-    """An objective about latency can be missed, as far as the engine's histograms reach."""
+    """A latency objective is within the range of the engine's histograms."""
     alerts, vllm = spec.observability.alerts if spec.observability else None, spec.engine.vllm
     if alerts is None:
         return
@@ -124,7 +125,7 @@ def objectives(spec: ResolvedSpec) -> Iterator[Problem]:
             yield (
                 field,
                 f"the histogram of {vllm.name} ends at {longest:g} s, so an alert at {objective:g} s would never fire",
-                f"write {longest:g} or less, or leave it out",
+                f"write {longest:g} or less, or remove the setting",
             )
 
 
@@ -134,35 +135,35 @@ def network_policies_hold(spec: ResolvedSpec) -> Iterator[Problem]:
     if spec.security.network_policy is not None and not spec.security.security_groups:
         yield (
             Field.NETWORK_POLICY,
-            "Alibaba Cloud documents network policies for the CPU pods of ACS, with the component Poseidon, and not "
-            f"for GPU pods ({POLICIES_ON_ACS})",
-            f"try whether they hold (docs/access.md), or set {Field.SECURITY_GROUPS}, too",
+            "Alibaba Cloud documents network policies for CPU pods of ACS with the component Poseidon, but not for "
+            f"GPU pods ({POLICIES_ON_ACS})",
+            f"test whether they are enforced (docs/access.md), or set {Field.SECURITY_GROUPS} as well",
         )
 
 
 @warning("https://kubernetes.io/docs/concepts/security/pod-security-admission/")
 def namespace_labelled(spec: ResolvedSpec) -> Iterator[Problem]:
-    """The namespace has the labels that enforce the pods' security."""
+    """The namespace has the labels that enforce Pod Security Standards."""
     labels = namespace_labels(spec)
     if labels and not spec.cluster.create_namespace:
         text = " ".join(f"{name}={value}" for name, value in labels.items())
         yield (
             Field.POD_SECURITY,
-            "the stack did not create the namespace, and leaves its labels alone",
+            "the stack did not create the namespace, so it does not label it",
             f"label it: kubectl label namespace {spec.cluster.namespace} {text}",
         )
 
 
 @warning("https://lws.sigs.k8s.io/docs/concepts/rollout-strategy/")
 def old_groups_keep_their_objects(spec: ResolvedSpec) -> Iterator[Problem]:
-    """No rollout is under way in which old groups use what an update deletes."""
+    """No rollout is in progress while old groups still use what an update deletes."""
     partition = spec.rollout.partition
     if partition:
         key = "deepseek:apiKey, " if spec.service.api_key else ""
         yield (
             Field.PARTITION,
-            f"an update with another {key}storage, model or bucket ends with the deletion of the old one, which groups "
-            f"below {partition} still use: pulumi up waits for it in vain, and a pod of theirs that fails is not "
+            f"an update to another {key}storage, model or bucket deletes the old one, which groups below {partition} "
+            "still use: pulumi up times out, and a failed pod of those groups is not "
             "replaced",
             "finish the rollout (partition: 0) before you change them",
         )
@@ -170,7 +171,7 @@ def old_groups_keep_their_objects(spec: ResolvedSpec) -> Iterator[Problem]:
 
 @warning("docs/lifecycle.md")
 def requests_are_finished(spec: ResolvedSpec) -> Iterator[Problem]:
-    """Route, load balancer and pods agree on the longest request."""
+    """Route, load balancer and pods allow the same longest request."""
     service = spec.service
     if spec.lifecycle is None:
         return
@@ -178,59 +179,59 @@ def requests_are_finished(spec: ResolvedSpec) -> Iterator[Problem]:
     if service.route is not None and service.route.request_seconds > seconds:
         yield (
             Field.REQUEST,
-            f"the route admits requests of {service.route.request_seconds} s ({Field.ROUTE_REQUEST}), and a pod that "
-            f"ends finishes those of {seconds} s",
+            f"the route allows requests of {service.route.request_seconds} s ({Field.ROUTE_REQUEST}), and a "
+            f"terminating pod finishes requests of {seconds} s",
             "write the same number",
         )
     if service.kind == "internalLoadBalancer" and seconds > LOAD_BALANCER_MAX - ANNOUNCE_SECONDS:
         yield (
             Field.REQUEST,
-            f"the load balancer cuts the connections to a pod that ends after {LOAD_BALANCER_MAX} s, so requests of "
-            f"{seconds} s that come through it are not finished",
+            f"the load balancer cuts connections to a terminating pod after {LOAD_BALANCER_MAX} s, so requests of "
+            f"{seconds} s through it do not finish",
             f"write {LOAD_BALANCER_MAX - ANNOUNCE_SECONDS} or less, or accept it",
         )
 
 
 @warning("docs/scaling.md")
 def metrics_are_found(spec: ResolvedSpec) -> Iterator[Problem]:
-    """The autoscaler finds the metrics that it asks for."""
+    """The autoscaler finds the metrics that it queries."""
     scaler = spec.replicas.scaler
     if scaler is not None and scaler.kind == "queue" and spec.observability is None:
         yield (
             Field.SCALING,
             "queue selects metrics by the labels namespace and leaderworkerset, which the PodMonitor of "
-            f"{Field.OBSERVABILITY} adds; where nothing else adds them, the number of groups never changes",
+            f"{Field.OBSERVABILITY} adds; if nothing else adds them, the number of groups never changes",
             f"set {Field.OBSERVABILITY}, or check that your Prometheus has them (docs/scaling.md)",
         )
 
 
 @warning("docs/access.md")
 def secrets_are_encrypted_on_the_way(spec: ResolvedSpec) -> Iterator[Problem]:
-    """Tokens and keys are sent by HTTPS, or within this machine."""
+    """Tokens and keys are sent over HTTPS, or within this machine."""
     scaler, service = spec.replicas.scaler, spec.service
     if scaler is not None and scaler.kind == "queue":
         prometheus = scaler.prometheus
         if prometheus.authorization and is_readable_on_the_way(prometheus.url):
             yield (
                 Field.PROMETHEUS,
-                "the secret deepseek:prometheusToken is sent there by plain HTTP, with every query",
-                "write https://, where the Prometheus has it",
+                "every query sends the secret deepseek:prometheusToken there over plain HTTP",
+                "write https://, if the Prometheus supports it",
             )
     if service.api_key and service.kind == "internalLoadBalancer":
         yield (
             Field.SERVICE_KIND,
-            "the load balancer's listener is plain TCP: keys, prompts and answers cross the VPC readable",
-            f"serve clients by {Field.ROUTE} with TLS, or keep the load balancer for networks that you trust",
+            "the load balancer's listener is plain TCP: keys, prompts and answers cross the VPC unencrypted",
+            f"serve clients through {Field.ROUTE} with TLS, or use the load balancer only for networks that you trust",
         )
 
 
 @warning("docs/verification.md")
 def something_is_verified(spec: ResolvedSpec) -> Iterator[Problem]:
-    """There is a group that can be verified."""
+    """There is a group to verify."""
     verification = spec.verification
     if verification and (verification.smoke or verification.benchmark) and spec.replicas.first == 0:
         yield (
             Field.VERIFICATION,
-            "there is no group to begin with, so nothing is verified",
-            "run make verify when there is one",
+            "there are no groups at first, so nothing is verified",
+            "run make verify once there is a group",
         )

@@ -12,19 +12,19 @@ from deepseek_acs.planner.weights import layer_tensors, quantisation_of
 
 @rule("deepseek_acs/planner/gpu_series.toml")
 def layout_known(spec: ResolvedSpec) -> Iterator[Problem]:
-    """A layout is left open only where the memory of a GPU is known."""
+    """The layout may be left out only if the memory of a GPU is known."""
     fixed = spec.fixed
     if spec.gpu.device is None and None in (fixed.gpus_per_pod, fixed.tensor, fixed.pipeline):
         yield (
             Field.GPU_MEMORY_GIB,
-            f"how many GPUs are needed depends on the memory of a GPU, which is not known for series {spec.gpu.series}",
+            f"the number of GPUs depends on the memory of one GPU, which is not known for series {spec.gpu.series}",
             f"set it, or set all of {Field.GPUS_PER_POD}, {Field.TENSOR} and {Field.PIPELINE}",
         )
 
 
 @rule("https://lws.sigs.k8s.io/docs/concepts/", mended_by_layout=True)
 def whole_pods(spec: ResolvedSpec) -> Iterator[Problem]:
-    """A replica's GPUs fill whole pods; the size of the LeaderWorkerSet is their number."""
+    """The GPUs of a replica fill whole pods; their number is the size of the LeaderWorkerSet."""
     layout = spec.layout
     if layout.gpus % layout.gpus_per_pod == 0:
         return
@@ -56,7 +56,7 @@ def _divides_heads(spec: ResolvedSpec) -> bool:
 
 @rule(f"{VLLM}/model_executor/models/llama.py", mended_by_layout=True)
 def kv_heads(spec: ResolvedSpec) -> Iterator[Problem]:
-    """Of KV heads and tensor parallel size, one divides the other."""
+    """The number of KV heads divides the tensor parallel size, or is divisible by it."""
     model, tensor = spec.model.shapes, spec.layout.tensor
     if model is None or not isinstance(model.attention, GroupedQueryAttention):
         return
@@ -91,13 +91,13 @@ def layers(spec: ResolvedSpec) -> Iterator[Problem]:
     if model and pipeline > model.layers:
         yield (
             Field.PIPELINE,
-            f"{pipeline} stages are more than the model's {model.layers} layers, so some would be empty",
+            f"{pipeline} stages are more than the model's {model.layers} layers, so some stages would be empty",
             OTHER_LAYOUTS,
         )
 
 
 def _uneven_width(spec: ResolvedSpec) -> tuple[str, int] | None:
-    """The name of a width that the tensor parallel size does not divide, and the width."""
+    """Name and size of a width that the tensor parallel size does not divide."""
     model, tensor = spec.model.shapes, spec.layout.tensor
     if model is None:
         return None
@@ -123,7 +123,7 @@ def widths(spec: ResolvedSpec) -> Iterator[Problem]:
 
 @rule(f"{VLLM}/model_executor/layers/quantization/utils/fp8_utils.py", mended_by_layout=True)
 def quantised_shards(spec: ResolvedSpec) -> Iterator[Problem]:
-    """Each GPU's part of a quantised matrix is whole blocks (FP8) or groups (AWQ, GPTQ, INT4)."""
+    """Each GPU's part of a quantised matrix consists of whole blocks (FP8) or groups (AWQ, GPTQ, INT4)."""
     tensor = spec.layout.tensor
     if tensor == 1 or not _divides_heads(spec) or _uneven_width(spec):
         return
@@ -131,13 +131,13 @@ def quantised_shards(spec: ResolvedSpec) -> Iterator[Problem]:
         size, block, said = found
         yield (
             Field.TENSOR,
-            f"split over {tensor} GPUs, a part of {size} is not whole blocks of {block}; vLLM: {said}",
+            f"split over {tensor} GPUs, a part of {size} is not a multiple of the block size {block}; vLLM: {said}",
             OTHER_LAYOUTS,
         )
 
 
 def _broken_shard(spec: ResolvedSpec) -> tuple[int, int, str] | None:
-    """Size of a shard that is not whole blocks, size of the block, and what vLLM says of it."""
+    """Size of a shard that is not a multiple of the block size, the block size, and vLLM's error text."""
     model, tensor = spec.model.shapes, spec.layout.tensor
     if model is None or model.quantisation is None:
         return None
@@ -180,27 +180,27 @@ def _said(size: int, block: int, kind: str, where: str) -> str:
 
 @warning(f"{VLLM}/v1/executor/ray_utils.py")
 def tensor_in_pod(spec: ResolvedSpec) -> Iterator[Problem]:
-    """A layer is split within one pod."""
+    """Tensor parallelism stays within one pod."""
     layout = spec.layout
     if layout.tensor > layout.gpus_per_pod:
         yield (
             Field.TENSOR,
-            f"{layout.tensor} is more than the {layout.gpus_per_pod} GPUs of a pod, so each layer waits for the "
-            "network",
-            "prefer pipeline parallelism between pods",
+            f"{layout.tensor} exceeds the {layout.gpus_per_pod} GPUs of a pod, so each layer waits for the network",
+            "use pipeline parallelism between pods",
         )
 
 
 @warning(f"{VLLM}/model_executor/layers/fused_moe/layer.py")
 def experts_even(spec: ResolvedSpec) -> Iterator[Problem]:
-    """Experts are spread evenly."""
+    """Experts are distributed evenly over the GPUs."""
     serving, model, tensor = spec.serving, spec.model.shapes, spec.layout.tensor
     if serving is None or model is None or model.experts is None or not serving.expert_parallel:
         return
     if model.experts.count % tensor:
         yield (
             Field.EXTRA_ARGS,
-            f"{model.experts.count} experts over {tensor} GPUs are uneven: some wait, and load balancing (EPLB) "
+            f"{model.experts.count} experts do not divide evenly over {tensor} GPUs: some GPUs wait, and load "
+            "balancing (EPLB) "
             "refuses",
             f"choose a tensor parallel size that divides {model.experts.count}",
         )

@@ -1,4 +1,5 @@
-"""What ACS and the LeaderWorkerSet have pods for, as far as a layout depends on it. More of ACS: ``rules/acs.py``."""
+"""Limits of ACS and of the LeaderWorkerSet on pods that a layout depends on. ``rules/acs.py`` has the other rules of
+ACS."""
 
 import difflib
 from collections.abc import Iterator, Mapping
@@ -11,45 +12,45 @@ from deepseek_acs.planner.spec import ResolvedSpec
 
 @warning(ACS_PODS)
 def series_known(spec: ResolvedSpec) -> Iterator[Problem]:
-    """The GPU series is in the catalogue. The cloud adds series faster than this program."""
+    """The GPU series is in the catalogue. This is a warning, because the cloud adds series faster than this program."""
     gpu = spec.gpu
     if gpu.row:
         return
     if gpu.stated_gib is not None:
-        sized = f"it is sized by the given {gpu.stated_gib:g} GiB"
+        sized = f"the plan uses the given {gpu.stated_gib:g} GiB"
     elif gpu.device:
-        sized = f"it is sized as {gpu.device.name}"
+        sized = f"the plan uses the figures of {gpu.device.name}"
     else:
-        sized = f"without {Field.GPU_MEMORY_GIB}, the memory of one GPU, it is not sized"
+        sized = f"without {Field.GPU_MEMORY_GIB}, the memory of one GPU, nothing is planned"
     near = [name for name, row in catalogue.gpu_series().items() if row.gpu == gpu.series]
     near += difflib.get_close_matches(gpu.series, catalogue.gpu_series(), n=1)
     yield (
         Field.SERIES,
-        f"{gpu.series} is not in deepseek_acs/planner/gpu_series.toml; it is passed to ACS unchecked; {sized}",
+        f"{gpu.series} is not in deepseek_acs/planner/gpu_series.toml; it is passed to ACS without a check; {sized}",
         f"{f'did you mean {near[0]}? Otherwise check' if near else 'check'} the name with your account manager",
     )
 
 
 @rule(ACS_PODS, mended_by_layout=True)
 def gpus_per_pod(spec: ResolvedSpec) -> Iterator[Problem]:
-    """ACS has pods of the series with this number of GPUs."""
+    """ACS offers pods of the series with this number of GPUs."""
     row, count = spec.gpu.row, spec.layout.gpus_per_pod
     if row and count not in row.gpus_per_pod:
         yield (
             Field.GPUS_PER_POD,
-            f"ACS has no pod with {count} GPUs of series {row.name} and would reject it",
+            f"ACS rejects a pod with {count} GPUs of series {row.name}",
             f"write one of {', '.join(map(str, row.gpus_per_pod))}",
         )
 
 
 @rule(ACS_PODS)
 def pod_size(spec: ResolvedSpec) -> Iterator[Problem]:
-    """ACS has a pod of the series that is large enough."""
+    """ACS offers a pod of the series that is large enough."""
     legal, pod = spec.pods_of_acs, spec.pod
     if legal and not any(cpu >= pod.cpu and max(sizes) >= pod.memory_gib for cpu, sizes in legal.items()):
         yield (
             Field.POD,
-            f"ACS has no pod with {spec.layout.gpus_per_pod} GPUs of series {spec.gpu.series}, {pod.cpu} vCPUs and "
+            f"ACS offers no pod with {spec.layout.gpus_per_pod} GPUs of series {spec.gpu.series}, {pod.cpu} vCPUs and "
             f"{pod.memory_gib:g} GiB",
             f"choose from: {_sizes(legal)}",
         )
@@ -57,7 +58,7 @@ def pod_size(spec: ResolvedSpec) -> Iterator[Problem]:
 
 @warning(ACS_PODS)
 def pod_rounded(spec: ResolvedSpec) -> Iterator[Problem]:
-    """The pod has a legal size. ACS rounds up to the next one and bills that."""
+    """The pod has a size that ACS offers. ACS rounds any other up to the next one, and bills that."""
     pod = spec.pod
     fitting = [
         (cpu, size)
@@ -70,7 +71,8 @@ def pod_rounded(spec: ResolvedSpec) -> Iterator[Problem]:
         cpu, memory = min(fitting)
         yield (
             Field.POD,
-            f"{pod.cpu} vCPUs and {pod.memory_gib:g} GiB are not a legal size; ACS rounds up to {cpu} vCPUs and "
+            f"{pod.cpu} vCPUs and {pod.memory_gib:g} GiB are not a size that ACS offers; it rounds up to {cpu} vCPUs "
+            "and "
             f"{memory} GiB and bills that",
             "write the size that is billed",
         )
@@ -82,20 +84,21 @@ def _sizes(legal: Mapping[int, tuple[int, ...]]) -> str:
 
 @rule("https://kubernetes.io/docs/concepts/storage/volumes/#emptydir")
 def shared_memory(spec: ResolvedSpec) -> Iterator[Problem]:
-    """Shared memory is a part of the pod's memory."""
+    """Shared memory is part of the pod's memory."""
     pod = spec.pod
     if pod.shared_memory_gib >= pod.memory_gib:
         yield (
             Field.POD,
-            f"{pod.shared_memory_gib:g} GiB of shared memory leave nothing of the pod's {pod.memory_gib:g} GiB, of "
-            "which they are a part",
-            "write less sharedMemory than memory; the guide has 4 GiB and 64 GiB per GPU",
+            f"{pod.shared_memory_gib:g} GiB of shared memory leave nothing of the pod's {pod.memory_gib:g} GiB of "
+            "memory, which include them",
+            "write less sharedMemory than memory; the guide uses 4 GiB and 64 GiB per GPU",
         )
 
 
 @rule("https://www.alibabacloud.com/help/en/cs/user-guide/pod-hpn-type-rdma", mended_by_layout=True)
 def rdma(spec: ResolvedSpec) -> Iterator[Problem]:
-    """Only whole-machine pods of some series have RDMA. Pods on a capacity reservation have it with any number."""
+    """Only whole-machine pods of some series support RDMA. Pods on a capacity reservation support it with any number of
+    GPUs."""
     row, count = spec.gpu.row, spec.layout.gpus_per_pod
     if spec.network != "rdma" or spec.gpu.compute_class != "gpu" or row is None or count in row.rdma_gpus_per_pod:
         return
@@ -104,15 +107,15 @@ def rdma(spec: ResolvedSpec) -> Iterator[Problem]:
     if legal:
         yield (
             Field.NETWORK,
-            f"ACS has RDMA for pods of series {row.name} only with {legal} GPUs, and these have {count}",
+            f"ACS supports RDMA for series {row.name} only with {legal} GPUs per pod, not with {count}",
             f"write {Field.GPUS_PER_POD}: {legal}, or {standard}",
         )
     else:
         series = ", ".join(name for name, other in catalogue.gpu_series().items() if other.rdma_gpus_per_pod)
         yield (
             Field.NETWORK,
-            f"ACS has no RDMA for pods of series {row.name}",
-            f"write one of the series {series}, or {standard}",
+            f"ACS does not support RDMA for series {row.name}",
+            f"choose one of the series {series}, or write {standard}",
         )
 
 
@@ -131,17 +134,17 @@ def image_hardware(spec: ResolvedSpec) -> Iterator[Problem]:
 
 @rule("https://lws.sigs.k8s.io/docs/concepts/rollout-strategy/", mended_by_layout=True)
 def available_gpus(spec: ResolvedSpec) -> Iterator[Problem]:
-    """All replicas, and those that an update adds, fit on the GPUs that there are."""
+    """All replicas, and those that an update adds, fit on the available GPUs."""
     available, each = spec.gpu.available, spec.layout.pods * spec.layout.gpus_per_pod
     most, surge = spec.replicas.most, spec.rollout.max_surge
     needed = (most + surge) * each
     if available is None or needed <= available:
         return
-    lower = "replicas" if spec.replicas.scaler is None else "the most groups of scaling"
+    lower = "replicas" if spec.replicas.scaler is None else "scaling's maximum"
     yield (
         Field.AVAILABLE,
-        f"{most} replicas and {surge} more during an update need {needed} GPUs, of {available}",
+        f"{most} replicas and {surge} more during an update need {needed} GPUs, and {available} are available",
         f"lower {lower} or maxSurge; each group needs {each} GPUs"
         if each <= available
-        else f"a single group needs {each}: choose a smaller layout, or write the GPUs that there are",
+        else f"a single group needs {each}: choose a smaller layout, or correct the number of available GPUs",
     )

@@ -1,4 +1,4 @@
-"""What a rule is: a function over the specification, with its statement, its source and how much weight it has."""
+"""A rule: a function over the specification, with its statement, its source and its severity."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -11,15 +11,15 @@ VLLM_07 = "https://github.com/vllm-project/vllm/blob/v0.7.2/vllm"
 ACS_PODS = "https://www.alibabacloud.com/help/en/cs/user-guide/acs-pod-instance-overview"
 
 OTHER_LAYOUTS = "<other layouts>"
-"""In a fix: the layouts, or the shorter context, that keep all rules. ``check`` looks for them."""
+"""Placeholder in a fix for layouts, or a shorter context, that satisfy all rules. ``check`` searches for them."""
 
 Problem = tuple[Field, str, str]
-"""The field, what is wrong, and what to write instead."""
+"""Field, problem and fix."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Rule:
-    """One rule. ``mended_by_layout`` says whether another layout could keep it."""
+    """One rule. ``mended_by_layout`` says whether another layout could satisfy it."""
 
     id: str
     statement: str
@@ -33,7 +33,7 @@ class Rule:
             yield Finding(path=path, problem=problem, fix=fix, severity=self.severity, source=self.source)
 
     def is_kept(self, spec: ResolvedSpec) -> bool:
-        """Whether there is nothing to say about ``spec``."""
+        """Whether ``spec`` satisfies the rule."""
         return next(self.problems(spec), None) is None
 
 
@@ -44,7 +44,8 @@ RULES: list[Rule] = []
 def rule(
     source: str, *, severity: Severity = "error", mended_by_layout: bool = False
 ) -> Callable[[Callable[[ResolvedSpec], Iterator[Problem]]], Rule]:
-    """Makes a rule of a function: its name is the rule's, the first sentence of its docstring the statement."""
+    """Turns a function into a rule. Its name becomes the rule's name, the first sentence of its docstring the
+    statement."""
 
     def register(function: Callable[[ResolvedSpec], Iterator[Problem]]) -> Rule:
         made = Rule(
@@ -64,5 +65,5 @@ def rule(
 def warning(
     source: str, *, mended_by_layout: bool = False
 ) -> Callable[[Callable[[ResolvedSpec], Iterator[Problem]]], Rule]:
-    """The same for a rule that does not stop a deployment."""
+    """Like ``rule``, for a rule that does not stop a deployment."""
     return rule(source, severity="warning", mended_by_layout=mended_by_layout)

@@ -1,4 +1,4 @@
-"""What bucket and cache can hold and give."""
+"""Capacity and bandwidth of bucket and cache."""
 
 from collections.abc import Iterator
 
@@ -12,10 +12,10 @@ OSS_LIMITS = "https://help.aliyun.com/zh/oss/user-guide/limits"
 RUNTIME = "https://www.alibabacloud.com/help/en/cs/user-guide/acs-pod-instance-overview"
 
 USUAL_CPU, USUAL_GIB = 16, 128
-"""vCPUs and memory of a worker, by the guide."""
+"""vCPUs and memory of a worker, from the guide."""
 
 MANY = 2
-"""Times the workers of the usual size, from which on the size is rather a mistake."""
+"""Multiple of the usual number of workers from which on their size is probably a mistake."""
 
 
 @rule("docs/access.md")
@@ -24,14 +24,14 @@ def cache_identity(spec: ResolvedSpec) -> Iterator[Problem]:
     if spec.cache and spec.weights.identity.kind == "rrsa":
         yield (
             Field.IDENTITY,
-            "storage of kind fluid reads the bucket with an AccessKey, and this is rrsa",
+            "storage of kind fluid reads the bucket with an AccessKey, but the identity is rrsa",
             f"write ramUser or accessKey, or {Field.STORAGE_KIND}: csi",
         )
 
 
 @rule(RUNTIME)
 def sidecar_size(spec: ResolvedSpec) -> Iterator[Problem]:
-    """The client of the cache runs in the GPU pod and leaves something of it to the engine."""
+    """The client of the cache runs in the GPU pod and leaves resources for the engine."""
     storage, pod = spec.storage, spec.pod
     if storage.kind != "fluid":
         return
@@ -63,7 +63,7 @@ def cache_size(spec: ResolvedSpec) -> Iterator[Problem]:
 
 @warning("deepseek_acs/planner/fluid.py")
 def cache_workers(spec: ResolvedSpec) -> Iterator[Problem]:
-    """The cache has space to spare, bandwidth for all pods, and workers of a sensible size."""
+    """The cache has spare space, bandwidth for all pods, and workers of a sensible size."""
     cache, storage = spec.cache, spec.storage
     if cache is None or storage.kind != "fluid":
         return
@@ -71,22 +71,22 @@ def cache_workers(spec: ResolvedSpec) -> Iterator[Problem]:
         share = spec.model.weights_gib / (cache.workers * cache.quota_gib)
         yield (
             Field.CACHE_WORKERS,
-            f"the model takes {share:.0%} of {cache.workers} workers",
-            f"write {cache.needed_workers}, with which neither space nor bandwidth is short",
+            f"the model fills {share:.0%} of {cache.workers} workers",
+            f"write {cache.needed_workers}, which have enough space and bandwidth",
         )
     mib_s = spec.replicas.most * spec.layout.pods * storage.throughput_mi_bps
     usual = needed_workers(weights_gib=spec.model.weights_gib, cpu=USUAL_CPU, memory_gib=USUAL_GIB, mib_s=mib_s)
     if storage.workers is None and cache.workers > MANY * usual:
         yield (
             Field.STORAGE,
-            f"{cache.workers} workers of {cache.cpu} vCPU and {cache.memory_gib} GiB follow from cpu and memory",
-            f"{usual} of {USUAL_CPU} vCPU and {USUAL_GIB} GiB do the same",
+            f"cpu and memory lead to {cache.workers} workers of {cache.cpu} vCPU and {cache.memory_gib} GiB",
+            f"use {usual} workers of {USUAL_CPU} vCPU and {USUAL_GIB} GiB",
         )
 
 
 @warning(OSS_LIMITS)
 def oss_bandwidth(spec: ResolvedSpec) -> Iterator[Problem]:
-    """OSS gives what the pods read, or the workers of a cache together."""
+    """OSS delivers what all pods, or all workers of a cache, read together."""
     storage, region = spec.storage, spec.cloud.region
     if storage.kind == "fluid":
         field, mib_s, clients = Field.PRELOAD, storage.preload_mi_bps, 1
@@ -98,6 +98,6 @@ def oss_bandwidth(spec: ResolvedSpec) -> Iterator[Problem]:
         each = f"{clients} pods that start together get {possible}" if clients > 1 else f"that is {possible} at most"
         yield (
             field,
-            f"{mib_s} MiB/s is more than OSS gives: an account has {gbits} Gbit/s in {region}, and {each}",
-            f"write {possible}, so that loading is given the time that it takes",
+            f"{mib_s} MiB/s is more than OSS delivers: an account has {gbits} Gbit/s in {region}, and {each}",
+            f"write {possible}, so that the timeouts allow for the real load time",
         )
