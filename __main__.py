@@ -43,7 +43,7 @@ if budget := wiring.disruption_budget(spec, group):
     DisruptionBudget("disruption-budget", budget, in_cluster)
 if route := wiring.route(spec, secrets, service):
     Route("route", route, in_cluster)
-if observability := wiring.observability(spec, group):
+if observability := wiring.observability(spec, group, access):
     Observability("observability", observability, in_cluster)
 if scaling := wiring.autoscaling(spec, secrets):
     Autoscaling("autoscaling", scaling, serving)

@@ -1,10 +1,13 @@
-"""What must exist before the group so that only the right ones reach it: the clients' key, the pods' identity, network
+"""What must exist before the group so that only the right ones reach it: the clients' keys, the pods' identity, network
 policies, and the load balancer's access control list. Each is there only where it is asked for.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import hashlib
+import hmac
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import pulumi
 import pulumi_alicloud as alicloud
@@ -13,18 +16,21 @@ import pulumi_kubernetes as k8s
 from .group_access import API_KEY_VARIABLE
 from .names import CLIENTS, cloud_name
 from .network_policy import Client, clients_only, members_only
+from .request_filter import METRICS_KEY, client_key
 
 
 @dataclass(frozen=True, kw_only=True)
 class AccessArgs:
     """``group`` is the name of the LeaderWorkerSet, whose leaders listen on ``port``. ``api_key`` is a secret, None
-    where clients need none. With ``has_service_account`` the pods get one that pulls with ``image_pull_secrets``; with
+    where clients need none, and ``client_keys`` are secrets by the names of further clients. With
+    ``has_service_account`` the pods get one that pulls with ``image_pull_secrets``; with
     ``clients`` only these reach the leaders; with ``allowed_cidrs`` only these use the load balancer."""
 
     namespace: pulumi.Input[str]
     group: str
     port: int = 8000
     api_key: pulumi.Input[str] | None = None
+    client_keys: Mapping[str, pulumi.Input[str]] = field(default_factory=dict)
     has_service_account: bool = False
     image_pull_secrets: tuple[str, ...] = ()
     clients: tuple[Client, ...] = ()
@@ -35,7 +41,7 @@ class Access(pulumi.ComponentResource):
     """Secret, ServiceAccount, NetworkPolicies and access control list; it needs the providers of cluster and cloud."""
 
     api_key_secret: pulumi.Output[str] | None
-    """Name of the Secret with the clients' key."""
+    """Name of the Secret with all keys: the stack's, the clients', and one for ``/metrics`` alone."""
 
     service_account: pulumi.Output[str] | None
     """Name of the pods' service account."""
@@ -45,7 +51,7 @@ class Access(pulumi.ComponentResource):
 
     def __init__(self, name: str, args: AccessArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("deepseek:access:Access", name, None, opts)
-        self.api_key_secret = self._api_key(args.namespace, args.api_key) if args.api_key is not None else None
+        self.api_key_secret = self._api_key(args, args.api_key) if args.api_key is not None else None
         self.service_account = self._service_account(args) if args.has_service_account else None
         if args.clients:
             self._network_policies(args)
@@ -54,11 +60,15 @@ class Access(pulumi.ComponentResource):
             {"apiKeySecret": self.api_key_secret, "serviceAccount": self.service_account, "aclId": self.acl_id}
         )
 
-    def _api_key(self, namespace: pulumi.Input[str], key: pulumi.Input[str]) -> pulumi.Output[str]:
+    def _api_key(self, args: AccessArgs, key: pulumi.Input[str]) -> pulumi.Output[str]:
         secret = k8s.core.v1.Secret(
             f"{self.pulumi_resource_name}-api-key",
-            metadata={"namespace": namespace},
-            string_data={API_KEY_VARIABLE: key},
+            metadata={"namespace": args.namespace},
+            string_data={
+                API_KEY_VARIABLE: key,
+                METRICS_KEY: pulumi.Output.from_input(key).apply(metrics_key),
+                **{client_key(name): value for name, value in args.client_keys.items()},
+            },
             # Another key makes another Secret, with another name: the group rolls over to it, and then the old one
             # is deleted. In one that changed in place the pods would not see the change.
             immutable=True,
@@ -108,3 +118,9 @@ class Access(pulumi.ComponentResource):
         # Known only with its entries: a listener with an empty list admits every client
         # (https://alibabacloud.com/help/doc-detail/85979.htm).
         return pulumi.Output.all(acl.id, *(entry.id for entry in entries)).apply(lambda ids: str(ids[0]))
+
+
+def metrics_key(key: str) -> str:
+    """What Prometheus sends: it follows from the stack's key, which does not follow from it, and needs no secret of its
+    own in the stack file."""
+    return hmac.new(key.encode(), METRICS_KEY.encode(), hashlib.sha256).hexdigest()

@@ -41,6 +41,7 @@ def outputs(
         "claim": mount.claim_name,
         "serviceDnsName": service.dns_name,
         "servicePort": port,
+        "requestFilter": spec.request_filter is not None,
         "serviceUrl": f"{routed}/v1" if routed else pulumi.Output.format("http://{0}:{1}/v1", service.dns_name, port),
         "portForwardCommand": pulumi.Output.format(
             f"{in_namespace} port-forward svc/{{0}} {port}:{port}", service.name

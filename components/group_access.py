@@ -5,6 +5,7 @@ from typing import Any
 
 from .group_args import InferenceGroupArgs
 from .pod_security import container_security
+from .request_filter import config_map_name, with_request_filter
 
 API_KEY_VARIABLE = "VLLM_API_KEY"
 """The engine asks for this key (https://docs.vllm.ai/en/stable/configuration/env_vars.html); as an argument it would
@@ -24,6 +25,11 @@ def with_access(template: Mapping[str, Any], args: InferenceGroupArgs, *, serves
     if serves and args.api_key_secret is not None:
         reference = {"name": args.api_key_secret, "key": API_KEY_VARIABLE}
         container["env"].append({"name": API_KEY_VARIABLE, "valueFrom": {"secretKeyRef": reference}})
+        if args.request_filter is not None:
+            config_map = config_map_name(args.request_filter, group=args.name)
+            spec, container = with_request_filter(
+                spec, container, config_map=config_map, keys_secret=args.api_key_secret
+            )
     if args.service_account is not None:
         spec |= {"serviceAccountName": args.service_account, "automountServiceAccountToken": False}
     if args.hardened:

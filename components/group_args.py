@@ -6,6 +6,8 @@ from typing import Literal
 
 import pulumi
 
+from .request_filter import RequestFilterArgs
+
 
 @dataclass(frozen=True, kw_only=True)
 class InferenceGroupArgs:
@@ -91,6 +93,9 @@ class InferenceGroupArgs:
     """How long an engine with requests may make no progress; None: ``/health`` alone is asked."""
 
     canary: bool = False
+
+    request_filter: RequestFilterArgs | None = None
+    """The filter in front of the engine, which asks for the keys of ``api_key_secret``."""
 
     api_key_secret: pulumi.Input[str] | None = None
     """Secret with the clients' key."""

@@ -21,6 +21,8 @@ from .group_access import with_access
 from .group_args import InferenceGroupArgs
 from .labels import CONTAINER, common_labels
 from .lifecycle import Role, engineprobe_config_map, interruptible, pod_lifecycle
+from .request_filter import ARGUMENTS as FILTER_ARGUMENTS
+from .request_filter import request_filter_config_map
 
 WORKER_INDEX_LABEL = "leaderworkerset.sigs.k8s.io/worker-index"
 """Set on every pod by all versions of the controller. The variable LWS_WORKER_INDEX is not: the version in the ACS
@@ -51,6 +53,12 @@ class InferenceGroup(pulumi.ComponentResource):
     def _leader_worker_set(self, name: str, args: InferenceGroupArgs) -> LeaderWorkerSet:
         own = pulumi.ResourceOptions(parent=self)
         needed = [] if args.request_seconds is None else [engineprobe_config_map(f"{name}-engineprobe", args, own)]
+        if args.request_filter is not None:
+            needed.append(
+                request_filter_config_map(
+                    f"{name}-requestfilter", args.request_filter, group=args.name, namespace=args.namespace, opts=own
+                )
+            )
         return LeaderWorkerSet(
             f"{name}-group",
             metadata={"name": args.name, "namespace": args.namespace, "annotations": _annotations(args)},
@@ -233,7 +241,7 @@ def command(role: Role, args: InferenceGroupArgs) -> list[str]:
 
     A group of one pod needs neither Ray nor rendezvous, and its worker template creates no pod.
     """
-    serve = _serve(args)
+    serve = _serve(role, args)
     if args.pods == 1:
         return serve
     if args.backend == "mp":
@@ -241,7 +249,7 @@ def command(role: Role, args: InferenceGroupArgs) -> list[str]:
     return ["sh", "-c", _ray_script(role, args, serve)]
 
 
-def _serve(args: InferenceGroupArgs) -> list[str]:
+def _serve(role: Role, args: InferenceGroupArgs) -> list[str]:
     arguments = [
         "vllm",
         "serve",
@@ -264,6 +272,8 @@ def _serve(args: InferenceGroupArgs) -> list[str]:
     if args.pods > 1:
         # Explicit, because vLLM's own guess depends on its version and on what the image contains.
         arguments += ["--distributed-executor-backend", args.backend]
+    if role == "leader" and args.request_filter is not None:
+        arguments += FILTER_ARGUMENTS
     return [literal(argument) for argument in arguments]
 
 

@@ -19,6 +19,7 @@ from deepseek_acs.planner.vllm import Version
 from .crds import PodMonitor, PrometheusRule
 from .labels import common_labels
 from .monitoring.alerts import AlertThresholds, rule_groups
+from .request_filter import METRICS_KEY
 
 SCRAPE_TIMEOUT_SECONDS = 10
 """A leader answers in milliseconds; one under full load may need seconds."""
@@ -39,9 +40,9 @@ managed agent need not, and the alerts depend on them."""
 @dataclass(frozen=True, kw_only=True)
 class ObservabilityArgs:
     """``group`` is the LeaderWorkerSet's name and ``selector`` selects its leaders, ``engine_version`` is vLLM's.
-    ``budget`` is the time that loading may take. ``labels`` are those by
-    which Prometheus selects monitors and rules, ``dashboard_labels`` those by which Grafana's sidecar finds the
-    dashboard, in ``dashboard_folder``; None: there is none."""
+    ``budget`` is the time that loading may take. ``keys_secret`` is the Secret with the key for ``/metrics``, None
+    where none is asked for. ``labels`` are those by which Prometheus selects monitors and rules, ``dashboard_labels``
+    those by which Grafana's sidecar finds the dashboard, in ``dashboard_folder``; None: there is none."""
 
     namespace: str
     group: str
@@ -50,6 +51,7 @@ class ObservabilityArgs:
     budget: LoadBudget
     labels: Mapping[str, str] = field(default_factory=dict)
     scrape_seconds: int = 15
+    keys_secret: pulumi.Input[str] | None = None
     alerts: AlertThresholds | None = None
     dashboard_labels: Mapping[str, str] | None = None
     dashboard_folder: str | None = None
@@ -72,7 +74,7 @@ class Observability(pulumi.ComponentResource):
         return PodMonitor(
             f"{name}-leaders",
             metadata=_metadata(args, "metrics", args.labels),
-            spec=pod_monitor_spec(args.selector, scrape_seconds=args.scrape_seconds),
+            spec=pod_monitor_spec(args.selector, scrape_seconds=args.scrape_seconds, keys_secret=args.keys_secret),
             opts=pulumi.ResourceOptions(parent=self),
         )
 
@@ -100,9 +102,12 @@ class Observability(pulumi.ComponentResource):
         )
 
 
-def pod_monitor_spec(selector: Mapping[str, pulumi.Input[str]], *, scrape_seconds: int) -> dict[str, Any]:
-    """The spec of the PodMonitor: the leaders' port ``http``, whose ``/metrics`` needs no API key, because vLLM asks
-    for one below ``/v1`` only (https://docs.vllm.ai/en/stable/usage/security/)."""
+def pod_monitor_spec(
+    selector: Mapping[str, pulumi.Input[str]], *, scrape_seconds: int, keys_secret: pulumi.Input[str] | None = None
+) -> dict[str, Any]:
+    """The spec of the PodMonitor: the leaders' port ``http``. The request filter asks for a key on ``/metrics``, which
+    vLLM does not (https://prometheus-operator.dev/docs/api-reference/api/#monitoring.coreos.com/v1.SafeAuthorization)."""
+    key = {"type": "Bearer", "credentials": {"name": keys_secret, "key": METRICS_KEY}}
     return {
         "selector": {"matchLabels": selector},
         "podMetricsEndpoints": [
@@ -111,6 +116,7 @@ def pod_monitor_spec(selector: Mapping[str, pulumi.Input[str]], *, scrape_second
                 "path": "/metrics",
                 "interval": f"{scrape_seconds}s",
                 "scrapeTimeout": f"{min(scrape_seconds, SCRAPE_TIMEOUT_SECONDS)}s",
+                **({"authorization": key} if keys_secret is not None else {}),
                 "relabelings": [
                     {"sourceLabels": [source], "targetLabel": label} for label, source in RELABELLED.items()
                 ],

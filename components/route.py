@@ -10,12 +10,6 @@ import pulumi_kubernetes as k8s
 
 from .crds import HTTPRoute
 
-EXACT_PATHS = ("/v1/models", "/v1/chat/completions", "/v1/completions")
-PATHS_WITH_CHILDREN = ("/v1/responses",)
-"""What clients of a text model need of the API. All of it asks for the key, and nothing else is let through: no
-``/metrics``, no ``/invocations``, which needs no key, and no ``/v1/load_lora_adapter``
-(https://docs.vllm.ai/en/stable/usage/security/)."""
-
 REQUEST_BYTES = "32m"
 """Largest request in ingress-nginx's notation: a prompt of 160,000 tokens in escaped Chinese is above its 1 MiB
 (https://kubernetes.github.io/ingress-nginx/user-guide/nginx-configuration/annotations/#custom-max-body-size)."""
@@ -28,15 +22,18 @@ TAKEN_MINUTES = 5
 
 @dataclass(frozen=True, kw_only=True)
 class RouteArgs:
-    """``service`` and ``port`` are those of the Service of the leaders. With ``gateway``, the name of a Gateway, there
-    is an HTTPRoute at its listener ``section_name``; otherwise an Ingress of the class ``class_name``. Its certificate
-    is in the Secret ``tls_secret``, or given as ``certificate`` and ``key``, or the controller's own; without ``tls``
+    """``service`` and ``port`` are those of the Service of the leaders; nothing but ``exact_paths``, and
+    ``parent_paths`` with what is below them, is let through. With ``gateway``, the name of a Gateway, there is an
+    HTTPRoute at its listener ``section_name``; otherwise an Ingress of the class ``class_name``. Its certificate is in
+    the Secret ``tls_secret``, or given as ``certificate`` and ``key``, or the controller's own; without ``tls``
     there is none."""
 
     namespace: pulumi.Input[str]
     host: str
     service: pulumi.Input[str]
     port: int
+    exact_paths: tuple[str, ...]
+    parent_paths: tuple[str, ...] = ()
     request_seconds: int = 1800
     gateway: str | None = None
     gateway_namespace: pulumi.Input[str] | None = None
@@ -63,8 +60,8 @@ class Route(pulumi.ComponentResource):
             "namespace": args.gateway_namespace or args.namespace,
             "sectionName": args.section_name,
         }
-        exact = [{"path": {"type": "Exact", "value": path}} for path in EXACT_PATHS]
-        below = [{"path": {"type": "PathPrefix", "value": path}} for path in PATHS_WITH_CHILDREN]
+        exact = [{"path": {"type": "Exact", "value": path}} for path in args.exact_paths]
+        below = [{"path": {"type": "PathPrefix", "value": path}} for path in args.parent_paths]
         rule = {
             "matches": [*exact, *below],
             "backendRefs": [{"name": args.service, "port": args.port}],
@@ -94,7 +91,7 @@ class Route(pulumi.ComponentResource):
         return secret.metadata["name"]
 
     def _ingress(self, name: str, args: RouteArgs) -> k8s.networking.v1.Ingress:
-        kinds = {**dict.fromkeys(EXACT_PATHS, "Exact"), **dict.fromkeys(PATHS_WITH_CHILDREN, "Prefix")}
+        kinds = {**dict.fromkeys(args.exact_paths, "Exact"), **dict.fromkeys(args.parent_paths, "Prefix")}
         backend: k8s.networking.v1.IngressBackendArgsDict = {
             "service": {"name": args.service, "port": {"number": args.port}}
         }

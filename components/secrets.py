@@ -1,7 +1,7 @@
 """The stack's secrets: configuration keys of their own, because Pulumi encrypts a key and not a part of one."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import pulumi
 from pulumi.runtime.config import is_config_secret
@@ -27,6 +27,9 @@ ACCESS_KEY_SECRET = "ossAccessKeySecret"  # noqa: S105 - the name of a configura
 HUB_TOKEN = "hubToken"  # noqa: S105 - as above
 PROMETHEUS_TOKEN = "prometheusToken"  # noqa: S105 - as above
 API_KEY = "apiKey"
+CLIENT_KEY = "apiKey-{client}"
+"""The key of a client of ``service.requestFilter.clients``."""
+
 TLS_CERTIFICATE = "tlsCertificate"
 TLS_KEY = "tlsKey"
 
@@ -54,6 +57,9 @@ SECRET_CONDITIONS: Mapping[str, str] = {
 }
 """When the program needs a secret, in Markdown for docs/configuration.md and stack.schema.json."""
 
+CLIENT_KEY_CONDITION = "`service.requestFilter.clients` has NAME"
+"""The same for ``CLIENT_KEY``."""
+
 SECRET_FIXES = {
     KUBECONFIG: "{set} < KUBECONFIG-FILE, or set deployment.cluster.kubeconfigFile",
     API_KEY: "openssl rand -hex 32 | {set}",
@@ -73,6 +79,8 @@ class Secrets:
     api_key: pulumi.Output[str] | None = None
     certificate: Certificate | None = None
     prometheus_token: pulumi.Output[str] | None = None
+    client_keys: Mapping[str, pulumi.Output[str]] = field(default_factory=dict)
+    """By the names of ``service.requestFilter.clients``."""
 
 
 def secret_findings(config: pulumi.Config, spec: ResolvedSpec) -> list[Finding]:
@@ -88,7 +96,7 @@ def secret_findings(config: pulumi.Config, spec: ResolvedSpec) -> list[Finding]:
         if problem:
             # The short form of --stack: the command is copied, and a longer one would be broken in two lines.
             command = f"pulumi config set -s {pulumi.get_stack()} --secret {name}"
-            fix = SECRET_FIXES.get(key, "{set}").format(set=command)
+            fix = SECRET_FIXES.get(_kind(key), "{set}").format(set=command)
             found.append(Finding(path=name, problem=problem, fix=fix))
     hub = spec.weights.hub
     if optional and hub and hub.endpoint and is_readable_on_the_way(hub.endpoint):
@@ -119,6 +127,7 @@ def read_secrets(config: pulumi.Config, spec: ResolvedSpec) -> Secrets:
         else None,
         hub_token=config.get_secret(HUB_TOKEN),
         api_key=config.require_secret(API_KEY) if API_KEY in keys else None,
+        client_keys={client: config.require_secret(CLIENT_KEY.format(client=client)) for client in _clients(spec)},
         certificate=Certificate(chain=config.require_secret(TLS_CERTIFICATE), key=config.require_secret(TLS_KEY))
         if TLS_KEY in keys
         else None,
@@ -131,13 +140,22 @@ def _secret_keys(spec: ResolvedSpec) -> list[str]:
     if spec.weights.identity.kind == "accessKey":
         keys += [ACCESS_KEY_ID, ACCESS_KEY_SECRET]
     if spec.service.api_key:
-        keys.append(API_KEY)
+        keys += [API_KEY, *(CLIENT_KEY.format(client=client) for client in _clients(spec))]
     route, scaler = spec.service.route, spec.replicas.scaler
     if route and route.kind == "ingress" and route.tls.kind == "config":
         keys += [TLS_CERTIFICATE, TLS_KEY]
     if scaler and scaler.kind == "queue" and scaler.prometheus.authorization:
         keys.append(PROMETHEUS_TOKEN)
     return keys
+
+
+def _clients(spec: ResolvedSpec) -> tuple[str, ...]:
+    return spec.request_filter.clients if spec.request_filter else ()
+
+
+def _kind(key: str) -> str:
+    """The key whose form and whose way to be set a client's key has."""
+    return API_KEY if key.startswith(CLIENT_KEY.format(client="")) else key
 
 
 def _secret_problem(key: str, value: str | None, *, hidden: bool) -> str | None:
@@ -147,5 +165,5 @@ def _secret_problem(key: str, value: str | None, *, hidden: bool) -> str | None:
         return "it stands in the stack file for all to read: whoever has the file, or an old version of it, has it"
     if not value.strip():
         return "this secret is empty"
-    form = SECRET_FORMS.get(key)
+    form = SECRET_FORMS.get(_kind(key))
     return form(value) if form else None

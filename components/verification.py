@@ -77,6 +77,9 @@ class VerificationArgs:
     """Labels of pods that mount the claim."""
 
     api_key_secret: pulumi.Input[str] | None = None
+    filtered: bool = True
+    """Whether a request filter is in front of the engine, where there is a key."""
+
     service_account: pulumi.Input[str] | None = None
     loading_seconds: int = 0
 
@@ -106,6 +109,7 @@ class Verification(pulumi.ComponentResource):
                 f"--model={args.model}",
                 f"--timeout={SILENCE_SECONDS}",
                 *([f"--patience={args.loading_seconds}"] if args.loading_seconds else []),
+                *([] if args.filtered else ["--no-filter"]),
             ],
             "env": _key_variable(API_KEY_VARIABLE, args),
             "volume_mounts": [program_mount(PACKAGE)],

@@ -10,6 +10,7 @@ from typing import TypedDict
 
 import pulumi
 
+from deepseek_acs.planner.api_paths import exact_paths, parent_paths
 from deepseek_acs.planner.metrics import EngineMetrics
 from deepseek_acs.planner.pod_security import namespace_labels
 from deepseek_acs.planner.shutdown import refuses_while_ending
@@ -34,6 +35,7 @@ from .network_policy import HEALTH_CHECKS, VERIFICATION, Client
 from .observability import ObservabilityArgs
 from .operators import OperatorsArgs
 from .oss_volume import OssVolume, OssVolumeArgs
+from .request_filter import RequestFilterArgs
 from .route import RouteArgs
 from .scaling import AutoscalingArgs, Window
 from .secrets import Secrets
@@ -207,6 +209,7 @@ def access(spec: ResolvedSpec, secrets: Secrets) -> AccessArgs:
         group=spec.name,
         port=spec.engine.port,
         api_key=secrets.api_key,
+        client_keys=secrets.client_keys,
         has_service_account=pods is not None,
         image_pull_secrets=pods.image_pull_secrets if pods else (),
         clients=_clients(spec),
@@ -276,11 +279,26 @@ def inference_group(spec: ResolvedSpec, mount: ModelMount, access: Access | None
         drains_itself=refuses_while_ending(engine.named_version),
         stall_seconds=check.stall_seconds if check else None,
         canary=check is not None and check.canary,
+        request_filter=_request_filter(spec),
         api_key_secret=access.api_key_secret if access else None,
         service_account=access.service_account if access else None,
         hardened=pods is not None,
         run_as_user=pods.run_as_user if pods else None,
         uses_rdma=spec.network == "rdma",
+    )
+
+
+def _request_filter(spec: ResolvedSpec) -> RequestFilterArgs | None:
+    chosen = spec.request_filter
+    if chosen is None:
+        return None
+    return RequestFilterArgs(
+        paths=spec.api_paths,
+        header_bytes=chosen.header_bytes,
+        body_bytes=chosen.body_bytes,
+        sequences=chosen.sequences,
+        prompt_characters=chosen.prompt_characters,
+        prompt_tokens=chosen.prompt_tokens,
     )
 
 
@@ -326,6 +344,8 @@ def route(spec: ResolvedSpec, secrets: Secrets, service: InferenceService) -> Ro
         host=chosen.host,
         service=service.name,
         port=spec.service.port,
+        exact_paths=exact_paths(spec.api_paths),
+        parent_paths=parent_paths(spec.api_paths),
         request_seconds=chosen.request_seconds,
     )
     if chosen.kind == "gateway":
@@ -344,7 +364,7 @@ def route(spec: ResolvedSpec, secrets: Secrets, service: InferenceService) -> Ro
     )
 
 
-def observability(spec: ResolvedSpec, group: InferenceGroup) -> ObservabilityArgs | None:
+def observability(spec: ResolvedSpec, group: InferenceGroup, access: Access) -> ObservabilityArgs | None:
     """Monitor, alerts and dashboard."""
     chosen = spec.observability
     if chosen is None:
@@ -358,6 +378,7 @@ def observability(spec: ResolvedSpec, group: InferenceGroup) -> ObservabilityArg
         budget=spec.budget,
         labels=chosen.labels,
         scrape_seconds=chosen.scrape_seconds,
+        keys_secret=access.api_key_secret if spec.request_filter else None,
         alerts=AlertThresholds(**alerts.model_dump()) if alerts else None,
         dashboard_labels=dashboard.labels if dashboard else None,
         dashboard_folder=dashboard.folder if dashboard else None,
@@ -420,6 +441,7 @@ def verification(
         model_path=mount.model_path,
         labels=mount.sidecar.labels,
         api_key_secret=access.api_key_secret,
+        filtered=spec.request_filter is not None or not spec.service.api_key,
         service_account=access.service_account,
         # The end of a hold at 0 changes nothing that the group's update would wait for.
         loading_seconds=spec.budget.create_seconds if spec.replicas.scaler else 0,

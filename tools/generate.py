@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from components.secrets import SECRET_CONDITIONS
+from components.secrets import CLIENT_KEY, CLIENT_KEY_CONDITION, SECRET_CONDITIONS
 from deepseek_acs.planner.rules import RULES
 from deepseek_acs.planner.rules.rule import Rule
 from deepseek_acs.settings.stack import StackSettings
@@ -51,6 +51,7 @@ def schema() -> str:
                     "deepseek:deployment": deployment,
                     **{f"deepseek:{key}": _encrypted(needed) for key, needed in SECRET_CONDITIONS.items()},
                 },
+                "patternProperties": {f"^deepseek:{CLIENT_KEY.format(client='')}": _encrypted(CLIENT_KEY_CONDITION)},
             }
         },
         "$defs": definitions,
@@ -73,7 +74,8 @@ def configuration() -> str:
     """Secrets, and the settings as tables, one for each section."""
     document = StackSettings.model_json_schema(by_alias=True)
     sections = _sections("", document, document["$defs"])
-    secrets = [f"| `deepseek:{key}` | {needed} |\n" for key, needed in SECRET_CONDITIONS.items()]
+    conditions = {**SECRET_CONDITIONS, CLIENT_KEY.format(client="NAME"): CLIENT_KEY_CONDITION}
+    secrets = [f"| `deepseek:{key}` | {needed} |\n" for key, needed in conditions.items()]
     return "\n".join([INTRODUCTION + "".join(secrets), *sections])
 
 

@@ -5,8 +5,8 @@
     check-engine  liveness of a leader: fails when the engine is dead or stuck
     check-leader  liveness of a worker: fails when the leader cannot be reached
 
-The engine is known by its metrics (https://docs.vllm.ai/en/stable/usage/metrics.html), which need no key. What cannot
-be read is never held against it: a wrong verdict costs a reload of the model.
+The engine is known by its metrics (https://docs.vllm.ai/en/stable/usage/metrics.html). What cannot be read is never
+held against it: a wrong verdict costs a reload of the model.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ class Engine:
     def load(self) -> Load | None:
         """None where the metrics cannot be read, or do not tell the requests."""
         try:
-            with self._open("/metrics") as answer:
+            with self._open("/metrics", headers=_authorization()) as answer:
                 return parse(answer.read().decode("utf-8", "replace"))
         except (OSError, http.client.HTTPException, ValueError):
             return None
@@ -104,10 +104,7 @@ class Engine:
     def complete(self, model: str) -> int | None:
         """The status of a request for one token; None without an answer in time."""
         body = json.dumps({"model": model, "prompt": "1", "max_tokens": 1}).encode()
-        headers = {"Content-Type": "application/json"}
-        if key := os.environ.get("VLLM_API_KEY"):
-            headers["Authorization"] = f"Bearer {key}"
-        return self._ask("/v1/completions", body, headers)
+        return self._ask("/v1/completions", body, {"Content-Type": "application/json", **_authorization()})
 
     def _ask(self, path: str, body: bytes | None = None, headers: dict[str, str] | None = None) -> int | None:
         """The status of the answer; None if there is none in time."""
@@ -125,6 +122,12 @@ class Engine:
         # No proxy of the environment may come between.
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         return opener.open(request, timeout=HTTP_SECONDS)
+
+
+def _authorization() -> dict[str, str]:
+    """The header with the engine's own key, if it has one."""
+    key = os.environ.get("VLLM_API_KEY")
+    return {"Authorization": f"Bearer {key}"} if key else {}
 
 
 def parse(metrics: str) -> Load | None:

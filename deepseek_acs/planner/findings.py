@@ -81,6 +81,7 @@ class Field(StrEnum):
     SERVICE_KIND = "<service.kind>"
     SERVICE_NAME = "<service.name>"
     API_KEY = "<service.api_key>"
+    REQUEST_FILTER = "<service.request_filter>"
     ALLOWED_CIDRS = "<service.allowed_cidrs>"
     ROUTE = "<service.route>"
     ROUTE_REQUEST = "<service.route.request>"

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Self
 
 from deepseek_acs.planner import catalogue
+from deepseek_acs.planner.api_paths import api_paths
 from deepseek_acs.planner.catalogue import Gpu, GpuSeries, resource_name
 from deepseek_acs.planner.fluid import CachePlan, plan_cache
 from deepseek_acs.planner.loading import LoadBudget, load_budget
@@ -44,6 +45,11 @@ MEMORY_GIB_PER_GPU = 64
 SHARED_MEMORY_GIB_PER_GPU = 4
 """The guide's pod: 64 vCPUs, 512 GiB and 32 GiB of /dev/shm for 8 GPUs (https://www.alibabacloud.com/help/en/cs/
 user-guide/using-acs-gpu-computing-power-to-build-a-distributed-deepseek-full-blood-version-reasoning-service)."""
+
+
+CHARACTERS_PER_TOKEN = 16
+"""Four times what a token of English has, so that no prompt is refused that the engine would take, but for long runs of
+the same character."""
 
 
 @dataclass(frozen=True, order=True)
@@ -175,6 +181,19 @@ class EngineSpec:
     def named_version(self) -> Version | None:
         """The version that the image's name contains, if any."""
         return version_of(self.image)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RequestFilterSpec:
+    """The filter in front of the engine. ``clients`` have keys of their own; a request may have so many ``sequences``,
+    prompts times ``n``, and each prompt so many characters or tokens."""
+
+    clients: tuple[str, ...]
+    header_bytes: int
+    body_bytes: int
+    sequences: int
+    prompt_characters: int
+    prompt_tokens: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -337,6 +356,29 @@ class ResolvedSpec:
             pods=self.replicas.most * self.layout.pods,
             throughput_mib_s=storage.throughput_mi_bps,
             preload_mib_s=storage.preload_mi_bps,
+        )
+
+    @property
+    def api_paths(self) -> tuple[str, ...]:
+        """Methods and paths of the API that clients are let through to."""
+        return api_paths(self.engine.extra_args)
+
+    @property
+    def request_filter(self) -> RequestFilterSpec | None:
+        """The filter in front of the engine; None where it is off, or where there is no key that it could ask for."""
+        settings = self.service.request_filter
+        if settings is None or not self.service.api_key:
+            return None
+        body_bytes = settings.max_body_mib * 2**20
+        # Of a model whose context is not known, a prompt may be whatever a body can hold.
+        tokens = self.engine.max_model_len or body_bytes
+        return RequestFilterSpec(
+            clients=settings.clients,
+            header_bytes=settings.max_header_kib * 2**10,
+            body_bytes=body_bytes,
+            sequences=settings.max_sequences,
+            prompt_characters=settings.max_prompt_characters or CHARACTERS_PER_TOKEN * tokens,
+            prompt_tokens=tokens,
         )
 
     def with_layout(self, layout: Layout) -> Self:

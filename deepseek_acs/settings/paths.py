@@ -63,6 +63,7 @@ _PATHS = {
     Field.SERVICE_KIND: "service.kind",
     Field.SERVICE_NAME: "service.name",
     Field.API_KEY: "service.apiKey",
+    Field.REQUEST_FILTER: "service.requestFilter",
     Field.ALLOWED_CIDRS: "service.allowedCidrs",
     Field.ROUTE: "service.route",
     Field.ROUTE_REQUEST: "service.route.requestSeconds",

@@ -5,6 +5,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from deepseek_acs.settings.base import Cidr, DnsLabel, NotEmpty, Port, Settings, problem
+from deepseek_acs.settings.request_filter import RequestFilterSettings
 from deepseek_acs.settings.route import GatewayRoute, IngressRoute
 
 ACL_ENTRIES_MAX = 300
@@ -24,8 +25,11 @@ class ServiceSettings(Settings):
     """Port of the Service."""
 
     api_key: bool = False
-    """Ask clients for the key of the secret deepseek:apiKey. vLLM asks for it on /v1 only; docs/access.md says what
-    stays open."""
+    """Ask clients for a key: that of the secret deepseek:apiKey, or one of requestFilter.clients."""
+
+    request_filter: RequestFilterSettings | None = RequestFilterSettings()
+    """With apiKey, a filter in front of the engine. null leaves the key to vLLM, which asks for it on some paths only,
+    and which versions before 0.22 forget when the header Host is bent."""
 
     allowed_cidrs: Annotated[tuple[Cidr, ...], NotEmpty, Field(max_length=ACL_ENTRIES_MAX)] | None = None
     """Networks that may use the internal load balancer. By default everybody in the VPC, and in what is connected with
@@ -41,6 +45,12 @@ class ServiceSettings(Settings):
                 "allowedCidrs are for a load balancer, and this Service has none",
                 fix="write kind: internalLoadBalancer, or set deployment.security.networkPolicy instead",
             )
+        return self
+
+    @model_validator(mode="after")
+    def _filter_has_a_key(self) -> Self:
+        if self.request_filter is not None and "request_filter" in self.model_fields_set and not self.api_key:
+            raise problem("requestFilter asks for a key, and there is none", fix="write apiKey: true")
         return self
 
     @model_validator(mode="after")

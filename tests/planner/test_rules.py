@@ -406,6 +406,16 @@ BROKEN |= {
         "called default, for all other pods",
         "write another name",
     ),
+    "key-is-kept": (
+        {"service": {"apiKey": True, "requestFilter": None}},
+        "without it vLLM 0.7.2 asks for the key on some paths only: /invocations computes answers for everyone who",
+        "remove the line, or let a proxy that forwards the paths of the API alone reach the port, and nothing else",
+    ),
+    "filter-is-in-front": (
+        {"service": {"apiKey": True}, "env": {"VLLM_USE_RUST_FRONTEND": "1"}},
+        "VLLM_USE_RUST_FRONTEND starts a server that loads no middleware, the filter included",
+        "remove VLLM_USE_RUST_FRONTEND, or set deployment.service.requestFilter to null",
+    ),
     "closed-doors": (
         {"env": {"VLLM_SERVER_DEV_MODE": "1"}},
         "VLLM_SERVER_DEV_MODE cannot be used: it opens /collective_rpc, /sleep and other endpoints of the engine "
@@ -592,6 +602,8 @@ PLACES = {
     "zone": "inference.zone",
     "load-balancer-clients": "security.networkPolicy",
     "service-account": "inference.name",
+    "key-is-kept": "service.requestFilter",
+    "filter-is-in-front": "inference.engine.env",
     "closed-doors": "inference.engine.env",
     "closed-doors-inside": "inference.engine.extraArgs",
     "pickle-format": "inference.engine.extraArgs",
@@ -920,6 +932,13 @@ def test_a_zone_without_a_hyphen() -> None:
 
 def test_flags_that_the_program_writes_are_no_secrets() -> None:
     assert not SECRET_FLAGS & PROGRAM_FLAGS.keys()
+
+
+def test_other_origins_do_not_go_with_the_filter() -> None:
+    for argument in ("--allowed_origins=[]", "--allowed-orig=[]"):
+        (found,) = errors(guide(service={"apiKey": True}, extra_args=(argument,)))
+        assert found.problem.startswith("--allowed-origins has no effect: deployment.service.requestFilter removes")
+        assert not errors(guide(service={"apiKey": True, "requestFilter": None}, extra_args=(argument,)))
 
 
 EXPOSED = [{"apiKey": True}, LOAD_BALANCER]

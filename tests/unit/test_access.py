@@ -38,7 +38,9 @@ from components.secret_forms import (
     private_key_problem,
     word_problem,
 )
+from deepseek_acs.planner.api_paths import API_PATHS, api_paths
 from deepseek_acs.planner.pod_security import enforced_level, namespace_labels
+from deepseek_acs.requestfilter.program import Settings, read_settings
 from deepseek_acs.settings.route import GatewayRoute, IngressRoute, NoTls
 from deepseek_acs.settings.stack import StackSettings
 from local.plugins.kubernetes import wait_for
@@ -156,6 +158,101 @@ class TestApiKey:
 
     def test_is_nowhere_in_the_outputs(self, on: Recorder) -> None:
         assert KEY not in json.dumps(outputs(on))
+
+
+FILTER = {"clients": ["chat", "batch"], "maxBodyMiB": 4, "maxHeaderKiB": 8, "maxSequences": 16}
+FILTERED = {
+    "service": {"apiKey": True, "requestFilter": FILTER},
+    "inference": {"engine": {"env": {"PYTHONPATH": "/a"}}},
+}
+CLIENT_SECRETS = {"apiKey": KEY, "apiKey-chat": KEY[::-1], "apiKey-batch": KEY[1:] + KEY[0]}
+
+
+class TestRequestFilter:
+    @pytest.fixture
+    def filtered(self, up: Run) -> Recorder:
+        return up(FILTERED, secrets=CLIENT_SECRETS)
+
+    def test_is_on_where_there_is_a_key_and_nowhere_else(self, up: Run) -> None:
+        assert "requestfilter" not in json.dumps(up().manifests())
+        on = up({"service": {"apiKey": True}}, secrets={"apiKey": KEY})
+        off = up({"service": {"kind": "clusterIP", "apiKey": True, "requestFilter": None}}, secrets={"apiKey": KEY})
+        assert "requestfilter" in json.dumps(templates(on))
+        assert "requestfilter" not in json.dumps(templates(off))
+
+    def test_the_leader_loads_it_last_and_the_worker_not_at_all(self, filtered: Recorder) -> None:
+        """The last middleware is the outermost."""
+        leader, worker = templates(filtered)
+        line = engine(leader)["command"][-1]
+        assert line.endswith("--disable-fastapi-docs '--allowed-origins=[]' --middleware requestfilter.RequestFilter")
+        assert "requestfilter" not in json.dumps(worker)
+
+    def test_program_and_settings_are_where_python_finds_them(self, filtered: Recorder) -> None:
+        leader, _ = templates(filtered)
+        config_map = filtered.manifest("ConfigMap", "requestfilter")
+        mounts = {mount["mountPath"]: mount["name"] for mount in engine(leader)["volumeMounts"]}
+        volumes = {volume["name"]: volume for volume in leader["spec"]["volumes"]}
+        assert variables(leader)["PYTHONPATH"] == "/opt/requestfilter:/a"
+        assert volumes[mounts["/opt/requestfilter"]]["configMap"] == {"name": config_map["metadata"]["name"]}
+        assert volumes[mounts["/etc/requestfilter/keys"]]["secret"] == {"secretName": "access-api-key-1a2b3c4d"}
+        assert config_map["immutable"] is True
+        assert config_map["data"].keys() == {"requestfilter.py", "settings.json"}
+        assert filtered.request("LeaderWorkerSet").dependencies
+
+    def test_it_reads_the_settings_that_are_written(self, filtered: Recorder, tmp_path: Path) -> None:
+        (tmp_path / "settings.json").write_text(
+            filtered.manifest("ConfigMap", "requestfilter")["data"]["settings.json"]
+        )
+        assert read_settings(tmp_path / "settings.json") == Settings(
+            paths=API_PATHS["generate"],
+            keys="/etc/requestfilter/keys",
+            header_bytes=8192,
+            body_bytes=4 * 2**20,
+            sequences=16,
+            prompt_characters=16 * 2048,
+            prompt_tokens=2048,
+        )
+
+    def test_each_client_has_a_key_of_its_own_and_metrics_another(self, filtered: Recorder) -> None:
+        secret = filtered.manifest("Secret", "api-key")["stringData"]
+        assert secret.keys() == {"VLLM_API_KEY", "metrics", "client-chat", "client-batch"}
+        assert secret["client-chat"] == KEY[::-1]
+        assert len({*secret.values()}) == 4
+        for key in secret.values():
+            assert key not in json.dumps([templates(filtered), outputs(filtered)])
+        marked = filtered.raw_inputs("Secret", "api-key")["stringData"]
+        assert is_secret(marked) or all(is_secret(value) for value in marked.values())
+
+    def test_a_client_whose_key_is_missing_or_short_is_named(self, up: Run) -> None:
+        with pytest.raises(pulumi.RunError) as caught:
+            up(FILTERED, secrets={"apiKey": KEY, "apiKey-batch": "b"})
+        text = " ".join(str(caught.value).split())
+        assert "deepseek:apiKey-chat problem: this secret is not set" in text
+        assert "openssl rand -hex 32 | pulumi config set -s dev --secret deepseek:apiKey-chat" in text
+        assert f"deepseek:apiKey-batch problem: it has fewer than {API_KEY_MIN} characters" in text
+
+    @pytest.mark.parametrize(
+        ("arguments", "path"),
+        [
+            ((), "POST /v1/chat/completions"),
+            (("--task=embed",), "POST /v1/embeddings"),
+            (("--convert", "classify"), "POST /v1/score"),
+        ],
+    )
+    def test_paths_are_those_of_the_task(self, arguments: tuple[str, ...], path: str) -> None:
+        assert path in api_paths(arguments)
+        assert len([paths for paths in API_PATHS.values() if path in paths]) == 1
+
+    def test_a_model_whose_context_is_not_known_is_bounded_by_the_body(self) -> None:
+        spec = resolved(
+            {
+                "model": {"name": "a/b", "weightsGiB": 100},
+                "inference": {"engine": {"maxModelLen": None}},
+                "service": {"apiKey": True},
+            }
+        )
+        assert spec.request_filter is not None
+        assert spec.request_filter.prompt_tokens == spec.request_filter.body_bytes == 32 * 2**20
 
 
 class TestLoadBalancer:
@@ -555,6 +652,18 @@ def test_every_resource_has_an_explicit_provider(on: Recorder, by_cache_and_gate
             "service",
             "the route would make the model usable by everybody who reaches the proxy",
             "write apiKey: true",
+        ),
+        (
+            {"service": {"requestFilter": {"maxSequences": 8}}},
+            "service",
+            "requestFilter asks for a key, and there is none",
+            "write apiKey: true",
+        ),
+        (
+            {"service": {"apiKey": True, "requestFilter": {"clients": ["Chat"]}}},
+            "service.requestFilter.clients[0]",
+            "the value does not have the expected form",
+            "clients with a key of their own",
         ),
         (
             {"service": {"kind": "clusterIP", "allowedCidrs": ["10.0.0.0/8"]}},

@@ -127,14 +127,13 @@ def budget(name: str, namespace: pulumi.Output[str]) -> pulumi.ComponentResource
 
 
 def http_route(name: str, namespace: pulumi.Output[str]) -> pulumi.ComponentResource:
-    args = RouteArgs(namespace=namespace, host="h.example.com", service="s", port=80, gateway="g", section_name="https")
-    return Route(name, args)
+    way: dict[str, Any] = {"gateway": "g", "section_name": "https", "exact_paths": ("/v1/models",)}
+    return Route(name, RouteArgs(namespace=namespace, host="h.example.com", service="s", port=80, **way))
 
 
 def ingress(name: str, namespace: pulumi.Output[str]) -> pulumi.ComponentResource:
-    tls: dict[str, Any] = {"certificate": "pem", "key": "pem"}
-    args = RouteArgs(namespace=namespace, host="h.example.com", service="s", port=80, class_name="nginx", **tls)
-    return Route(name, args)
+    way: dict[str, Any] = {"class_name": "nginx", "certificate": "pem", "key": "pem", "exact_paths": ("/v1/models",)}
+    return Route(name, RouteArgs(namespace=namespace, host="h.example.com", service="s", port=80, **way))
 
 
 def observability(name: str, _: pulumi.Output[str]) -> pulumi.ComponentResource:

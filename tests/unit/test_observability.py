@@ -65,6 +65,14 @@ class TestPodMonitor:
         assert endpoint["interval"] == f"{seconds}s"
         assert int(endpoint["scrapeTimeout"].removesuffix("s")) <= seconds
 
+    def test_has_the_key_that_opens_nothing_but_metrics(self, up: Run) -> None:
+        recorder = up(merged(ON, {"service": {"apiKey": True}}), secrets={"apiKey": "k3y-0f-a-Test." * 4 + "zyxwvuts"})
+        (endpoint,) = recorder.manifest("PodMonitor")["spec"]["podMetricsEndpoints"]
+        credentials = {"name": "access-api-key-1a2b3c4d", "key": "metrics"}
+        assert endpoint["authorization"] == {"type": "Bearer", "credentials": credentials}
+        (without,) = up(ON).manifest("PodMonitor")["spec"]["podMetricsEndpoints"]
+        assert "authorization" not in without
+
     def test_comes_alone_where_nothing_else_is_wanted(self, up: Run) -> None:
         recorder = up({"observability": {"alerts": None, "dashboard": None}})
         assert recorder.manifest("PodMonitor")["metadata"]["name"] == "deepseek-r1-metrics"
