@@ -14,14 +14,15 @@ LOCAL := $(RUN) -m local
 INSTALLED := $(VENV)/installed
 INSTALLED_DEV := $(VENV)/installed-dev
 PACK := policy/$(VENV)/installed
+OLD_STARLETTE := $(VENV)/starlette/installed
 PACK_OPTIONS := $(if $(POLICY),--policy-pack policy $(if $(filter %.json,$(POLICY)),--policy-pack-config $(POLICY)))
 PACK_NEEDED := $(if $(POLICY),$(PACK))
 
 .DEFAULT_GOAL := help
-.PHONY: help up preview destroy verify status down reset env plugins test unit integration chaos e2e lint format schema golden picture constraints official
+.PHONY: help up preview destroy verify status down reset env plugins test unit integration chaos filter-starlette e2e lint format schema golden picture constraints official
 
 help: ## this list
-	@grep -E '^[a-z0-9]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9]+):.*## /make \1|/' | column -t -s '|'
+	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /make \1|/' | column -t -s '|'
 
 up: $(INSTALLED) $(PACK_NEEDED) ## bring the stack up: the embedded cluster if it needs it, then pulumi up
 	@$(LOCAL) up --stack $(STACK) -- $(PACK_OPTIONS) $(OPTIONS)
@@ -68,6 +69,9 @@ integration: $(INSTALLED_DEV) ## tests of local/, and with servers and processes
 chaos: $(INSTALLED_DEV) ## kills the mover and breaks what it talks to, about 5 minutes; CHAOS_SEED chooses other faults
 	timeout 900 $(RUN) -m pytest -q -n auto --dist load -m chaos tests/chaos
 
+filter-starlette: $(OLD_STARLETTE) ## the request filter's tests on the Starlette of vLLM 0.7.2, in an environment of its own
+	$(dir $(OLD_STARLETTE))bin/python -m pytest -q --noconftest -p no:cacheprovider tests/integration/test_request_filter.py
+
 e2e: $(INSTALLED_DEV) $(PACK) ## end-to-end tests: real engine, real API server; PROVIDER=official as above
 	$(RUN) -m pytest -q -m e2e
 
@@ -105,6 +109,11 @@ $(INSTALLED): requirements.txt local/requirements.txt deepseek_acs/verifier/requ
 
 $(INSTALLED_DEV): requirements-dev.txt deepseek_acs/planner/requirements.txt $(INSTALLED)
 	@$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	@touch $@
+
+$(OLD_STARLETTE): tests/data/requirements-starlette-0.45.txt | $(RUN)
+	@$(RUN) -m venv $(dir $@)
+	@$(dir $@)bin/python -m pip install --quiet --disable-pip-version-check -r $<
 	@touch $@
 
 $(PACK): policy/requirements.txt | $(RUN)
