@@ -43,6 +43,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--context", help="with --outputs (default: the kubeconfig's current one)")
     parser.add_argument("--timeout", type=float, default=180, help="longest silence of the engine in s (default: 180)")
     parser.add_argument("--patience", type=float, default=60, help="for the Service in s, with --url (default: 60)")
+    parser.add_argument(
+        "--no-filter", action="store_true", help="with --url: no request filter is in front, so say what is open"
+    )
     parser.add_argument("--json", action="store_true", help="one JSON object instead of lines")
     given = parser.parse_args(arguments)
     if given.url and not given.model:
@@ -51,7 +54,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     key = os.environ.get(KEY_VARIABLE) or None
     if given.url:
         patience = Patience(seconds=given.patience)
-        verify_inside(report, given.url, given.model, key=key, timeout_seconds=given.timeout, patience=patience)
+        verify_inside(
+            report,
+            given.url,
+            given.model,
+            key=key,
+            filtered=not given.no_filter,
+            timeout_seconds=given.timeout,
+            patience=patience,
+        )
     else:
         try:
             target = _target(given.outputs, given.kubeconfig, given.context)

@@ -3,23 +3,32 @@
 import http.client
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from .client import MAX_TOKENS, Client, Completion, ProtocolError, StatusError
-from .results import FaultError, Found, Layer, Report, Value
+from .results import FaultError, Found, Layer, Report, SkippedError, Value
 
 UNAUTHORIZED = 401
 CUT = (OSError, http.client.HTTPException)
 """What a connection raises that breaks or is silent."""
 
+WRONG_KEY = "no-key-of-this-stack"
+
+BENT_HOST = "leader/x"
+"""With it, versions of vLLM before 0.22 judge another path than the one that they serve (CVE-2026-48746)."""
+
+ROLL = "pulumi up with service.apiKey: true, which gives the leaders keys and the request filter and rolls the group"
 GET_KEY = "export VLLM_API_KEY=$(pulumi config get --stack STACK deepseek:apiKey)"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Expected:
-    """What the engine is to serve, and the command that shows its log, for what to do next."""
+    """What the engine is to serve, and the command that shows its log, for what to do next. ``filtered`` says whether a
+    request filter is in front of it, as it should be where there is a key."""
 
     model: str
     logs: str
+    filtered: bool = True
     timeout_seconds: float
     """Longest silence while an answer is waited for."""
 
@@ -36,6 +45,7 @@ def check_engine(report: Report, client: Client, expected: Expected, *, pod: str
         report.skip(Layer.KEY, "no API key is configured, so none is asked for")
     else:
         report.step(Layer.KEY, lambda: key(client, expected), pod=pod)
+        report.step(Layer.KEY, lambda: way_around(client, expected), pod=pod)
 
 
 def health(client: Client, expected: Expected) -> Found[bool]:
@@ -68,20 +78,68 @@ def completion(client: Client, expected: Expected) -> Found[Completion]:
 
 
 def key(client: Client, expected: Expected) -> Found[bool]:
-    """The same completion without the key is refused."""
+    """The same completion without the key is refused, and so is an empty or a wrong one."""
+    _without_key(client, expected)
+    for kind, given in {"an empty key": "", "a wrong key": WRONG_KEY}.items():
+        ask = partial(client.with_key(given).status, "GET", "/v1/models")
+        status = _asked(f"the request with {kind}", ask, expected)
+        if status != UNAUTHORIZED:
+            raise FaultError(Layer.KEY, f"the engine answers HTTP {status} to {kind}, not 401", fix=ROLL)
+    return Found("without the key, with an empty and with a wrong one the engine refuses (401)", True)
+
+
+def _without_key(client: Client, expected: Expected) -> None:
     try:
-        client.without_key().complete(expected.model)
+        client.with_key(None).complete(expected.model)
     except StatusError as error:
         if error.status == UNAUTHORIZED:
-            return Found("without the key the same request is refused (401)", True)
+            return
         raise _fault("the request without the key", error, expected) from None
     except (*CUT, ProtocolError) as error:
         raise _fault("the request without the key", error, expected) from None
     raise FaultError(
         Layer.KEY,
         "the engine answers without the key: whoever reaches it can use it",
-        fix="pulumi up with service.apiKey: true, which gives the leaders VLLM_API_KEY and rolls the group",
+        fix=ROLL,
     )
+
+
+@dataclass(frozen=True)
+class WayAround:
+    """A request without the key that vLLM's own check of it lets pass, and the answers that refuse it. It asks for
+    nothing: an engine that takes it says that something is missing."""
+
+    name: str
+    method: str
+    path: str
+    refused: frozenset[int]
+    body: object = None
+    host: str | None = None
+
+
+REFUSED = frozenset({401, 403, 404, 405})
+WAYS_AROUND = (
+    WayAround("/invocations", "POST", "/invocations", REFUSED, body={}),
+    WayAround("/tokenize", "POST", "/tokenize", REFUSED, body={}),
+    WayAround("a bent Host", "GET", "/v1/models", REFUSED | {400}, host=BENT_HOST),
+)
+
+
+def way_around(client: Client, expected: Expected) -> Found[bool]:
+    """Nothing computes without the key."""
+    without = client.with_key(None)
+    found = []
+    for way in WAYS_AROUND:
+        ask = partial(without.status, way.method, way.path, way.body, host=way.host)
+        status = _asked(f"{way.name} without the key", ask, expected)
+        if status not in way.refused:
+            found.append(f"{way.name} (HTTP {status})")
+    if not found:
+        return Found(f"so are {', '.join(way.name for way in WAYS_AROUND)}", True)
+    said = f"without the key it answers to {', '.join(found)}"
+    if not expected.filtered:
+        raise SkippedError(f"{said}: service.requestFilter is null")
+    raise FaultError(Layer.KEY, f"{said}: whoever reaches it can use it", fix=ROLL)
 
 
 def _wrong(got: Completion) -> str:

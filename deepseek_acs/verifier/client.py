@@ -64,9 +64,18 @@ class Client:
     key: str | None = field(default=None, repr=False)
     clock: Callable[[], float] = time.monotonic
 
-    def without_key(self) -> "Client":
-        """The same without credentials."""
-        return Client(connect=self.connect, clock=self.clock)
+    def with_key(self, key: str | None) -> "Client":
+        """The same with other credentials, or none."""
+        return Client(connect=self.connect, key=key, clock=self.clock)
+
+    def status(self, method: str, path: str, body: object = None, *, host: str | None = None) -> int:
+        """The status of the answer, whatever it says. ``host`` is sent as the header Host."""
+        try:
+            for _ in self._lines(method, path, body, host=host):
+                pass
+        except StatusError as error:
+            return error.status
+        return http.client.OK
 
     def health(self) -> None:
         """Raises StatusError, OSError, http.client.HTTPException, as all requests do."""
@@ -115,10 +124,12 @@ class Client:
             last_token_seconds=times[-1] if times else None,
         )
 
-    def _lines(self, method: str, path: str, body: object = None) -> Iterator[bytes]:
+    def _lines(self, method: str, path: str, body: object = None, *, host: str | None = None) -> Iterator[bytes]:
         headers = {"Connection": "close", "Accept": "*/*"}
         if self.key is not None:
             headers["Authorization"] = f"Bearer {self.key}"
+        if host is not None:
+            headers["Host"] = host
         data = None
         if body is not None:
             headers["Content-Type"] = "application/json"

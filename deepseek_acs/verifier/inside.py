@@ -40,9 +40,16 @@ class Patience:
 
 
 def verify_inside(
-    report: Report, url: str, model: str, *, key: str | None, timeout_seconds: float, patience: Patience
+    report: Report,
+    url: str,
+    model: str,
+    *,
+    key: str | None,
+    filtered: bool = True,
+    timeout_seconds: float,
+    patience: Patience,
 ) -> None:
-    """``url`` is that of the Service, without a path."""
+    """``url`` is that of the Service, without a path; ``filtered`` says whether a request filter is in front."""
     parts = urlsplit(url)
     host, port = parts.hostname or "", parts.port or http.client.HTTP_PORT
     before = len(report.results)
@@ -53,7 +60,7 @@ def verify_inside(
     if report.step(Layer.SERVICE, lambda: patience.until(partial(reach, host, port))) is None:
         return
     logs = "kubectl logs -l role=leader --tail=100"
-    expected = Expected(model=model, logs=logs, timeout_seconds=timeout_seconds)
+    expected = Expected(model=model, logs=logs, filtered=filtered, timeout_seconds=timeout_seconds)
     connect = partial(http.client.HTTPConnection, host, port, timeout=timeout_seconds)
     check_engine(report, Client(connect=connect, key=key), expected)
 

@@ -38,7 +38,7 @@ def verify_outside(report: Report, target: Target, *, key: str | None, timeout_s
         if report.step(Layer.FORWARD, partial(_forward, connect, port), pod=name) is None:
             continue
         logs = target.kubectl(f"logs {name} --tail=100")
-        expected = Expected(model=target.model, logs=logs, timeout_seconds=timeout_seconds)
+        expected = Expected(model=target.model, logs=logs, filtered=target.filtered, timeout_seconds=timeout_seconds)
         check_engine(report, Client(connect=connect, key=key), expected, pod=name)
 
 

@@ -19,6 +19,9 @@ class Target:
     group: str
     service: str
     port: int
+    filtered: bool = True
+    """Whether a request filter is in front of the engine, where there is a key."""
+
     kubeconfig: str | None = None
     context: str | None = None
 
@@ -34,6 +37,7 @@ class Target:
                 group=outputs["group"],
                 service=outputs["serviceDnsName"].split(".")[0],
                 port=int(outputs["servicePort"]),
+                filtered=outputs.get("requestFilter", True),
                 kubeconfig=kubeconfig,
                 context=context,
             )

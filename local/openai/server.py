@@ -8,11 +8,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Annotated, Any, Literal, TypeVar
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from local.http_service import Body, RefusedError, Request, Response, Service, invalid
 from local.openai.metrics import CONTENT_TYPE, Metrics
+from local.openai.middleware import Middleware, through
 
 OWNER = "deepseek-local"
 """What ``owned_by`` says, where vLLM says ``vllm``."""
@@ -33,6 +35,8 @@ class Served:
     models: frozenset[str]
     keys: frozenset[str] = field(default=frozenset(), repr=False)
     """API keys; without any, none is asked for."""
+    middlewares: tuple[Middleware, ...] = ()
+    """What is in front of each of them; without any, all is asked of the engine itself."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,6 +92,10 @@ class _TextCompletion(_Completion):
         return self.prompt
 
 
+class _Prompt(BaseModel):
+    prompt: str
+
+
 class OpenAiServer(Service):
     """Answers for the engines that ``served`` describes, which is asked for each request."""
 
@@ -100,17 +108,30 @@ class OpenAiServer(Service):
 
     def handle(self, request: Request) -> Response:
         served = self._served()
-        if request.path.startswith(PROTECTED):
+        if served.middlewares:
+            return through(served.middlewares, request, lambda seen, body: self._engine(seen, body, served))
+        return self._engine(request, request.body.read(), served)
+
+    def _engine(self, request: Request, body: bytes, served: Served) -> Response:
+        if _judged_path(request).startswith(PROTECTED):
             _require_key(request, served)
         match request.method, request.path:
             case "GET", "/health":
                 return Response()
+            case "GET", "/version" | "/docs" | "/openapi.json":
+                return Response.json({"version": "0.7.2"})
+            case "POST", "/tokenize":
+                prompt = _read(_Prompt, body).prompt
+                return Response.json({"count": len(prompt.split()), "tokens": [1] * len(prompt.split())})
+            case "POST", "/invocations":
+                chat = b'"messages"' in body
+                return self._complete(_read(_ChatCompletion, body) if chat else _read(_TextCompletion, body), served)
             case "GET", "/v1/models":
                 return Response.json({"object": "list", "data": [_model(name) for name in sorted(served.models)]})
             case "POST", "/v1/chat/completions":
-                return self._complete(_read(_ChatCompletion, request), served)
+                return self._complete(_read(_ChatCompletion, body), served)
             case "POST", "/v1/completions":
-                return self._complete(_read(_TextCompletion, request), served)
+                return self._complete(_read(_TextCompletion, body), served)
             case "GET", "/metrics":
                 text = self._metrics.text(sorted(served.models))
                 return Response(headers={"Content-Type": CONTENT_TYPE}, body=Body(text))
@@ -185,8 +206,14 @@ def _model(name: str) -> dict[str, Any]:
     return {"id": name, "object": "model", "created": 0, "owned_by": OWNER}
 
 
-def _read(model: type[Asked], request: Request) -> Asked:
+def _judged_path(request: Request) -> str:
+    """The path that vLLM before 0.22 judges: that of a URL which its framework makes with the header Host
+    (CVE-2026-48746)."""
+    return urlsplit(f"http://{request.headers.get('Host') or 'localhost'}{request.target}").path
+
+
+def _read(model: type[Asked], body: bytes) -> Asked:
     try:
-        return model.model_validate_json(request.body.read())
+        return model.model_validate_json(body)
     except ValidationError as error:
         raise invalid(error) from None

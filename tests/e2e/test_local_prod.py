@@ -9,6 +9,8 @@ import json
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
@@ -16,6 +18,10 @@ import yaml
 from kubernetes import client, config
 
 from deepseek_acs.modelmover.mover import verify
+from deepseek_acs.verifier.client import Client
+from deepseek_acs.verifier.cluster import ApiServer
+from deepseek_acs.verifier.forward import ForwardedConnection
+from deepseek_acs.verifier.target import Target
 from local.stack import CLUSTER_FOLDER
 from tests.e2e.conftest import ROOT, Project, eventually, left_in_namespace, make_project
 from tests.e2e.test_local_stack import AT_ONCE, all_ready, bucket_as
@@ -138,6 +144,40 @@ def test_verify_asks_with_and_without_the_key(project: Project) -> None:
     assert "The endpoint answers." in output
     assert "no API key is configured" not in output
     assert FIRST_KEY not in output
+    assert "so are /invocations, /tokenize, a bent Host" in output
+
+
+def asked(project: Project, key: str, path: str, host: str = "leader") -> int:
+    """The status of a request through a real port-forward."""
+    (pod,) = (name for name, pod in project.pods().items() if pod.metadata.labels.get("role") == "leader")
+    target = Target.of_outputs(json.loads(project.pulumi("stack", "output", "--json")))
+    target = replace(target, kubeconfig=str(project.cluster.kubeconfig))
+    connect = partial(ForwardedConnection, ApiServer(target), target, pod, 8000, silence_seconds=30)
+    return Client(connect=connect, key=key or None).status("GET", path, host=host)
+
+
+def test_the_filter_is_in_front(project: Project) -> None:
+    """By its own program, from the ConfigMap and the Secret that the leader mounts."""
+    assert asked(project, FIRST_KEY, "/v1/models") == 200
+    assert asked(project, "", "/health") == 200
+    for key, path, host, status in (
+        ("", "/v1/models", "leader/x", 400),
+        ("", "/v1/models", "leader", 401),
+        ("", "/metrics", "leader", 401),
+        (FIRST_KEY, "/metrics", "leader", 200),
+        (FIRST_KEY, "/version", "leader", 404),
+        (FIRST_KEY, "/invocations", "leader", 404),
+        (FIRST_KEY, "/v1//models", "leader", 404),
+    ):
+        assert asked(project, key, path, host) == status, (path, host)
+    (monitor,) = project.custom.list_namespaced_custom_object(
+        "monitoring.coreos.com", "v1", project.namespace, "podmonitors"
+    )["items"]
+    credentials = monitor["spec"]["podMetricsEndpoints"][0]["authorization"]["credentials"]
+    secret = project.core.read_namespaced_secret(credentials["name"], project.namespace)
+    metrics_key = base64.b64decode(secret.data[credentials["key"]]).decode()
+    assert asked(project, metrics_key, "/metrics") == 200
+    assert asked(project, metrics_key, "/v1/models") == 401
 
 
 def test_rotation_of_the_key(project: Project) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from http.client import HTTPConnection
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -14,7 +15,10 @@ import openai
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from components.request_filter import KEYS_PATH, RequestFilterArgs
+from deepseek_acs.planner.api_paths import API_PATHS
 from deepseek_acs.verifier import __main__ as program
+from deepseek_acs.verifier import checks
 from deepseek_acs.verifier.client import MAX_TOKENS, Client
 from deepseek_acs.verifier.cluster import ApiServer, version
 from deepseek_acs.verifier.inside import Patience, verify_inside
@@ -23,11 +27,12 @@ from deepseek_acs.verifier.target import Target
 from local.faults import Fault
 from local.http_service import RefusedError, Request, Response, Service
 from local.openai.metrics import GAUGES
+from local.openai.middleware import Middleware
 from local.openai.server import OWNER, SENTENCE, OpenAiServer, Reply, Served
 
 pytestmark = pytest.mark.integration
 
-KEY = "key-that-nobody-may-see"
+KEY, CLIENT_KEY = "key-that-nobody-may-see", "key-of-a-client"
 DS = frozenset({"ds"})
 AT_ONCE = Patience(seconds=0)
 SILENCE_SECONDS = 0.3
@@ -42,6 +47,7 @@ class Engine:
     server: OpenAiServer
     served: Served
     key: str | None = None
+    filtered: bool = True
     timeout_seconds: float = 30
     report: Report = field(default_factory=Report)
 
@@ -52,6 +58,7 @@ class Engine:
             self.server.url,
             "ds",
             key=self.key,
+            filtered=self.filtered,
             timeout_seconds=self.timeout_seconds,
             patience=AT_ONCE,
         )
@@ -68,8 +75,16 @@ class Engine:
 def start() -> Iterator[Callable[..., Engine]]:
     with contextlib.ExitStack() as servers:
 
-        def run(*faults: Fault, keys: Any = (), models: Any = DS, key: str | None = None, **reply: Any) -> Engine:
-            served = Served(models=frozenset(models), keys=frozenset(keys))
+        def run(
+            *faults: Fault,
+            keys: Any = (),
+            models: Any = DS,
+            key: str | None = None,
+            with_filter: bool = True,
+            **reply: Any,
+        ) -> Engine:
+            middlewares = tuple(map(request_filter, keys)) if with_filter else ()
+            served = Served(models=frozenset(models), keys=frozenset(keys), middlewares=middlewares)
             server = servers.enter_context(OpenAiServer(lambda: served, reply=Reply(**reply)))
             server.faults.add(*faults)
             return Engine(server, served, key)
@@ -78,6 +93,24 @@ def start() -> Iterator[Callable[..., Engine]]:
 
 
 Start = Callable[..., Engine]
+
+
+def request_filter(key: str) -> Middleware:
+    """As a pod has it."""
+    args = RequestFilterArgs(
+        paths=API_PATHS["generate"],
+        header_bytes=8192,
+        body_bytes=2**20,
+        sequences=8,
+        prompt_characters=10**5,
+        prompt_tokens=10**4,
+    )
+    source = files("deepseek_acs.requestfilter").joinpath("program.py").read_bytes()
+    return Middleware(
+        name="requestfilter.RequestFilter",
+        files={"requestfilter.py": source, "settings.json": args.settings.encode()},
+        folders={KEYS_PATH: {"VLLM_API_KEY": key.encode(), "client-chat": CLIENT_KEY.encode(), "metrics": b"m" * 32}},
+    )
 
 
 def always(action: str, path: str, **more: Any) -> Fault:
@@ -100,7 +133,10 @@ class TestHealthy:
         texts = {result.layer: result.text for result in report.results}
         assert texts[Layer.COMPLETION].startswith(f"{MAX_TOKENS} tokens (length), the first after ")
         assert texts[Layer.MODEL] == f"ds is listed, owned by {OWNER}"
-        assert texts[Layer.KEY] == "without the key the same request is refused (401)"
+        assert [result.text for result in report.results if result.layer is Layer.KEY] == [
+            "without the key, with an empty and with a wrong one the engine refuses (401)",
+            "so are /invocations, /tokenize, a bent Host",
+        ]
 
     def test_without_a_key_that_step_is_skipped(self, start: Start) -> None:
         report = start().verify()
@@ -181,6 +217,24 @@ class TestFaults:
         layer, text = start(key=KEY).at_fault()
         assert layer is Layer.KEY
         assert text == "the engine answers without the key: whoever reaches it can use it"
+
+    def test_ways_around_the_engines_own_check(self, start: Start) -> None:
+        engine = start(keys=[KEY], key=KEY, with_filter=False)
+        said = "without the key it answers to /invocations (HTTP 400), /tokenize (HTTP 400), a bent Host (HTTP 200): "
+        assert engine.at_fault() == (Layer.KEY, f"{said}whoever reaches it can use it")
+        engine.filtered = False
+        report = engine.verify()
+        assert report.exit_code == 0
+        assert (report.results[-1].state, report.results[-1].text) == (
+            "skipped",
+            f"{said}service.requestFilter is null",
+        )
+
+    def test_a_key_that_is_none(self, start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+        """An engine whose list of keys has one too many."""
+        monkeypatch.setattr(checks, "WRONG_KEY", CLIENT_KEY)
+        engine = start(keys=[KEY, CLIENT_KEY], key=KEY, with_filter=False)
+        assert engine.at_fault() == (Layer.KEY, "the engine answers HTTP 200 to a wrong key, not 401")
 
     @pytest.mark.parametrize(
         ("reply", "text"),
@@ -308,8 +362,16 @@ class TestOfficialClient:
         with pytest.raises(openai.BadRequestError):
             self.client(engine).chat.completions.create(model="ds", messages=[])
 
-    def test_metrics_need_no_key_and_have_vllms_names(self, start: Start) -> None:
+    def test_clients_of_the_filter_and_its_refusals(self, start: Start) -> None:
         engine = start(keys=[KEY])
+        assert self.client(engine, CLIENT_KEY).completions.create(model="ds", prompt="a", max_tokens=1)
+        with pytest.raises(openai.BadRequestError, match="asks for 9 answers"):
+            self.client(engine).completions.create(model="ds", prompt="a", n=9)
+        with pytest.raises(openai.NotFoundError):
+            self.client(engine).embeddings.create(model="ds", input="a")
+
+    def test_metrics_need_no_key_and_have_vllms_names(self, start: Start) -> None:
+        engine = start(keys=[KEY], with_filter=False)
         self.client(engine).completions.create(model="ds", prompt="a b", max_tokens=2)
         connection = _connect(engine)()
         connection.request("GET", "/metrics")
