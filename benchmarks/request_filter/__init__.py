@@ -1,0 +1,1 @@
+"""What the request filter costs."""
