@@ -30,9 +30,10 @@ in_cluster = ResourceOptions(provider=kubernetes, depends_on=[cluster])
 in_both = ResourceOptions(providers=[alicloud, kubernetes], depends_on=[cluster])
 
 bucket = ModelBucket(MODELS, wiring.model_bucket(spec, secrets), ResourceOptions(provider=alicloud))
-upload = ModelUpload("model-upload", wiring.model_upload(spec, secrets, bucket), in_cluster)
-mount = wiring.storage(spec, bucket, ResourceOptions.merge(in_cluster, ResourceOptions(depends_on=[upload])))
 access = Access(ACCESS, wiring.access(spec, secrets), in_both)
+walled = ResourceOptions.merge(in_cluster, ResourceOptions(depends_on=[access]))
+upload = ModelUpload("model-upload", wiring.model_upload(spec, secrets, bucket), walled)
+mount = wiring.storage(spec, bucket, ResourceOptions.merge(in_cluster, ResourceOptions(depends_on=[upload])))
 
 ready = ResourceOptions.merge(in_cluster, ResourceOptions(depends_on=[access, mount.depends_on]))
 group = InferenceGroup("inference-group", wiring.inference_group(spec, mount, access), ready)

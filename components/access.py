@@ -13,9 +13,9 @@ import pulumi
 import pulumi_alicloud as alicloud
 import pulumi_kubernetes as k8s
 
-from .group_access import API_KEY_VARIABLE
+from .group_access import API_KEY_VARIABLE, RAY_TOKEN_VARIABLE
 from .names import CLIENTS, cloud_name
-from .network_policy import Client, clients_only, members_only
+from .network_policy import GROUP_NAME, PROGRAMS, Client, cache_only, clients_only, closed_to, members_only
 from .request_filter import METRICS_KEY, client_key
 
 
@@ -23,17 +23,21 @@ from .request_filter import METRICS_KEY, client_key
 class AccessArgs:
     """``group`` is the name of the LeaderWorkerSet, whose leaders listen on ``port``. ``api_key`` is a secret, None
     where clients need none, and ``client_keys`` are secrets by the names of further clients. With
-    ``has_service_account`` the pods get one that pulls with ``image_pull_secrets``; with
-    ``clients`` only these reach the leaders; with ``allowed_cidrs`` only these use the load balancer."""
+    ``has_service_account`` the pods get one that pulls with ``image_pull_secrets``; with ``clients`` only these reach
+    the leaders, and only pods of the namespace the cache, if it ``has_cache``; with ``closed_cidrs`` no pod reaches
+    these, nor the metadata of the cloud; with ``allowed_cidrs`` only these use the load balancer."""
 
     namespace: pulumi.Input[str]
     group: str
     port: int = 8000
     api_key: pulumi.Input[str] | None = None
     client_keys: Mapping[str, pulumi.Input[str]] = field(default_factory=dict)
+    ray_token: pulumi.Input[str] | None = None
     has_service_account: bool = False
     image_pull_secrets: tuple[str, ...] = ()
     clients: tuple[Client, ...] = ()
+    closed_cidrs: tuple[str, ...] | None = None
+    has_cache: bool = False
     allowed_cidrs: tuple[str, ...] = ()
 
 
@@ -43,6 +47,9 @@ class Access(pulumi.ComponentResource):
     api_key_secret: pulumi.Output[str] | None
     """Name of the Secret with all keys: the stack's, the clients', and one for ``/metrics`` alone."""
 
+    ray_token_secret: pulumi.Output[str] | None
+    """Name of the Secret with the token of the members' Ray processes."""
+
     service_account: pulumi.Output[str] | None
     """Name of the pods' service account."""
 
@@ -51,25 +58,40 @@ class Access(pulumi.ComponentResource):
 
     def __init__(self, name: str, args: AccessArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("deepseek:access:Access", name, None, opts)
-        self.api_key_secret = self._api_key(args, args.api_key) if args.api_key is not None else None
+        self.api_key_secret = self._api_keys(args, args.api_key) if args.api_key is not None else None
+        self.ray_token_secret = self._ray_token(args, args.ray_token) if args.ray_token is not None else None
         self.service_account = self._service_account(args) if args.has_service_account else None
         if args.clients:
             self._network_policies(args)
         self.acl_id = self._acl(args.allowed_cidrs) if args.allowed_cidrs else None
         self.register_outputs(
-            {"apiKeySecret": self.api_key_secret, "serviceAccount": self.service_account, "aclId": self.acl_id}
+            {
+                "apiKeySecret": self.api_key_secret,
+                "rayTokenSecret": self.ray_token_secret,
+                "serviceAccount": self.service_account,
+                "aclId": self.acl_id,
+            }
         )
 
-    def _api_key(self, args: AccessArgs, key: pulumi.Input[str]) -> pulumi.Output[str]:
+    def _api_keys(self, args: AccessArgs, key: pulumi.Input[str]) -> pulumi.Output[str]:
+        keys = {
+            API_KEY_VARIABLE: key,
+            METRICS_KEY: pulumi.Output.from_input(key).apply(metrics_key),
+            **{client_key(name): value for name, value in args.client_keys.items()},
+        }
+        return self._secret("api-key", args.namespace, keys)
+
+    def _ray_token(self, args: AccessArgs, token: pulumi.Input[str]) -> pulumi.Output[str]:
+        return self._secret("ray-token", args.namespace, {RAY_TOKEN_VARIABLE: token})
+
+    def _secret(
+        self, name: str, namespace: pulumi.Input[str], values: Mapping[str, pulumi.Input[str]]
+    ) -> pulumi.Output[str]:
         secret = k8s.core.v1.Secret(
-            f"{self.pulumi_resource_name}-api-key",
-            metadata={"namespace": args.namespace},
-            string_data={
-                API_KEY_VARIABLE: key,
-                METRICS_KEY: pulumi.Output.from_input(key).apply(metrics_key),
-                **{client_key(name): value for name, value in args.client_keys.items()},
-            },
-            # Another key makes another Secret, with another name: the group rolls over to it, and then the old one
+            f"{self.pulumi_resource_name}-{name}",
+            metadata={"namespace": namespace},
+            string_data=values,
+            # Another value makes another Secret, with another name: the group rolls over to it, and then the old one
             # is deleted. In one that changed in place the pods would not see the change.
             immutable=True,
             opts=pulumi.ResourceOptions(parent=self),
@@ -88,6 +110,18 @@ class Access(pulumi.ComponentResource):
 
     def _network_policies(self, args: AccessArgs) -> None:
         leaders = clients_only(args.group, args.clients, port=args.port)
+        group: k8s.meta.v1.LabelSelectorArgsDict = {"match_labels": {GROUP_NAME: args.group}}
+        jobs: k8s.meta.v1.LabelSelectorArgsDict = {
+            "match_expressions": [{"key": "app.kubernetes.io/name", "operator": "In", "values": list(PROGRAMS)}]
+        }
+        if args.closed_cidrs is not None:
+            self._network_policy("egress", f"{args.group}-egress", args.namespace, closed_to(group, args.closed_cidrs))
+            # Without the user's list: one of them asks the API server.
+            self._network_policy(
+                "jobs", f"{args.group}-jobs", args.namespace, closed_to(jobs, (), accepts_nothing=True)
+            )
+        if args.has_cache:
+            self._network_policy("cache", f"{args.group}-cache", args.namespace, cache_only())
         self._network_policy("members", f"{args.group}-members", args.namespace, members_only(args.group))
         self._network_policy("clients", f"{args.group}-clients", args.namespace, leaders)
 

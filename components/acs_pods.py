@@ -62,14 +62,17 @@ def gpu_labels(spec: ResolvedSpec) -> dict[str, str]:
 
 def gpu_annotations(spec: ResolvedSpec) -> dict[str, str]:
     """Annotations of the pods of the inference group."""
-    annotations = {}
+    annotations = policy_annotations(spec)
     if spec.extra_ephemeral_gib:
         annotations[EXTRA_EPHEMERAL_STORAGE] = f"{spec.extra_ephemeral_gib}Gi"
-    if spec.security.network_policy is not None:
-        annotations[POLICY_AGENT] = "true"
     if spec.security.security_groups:
         annotations[SECURITY_GROUPS] = ",".join(spec.security.security_groups)
     return annotations
+
+
+def policy_annotations(spec: ResolvedSpec) -> dict[str, str]:
+    """Annotations of all pods for which network policies are to hold."""
+    return {POLICY_AGENT: "true"} if spec.security.network_policy is not None else {}
 
 
 def gpu_node_selector(spec: ResolvedSpec) -> dict[str, str]:

@@ -10,7 +10,8 @@ Job (components/preload.py) and not by the engine, for which a DataLoad that fai
 """
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import pulumi
@@ -67,7 +68,8 @@ class FluidCacheArgs:
     """``prefix`` is the folder of the model in the bucket; ``content`` stands for what is cached: a change of it makes
     another cache. ``workers`` pods of ``cpu`` vCPUs and ``memory`` hold ``quota_gib`` GiB each, and are filled within
     ``preload_seconds`` by a Job with ``image``, which has Python 3.11. ``sidecar`` calls for the cache's client in the
-    GPU pods. Once the group has another claim, no pod mounts this one after ``release_seconds``."""
+    GPU pods. Once the group has another claim, no pod mounts this one after ``release_seconds``. ``labels`` and
+    ``annotations`` are more of them for the cache's pods, and ``annotations`` for the Job's, too."""
 
     namespace: pulumi.Input[str]
     bucket_name: pulumi.Input[str]
@@ -86,6 +88,8 @@ class FluidCacheArgs:
     sidecar_cpu: int = 4
     sidecar_memory: str = "8Gi"
     image: str
+    labels: Mapping[str, str] = field(default_factory=dict)
+    annotations: Mapping[str, str] = field(default_factory=dict)
     release_seconds: int = 0
 
 
@@ -159,12 +163,9 @@ class FluidCache(pulumi.ComponentResource):
             spec={
                 "replicas": args.workers,
                 "networkmode": NETWORK_MODE,
-                "master": {"podMetadata": {"labels": CACHE_WORKER}, **node_selector},
+                "master": {"podMetadata": _pod_metadata(args), **node_selector},
                 "worker": {
-                    "podMetadata": {
-                        "labels": CACHE_WORKER,
-                        "annotations": CACHE_WORKER_ANNOTATIONS,
-                    },
+                    "podMetadata": _pod_metadata(args, **CACHE_WORKER_ANNOTATIONS),
                     "resources": _resources(args.cpu, args.memory),
                     **node_selector,
                 },
@@ -203,6 +204,7 @@ class FluidCache(pulumi.ComponentResource):
             workers=args.workers,
             seconds=args.preload_seconds,
             image=args.image,
+            annotations=args.annotations,
         )
         return Preload(f"{cache}-preload", preload_args, pulumi.ResourceOptions(parent=self))
 
@@ -226,11 +228,20 @@ def cache_name(name: str, args: FluidCacheArgs) -> str:
     """The name of it all, with eight hexadecimal digits that change when the data do, or a part of the cache that
     cannot be changed while it runs. The number of workers can."""
     shape = [args.cpu, args.memory, args.sidecar_cpu, args.sidecar_memory, args.quota_gib, args.zone, PLACEMENT]
-    return name_of(name, args.content, shape)
+    # Nothing where there are none: a cache of before keeps its name.
+    metadata = [dict(args.labels), dict(args.annotations)] if args.labels or args.annotations else []
+    return name_of(name, args.content, [*shape, *metadata])
 
 
 def _metadata(cache: str, args: FluidCacheArgs) -> dict[str, Any]:
     return {"name": cache, "namespace": args.namespace}
+
+
+def _pod_metadata(args: FluidCacheArgs, **annotations: str) -> dict[str, Any]:
+    found: dict[str, Any] = {"labels": {**CACHE_WORKER, **args.labels}}
+    if annotations := {**annotations, **args.annotations}:
+        found["annotations"] = annotations
+    return found
 
 
 def _load_metadata(cache: str, args: FluidCacheArgs) -> dict[str, Any]:

@@ -11,15 +11,20 @@ API_KEY_VARIABLE = "VLLM_API_KEY"
 """The engine asks for this key (https://docs.vllm.ai/en/stable/configuration/env_vars.html); as an argument it would
 stand in the list of processes."""
 
+RAY_MODE_VARIABLE = "RAY_AUTH_MODE"
+RAY_TOKEN_VARIABLE = "RAY_AUTH_TOKEN"  # noqa: S105 - the name of a variable
+"""With these, Ray 2.52 and newer ask for the token at all ports; older versions do not know them
+(https://docs.ray.io/en/latest/ray-security/token-auth.html)."""
+
 HOME = "/home/engine"
 HOME_VOLUME = "home"
 HOME_ENVIRONMENT = {"HOME": HOME, "USER": "engine"}
 
 
 def with_access(template: Mapping[str, Any], args: InferenceGroupArgs, *, serves: bool) -> dict[str, Any]:
-    """The pod template with key, service account and hardening; unchanged where nothing is switched on. ``serves`` says
-    whether the pod answers requests: only those know the key."""
-    spec = dict(template["spec"])
+    """The pod template with keys, service account and hardening; in any case without a token for the API server.
+    ``serves`` says whether the pod answers requests: only those know the clients' key."""
+    spec = {**template["spec"], "automountServiceAccountToken": False}
     (engine,) = spec["containers"]
     container = {**engine, "env": [*engine["env"]]}
     if serves and args.api_key_secret is not None:
@@ -30,12 +35,21 @@ def with_access(template: Mapping[str, Any], args: InferenceGroupArgs, *, serves
             spec, container = with_request_filter(
                 spec, container, config_map=config_map, keys_secret=args.api_key_secret
             )
+    if args.ray_token_secret is not None:
+        reference = {"name": args.ray_token_secret, "key": RAY_TOKEN_VARIABLE}
+        container["env"].append({"name": RAY_MODE_VARIABLE, "value": "token"})
+        container["env"].append({"name": RAY_TOKEN_VARIABLE, "valueFrom": {"secretKeyRef": reference}})
     if args.service_account is not None:
-        spec |= {"serviceAccountName": args.service_account, "automountServiceAccountToken": False}
+        spec["serviceAccountName"] = args.service_account
     if args.hardened:
-        container["securityContext"] = container_security(run_as_user=args.run_as_user, rdma=args.uses_rdma)
+        container["securityContext"] = container_security(
+            run_as_user=args.run_as_user, run_as_group=args.run_as_group, rdma=args.uses_rdma
+        )
         if args.run_as_user:
             container |= _with_home(container)
+            # Only the group: the cache's client, which the cluster adds to the pod, has to be root.
+            group = {"fsGroup": args.run_as_group or args.run_as_user, "fsGroupChangePolicy": "OnRootMismatch"}
+            spec["securityContext"] = group
             spec["volumes"] = [*spec["volumes"], {"name": HOME_VOLUME, "emptyDir": {}}]
     return {**template, "spec": {**spec, "containers": [container]}}
 

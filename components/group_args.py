@@ -100,9 +100,15 @@ class InferenceGroupArgs:
     api_key_secret: pulumi.Input[str] | None = None
     """Secret with the clients' key."""
 
+    ray_token_secret: pulumi.Input[str] | None = None
+    """Secret with the token by which the members' Ray processes know each other."""
+
     service_account: pulumi.Input[str] | None = None
     hardened: bool = False
     """No privilege escalation, no capabilities, and the runtime's seccomp profile."""
 
     run_as_user: int | None = None
+    run_as_group: int | None = None
+    """By default the number of ``run_as_user``."""
+
     uses_rdma: bool = False

@@ -50,6 +50,12 @@ class ModelBucketArgs:
     access_key: AccessKey | None = None
     oidc_provider_arn: str | None = None
     oidc_issuer: str | None = None
+    vpc_id: str | None = None
+    """The one VPC from which the AccessKeys and roles are of use; None: from everywhere."""
+
+    rotation: int = 1
+    """Another number makes other AccessKeys for the RAM users."""
+
     mover_subject: pulumi.Input[str] = ""
 
 
@@ -132,7 +138,9 @@ class ModelBucket(pulumi.ComponentResource):
         return self._identity(
             MOVER,
             args,
-            policy=self.bucket_name.apply(lambda bucket: mover_policy(bucket, args.prefix, writes=args.moves)),
+            policy=self.bucket_name.apply(
+                lambda bucket: mover_policy(bucket, args.prefix, writes=args.moves, vpc_id=args.vpc_id)
+            ),
             subject=args.mover_subject,
         )
 
@@ -140,7 +148,7 @@ class ModelBucket(pulumi.ComponentResource):
         return self._identity(
             READER,
             args,
-            policy=self.bucket_name.apply(lambda bucket: read_policy(bucket, args.prefix)),
+            policy=self.bucket_name.apply(lambda bucket: read_policy(bucket, args.prefix, vpc_id=args.vpc_id)),
             subject=VOLUME_PLUGIN_SUBJECT,
         )
 
@@ -164,9 +172,9 @@ class ModelBucket(pulumi.ComponentResource):
                 lambda account: trust_policy(provider, issuer=issuer, subject=account)
             )
             return self._role(who, provider, allowed, trust)
-        return self._user(who, allowed)
+        return self._user(who, allowed, rotation=args.rotation)
 
-    def _user(self, who: str, policy: alicloud.ram.Policy) -> AccessKey:
+    def _user(self, who: str, policy: alicloud.ram.Policy, *, rotation: int) -> AccessKey:
         options = pulumi.ResourceOptions(parent=self)
         user = alicloud.ram.User(
             f"{self.pulumi_resource_name}-{who}",
@@ -184,7 +192,7 @@ class ModelBucket(pulumi.ComponentResource):
             opts=options,
         )
         key = alicloud.ram.AccessKey(
-            f"{self.pulumi_resource_name}-{who}-key",
+            f"{self.pulumi_resource_name}-{who}-key" + (f"-{rotation}" if rotation > 1 else ""),
             user_name=user.name,
             opts=pulumi.ResourceOptions(
                 parent=self,
@@ -230,24 +238,26 @@ def tls_only_policy(bucket: str) -> str:
     )
 
 
-def read_policy(bucket: str, prefix: str) -> str:
+def read_policy(bucket: str, prefix: str, *, vpc_id: str | None = None) -> str:
     """RAM policy of the reader: list the bucket, read the objects under ``prefix``, nothing else. Listing is not
     narrowed to the prefix, because ossfs lists the bucket's root when it checks a mount."""
     return _document(
         {
             "Effect": "Allow",
+            **_from(vpc_id),
             "Action": ["oss:GetBucketInfo", "oss:ListObjects"],
             "Resource": [f"acs:oss:*:*:{bucket}"],
         },
         {
             "Effect": "Allow",
+            **_from(vpc_id),
             "Action": ["oss:GetObject"],
             "Resource": [f"acs:oss:*:*:{bucket}/{prefix}", f"acs:oss:*:*:{bucket}/{prefix}/*"],
         },
     )
 
 
-def mover_policy(bucket: str, prefix: str, *, writes: bool) -> str:
+def mover_policy(bucket: str, prefix: str, *, writes: bool, vpc_id: str | None = None) -> str:
     """RAM policy of the mover: what ``prefix`` and the mover's own objects for it need, and nothing else of the bucket.
     Without ``writes`` it may only look (actions by operation:
     https://www.alibabacloud.com/help/en/oss/user-guide/ram-policy)."""
@@ -258,13 +268,20 @@ def mover_policy(bucket: str, prefix: str, *, writes: bool) -> str:
         objects += ["oss:PutObject", "oss:ListParts", "oss:AbortMultipartUpload", "oss:DeleteObject"]
     folders = (prefix, f"{OWN_FOLDER}/{prefix}")
     return _document(
-        {"Effect": "Allow", "Action": whole_bucket, "Resource": [f"acs:oss:*:*:{bucket}"]},
+        {"Effect": "Allow", **_from(vpc_id), "Action": whole_bucket, "Resource": [f"acs:oss:*:*:{bucket}"]},
         {
             "Effect": "Allow",
+            **_from(vpc_id),
             "Action": objects,
             "Resource": [f"acs:oss:*:*:{bucket}/{folder}/*" for folder in folders],
         },
     )
+
+
+def _from(vpc_id: str | None) -> dict[str, object]:
+    """Condition of a statement that holds only for requests from this VPC
+    (https://www.alibabacloud.com/help/en/oss/user-guide/ram-policy-overview, ``acs:SourceVpc``)."""
+    return {} if vpc_id is None else {"Condition": {"StringEquals": {"acs:SourceVpc": [vpc_id]}}}
 
 
 def trust_policy(provider: str, *, issuer: str, subject: str) -> str:

@@ -7,7 +7,7 @@ pod: another one checks what the bucket holds, and moves what is missing. A Job 
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pulumi
@@ -70,6 +70,7 @@ class ModelUploadArgs:
     memory: str
     eip_bandwidth_mbps: int | None = None
     deadline_seconds: int
+    annotations: Mapping[str, str] = field(default_factory=dict)
 
 
 class ModelUpload(pulumi.ComponentResource):
@@ -167,7 +168,7 @@ class ModelUpload(pulumi.ComponentResource):
         return {
             "metadata": {
                 "labels": {**LABELS, **GENERAL_PURPOSE},
-                "annotations": _eip_annotations(args.eip_bandwidth_mbps),
+                "annotations": {**args.annotations, **_eip_annotations(args.eip_bandwidth_mbps)},
             },
             "spec": spec,
         }

@@ -1,8 +1,9 @@
 """Network policies of the inference group: who reaches the leaders, and who reaches the members.
 
 Ray, ``torch.distributed`` and NCCL ask nobody for a password and listen on ports of their own choice, so members admit
-each other on all ports and nobody else on any (https://docs.vllm.ai/en/stable/usage/security/). Only what comes in is
-limited. What goes out is not: the addresses of OSS, DNS and the cache's pods are not all known beforehand.
+each other on all ports and nobody else on any (https://docs.vllm.ai/en/stable/usage/security/). What goes out is
+limited by what is closed, and not by what is open: the addresses of OSS, DNS and the cache's pods are not all known
+beforehand.
 """
 
 from __future__ import annotations
@@ -29,6 +30,21 @@ HEALTH_CHECKS = "100.64.0.0/10"
 (https://help.aliyun.com/en/slb/classic-load-balancer/user-guide/health-check-overview/)."""
 
 
+METADATA = ("169.254.0.0/16", "100.100.100.200/32")
+"""Link-local addresses, by which nodes and clouds serve metadata, and those of Alibaba Cloud
+(https://www.alibabacloud.com/help/en/ecs/user-guide/view-instance-metadata)."""
+
+NODE_LOCAL_DNS = "169.254.20.10/32"
+"""NodeLocal DNSCache, the one link-local address that pods need
+(https://kubernetes.io/docs/tasks/administer-cluster/nodelocaldns/)."""
+
+CACHE_LABELS = {"app.kubernetes.io/name": "jindo", "app.kubernetes.io/component": "cache"}
+"""Labels of the pods that hold the cache."""
+
+PROGRAMS = ("modelmover", "preload", "verifier", "vllm-bench")
+"""``app.kubernetes.io/name`` of the pods of Jobs, which serve nothing."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Client:
     """Who may reach the leaders: addresses, or pods of a namespace, by default the own one. Without labels, all pods of
@@ -46,6 +62,38 @@ def members_only(group: str) -> k8s.networking.v1.NetworkPolicySpecArgsDict:
         "pod_selector": {"match_labels": {GROUP_NAME: group}},
         "policy_types": ["Ingress"],
         "ingress": [{"from_": [{"pod_selector": {"match_labels": {GROUP_NAME: group}}}]}],
+    }
+
+
+def closed_to(
+    selector: k8s.meta.v1.LabelSelectorArgsDict, closed: Sequence[str], *, accepts_nothing: bool = False
+) -> k8s.networking.v1.NetworkPolicySpecArgsDict:
+    """Spec of a policy for what goes out: everything but the networks ``closed`` and the metadata of the cloud. With
+    ``accepts_nothing`` nothing comes in, either.
+
+    Pods are a peer of their own: some implementations take no pod for one of an address range
+    (https://docs.cilium.io/en/stable/network/kubernetes/policy/).
+    """
+    everywhere: k8s.networking.v1.NetworkPolicyPeerArgsDict = {
+        "ip_block": {"cidr": "0.0.0.0/0", "except_": [*METADATA, *closed]}
+    }
+    dns: k8s.networking.v1.NetworkPolicyEgressRuleArgsDict = {
+        "to": [{"ip_block": {"cidr": NODE_LOCAL_DNS}}],
+        "ports": [{"protocol": "UDP", "port": 53}, {"protocol": "TCP", "port": 53}],
+    }
+    return {
+        "pod_selector": selector,
+        "policy_types": ["Ingress", "Egress"] if accepts_nothing else ["Egress"],
+        "egress": [{"to": [{"namespace_selector": {}}, everywhere]}, dns],
+    }
+
+
+def cache_only() -> k8s.networking.v1.NetworkPolicySpecArgsDict:
+    """Spec of the policy of the cache's pods: those of the namespace reach them, its clients among them."""
+    return {
+        "pod_selector": {"match_labels": CACHE_LABELS},
+        "policy_types": ["Ingress"],
+        "ingress": [{"from_": [{"pod_selector": {}}]}],
     }
 
 

@@ -10,7 +10,7 @@ RDMA_CAPABILITY = "IPC_LOCK"
 be added."""
 
 
-def container_security(*, run_as_user: int | None, rdma: bool) -> dict[str, Any]:
+def container_security(*, run_as_user: int | None, run_as_group: int | None, rdma: bool) -> dict[str, Any]:
     """Security context of the engine's container, and not of its pod, in which the cache's client needs to be root."""
     context: dict[str, Any] = {
         "allowPrivilegeEscalation": False,
@@ -18,5 +18,5 @@ def container_security(*, run_as_user: int | None, rdma: bool) -> dict[str, Any]
         "seccompProfile": {"type": "RuntimeDefault"},
     }
     if run_as_user:
-        context |= {"runAsNonRoot": True, "runAsUser": run_as_user}
+        context |= {"runAsNonRoot": True, "runAsUser": run_as_user, "runAsGroup": run_as_group or run_as_user}
     return context

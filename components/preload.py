@@ -7,7 +7,7 @@ next ``pulumi up``, and its pod repeats the preload. The program is ``preload``.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pulumi
@@ -46,6 +46,7 @@ class PreloadArgs:
     workers: int
     seconds: int
     image: str
+    annotations: Mapping[str, str] = field(default_factory=dict)
 
 
 class Preload(pulumi.ComponentResource):
@@ -135,7 +136,10 @@ class Preload(pulumi.ComponentResource):
             "termination_message_policy": "FallbackToLogsOnError",
         }
         return {
-            "metadata": {"labels": {**LABELS, **GENERAL_PURPOSE}},
+            "metadata": {
+                "labels": {**LABELS, **GENERAL_PURPOSE},
+                **({"annotations": args.annotations} if args.annotations else {}),
+            },
             "spec": {
                 "restart_policy": "Never",
                 "service_account_name": account.metadata["name"],

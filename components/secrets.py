@@ -30,6 +30,7 @@ API_KEY = "apiKey"
 CLIENT_KEY = "apiKey-{client}"
 """The key of a client of ``service.requestFilter.clients``."""
 
+RAY_TOKEN = "rayToken"  # noqa: S105 - as above
 TLS_CERTIFICATE = "tlsCertificate"
 TLS_KEY = "tlsKey"
 
@@ -39,6 +40,7 @@ SECRET_FORMS: Mapping[str, Callable[[str], str | None]] = {
     ACCESS_KEY_SECRET: word_problem,
     HUB_TOKEN: word_problem,
     API_KEY: api_key_problem,
+    RAY_TOKEN: api_key_problem,
     PROMETHEUS_TOKEN: header_problem,
     TLS_CERTIFICATE: certificate_problem,
     TLS_KEY: private_key_problem,
@@ -51,6 +53,7 @@ SECRET_CONDITIONS: Mapping[str, str] = {
     ACCESS_KEY_SECRET: "`weights.identity.kind` is `accessKey`",
     HUB_TOKEN: "the repository on the model hub is private or gated",
     API_KEY: "`service.apiKey` is `true`",
+    RAY_TOKEN: "`inference.engine.rayToken` is `true`",
     PROMETHEUS_TOKEN: "`inference.scaling.prometheus.authorization` is `true`",
     TLS_CERTIFICATE: "`service.route.tls.kind` is `config`",
     TLS_KEY: "`service.route.tls.kind` is `config`",
@@ -63,6 +66,7 @@ CLIENT_KEY_CONDITION = "`service.requestFilter.clients` has NAME"
 SECRET_FIXES = {
     KUBECONFIG: "{set} < KUBECONFIG-FILE, or set deployment.cluster.kubeconfigFile",
     API_KEY: "openssl rand -hex 32 | {set}",
+    RAY_TOKEN: "openssl rand -hex 32 | {set}",
     TLS_CERTIFICATE: "{set} < CERTIFICATE-FILE",
     TLS_KEY: "{set} < KEY-FILE",
 }
@@ -77,6 +81,7 @@ class Secrets:
     access_key: AccessKey | None = None
     hub_token: pulumi.Output[str] | None = None
     api_key: pulumi.Output[str] | None = None
+    ray_token: pulumi.Output[str] | None = None
     certificate: Certificate | None = None
     prometheus_token: pulumi.Output[str] | None = None
     client_keys: Mapping[str, pulumi.Output[str]] = field(default_factory=dict)
@@ -128,6 +133,7 @@ def read_secrets(config: pulumi.Config, spec: ResolvedSpec) -> Secrets:
         hub_token=config.get_secret(HUB_TOKEN),
         api_key=config.require_secret(API_KEY) if API_KEY in keys else None,
         client_keys={client: config.require_secret(CLIENT_KEY.format(client=client)) for client in _clients(spec)},
+        ray_token=config.require_secret(RAY_TOKEN) if RAY_TOKEN in keys else None,
         certificate=Certificate(chain=config.require_secret(TLS_CERTIFICATE), key=config.require_secret(TLS_KEY))
         if TLS_KEY in keys
         else None,
@@ -141,6 +147,8 @@ def _secret_keys(spec: ResolvedSpec) -> list[str]:
         keys += [ACCESS_KEY_ID, ACCESS_KEY_SECRET]
     if spec.service.api_key:
         keys += [API_KEY, *(CLIENT_KEY.format(client=client) for client in _clients(spec))]
+    if spec.engine.ray_token:
+        keys.append(RAY_TOKEN)
     route, scaler = spec.service.route, spec.replicas.scaler
     if route and route.kind == "ingress" and route.tls.kind == "config":
         keys += [TLS_CERTIFICATE, TLS_KEY]

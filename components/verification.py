@@ -37,7 +37,8 @@ SMOKE_SECONDS = 900
 
 BENCHMARK_SECONDS = 6 * 3600
 
-RESULT = "/tmp/result.json"  # noqa: S108 - in the pod
+SCRATCH = "/tmp"  # noqa: S108 - in the pod
+RESULT = f"{SCRATCH}/result.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,6 +83,8 @@ class VerificationArgs:
 
     service_account: pulumi.Input[str] | None = None
     loading_seconds: int = 0
+    annotations: Mapping[str, str] = field(default_factory=dict)
+    """Annotations of the pods."""
 
 
 class Verification(pulumi.ComponentResource):
@@ -126,7 +129,7 @@ class Verification(pulumi.ComponentResource):
             content=[name, args.subject],
             namespace=args.namespace,
             labels=LABELS,
-            template={"metadata": {"labels": {**LABELS, **GENERAL_PURPOSE}}, "spec": spec},
+            template={"metadata": _metadata({**LABELS, **GENERAL_PURPOSE}, args), "spec": spec},
             deadline_seconds=seconds,
             opts=pulumi.ResourceOptions(parent=self),
         )
@@ -134,7 +137,7 @@ class Verification(pulumi.ComponentResource):
     def _benchmark(
         self, name: str, args: VerificationArgs, benchmark: BenchmarkArgs, smoke: k8s.batch.v1.Job | None
     ) -> k8s.batch.v1.Job:
-        """As root of the image, because vLLM's images know no other user; its file system is the container's own."""
+        """Not as root: the client needs no more than a home in which it may write."""
         size = {"cpu": str(benchmark.cpu), "memory": benchmark.memory}
         container: k8s.core.v1.ContainerArgsDict = {
             "name": "vllm-bench",
@@ -142,11 +145,17 @@ class Verification(pulumi.ComponentResource):
             "command": ["sh", "-c", f"{shlex.join(bench_command(args, benchmark))} && cat {RESULT}"],
             "env": [
                 {"name": "BASE_URL", "value": args.url},
+                # The image knows no user of this number.
+                {"name": "HOME", "value": SCRATCH},
+                {"name": "USER", "value": "bench"},
                 *_key_variable("OPENAI_API_KEY", args),
             ],
-            "volume_mounts": [{"name": "llm-model", "mount_path": args.model_path, "read_only": True}],
+            "volume_mounts": [
+                {"name": "llm-model", "mount_path": args.model_path, "read_only": True},
+                {"name": "scratch", "mount_path": SCRATCH},
+            ],
             "resources": {"limits": size, "requests": size},
-            "security_context": {"allow_privilege_escalation": False, "capabilities": {"drop": ["ALL"]}},
+            "security_context": CONTAINER_SECURITY,
             "termination_message_policy": "FallbackToLogsOnError",
         }
         claim: k8s.core.v1.VolumeArgsDict = {
@@ -154,10 +163,11 @@ class Verification(pulumi.ComponentResource):
             "persistent_volume_claim": {"claim_name": args.claim_name, "read_only": True},
         }
         labels = {**BENCHMARK_LABELS, **GENERAL_PURPOSE, **args.labels}
-        spec = _pod(container, claim)
+        spec = _pod(container, claim, {"name": "scratch", "empty_dir": {}})
+        spec["security_context"] = POD_SECURITY
         if args.service_account is not None:
             spec["service_account_name"] = args.service_account
-        template: k8s.core.v1.PodTemplateSpecArgsDict = {"metadata": {"labels": labels}, "spec": spec}
+        template: k8s.core.v1.PodTemplateSpecArgsDict = {"metadata": _metadata(labels, args), "spec": spec}
         return k8s.batch.v1.Job(
             f"{name}-benchmark",
             metadata={
@@ -197,17 +207,21 @@ def bench_command(args: VerificationArgs, benchmark: BenchmarkArgs) -> list[str]
     ]
 
 
+def _metadata(labels: Mapping[str, str], args: VerificationArgs) -> k8s.meta.v1.ObjectMetaArgsDict:
+    return {"labels": labels, **({"annotations": args.annotations} if args.annotations else {})}
+
+
 def _key_variable(name: str, args: VerificationArgs) -> list[k8s.core.v1.EnvVarArgsDict]:
     if args.api_key_secret is None:
         return []
     return [{"name": name, "value_from": {"secret_key_ref": {"name": args.api_key_secret, "key": API_KEY_VARIABLE}}}]
 
 
-def _pod(container: k8s.core.v1.ContainerArgsDict, volume: k8s.core.v1.VolumeArgsDict) -> k8s.core.v1.PodSpecArgsDict:
+def _pod(container: k8s.core.v1.ContainerArgsDict, *volumes: k8s.core.v1.VolumeArgsDict) -> k8s.core.v1.PodSpecArgsDict:
     return {
         "restart_policy": "Never",
         "automount_service_account_token": False,
         "enable_service_links": False,
         "containers": [container],
-        "volumes": [volume],
+        "volumes": list(volumes),
     }

@@ -17,7 +17,7 @@ from deepseek_acs.planner.shutdown import refuses_while_ending
 from deepseek_acs.planner.spec import HubSpec, ResolvedSpec
 
 from .access import Access, AccessArgs
-from .acs_pods import gpu_annotations, gpu_labels, gpu_node_selector, network_environment
+from .acs_pods import gpu_annotations, gpu_labels, gpu_node_selector, network_environment, policy_annotations
 from .cluster import ClusterArgs
 from .credentials import AccessKey, AssumableRole
 from .disruption_budget import DisruptionBudgetArgs
@@ -31,7 +31,7 @@ from .model_upload import ModelUploadArgs
 from .monitoring.alerts import AlertThresholds
 from .monitoring.logs import log_arguments, log_environment
 from .names import name_of
-from .network_policy import HEALTH_CHECKS, VERIFICATION, Client
+from .network_policy import CACHE_LABELS, HEALTH_CHECKS, VERIFICATION, Client
 from .observability import ObservabilityArgs
 from .operators import OperatorsArgs
 from .oss_volume import OssVolume, OssVolumeArgs
@@ -89,6 +89,8 @@ def model_bucket(spec: ResolvedSpec, secrets: Secrets) -> ModelBucketArgs:
         access_key=secrets.access_key,
         oidc_provider_arn=rrsa.oidc_provider_arn if rrsa else None,
         oidc_issuer=rrsa.oidc_issuer if rrsa else None,
+        vpc_id=spec.cloud.vpc_id,
+        rotation=identity.rotation if identity.kind == "ramUser" else 1,
         mover_subject=f"system:serviceaccount:{spec.cluster.namespace}:{_mover_account()}",
     )
 
@@ -124,6 +126,7 @@ def model_upload(spec: ResolvedSpec, secrets: Secrets, bucket: ModelBucket) -> M
         memory=upload.memory,
         eip_bandwidth_mbps=upload.eip_bandwidth_mbps,
         deadline_seconds=spec.upload_seconds,
+        annotations=policy_annotations(spec),
     )
 
 
@@ -189,6 +192,8 @@ def fluid_cache(spec: ResolvedSpec, weights: StoredWeights, *, content: str) -> 
         sidecar_cpu=layer.sidecar_cpu,
         sidecar_memory=layer.sidecar_memory,
         image=spec.weights.upload.image,
+        labels=CACHE_LABELS if spec.security.network_policy else {},
+        annotations=policy_annotations(spec),
         # Controllers before LWS 0.9 report the end of an update too early, and then all of it is still to come.
         release_seconds=spec.update_seconds,
     )
@@ -197,22 +202,29 @@ def fluid_cache(spec: ResolvedSpec, weights: StoredWeights, *, content: str) -> 
 def _content(spec: ResolvedSpec, bucket: ModelBucket, *more: object) -> str:
     """What is mounted, and who reads it."""
     weights = spec.weights
-    where = [weights.bucket.model_dump(mode="json"), weights.prefix, weights.identity.model_dump(mode="json")]
+    where = [
+        weights.bucket.model_dump(mode="json"),
+        weights.prefix,
+        weights.identity.model_dump(mode="json", exclude={"rotation"}),
+    ]
     return json.dumps([bucket.endpoint, *where, *more])
 
 
 def access(spec: ResolvedSpec, secrets: Secrets) -> AccessArgs:
     """Who may reach the pods."""
-    pods = spec.security.pods
+    pods, policy = spec.security.pods, spec.security.network_policy
     return AccessArgs(
         namespace=spec.cluster.namespace,
         group=spec.name,
         port=spec.engine.port,
         api_key=secrets.api_key,
         client_keys=secrets.client_keys,
+        ray_token=secrets.ray_token,
         has_service_account=pods is not None,
         image_pull_secrets=pods.image_pull_secrets if pods else (),
         clients=_clients(spec),
+        closed_cidrs=policy.egress.closed_cidrs if policy and policy.egress else None,
+        has_cache=spec.cache is not None,
         allowed_cidrs=spec.service.allowed_cidrs or (),
     )
 
@@ -281,9 +293,11 @@ def inference_group(spec: ResolvedSpec, mount: ModelMount, access: Access | None
         canary=check is not None and check.canary,
         request_filter=_request_filter(spec),
         api_key_secret=access.api_key_secret if access else None,
+        ray_token_secret=access.ray_token_secret if access else None,
         service_account=access.service_account if access else None,
         hardened=pods is not None,
         run_as_user=pods.run_as_user if pods else None,
+        run_as_group=pods.run_as_group if pods else None,
         uses_rdma=spec.network == "rdma",
     )
 
@@ -445,4 +459,5 @@ def verification(
         service_account=access.service_account,
         # The end of a hold at 0 changes nothing that the group's update would wait for.
         loading_seconds=spec.budget.create_seconds if spec.replicas.scaler else 0,
+        annotations=policy_annotations(spec),
     )

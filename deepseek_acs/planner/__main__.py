@@ -176,7 +176,9 @@ def _checked(arguments: argparse.Namespace) -> tuple[ResolvedSpec, list[Finding]
     from deepseek_acs.planner.check import check
 
     spec = specification(arguments, arguments.series)
-    found = [spelled(finding, FLAGS) for finding in check(spec)]
+    # A warning about what the command has no flag for, who reaches the pods for example, is for a stack file.
+    said = (finding for finding in check(spec) if finding.severity == "error" or finding.path in FLAGS)
+    found = [spelled(finding, FLAGS) for finding in said]
     if errors := [finding for finding in found if finding.severity == "error"]:
         raise PlanError(errors)
     return spec, found

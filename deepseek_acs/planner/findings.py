@@ -58,6 +58,7 @@ class Field(StrEnum):
     ZONE = "<zone>"
     IMAGE = "<engine.image>"
     BACKEND = "<engine.backend>"
+    RAY_TOKEN = "<engine.ray_token>"  # noqa: S105 - a field
     PORT = "<engine.port>"
     MAX_MODEL_LEN = "<engine.max_model_len>"
     STARTUP = "<engine.startup>"
@@ -85,6 +86,7 @@ class Field(StrEnum):
     ALLOWED_CIDRS = "<service.allowed_cidrs>"
     ROUTE = "<service.route>"
     ROUTE_REQUEST = "<service.route.request>"
+    EGRESS = "<security.network_policy.egress>"
     NETWORK_POLICY = "<security.network_policy>"
     SECURITY_GROUPS = "<security.security_groups>"
     POD_SECURITY = "<security.pods>"

@@ -124,6 +124,7 @@ def _engine(settings: EngineSettings, shapes: Model | None) -> EngineSpec:
         image=settings.image,
         backend=settings.backend,
         ray_script=settings.ray_script,
+        ray_token=settings.ray_token,
         port=settings.port,
         max_model_len=settings.max_model_len or (shapes.context if shapes else None),
         gpu_memory_utilization=settings.gpu_memory_utilization,

@@ -159,6 +159,7 @@ class EngineSpec:
     image: str
     backend: Literal["ray", "mp"]
     ray_script: str
+    ray_token: bool
     port: int
     max_model_len: int | None
     gpu_memory_utilization: float

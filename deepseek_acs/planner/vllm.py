@@ -60,6 +60,13 @@ IN_FLIGHT_SINCE: Version = (0, 26, 0)
 """From here on windows also hold the tokens of steps that have been scheduled ahead
 (https://github.com/vllm-project/vllm/blob/v0.26.0/vllm/config/vllm.py, ``max_in_flight_tokens``)."""
 
+RAY_TOKENS_SINCE: Version = (0, 12, 0)
+"""The first minor version of vLLM that was published after Ray 2.52, which can ask for a token. The wheels leave Ray's
+version open (``ray[cgraph]>=2.48.0`` from 0.10.1 on), so an image may still have an older one."""
+
+NO_RAY_SINCE: Version = (0, 18, 0)
+"""From here on the wheel brings no Ray (its metadata, and those of 0.17)."""
+
 RENDEZVOUS_PORTS = {"ray": 6379, "mp": 29501}
 """Where the leader of several pods is met, and which it keeps open as long as its processes live: Ray's global store,
 and torch's store (https://docs.ray.io/en/latest/ray-core/configure.html, master_port in

@@ -27,6 +27,10 @@ class CloudSettings(Settings):
     """URL of an emulated cloud. All Alibaba Cloud calls go there instead of the real endpoints; used by the local
     stack. Leave it out for the real cloud."""
 
+    vpc_id: Annotated[str | None, Field(pattern=r"^vpc-[a-z0-9]+$", examples=["vpc-bp1aevy8sofi8mh1q8x5y"])] = None
+    """VPC of the cluster. With it, the rights that the stack creates hold only for requests from there: a key that was
+    stolen is of no use elsewhere. Pods must reach OSS by its internal endpoint, as they do by default."""
+
 
 class ClusterSettings(Settings):
     """The Kubernetes cluster: an ACS cluster, or any other that runs the LeaderWorkerSet controller."""

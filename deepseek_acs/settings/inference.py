@@ -119,6 +119,10 @@ class EngineSettings(Settings):
     """Script in the image that starts Ray, for the ray backend. Upstream images of vLLM have it at
     /vllm-workspace/examples/online_serving/multi-node-serving.sh."""
 
+    ray_token: bool = False
+    """For the ray backend: Ray's processes ask each other for the secret deepseek:rayToken. Needs Ray 2.52 or newer in
+    the image; an older one does not ask."""
+
     port: Port = 8000
     """Port of the OpenAI-compatible server in the leader."""
 

@@ -34,29 +34,52 @@ class NetworkClient(Settings):
         return self
 
 
+class EgressSettings(Settings):
+    """What the pods may not reach: the cloud's metadata service, which hands out the credentials of roles, and what is
+    listed here."""
+
+    closed_cidrs: tuple[Cidr, ...] = ()
+    """More networks that the pods of the group may not reach: the addresses of the API server
+    (kubectl get endpointslices kubernetes), and networks of yours."""
+
+
 class NetworkPolicySettings(Settings):
-    """Network policies for the pods of the group: clients reach the leaders' HTTP port, members reach each other, and
-    nobody else reaches anything. Needs a cluster that enforces them: docs/access.md."""
+    """Network policies: clients reach the leaders' HTTP port, members of the group reach each other, pods of the
+    namespace reach the cache, and nobody reaches the Jobs. Needs a cluster that enforces them: docs/access.md."""
 
     clients: Annotated[tuple[NetworkClient, ...], NotEmpty]
     """Who may send requests to the leaders."""
 
+    egress: EgressSettings | None = EgressSettings()
+    """What the pods may not reach; null to limit nothing that goes out."""
+
 
 class PodSecuritySettings(Settings):
-    """Pods of the group with a service account of their own and no token, no privilege escalation, no capabilities, and
-    the runtime's seccomp profile; the namespace enforces the Pod Security Standard that all of that allows."""
+    """Pods of the group with a service account of their own, no privilege escalation, no capabilities, and the
+    runtime's seccomp profile; a namespace that the stack creates enforces the Pod Security Standard that all of that
+    allows."""
 
     run_as_user: Annotated[int | None, Field(ge=1, le=2_147_483_647)] = None
     """User ID of the engine, if the image can do without root; its home is then an empty folder. The images of vLLM
     and of the guide run as root by default."""
 
+    run_as_group: Annotated[int | None, Field(ge=1, le=2_147_483_647)] = None
+    """Group ID of the engine, and of its home. By default the same number as runAsUser: without one it would be root's
+    group."""
+
     image_pull_secrets: tuple[ObjectName, ...] = ()
     """Secrets of type kubernetes.io/dockerconfigjson for the engine's image. Those of the namespace's default service
-    account do not count any more."""
+    account do not count."""
+
+    @model_validator(mode="after")
+    def _group_has_a_user(self) -> Self:
+        if self.run_as_group is not None and self.run_as_user is None:
+            raise problem("runAsGroup is set, and the engine runs as root without runAsUser", fix="set runAsUser, too")
+        return self
 
 
 class SecuritySettings(Settings):
-    """Who may reach the pods, and what the pods may do. All of it is off by default."""
+    """Who may reach the pods, and what the pods may do."""
 
     network_policy: NetworkPolicySettings | None = None
     """Network policies for the pods of the group."""
@@ -65,5 +88,5 @@ class SecuritySettings(Settings):
     """IDs of security groups for the pods of the group, instead of the cluster's. Members must be able to reach each
     other on all ports, and clients the engine's port."""
 
-    pods: PodSecuritySettings | None = None
-    """Hardening of the pods; {} for all of it that needs no choice."""
+    pods: PodSecuritySettings | None = PodSecuritySettings()
+    """Hardening of the pods, on by default as far as it needs no choice; null switches it off."""

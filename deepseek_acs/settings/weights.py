@@ -34,6 +34,10 @@ class RamUserIdentity(Settings):
 
     kind: Literal["ramUser"] = "ramUser"
 
+    rotation: Annotated[int, Field(ge=1)] = 1
+    """Raise it for new AccessKeys. The old ones stay active until you delete them, because volumes that are mounted
+    use them; RAM allows a user two (docs/runbook.md)."""
+
 
 class AccessKeyIdentity(Settings):
     """Use an AccessKey of yours: the secrets deepseek:ossAccessKeyId and deepseek:ossAccessKeySecret."""

@@ -47,6 +47,8 @@ PATHS = {
     "kv_cache_gib": "inference.engine.kvCacheGiB",
     "enforce_eager": "inference.engine.enforceEager",
     "env": "inference.engine.env",
+    "ray_token": "inference.engine.rayToken",
+    "endpoint": "cloud.endpoint",
     "secret_env": "inference.engine.secretEnv",
     "allow_pickle": "weights.allowPickle",
     "extra_args": "inference.engine.extraArgs",
@@ -71,8 +73,10 @@ GUIDE: dict[str, Any] = {
     "tensor": 8,
     "pipeline": 2,
     "max_model_len": 2048,
+    "create_namespace": True,
+    "security": {"securityGroups": ["sg-1"]},
 }
-"""The guide's deployment, as far as it differs from the defaults."""
+"""The guide's deployment, which a security group walls, as far as it differs from the defaults."""
 
 
 def settings(model: str = "deepseek-ai/DeepSeek-R1", **values: Any) -> dict[str, Any]:

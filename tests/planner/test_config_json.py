@@ -163,7 +163,9 @@ def test_the_index_beside_it_gives_the_size(tmp_path: Path) -> None:
     assert checkpoint_gib(config_json.read(path, name="mine")) == pytest.approx(27.51, rel=0.001)
     path.with_name("model.safetensors.index.json").write_text(json.dumps(index), encoding="utf-8")
     assert checkpoint_gib(config_json.read(path, name="mine")) == 30
-    plan = working(spec(model="mine", series="GU8TF", config_file=str(path), image="vllm:v0.33.0"))
+    plan = working(
+        spec(model="mine", series="GU8TF", config_file=str(path), image="vllm:v0.33.0", create_namespace=True)
+    )
     assert plan.memory is not None
     assert plan.model.weights_gib == 30
     assert warnings(plan) == []

@@ -71,7 +71,15 @@ def test_what_is_left_out_is_derived() -> None:
 
 
 def test_a_plan_for_deepseek_v4() -> None:
-    plan = working(spec(model="deepseek-ai/DeepSeek-V4-Flash", series="GU8TF", max_model_len=131_072, **CURRENT))
+    plan = working(
+        spec(
+            model="deepseek-ai/DeepSeek-V4-Flash",
+            series="GU8TF",
+            max_model_len=131_072,
+            create_namespace=True,
+            **CURRENT,
+        )
+    )
     assert (plan.layout.gpus, warnings(plan)) == (4, [])
     assert plan.memory is not None
     assert plan.memory.verdict is Verdict.FITS
@@ -119,6 +127,7 @@ def test_a_shorter_request_where_a_long_one_does_not_fit() -> None:
         **CURRENT,
         "gpu_memory_utilization": 0.84,
         "enforce_eager": True,
+        "create_namespace": True,
     }
     (finding,) = [f for f in stack_findings(spec(**longer)) if f.path == "deployment.inference"]
     assert "set deployment.inference.engine.maxModelLen to " in finding.fix

@@ -443,6 +443,43 @@ BROKEN |= {
         "$(POD_IP) reaches the engine literally: variable references in the stack file are not expanded",
         "write the value",
     ),
+    "ray-is-walled": (
+        {"service": LOAD_BALANCER, "security": {}},
+        "Ray runs the code of all who reach its ports (CVE-2023-48022), and only a security group certainly keeps",
+        "name a security group whose members reach each other on all ports and clients only port 8000; or prefer "
+        "deployment.inference.engine.backend: mp with vLLM 0.12.0 or newer, which has no such ports",
+    ),
+    "ray-is-walled-inside": (
+        {"security": {}, **NEW},
+        "Ray runs the code of all who reach its ports (CVE-2023-48022), and only a security group certainly keeps",
+        "name a security group whose members reach each other on all ports and clients only port 8000; or prefer "
+        "deployment.inference.engine.backend: mp, which has no such ports",
+    ),
+    "ray-asks-for-a-token": (
+        {"image": "vllm:v0.12.0"},
+        "Ray 2.52 and newer can ask for a token at its ports, and this one is not told to",
+        "set the secret deepseek:rayToken and write true, or deployment.inference.engine.backend: mp",
+    ),
+    "ray-is-in-the-image": (
+        {**NEW},
+        "vLLM 0.33.0 brings no Ray with it, as versions before 0.18.0 did",
+        "check that the image has it, or write mp",
+    ),
+    "narrow-networks": (
+        {"service": {**LOAD_BALANCER, "allowedCidrs": ["10.0.0.0/8"]}},
+        "10.0.0.0/8 admits 16,777,216 addresses, with all pods and hosts of the VPC that are among them",
+        "list the clients' networks, each /16 or smaller; or use deployment.service.route, with a proxy as the only",
+    ),
+    "hardened-pods": (
+        {"security": {"pods": None}},
+        "it is null: the engine has the image's user, all default capabilities and no seccomp profile",
+        "remove the line, unless the image needs it",
+    ),
+    "api-server-is-closed": (
+        {"security": CLIENTS},
+        "the stack does not know the addresses of the API server, so the pods reach it, if without a token",
+        "list them in closedCidrs: kubectl get endpointslices -n default kubernetes",
+    ),
     "secrets-are-encrypted-on-the-way": (
         {"service": {"kind": "internalLoadBalancer", "apiKey": True}},
         "the load balancer's listener is plain TCP: keys, prompts and answers cross the VPC unencrypted",
@@ -492,9 +529,9 @@ BROKEN |= {
         "test whether they are enforced (docs/access.md), or set deployment.security.securityGroups as well",
     ),
     "namespace-labelled": (
-        {"security": {"pods": {}}},
+        {"create_namespace": False},
         "the stack did not create the namespace, so it does not label it",
-        "label it: kubectl label namespace default pod-security.kubernetes.io/enforce=baseline",
+        "label it: kubectl label namespace default pod-security.kubernetes.io/audit=restricted pod-security",
     ),
     "old-groups-keep-their-objects": (
         {"partition": 1, "replicas": 2, "service": {"apiKey": True}},
@@ -609,6 +646,13 @@ PLACES = {
     "pickle-format": "inference.engine.extraArgs",
     "secret-references": "inference.engine.extraArgs",
     "references": "inference.engine.env",
+    "ray-is-walled": "security.securityGroups",
+    "ray-is-walled-inside": "security.securityGroups",
+    "ray-asks-for-a-token": "inference.engine.rayToken",
+    "ray-is-in-the-image": "inference.engine.backend",
+    "narrow-networks": "service.allowedCidrs",
+    "hardened-pods": "security.pods",
+    "api-server-is-closed": "security.networkPolicy.egress",
     "secrets-are-encrypted-on-the-way": "service.kind",
     "logs-of-reserved-pods": "observability.logs.slsLogstore",
     "benchmark-image": "verification.benchmark.image",
@@ -684,7 +728,11 @@ def test_a_rule_is_kept(rule: Rule) -> None:
         extra_ephemeral="50Gi",
         storage={"kind": "fluid", "workers": 7},
         operators={"lws": {"kind": "install"}, "fluid": {"kind": "install"}},
-        security={"networkPolicy": {"clients": [{"cidr": "10.0.0.0/8"}]}, "securityGroups": ["sg-1"], "pods": {}},
+        security={
+            "networkPolicy": {"clients": [{"cidr": "10.0.0.0/16"}], "egress": {"closedCidrs": ["192.168.0.1/32"]}},
+            "securityGroups": ["sg-1"],
+        },
+        backend="mp",
         service={"apiKey": True},
         observability={"alerts": {"interTokenSeconds": 1}},
         verification={"smoke": True, "benchmark": {"inputTokens": 1024}},
@@ -1007,3 +1055,50 @@ def test_a_token_of_prometheus_by_plain_http() -> None:
         scaling = {**QUEUE, "prometheus": {"url": url, "authorization": True}}
         assert encrypted.is_kept(guide(scaling=scaling, replicas=None)) is kept
     assert encrypted.is_kept(guide(scaling=QUEUE, replicas=None))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"backend": "mp", **NEW},
+        {"pipeline": 1, **NEW},
+        {"endpoint": "http://127.0.0.1:9000"},
+        {"security": {"securityGroups": ["sg-1"]}},
+    ],
+)
+def test_ray_that_the_vpc_does_not_reach(changes: dict[str, Any]) -> None:
+    """A stack of this machine is known by its cloud, not by its name."""
+    for service in (LOAD_BALANCER, {}):
+        found = guide(**{"security": {}, "service": service, **changes})
+        assert rule_called("ray-is-walled").is_kept(found)
+        assert rule_called("ray-is-walled-inside").is_kept(found)
+
+
+def test_a_policy_of_the_cluster_is_no_wall_for_ray() -> None:
+    found = guide(security=CLIENTS, service=LOAD_BALANCER)
+    assert not rule_called("ray-is-walled").is_kept(found)
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({}, "vLLM 0.7.2 is older than Ray 2.52, so its image has a Ray that asks for no token"),
+        ({"pipeline": 1, **NEW}, "it is true, and there is no Ray: the group is one pod, or joined by mp"),
+        ({"backend": "mp", **NEW}, "it is true, and there is no Ray: the group is one pod, or joined by mp"),
+        ({"image": "vllm:v0.12.0"}, None),
+    ],
+)
+def test_a_token_of_ray_without_effect(changes: dict[str, Any], problem: str | None) -> None:
+    found = [f.problem for f in rule_called("ray-asks-for-a-token")(guide(ray_token=True, **changes))]
+    assert found == ([problem] if problem else [])
+
+
+def test_networks_of_clients_of_the_policies() -> None:
+    clients = {"networkPolicy": {"clients": [{"cidr": "172.16.0.0/12"}, {"cidr": "10.0.0.0/16"}]}}
+    (found,) = rule_called("narrow-networks")(guide(security=clients))
+    assert found.problem.startswith("172.16.0.0/12 admits 1,048,576 addresses")
+
+
+def test_what_goes_out_may_be_left_open() -> None:
+    open_ = {"networkPolicy": {"clients": [{"namespace": "a"}], "egress": None}}
+    assert rule_called("api-server-is-closed").is_kept(guide(security=open_))

@@ -177,7 +177,13 @@ def warnings(spec: ResolvedSpec) -> list[str]:
 
 
 NO_SECRETS = Secrets(
-    kubeconfig=None, access_key=None, hub_token=None, api_key=None, certificate=None, prometheus_token=None
+    kubeconfig=None,
+    access_key=None,
+    hub_token=None,
+    api_key=None,
+    ray_token=None,
+    certificate=None,
+    prometheus_token=None,
 )
 
 API_KEY = {"apiKey": "0123456789abcdef" * 4}

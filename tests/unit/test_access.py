@@ -80,7 +80,7 @@ ON = {
         "route": INGRESS,
     },
     "security": {
-        "networkPolicy": {"clients": CLIENTS},
+        "networkPolicy": {"clients": CLIENTS, "egress": {"closedCidrs": ["192.168.3.4/32"]}},
         "securityGroups": ["sg-1a", "sg-2b"],
         "pods": {"runAsUser": 1000, "imagePullSecrets": ["registry"]},
     },
@@ -94,11 +94,15 @@ GATEWAY = {
     "sectionName": "https",
     "host": "llm.example.com",
 }
+MP = {"engine": {"backend": "mp", "image": "vllm/vllm-openai:v0.33.0"}}
+WALLED = {"securityGroups": ["sg-1a"]}
+"""What keeps the VPC away from Ray."""
+
 BY_CACHE_AND_GATEWAY = {
     "storage": {"kind": "fluid"},
     "inference": {"network": "rdma"},
     "service": {"kind": "clusterIP", "apiKey": True, "route": GATEWAY},
-    "security": {"pods": {}},
+    "security": WALLED,
 }
 """Cache, RDMA and a Gateway, where less can be enforced."""
 
@@ -316,7 +320,45 @@ class TestNetworkPolicy:
 
     def test_exist_before_the_group(self, on: Recorder) -> None:
         dependencies = [*on.request("LeaderWorkerSet").dependencies, *on.request("InferenceGroup").dependencies]
-        assert sum(":NetworkPolicy::" in urn for urn in dependencies) == 2
+        assert sum(":NetworkPolicy::" in urn for urn in dependencies) == 4
+
+    def test_metadata_and_what_is_listed_are_closed(self, on: Recorder) -> None:
+        """And nothing else, pods and the DNS cache of a node least of all."""
+        spec = on.manifest("NetworkPolicy", "egress")["spec"]
+        assert spec["podSelector"] == {"matchLabels": {"leaderworkerset.sigs.k8s.io/name": "deepseek-r1"}}
+        assert spec["policyTypes"] == ["Egress"]
+        anything, dns = spec["egress"]
+        closed = ["169.254.0.0/16", "100.100.100.200/32", "192.168.3.4/32"]
+        assert anything == {"to": [{"namespaceSelector": {}}, {"ipBlock": {"cidr": "0.0.0.0/0", "except": closed}}]}
+        assert dns["to"] == [{"ipBlock": {"cidr": "169.254.20.10/32"}}]
+        assert {(port["protocol"], port["port"]) for port in dns["ports"]} == {("UDP", 53), ("TCP", 53)}
+
+    def test_jobs_are_reached_by_nobody(self, on: Recorder) -> None:
+        """They reach the API server, which one of them asks."""
+        spec = on.manifest("NetworkPolicy", "jobs")["spec"]
+        (names,) = spec["podSelector"]["matchExpressions"]
+        job = on.manifest("Job")["spec"]["template"]["metadata"]
+        assert job["labels"][names["key"]] in names["values"]
+        assert set(names["values"]) == {"modelmover", "preload", "verifier", "vllm-bench"}
+        assert (spec["policyTypes"], spec.get("ingress")) == (["Ingress", "Egress"], None)
+        (block,) = (peer["ipBlock"] for peer in spec["egress"][0]["to"] if "ipBlock" in peer)
+        assert block["except"] == ["169.254.0.0/16", "100.100.100.200/32"]
+        assert job["annotations"] == {"alibabacloud.com/enable-network-policy-agent": "true"}
+
+    def test_cache_is_reached_by_pods_of_the_namespace(self, up: Run) -> None:
+        recorder = up(stack="prod")
+        spec = recorder.manifest("NetworkPolicy", "cache")["spec"]
+        assert spec["ingress"] == [{"from": [{"podSelector": {}}]}]
+        runtime = recorder.manifest("JindoRuntime")["spec"]
+        for part in ("master", "worker"):
+            metadata = runtime[part]["podMetadata"]
+            assert spec["podSelector"]["matchLabels"].items() <= metadata["labels"].items()
+            assert metadata["annotations"]["alibabacloud.com/enable-network-policy-agent"] == "true"
+
+    def test_what_goes_out_may_be_left_alone(self, up: Run) -> None:
+        policy = {"clients": CLIENTS, "egress": None}
+        recorder = up({"security": {"networkPolicy": policy}})
+        assert recorder.kinds().count("NetworkPolicy") == 2
 
 
 class TestPods:
@@ -337,7 +379,15 @@ class TestPods:
                 "seccompProfile": {"type": "RuntimeDefault"},
                 "runAsNonRoot": True,
                 "runAsUser": 1000,
+                "runAsGroup": 1000,
             }
+            assert template["spec"]["securityContext"] == {"fsGroup": 1000, "fsGroupChangePolicy": "OnRootMismatch"}
+
+    def test_group_of_its_own(self) -> None:
+        args = group_args({"security": {"pods": {"runAsUser": 7, "runAsGroup": 8}}})
+        pod: dict[str, Any] = {"containers": [{"env": [], "volumeMounts": []}], "volumes": []}
+        found = with_access({"metadata": {}, "spec": pod}, args, serves=True)
+        assert engine(found)["securityContext"]["runAsGroup"] == found["spec"]["securityContext"]["fsGroup"] == 8
 
     def test_user_without_root_has_a_home(self, on: Recorder) -> None:
         for template in templates(on):
@@ -355,7 +405,11 @@ class TestPods:
             assert "securityContext" not in template["spec"]
 
     def test_namespace_enforces_what_all_its_pods_keep(self, on: Recorder, by_cache_and_gateway: Recorder) -> None:
-        assert on.manifest("Namespace")["metadata"]["labels"] == {"pod-security.kubernetes.io/enforce": "restricted"}
+        assert on.manifest("Namespace")["metadata"]["labels"] == {
+            "pod-security.kubernetes.io/enforce": "restricted",
+            "pod-security.kubernetes.io/audit": "restricted",
+            "pod-security.kubernetes.io/warn": "restricted",
+        }
         assert by_cache_and_gateway.manifest("Namespace")["metadata"]["labels"] == {
             "pod-security.kubernetes.io/enforce": "privileged",
             "pod-security.kubernetes.io/audit": "baseline",
@@ -396,9 +450,31 @@ class TestPods:
         assert variables(found) == {"HOME": "/data", "USER": "engine"}
 
     @pytest.mark.parametrize("serves", [True, False])
-    def test_off_is_no_change(self, *, serves: bool) -> None:
-        template = {"metadata": {"labels": {"a": "b"}}, "spec": {"containers": [{"env": []}], "volumes": []}}
-        assert with_access(template, group_args({}), serves=serves) == template
+    def test_off_takes_only_the_token_away(self, *, serves: bool) -> None:
+        template: dict[str, Any] = {
+            "metadata": {"labels": {"a": "b"}},
+            "spec": {"containers": [{"env": []}], "volumes": []},
+        }
+        expected = {**template, "spec": {**template["spec"], "automountServiceAccountToken": False}}
+        assert with_access(template, group_args({"security": {"pods": None}}), serves=serves) == expected
+
+
+class TestRayToken:
+    def test_all_members_have_it(self, up: Run) -> None:
+        secrets = {"rayToken": KEY}
+        recorder = up({"inference": {"engine": {"rayToken": True}}}, secrets=secrets)
+        secret = recorder.raw_inputs("Secret", "ray-token")
+        assert secret["immutable"] is True
+        assert is_secret(secret["stringData"]) or is_secret(secret["stringData"]["RAY_AUTH_TOKEN"])
+        reference = {"name": "access-ray-token-1a2b3c4d", "key": "RAY_AUTH_TOKEN"}
+        for template in templates(recorder):
+            assert variables(template)["RAY_AUTH_MODE"] == "token"
+            assert variables(template)["RAY_AUTH_TOKEN"] == {"secretKeyRef": reference}
+        assert KEY not in json.dumps(templates(recorder))
+
+    def test_is_asked_for(self, up: Run) -> None:
+        with pytest.raises(pulumi.RunError, match=r"(?s)deepseek:rayToken.*this secret is not set.*openssl rand -hex"):
+            up({"inference": {"engine": {"rayToken": True}}}, secrets={})
 
 
 class TestIngress:
@@ -438,7 +514,8 @@ class TestIngress:
 
     def test_certificate_that_is_in_the_cluster(self, up: Run) -> None:
         route = {**INGRESS, "tls": {"kind": "secret", "name": "mine"}}
-        recorder = up({"service": {"kind": "clusterIP", "apiKey": True, "route": route}}, secrets={"apiKey": KEY})
+        changes = {"service": {"kind": "clusterIP", "apiKey": True, "route": route}, "security": WALLED}
+        recorder = up(changes, secrets={"apiKey": KEY})
         (tls,) = recorder.manifest("Ingress")["spec"]["tls"]
         assert tls == {"hosts": ["llm.example.com"], "secretName": "mine"}
         assert recorder.manifest("Service")["spec"]["type"] == "ClusterIP"
@@ -448,7 +525,8 @@ class TestIngress:
 
     def test_plain_http(self, up: Run) -> None:
         route = {**INGRESS, "tls": {"kind": "none"}}
-        recorder = up({"service": {"kind": "clusterIP", "apiKey": True, "route": route}}, secrets={"apiKey": KEY})
+        changes = {"service": {"kind": "clusterIP", "apiKey": True, "route": route}, "security": WALLED}
+        recorder = up(changes, secrets={"apiKey": KEY})
         assert "tls" not in recorder.manifest("Ingress")["spec"]
         assert outputs(recorder)["serviceUrl"] == "http://llm.example.com/v1"
 
@@ -785,13 +863,16 @@ def option_warnings(changes: dict[str, Any]) -> list[str]:
         "accepts new requests on open connections while it terminates, until all are done or",
         "until the model is loaded again",
         "needs LeaderWorkerSet 0.7.0 in the cluster",
+        "the stack does not know the addresses of the API server",
+        "the load balancer's listener is plain TCP",
     )
-    return [text for text in warnings(resolved(changes)) if not any(part in text for part in by_itself)]
+    found = warnings(resolved(merged({"security": WALLED}, changes)))
+    return [text for text in found if not any(part in text for part in by_itself)]
 
 
 def test_warnings() -> None:
     assert option_warnings({}) == []
-    policy = {"security": {"networkPolicy": {"clients": CLIENTS}}}
+    policy = {"security": {"networkPolicy": {"clients": CLIENTS}, "securityGroups": None}, "inference": MP}
     (warning,) = option_warnings(policy)
     assert warning.startswith(
         "deployment.security.networkPolicy: Alibaba Cloud documents network policies for CPU "
@@ -799,9 +880,11 @@ def test_warnings() -> None:
     )
     fenced = {"security": {"networkPolicy": {"clients": CLIENTS}, "securityGroups": ["sg-1"]}}
     assert option_warnings(fenced) == []
-    foreign = {"security": {"pods": {}}, "cluster": {"createNamespace": False}}
-    (warning,) = option_warnings(foreign)
-    assert warning.endswith("kubectl label namespace deepseek pod-security.kubernetes.io/enforce=baseline")
+    (warning,) = option_warnings({"cluster": {"createNamespace": False}})
+    assert warning.endswith(
+        "kubectl label namespace deepseek pod-security.kubernetes.io/audit=restricted "
+        "pod-security.kubernetes.io/warn=restricted pod-security.kubernetes.io/enforce=baseline"
+    )
 
 
 @pytest.mark.parametrize(
@@ -854,5 +937,21 @@ def test_parts_that_agree_are_not(changes: dict[str, Any]) -> None:
 
 def test_off_there_is_nothing(up: Run) -> None:
     recorder = up()
-    assert not {"NetworkPolicy", "ServiceAccount", "Ingress", "HTTPRoute", "Acl"} & set(recorder.kinds())
-    assert "labels" not in recorder.manifest("Namespace")["metadata"]
+    assert not {"NetworkPolicy", "Ingress", "HTTPRoute", "Acl"} & set(recorder.kinds())
+
+
+def test_hardening_is_on_by_default_and_null_switches_it_off(up: Run) -> None:
+    """But for the token of the service account, which the engine needs in no case."""
+    recorder, off = up(), up({"security": {"pods": None}})
+    for template in templates(recorder):
+        assert engine(template)["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+        assert template["spec"]["serviceAccountName"] == "deepseek-r1"
+    for template in templates(off):
+        assert "securityContext" not in engine(template)
+        assert "serviceAccountName" not in template["spec"]
+        assert template["spec"]["automountServiceAccountToken"] is False
+    assert "ServiceAccount" not in off.kinds()
+    levels = {"pod-security.kubernetes.io/audit": "restricted", "pod-security.kubernetes.io/warn": "restricted"}
+    assert off.manifest("Namespace")["metadata"]["labels"] == levels
+    enforced = {"pod-security.kubernetes.io/enforce": "baseline"}
+    assert recorder.manifest("Namespace")["metadata"]["labels"] == levels | enforced

@@ -238,7 +238,7 @@ class TestSeries:
         new = guide(series="NEW1", gpus_per_pod=12, driver_version="1.0", extra_ephemeral="9000Gi")
         assert acs.ephemeral_storage.is_kept(new)
         assert acs.listed_driver.is_kept(new), "what is not known of it is said once"
-        own = {"inference": {"gpu": {"series": "NEW1", "gpuMemoryGiB": 200}}}
+        own = {"inference": {"gpu": {"series": "NEW1", "gpuMemoryGiB": 200}}, "security": {"securityGroups": ["sg-1a"]}}
         (warning,) = warnings(resolved(own))
         assert "NEW1 is not in deepseek_acs/planner/gpu_series.toml; it is passed to ACS without a check" in warning
 
@@ -290,4 +290,4 @@ class TestBandwidthOfOss:
 
 
 def planned(changes: dict[str, Any]) -> list[str]:
-    return warnings(resolved(changes))
+    return warnings(resolved({**changes, "security": {"securityGroups": ["sg-1a"]}}))

@@ -37,6 +37,8 @@ def test_rdma_is_a_label_and_an_environment_and_nothing_else() -> None:
         }
         (one,), (other,) = plain["spec"].pop("containers"), rdma["spec"].pop("containers")
         assert plain["spec"] == rdma["spec"]
+        assert one["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+        one["securityContext"]["capabilities"]["add"] = ["IPC_LOCK"]
         assert {k: v for k, v in one.items() if k != "env"} == {k: v for k, v in other.items() if k != "env"}
 
 
@@ -152,7 +154,10 @@ class TestLimitsOfPods:
         [
             ("dev", {}),
             ("prod", {}),
-            ("dev", {"service": {"kind": "internalLoadBalancer", "port": 80}}),
+            (
+                "dev",
+                {"service": {"kind": "internalLoadBalancer", "port": 80}, "security": {"securityGroups": ["sg-1a"]}},
+            ),
             ("dev", {"weights": {"source": {"kind": "bucket"}}}),
         ],
     )

@@ -485,7 +485,9 @@ class TestInferenceService:
         assert service["metadata"]["annotations"] == {"pulumi.com/skipAwait": "true"}
 
     def test_load_balancer_is_internal_and_has_no_node_ports(self, up: Run) -> None:
-        service = up({"service": {"kind": "internalLoadBalancer", "port": 80}}).manifest("Service")
+        service = up(
+            {"service": {"kind": "internalLoadBalancer", "port": 80}, "security": {"securityGroups": ["sg-1a"]}}
+        ).manifest("Service")
         assert service["spec"]["type"] == "LoadBalancer"
         assert service["metadata"]["annotations"] == {ADDRESS_TYPE: "intranet"}
         assert service["spec"]["allocateLoadBalancerNodePorts"] is False

@@ -185,7 +185,7 @@ class TestIdentity:
         (statement,) = json.loads(recorder.inputs("Role", "mover")["assumeRolePolicyDocument"])["Statement"]
         subject = statement["Condition"]["StringEquals"]["oidc:sub"]
         pod = job(recorder)["spec"]["template"]["spec"]
-        account = recorder.manifest("ServiceAccount")
+        account = recorder.manifest("ServiceAccount", "model-upload")
         assert subject == f"system:serviceaccount:deepseek:{pod['serviceAccountName']}"
         assert account["metadata"]["name"] == pod["serviceAccountName"]
         assert account["automountServiceAccountToken"] is pod["automountServiceAccountToken"] is False
@@ -197,6 +197,24 @@ class TestIdentity:
         assert projection["serviceAccountToken"]["audience"] == "sts.aliyuncs.com"
         (mount,) = (m for m in container(recorder)["volumeMounts"] if m["name"] == token["name"])
         assert environment["ALIBABA_CLOUD_OIDC_TOKEN_FILE"] == f"{mount['mountPath']}/token"
+
+    def test_rights_that_hold_in_one_vpc_only(self, program: Run) -> None:
+        recorder = program({"cloud": {"vpcId": "vpc-1a2b"}})
+        for who in ("mover", "reader"):
+            statements = json.loads(recorder.inputs("Policy", f"models-{who}")["policyDocument"])["Statement"]
+            assert {json.dumps(statement["Condition"]) for statement in statements} == {
+                json.dumps({"StringEquals": {"acs:SourceVpc": ["vpc-1a2b"]}})
+            }
+
+    def test_another_rotation_makes_other_keys_and_keeps_the_old(self, program: Run) -> None:
+        """Until they are deleted by hand: volumes that are mounted use them. Nothing else changes its name."""
+        first, second = program(), program({"weights": {"identity": {"kind": "ramUser", "rotation": 2}}})
+        assert first.request("AccessKey", "reader").retainOnDelete is True
+        assert second.request("AccessKey", "reader").name == "models-reader-key-2"
+        assert second.request("AccessKey", "mover").name == "models-mover-key-2"
+        assert first.requests.keys() - second.requests.keys() == {
+            key for key in first.requests if ":AccessKey::" in key
+        }
 
     def test_mover_may_touch_the_prefix_and_its_own_folder_and_nothing_else(self) -> None:
         bucket, objects = json.loads(mover_policy("b", "models/R1", writes=True))["Statement"]

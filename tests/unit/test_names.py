@@ -120,7 +120,11 @@ def test_renamed_stack_keeps_its_bucket_under_the_name_that_it_has(deploy: Run) 
 
 STACKS: list[tuple[str, dict[str, Any], dict[str, str]]] = [
     ("dev", {"weights": {"identity": RRSA}}, {}),
-    ("dev", {**ACCESS, "inference": {"replicas": None, "scaling": HPA}, **BOTH}, SECRETS),
+    (
+        "dev",
+        {**ACCESS, "inference": {"replicas": None, "scaling": HPA, "engine": {"rayToken": True}}, **BOTH},
+        {**SECRETS, "rayToken": SECRETS["apiKey"]},
+    ),
     ("dev", {"inference": {"replicas": None, "scaling": QUEUE_WITH_TOKEN}}, {"prometheusToken": "Bearer token"}),
     ("prod", {"operators": {"lws": {"kind": "install"}, "fluid": {"kind": "install"}}}, {"apiKey": SECRETS["apiKey"]}),
     (

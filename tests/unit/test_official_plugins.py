@@ -16,7 +16,7 @@ from tests.unit.conftest import RRSA, Recorder, Run, plain
 BALANCED = {"kind": "internalLoadBalancer", "allowedCidrs": ["10.0.0.0/8"]}
 STACKS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("dev", {}),
-    ("dev", {"weights": {"identity": RRSA}, "service": BALANCED}),
+    ("dev", {"weights": {"identity": RRSA}, "service": BALANCED, "security": {"securityGroups": ["sg-1a"]}}),
     ("prod", {}),
     ("local", {}),
     ("local-fluid", {}),

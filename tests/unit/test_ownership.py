@@ -16,7 +16,13 @@ from deepseek_acs.settings.stack import StackSettings
 from tests.unit.conftest import ROOT, Run, merged, stack_settings
 
 NO_SECRETS = Secrets(
-    kubeconfig=None, access_key=None, hub_token=None, api_key=None, certificate=None, prometheus_token=None
+    kubeconfig=None,
+    access_key=None,
+    hub_token=None,
+    api_key=None,
+    ray_token=None,
+    certificate=None,
+    prometheus_token=None,
 )
 OURS = {"annotations": {FIELD_MANAGER: "pulumi-deepseek-dev"}}
 EVERY_KIND = "*"

@@ -70,6 +70,7 @@ def test_a_weak_stack_breaks_them(up: Run) -> None:
         "weights": {"bucket": {"kind": "create", "retain": False}},
         "inference": {"qos": "best-effort", "engine": {"image": "vllm/vllm-openai:latest"}},
         "service": {"kind": "internalLoadBalancer"},
+        "security": {"securityGroups": ["sg-1a"]},
     }
     weak = violations(resources(up(changes), "prod"))
     assert {"require-bucket-protection", "disallow-best-effort", "disallow-mutable-tags", "require-api-key"} <= set(

@@ -369,14 +369,23 @@ def test_settings_in_one_text(deploy: Any) -> None:
 
 
 def test_null_is_a_choice_only_where_it_is_not_the_default() -> None:
-    empty = {"cloud": None, "storage": None, "security": {"pods": None}, "observability": {"alerts": None}}
+    empty = {
+        "cloud": None,
+        "storage": None,
+        "security": {"pods": None},
+        "inference": {**DEV["inference"], "lifecycle": None},
+        "observability": {"alerts": None},
+    }
     with pytest.raises(ValidationError) as caught:
         StackSettings.model_validate({**DEV, **empty})
     found = {finding.path: finding for finding in findings(caught.value)}
-    assert set(found) == {"deployment.cloud", "deployment.storage", "deployment.security.pods"}
-    assert found["deployment.security.pods"].problem == "it is empty"
-    assert found["deployment.security.pods"].fix == "write a value, or {} for a section's defaults, or remove the line"
-    assert found["deployment.cloud"].fix == "write them below it, each on a line: region, endpoint"
+    assert set(found) == {"deployment.cloud", "deployment.storage", "deployment.inference.lifecycle"}
+    assert found["deployment.inference.lifecycle"].problem == "it is empty"
+    assert (
+        found["deployment.inference.lifecycle"].fix
+        == "write a value, or {} for a section's defaults, or remove the line"
+    )
+    assert found["deployment.cloud"].fix == "write them below it, each on a line: region, endpoint, vpcId"
     assert found["deployment.storage"].fix == "write them below it, each on a line: kind: 'csi' or 'fluid'"
 
 
@@ -534,6 +543,7 @@ def test_the_specification_has_what_was_given(kubeconfig: Path) -> None:
     assert found.engine == EngineSpec(
         image="vllm/vllm-openai:v0.33.0",
         backend="mp",
+        ray_token=False,
         ray_script="/vllm-workspace/ray_init.sh",
         port=8001,
         max_model_len=4096,
@@ -603,6 +613,7 @@ def test_warnings_of_all_checks_come_together() -> None:
         "storage": {"kind": "fluid", "cpu": 24},
         "inference": {"network": "rdma", "gpu": {"series": "NEW1"}},
         "weights": {"upload": {"memory": "256Gi"}},
+        "security": {"securityGroups": ["sg-1a"]},
     }
     said = warnings(resolved(changes))
     assert len(said) == 4

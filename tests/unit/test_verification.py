@@ -137,14 +137,29 @@ class TestBenchmark:
             "--num-prompts 100 --request-rate 2.5 --max-concurrency 8 --ignore-eos --save-result --result-dir /tmp "
             "--result-filename result.json && cat /tmp/result.json"
         )
-        (address,) = found["env"]
+        address, *home = found["env"]
+        assert {entry["name"]: entry["value"] for entry in home} == {"HOME": "/tmp", "USER": "bench"}
         assert address == {"name": "BASE_URL", "value": "http://ds-leader.deepseek.svc.cluster.local:8000"}
         assert set(found["resources"]["limits"]) == {"cpu", "memory"}, "no GPU"
 
+    def test_keeps_the_strictest_standard(self, up: Run) -> None:
+        """https://kubernetes.io/docs/concepts/security/pod-security-standards/#restricted; it writes to one folder."""
+        recorder = up(BOTH)
+        spec, found = pod(recorder, "benchmark"), container(recorder, "benchmark")
+        assert spec["securityContext"]["runAsNonRoot"] is True
+        assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+        assert found["securityContext"] == {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        }
+        assert {"name": "scratch", "mountPath": "/tmp"} in found["volumeMounts"]
+        assert {"name": "scratch", "emptyDir": {}} in spec["volumes"]
+
     def test_reads_the_tokenizer_from_the_model(self, up: Run) -> None:
         recorder = up(BOTH)
-        (mount,) = container(recorder, "benchmark")["volumeMounts"]
-        (volume,) = pod(recorder, "benchmark")["volumes"]
+        mount, _ = container(recorder, "benchmark")["volumeMounts"]
+        volume, _ = pod(recorder, "benchmark")["volumes"]
         assert mount == {"name": "llm-model", "mountPath": "/models/DeepSeek-R1", "readOnly": True}
         assert volume["persistentVolumeClaim"]["readOnly"] is True
 
