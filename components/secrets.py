@@ -8,7 +8,7 @@ from pulumi.runtime.config import is_config_secret
 
 from deepseek_acs.planner.findings import Finding
 from deepseek_acs.planner.spec import ResolvedSpec
-from deepseek_acs.settings.base import is_readable_on_the_way
+from deepseek_acs.planner.urls import is_unencrypted
 
 from .credentials import AccessKey, Certificate
 from .secret_forms import (
@@ -104,7 +104,7 @@ def secret_findings(config: pulumi.Config, spec: ResolvedSpec) -> list[Finding]:
             fix = SECRET_FIXES.get(_kind(key), "{set}").format(set=command)
             found.append(Finding(path=name, problem=problem, fix=fix))
     hub = spec.weights.hub
-    if optional and hub and hub.endpoint and is_readable_on_the_way(hub.endpoint):
+    if optional and hub and hub.endpoint and is_unencrypted(hub.endpoint):
         found.append(
             Finding(
                 path="deployment.weights.source.endpoint",

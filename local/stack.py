@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from deepseek_acs.planner.check import check
 from deepseek_acs.planner.resolve import resolve
-from deepseek_acs.settings.base import is_loopback
+from deepseek_acs.planner.urls import is_loopback
 from deepseek_acs.settings.stack import StackSettings
 from local.nodes import GpuNodes
 from local.services import Service

@@ -1,4 +1,4 @@
-"""What all settings are made of: the base class, kinds of text, and quantities."""
+"""Base class of all settings, string types and quantities."""
 
 import ast
 import functools
@@ -7,7 +7,6 @@ import ipaddress
 from collections.abc import Mapping
 from itertools import pairwise
 from typing import Annotated, Any
-from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 from pydantic.alias_generators import to_camel
@@ -46,7 +45,7 @@ _MEBIBYTES = {"Mi": 1, "Gi": 1024, "Ti": 1024**2}
 
 
 def mebibytes(quantity: str) -> int:
-    """A quantity of ``BINARY_QUANTITY``'s form in MiB."""
+    """A quantity in the form of ``BINARY_QUANTITY``, in MiB."""
     return int(quantity[:-2]) * _MEBIBYTES[quantity[-2:]]
 
 
@@ -56,15 +55,15 @@ def gibibytes(quantity: str) -> int:
 
 
 def quantity(gib: float) -> str:
-    """So many GiB, a multiple of 1 MiB, as a quantity of ``BINARY_QUANTITY``'s form."""
+    """A number of GiB, a multiple of 1 MiB, as a quantity in the form of ``BINARY_QUANTITY``."""
     return f"{gib:.0f}Gi" if gib == int(gib) else f"{gib * 1024:.0f}Mi"
 
 
 @functools.cache
 def descriptions(model: type[BaseModel]) -> Mapping[str, str]:
-    """What the docstrings below its fields say, by name. Read only when they are asked for: pydantic's own option
-    ``use_attribute_docstrings`` parses the source of all settings at each start, which took longer than all else that
-    they need."""
+    """The docstrings below the fields of a model, by field name. They are read on demand: pydantic's own option
+    ``use_attribute_docstrings`` parses the source of all settings at each start, which takes longer than everything
+    else they need."""
     found = {}
     for base in reversed(model.__mro__[: model.__mro__.index(BaseModel)]):
         (definition,) = ast.parse(inspect.getsource(base)).body
@@ -81,8 +80,8 @@ def _describe(schema: dict[str, Any], model: type[BaseModel]) -> None:
 
 
 class Settings(BaseModel):
-    """Base of all settings: camelCase in the stack file, frozen, unknown keys refused, values never in errors, nothing
-    left empty that would be as if it were not there."""
+    """Base of all settings: camelCase in the stack file, frozen, unknown keys refused, no values in errors, and no
+    empty section, which would silently be the same as no section."""
 
     model_config = ConfigDict(
         alias_generator=to_camel,
@@ -97,48 +96,35 @@ class Settings(BaseModel):
     @field_validator("*")
     @classmethod
     def _is_not_empty(cls, value: object, info: ValidationInfo) -> object:
-        """A section whose lines are all commented out is null, and would be off without a word. Where null is a choice,
-        something else is the default."""
+        """A section whose lines are all commented out is null, and would silently be off. Where null is a valid choice,
+        it is not the default."""
         if value is None and cls.model_fields[str(info.field_name)].default is None:
             raise problem("it is empty", fix="write a value, or {} for a section's defaults, or remove the line")
         return value
 
 
-def is_loopback(url: str) -> bool:
-    """Whether a URL leads to this machine itself."""
-    host = urlsplit(url).hostname or ""
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
-def is_readable_on_the_way(url: str) -> bool:
-    """Whether others can read what is sent to ``url``, a secret for example."""
-    return not url.startswith("https://") and not is_loopback(url)
-
-
 def problem(problem: str, *, fix: str) -> PydanticCustomError:
-    """An error of a check of ours; ``components/stack_config.py`` prints its two parts apart."""
+    """An error of one of our own checks; ``components/stack_config.py`` prints problem and fix separately."""
     return PydanticCustomError("check", "{problem}", {"problem": problem, "fix": fix})
 
 
 def _ipv4_network(text: str) -> str:
     """IPv4 only: neither the access control lists of an IPv4 load balancer nor the network policies of Alibaba Cloud
-    know IPv6 (https://www.alibabacloud.com/help/en/ack/serverless-kubernetes/user-guide/using-the-network-policy-networkpolicy)."""
+    support IPv6
+    (https://www.alibabacloud.com/help/en/ack/serverless-kubernetes/user-guide/using-the-network-policy-networkpolicy)."""
     try:
         network = ipaddress.IPv4Network(text, strict=False)
     except ValueError:
-        raise problem("this is no IPv4 network", fix="write one with its length, for example 10.0.0.0/8") from None
+        raise problem("this is not an IPv4 network", fix="write it in CIDR notation, for example 10.0.0.0/8") from None
     if network.prefixlen == 0:
-        raise problem("this network is every address", fix="list the networks of the clients, for example 10.0.0.0/8")
+        raise problem("this network contains every address", fix="list the client networks, for example 10.0.0.0/8")
     if str(network) != text:
-        raise problem("this is an address in a network, not the network", fix=f"write {network}")
+        raise problem("this is an address with host bits, not a network", fix=f"write {network}")
     return text
 
 
 def _not_empty(items: tuple[object, ...]) -> tuple[object, ...]:
-    """Unlike ``min_length`` it says nothing where an item is wrong, too."""
+    """Unlike ``min_length``, it is not reported in addition to a wrong item."""
     if not items:
         raise problem("the list is empty", fix="write at least one item, or remove the setting")
     return items
@@ -149,7 +135,8 @@ NotEmpty = AfterValidator(_not_empty)
 Cidr = Annotated[str, AfterValidator(_ipv4_network), Field(examples=["10.0.0.0/8"])]
 
 HOST = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)+$"
-"""A whole host name without wildcard (https://kubernetes.io/docs/concepts/services-networking/ingress/#hostname-wildcards)."""
+"""A complete host name without wildcard
+(https://kubernetes.io/docs/concepts/services-networking/ingress/#hostname-wildcards)."""
 
 OBJECT_NAME = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$"
 """DNS subdomain: names of Secrets and Gateways

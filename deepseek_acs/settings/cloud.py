@@ -1,16 +1,17 @@
-"""Where everything goes: the region of Alibaba Cloud, and the cluster."""
+"""The region of Alibaba Cloud, and the cluster."""
 
 from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
-from deepseek_acs.settings.base import DnsLabel, Endpoint, Settings, is_readable_on_the_way, problem
+from deepseek_acs.planner.urls import is_unencrypted
+from deepseek_acs.settings.base import DnsLabel, Endpoint, Settings, problem
 
 
 def _private(url: str) -> str:
-    if is_readable_on_the_way(url):
+    if is_unencrypted(url):
         raise problem(
-            "all calls go there by plain HTTP, with the AccessKeys that RAM makes in their answers",
+            "all calls go there over plain HTTP, and the answers contain the AccessKeys that RAM creates",
             fix="write https://, or an address of this machine such as http://127.0.0.1:19000",
         )
     return url
@@ -43,8 +44,8 @@ class ClusterSettings(Settings):
     """Context of the kubeconfig; its current one by default."""
 
     namespace: DnsLabel = "default"
-    """Namespace of everything that is created in the cluster."""
+    """Namespace of all namespaced objects that the stack creates."""
 
     create_namespace: bool = False
-    """Create the namespace instead of expecting it. It must not exist yet, and stays, empty, when the stack is
-    destroyed: others may have put something into it."""
+    """Create the namespace instead of expecting it. It must not exist yet. It is kept when the stack is destroyed,
+    because others may use it."""

@@ -1,4 +1,4 @@
-"""What is wrong with the form of a stack file: pydantic's errors as findings, with path, problem and fix."""
+"""Errors in the form of a stack file: pydantic's errors as findings, with path, problem and fix."""
 
 import difflib
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ DEPLOYMENT = "deployment"
 
 
 def findings(error: ValidationError) -> list[Finding]:
-    """The errors of pydantic as findings. The values that were given are left out: one could be a misplaced secret."""
+    """The errors of pydantic as findings. They never contain the given values: one could be a misplaced secret."""
     return [_finding(detail) for detail in error.errors(include_input=False, include_url=False)]
 
 
@@ -33,19 +33,22 @@ def _finding(detail: ErrorDetails) -> Finding:
         case "extra_forbidden":
             near = difflib.get_close_matches(name, _aliases(model), n=1)
             problem = "there is no such setting"
-            fix = f"did you mean {near[0]}?" if near else f"remove it; known here: {', '.join(_aliases(model))}"
+            fix = f"did you mean {near[0]}?" if near else f"remove it; valid here: {', '.join(_aliases(model))}"
         case "literal_error":
-            problem, fix = "there is no such choice", f"write {context['expected']}"
+            problem, fix = "this value is not one of the choices", f"write {context['expected']}"
         case "union_tag_invalid" | "union_tag_not_found":
-            problem = "there is no such choice" if "tag" in context else "this setting is required"
+            problem = "this value is not one of the choices" if "tag" in context else "this setting is required"
             path, fix = f"{path}.kind", f"write {' or '.join(_kinds(model, name))}"
         case "tuple_type":
-            problem, fix = "a list is expected", f"write each item on a line of its own, after a dash: {expected}"
+            problem, fix = (
+                "expected a list",
+                f"write each item on its own line, after a dash: {expected}",
+            )
         case "model_type" | "model_attributes_type" | "dict_type":
-            problem = "a section (mapping) is expected, not a single value"
-            fix = f"write them below it, each on a line{_below(model, name)}"
+            problem = "expected a section (mapping), got a single value"
+            fix = f"write its settings below it, one per line{_below(model, name)}"
         case "string_type":
-            problem, fix = "a text is expected", "write one, in quotes if it looks like a number or like yes"
+            problem, fix = "expected a string", "write a string, in quotes if it looks like a number or a boolean"
         case "string_pattern_mismatch":
             problem, fix = "the value does not have the expected form", expected
         case _:
@@ -59,7 +62,7 @@ def _decapitalise(text: str) -> str:
 
 
 def _locate(loc: tuple[int | str, ...]) -> tuple[type[BaseModel], list[str]]:
-    """The model that holds the field at ``loc``, and ``loc`` as the stack file spells it (without union tags)."""
+    """The model that contains the field at ``loc``, and ``loc`` as the stack file spells it (without union tags)."""
     model: type[BaseModel] = StackSettings
     holder = model
     location: list[str] = []
@@ -108,7 +111,7 @@ def _aliases(model: type[BaseModel]) -> list[str]:
 
 
 def _expected(model: type[BaseModel], alias: str) -> str:
-    """What the field is for, from its docstring, and an example if it has one: the best hint at what to write."""
+    """The purpose of the field, from its docstring, and an example if it has one: the best hint at what to write."""
     name = alias.split("[", 1)[0]
     found = next(((key, field) for key, field in model.model_fields.items() if field.alias == name), None)
     if found is None:

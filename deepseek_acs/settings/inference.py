@@ -11,15 +11,15 @@ from deepseek_acs.settings.scaling import HpaScaling, ManualScaling, QueueScalin
 from deepseek_acs.settings.secret_texts import names_a_secret
 
 ENV_NAME = r"^[A-Za-z_.-][A-Za-z0-9_.-]*$"
-"""Names of environment variables; with any other a GPU pod does not start
+"""Valid names of environment variables; with any other name a GPU pod does not start
 (https://www.alibabacloud.com/help/en/cs/user-guide/acs-pod-instance-overview)."""
 
 ENV_MAX = 1900
-"""Variables in ``env``. With about 2,000 in all, a pod does not start
+"""Maximum number of variables in ``env``. With about 2,000 in total, a pod does not start
 (https://www.alibabacloud.com/help/en/cs/user-guide/acs-pod-instance-overview)."""
 
 SCRIPT = r"^(/[A-Za-z0-9_+@][A-Za-z0-9._+@-]*)+$"
-"""An absolute path without anything that means something to a shell."""
+"""An absolute path without characters that are special to a shell."""
 
 ZONE = r"^[a-z]+(-[a-z0-9]+)+$"
 
@@ -30,11 +30,11 @@ LWS_NAME_MAX = 51
 PROGRAM_VARIABLES = frozenset(
     {"VLLM_API_KEY", "VLLM_HOST_IP", "NODE_RANK", "LWS_LEADER_ADDRESS", "LWS_GROUP_SIZE", "LWS_WORKER_INDEX"}
 )
-"""Environment variables without which the pods of a group do not find each other."""
+"""Environment variables that the pods of a group need to find each other."""
 
 
 Text = Annotated[str, Field(pattern=r"^[^\x00]*$")]
-"""What a process can be given: no text with the character NUL."""
+"""A string that can be passed to a process: without the character NUL."""
 
 
 class GpuSettings(Settings):
@@ -44,15 +44,15 @@ class GpuSettings(Settings):
     """GPU series of ACS, the value of the pod label alibabacloud.com/gpu-model-series, for example GU8TF."""
 
     per_pod: Annotated[int | None, Field(ge=1, le=16)] = None
-    """GPUs per pod. Left out, it is planned with the parallelism: the layout with the fewest GPUs that fits."""
+    """GPUs per pod. By default planned together with the parallelism: the layout with the fewest GPUs that fits."""
 
     gpu_memory_gib: Annotated[float | None, Field(alias="gpuMemoryGiB", gt=0, le=1000)] = None
     """Memory of one GPU in GiB, as nvidia-smi reports it, for a series that is not in
     deepseek_acs/planner/gpu_series.toml."""
 
     available: Annotated[int | None, Field(ge=1)] = None
-    """GPUs of this series that the account may have at once. With it, replicas and the groups that an update adds are
-    checked."""
+    """GPUs of this series that the account can use at the same time. If set, replicas and the groups that an update
+    adds are checked against it."""
 
     compute_class: Literal["gpu", "gpu-hpn"] = "gpu"
     """gpu: on demand, or from a GPU pod reservation, which needs no setting. gpu-hpn: on the nodes of a GPU-HPN
@@ -70,14 +70,14 @@ class ResourceSettings(Settings):
     """CPU and memory of one pod. ACS rounds up to the next legal size of the GPU series and bills that."""
 
     cpu: Annotated[int | None, Field(ge=1, le=512)] = None
-    """vCPUs. Left out, 8 for each GPU, as in the guide, or the next legal size."""
+    """vCPUs. By default 8 per GPU, as in the guide, or the next legal size."""
 
     memory: Annotated[Quantity | None, Field(examples=["512Gi"])] = None
-    """Memory, shared memory included. Left out, 64 GiB for each GPU, as in the guide, or the next legal size."""
+    """Memory, including shared memory. By default 64 GiB per GPU, as in the guide, or the next legal size."""
 
     shared_memory: Annotated[Quantity | None, Field(examples=["32Gi"])] = None
-    """Size limit of /dev/shm, which NCCL and the tensor-parallel processes use; it counts as memory of the pod. Left
-    out, 4 GiB for each GPU, as in the guide."""
+    """Size limit of /dev/shm, which NCCL and the tensor-parallel processes use; it counts as memory of the pod. By
+    default 4 GiB per GPU, as in the guide."""
 
     extra_ephemeral_storage: Annotated[str | None, Field(pattern=r"^[1-9][0-9]*Gi$", examples=["50Gi"])] = None
     """Ephemeral storage on top of the free 30 GiB, in Gi, for images of more than about 15 GiB: unpacking needs twice
@@ -88,14 +88,15 @@ class ParallelismSettings(Settings):
     """How the model is split over GPUs. Pods per group = tensor × pipeline ÷ GPUs per pod."""
 
     tensor: Annotated[int | None, Field(ge=1, le=1024)] = None
-    """Tensor parallel size: each layer is split over so many GPUs. Keep it within one pod. Left out, it is planned."""
+    """Tensor parallel size: the number of GPUs over which each layer is split. Keep it within one pod. By default
+    planned."""
 
     pipeline: Annotated[int | None, Field(ge=1, le=1024)] = None
-    """Pipeline parallel size: the layers are dealt out to so many stages. Left out, it is planned."""
+    """Pipeline parallel size: the number of stages over which the layers are distributed. By default planned."""
 
 
 class SecretVariable(Settings):
-    """Where the value of an environment variable is."""
+    """The source of an environment variable's value."""
 
     secret: ObjectName
     """Secret in the deployment's namespace."""
@@ -108,7 +109,7 @@ class EngineSettings(Settings):
     """vLLM."""
 
     image: Annotated[str, Field(pattern=IMAGE)] = "registry-cn-hangzhou.ack.aliyuncs.com/ack-demo/vllm:v0.7.2"
-    """Container image with a tag or digest, without https://. From a public registry it is pulled through a NAT
+    """Container image with a tag or digest, without https://. An image of a public registry is pulled through a NAT
     gateway."""
 
     backend: Literal["ray", "mp"] = "ray"
@@ -127,10 +128,10 @@ class EngineSettings(Settings):
     """Port of the OpenAI-compatible server in the leader."""
 
     max_model_len: Annotated[int | None, Field(ge=1)] = None
-    """Longest request in tokens, prompt and answer together. Left out, all of the model's context."""
+    """Longest request in tokens, prompt and answer together. By default the model's full context."""
 
     startup_seconds: Annotated[int | None, Field(ge=1)] = None
-    """How long a pod may take from its start to its first answer. Left out, it follows from the model's size and
+    """Seconds that a pod may take from its start to its first answer. By default derived from the model's size and
     storage.throughputMiBps."""
 
     gpu_memory_utilization: Annotated[float, Field(gt=0, le=1)] = 0.95
@@ -138,24 +139,24 @@ class EngineSettings(Settings):
 
     kv_cache_gib: Annotated[float | None, Field(alias="kvCacheGiB", gt=0, le=1000)] = None
     """What the engine's log of an earlier start says is left for the KV cache of one GPU, in GiB: the smallest of all
-    ranks, with this image, layout and these arguments. It takes the place of the plan's estimate."""
+    ranks, with this image, layout and these arguments. It replaces the plan's estimate."""
 
     enforce_eager: bool = True
-    """Run without CUDA graphs: starts faster and needs less memory, decodes slower."""
+    """Run without CUDA graphs: faster start and less memory, slower decoding."""
 
     trust_remote_code: bool = True
-    """Run Python code that comes with the model's files."""
+    """Run Python code from the model's repository."""
 
     env: Annotated[dict[str, Text], Field(max_length=ENV_MAX)] = {}  # noqa: RUF012 - pydantic copies it
-    """More environment variables of the containers; they win over those that the network asks for. They have these
-    values as they stand: $(VARIABLE) is not filled in."""
+    """Additional environment variables of the containers; they override those that the network needs. Values are
+    literal: $(VARIABLE) is not expanded."""
 
     secret_env: Annotated[dict[str, SecretVariable], Field(max_length=ENV_MAX)] = {}  # noqa: RUF012 - pydantic copies it
-    """Environment variables whose values are in Secrets of the deployment's namespace, which you create."""
+    """Environment variables whose values come from Secrets that you create in the deployment's namespace."""
 
     extra_args: tuple[Annotated[Text, Field(min_length=1)], ...] = ()
-    """More arguments of vllm serve, one per item, for example --reasoning-parser=deepseek_r1. They reach it as they
-    stand: no shell and no $(VARIABLE) of Kubernetes changes them."""
+    """Additional arguments of vllm serve, one per item, for example --reasoning-parser=deepseek_r1. They are literal:
+    neither a shell nor $(VARIABLE) of Kubernetes expands them."""
 
     @model_validator(mode="after")
     def _env_is_usable(self) -> Self:
@@ -163,8 +164,8 @@ class EngineSettings(Settings):
             for name in names:
                 if not re.fullmatch(ENV_NAME, name):
                     raise problem(
-                        f"{setting} has {name!r}, and ACS does not start a GPU pod with such a name of a variable",
-                        fix="use letters, digits, _, . and -, and no digit at the beginning",
+                        f"{setting} has {name!r}, and ACS does not start a GPU pod with a variable of this name",
+                        fix="use letters, digits, _, . and -, and no leading digit",
                     )
                 if name in PROGRAM_VARIABLES:
                     raise problem(f"{setting} has {name}, which the program sets itself", fix=f"remove {name}")
@@ -183,26 +184,28 @@ class RolloutSettings(Settings):
     """Rolling update, counted in groups."""
 
     max_unavailable: Annotated[int, Field(ge=0)] = 1
-    """Groups that may be down at once. 1 needs no spare GPUs, but a stack with one group is down meanwhile."""
+    """Groups that may be down at the same time. 1 needs no spare GPUs, but a stack with one group is down during the
+    update."""
 
     max_surge: Annotated[int, Field(ge=0)] = 0
-    """Groups that may be started in addition; each needs the GPUs of a whole group."""
+    """Groups that may be started in addition during an update; each needs the GPUs of a whole group."""
 
     partition: Annotated[int, Field(ge=0)] = 0
-    """Only groups from this number on, counted from 0, are updated: with 3 replicas, 2 tries a change on one group. Set
-    it back to 0 to update the others. A group that fails meanwhile comes back as it was."""
+    """Only groups from this number on, counted from 0, are updated: with 3 replicas, 2 tests a change on one group. Set
+    it back to 0 to update the others. An old group that fails in between is recreated unchanged."""
 
     @model_validator(mode="after")
     def _can_progress(self) -> Self:
         if self.max_unavailable == 0 and self.max_surge == 0:
             raise problem(
-                "maxUnavailable and maxSurge are both 0, so no update could ever proceed",
-                fix="set maxUnavailable to 1, or maxSurge to 1 if a whole group of GPUs is spare",
+                "maxUnavailable and maxSurge are both 0, so an update could never proceed",
+                fix="set maxUnavailable to 1, or maxSurge to 1 if you have GPUs for one more group",
             )
         if self.partition and self.max_surge:
             # https://github.com/kubernetes-sigs/lws/blob/main/api/leaderworkerset/v1/leaderworkerset_types.go
             raise problem(
-                "with partition and maxSurge both set, the additional groups stay and are billed until partition is 0",
+                "with partition and maxSurge both set, the additional groups stay, and are billed, until partition is "
+                "0",
                 fix="write maxSurge: 0 and maxUnavailable: 1 while partition is set",
             )
         return self
@@ -216,13 +219,13 @@ class InferenceSettings(Settings):
     node leave pods with long names in Terminating."""
 
     replicas: Annotated[int, Field(ge=0, le=1000)] = 1
-    """Groups, each a whole copy of the model. 0 frees all GPUs and keeps everything else. Not together with an
-    autoscaler, which sets it itself."""
+    """Groups, each a complete copy of the model. 0 frees all GPUs and keeps everything else. Leave it out with an
+    autoscaler, which sets the number."""
 
     scaling: Annotated[ManualScaling | ScheduleScaling | QueueScaling | HpaScaling, Field(discriminator="kind")] = (
         ManualScaling()
     )
-    """Who decides how many groups there are."""
+    """How the number of groups is set: fixed, by calendar, or by load."""
 
     gpu: GpuSettings
     """GPU series and GPUs per pod."""
@@ -242,7 +245,7 @@ class InferenceSettings(Settings):
     GU8TEF and GX8SF, 16 × P16EN)."""
 
     zone: Annotated[str | None, Field(pattern=ZONE, examples=["cn-hangzhou-j"])] = None
-    """Zone of the GPU pods, and of the cache if there is one. By default ACS chooses; GPUs are in stock in few."""
+    """Zone of the GPU pods, and of the cache if there is one. By default ACS chooses; few zones have GPUs in stock."""
 
     engine: EngineSettings = EngineSettings()
     """vLLM's image and options."""
@@ -251,14 +254,14 @@ class InferenceSettings(Settings):
     """Rolling update."""
 
     lifecycle: LifecycleSettings | None = None
-    """How pods end, are watched, and come back. By default Kubernetes gives them 30 s to end, and running requests are
-    lost."""
+    """How pods terminate, are monitored, and are recreated. By default Kubernetes gives them 30 s to terminate, and
+    running requests are lost."""
 
     @model_validator(mode="after")
     def _one_owner_of_replicas(self) -> Self:
         if "replicas" in self.model_fields_set and not isinstance(self.scaling, ManualScaling):
             raise problem(
-                f"replicas is set, and with scaling.kind {self.scaling.kind} the autoscaler sets it",
-                fix="remove replicas; scaling.hold keeps a number of groups for a while",
+                f"replicas is set, but with scaling.kind {self.scaling.kind} the autoscaler sets the number",
+                fix="remove replicas; scaling.hold fixes the number of groups temporarily",
             )
         return self

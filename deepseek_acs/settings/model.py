@@ -15,7 +15,7 @@ class ModelSettings(Settings):
     deepseek_acs/planner/models.toml."""
 
     served_name: Annotated[str, Field(pattern=r"^[A-Za-z0-9._/-]+$")] = "ds"
-    """Name that clients put into the "model" field of a request."""
+    """Name that clients use in the "model" field of a request."""
 
     weights_gib: Annotated[float | None, Field(alias="weightsGiB", gt=0, le=20_000)] = None
     """Size of the model's safetensors files in GiB, for a model that is not in deepseek_acs/planner/models.toml. Its
@@ -23,4 +23,4 @@ class ModelSettings(Settings):
 
     config_file: Annotated[str | None, Field(min_length=1)] = None
     """Path of the model's config.json, relative to the project or starting with ~, for a model that is not in
-    deepseek_acs/planner/models.toml. A model.safetensors.index.json beside it tells the size of the files."""
+    deepseek_acs/planner/models.toml. A model.safetensors.index.json in the same folder gives the size of the files."""

@@ -18,7 +18,7 @@ LOGSTORE = r"^[a-z0-9][a-z0-9_-]{1,61}[a-z0-9]$"
 OWN_LABELS = frozenset(
     {"app.kubernetes.io/name", "app.kubernetes.io/instance", "app.kubernetes.io/component", "app.kubernetes.io/part-of"}
 )
-"""Labels that the program sets itself on everything of this section."""
+"""Labels that the program sets on all objects of this section."""
 
 
 def _check_labels(labels: Mapping[str, str]) -> None:
@@ -30,8 +30,8 @@ def _check_labels(labels: Mapping[str, str]) -> None:
             )
         if not re.fullmatch(LABEL_NAME, name) or not re.fullmatch(LABEL_VALUE, value):
             raise problem(
-                f"labels has {name!r}, and Kubernetes does not take its name or its value as a label",
-                fix="use at most 63 letters, digits, -, _ and ., and a letter or digit at both ends",
+                f"labels has {name!r}, and its name or value is not a valid Kubernetes label",
+                fix="use at most 63 letters, digits, -, _ and ., with a letter or digit at both ends",
             )
 
 
@@ -39,17 +39,19 @@ class AlertSettings(Settings):
     """Alerts, evaluated by your Prometheus. docs/observability.md lists them all."""
 
     waiting_requests: Annotated[int, Field(ge=1)] = 10
-    """Requests that may wait for one group, on average over five minutes, before VllmQueueGrowing fires."""
+    """Waiting requests per group, averaged over five minutes, above which VllmQueueGrowing fires."""
 
     time_to_first_token_seconds: Annotated[float | None, Field(gt=0)] = None
-    """Objective: 95 % of the requests get their first token within so many seconds. Left out, there is no alert."""
+    """Objective in seconds: 95 % of the requests get their first token within this time. By default there is no
+    alert."""
 
     inter_token_seconds: Annotated[float | None, Field(gt=0)] = None
-    """Objective: 95 % of the tokens come within so many seconds after the one before. Left out, there is no alert."""
+    """Objective in seconds: 95 % of the tokens follow the previous one within this time. By default there is no
+    alert."""
 
     runbook: Annotated[str, Field(min_length=1)] = "docs/runbook.md"
-    """Address of the runbook, to which each alert adds its name as the anchor. By default the path within this
-    project; write the URL under which your team reads it."""
+    """URL of the runbook; each alert appends its name as the anchor. By default the path within this project; write the
+    URL that your team uses."""
 
 
 class DashboardSettings(Settings):
@@ -59,7 +61,8 @@ class DashboardSettings(Settings):
     """Labels by which the sidecar finds the ConfigMap; those of kube-prometheus-stack by default."""
 
     folder: Annotated[str | None, Field(min_length=1)] = None
-    """Folder of the dashboard in Grafana, in the annotation grafana_folder, which the sidecar must be told to read."""
+    """Folder of the dashboard in Grafana, in the annotation grafana_folder, which the sidecar must be configured to
+    read."""
 
     @model_validator(mode="after")
     def _labels_are_usable(self) -> Self:
@@ -68,31 +71,31 @@ class DashboardSettings(Settings):
 
 
 class LogSettings(Settings):
-    """What the engine writes to its log, and where Alibaba Cloud takes it."""
+    """What the engine logs, and where Alibaba Cloud collects it."""
 
     quiet: bool = True
-    """Leave out prompts (which 0.7 to 0.10.0 log by default) and, from 0.16 on, the probes' and the scraper's
-    requests. Arguments that engine.extraArgs has already are not touched; an image whose name tells no version gets
-    none."""
+    """Do not log prompts (which 0.7 to 0.10.0 log by default) and, from 0.16 on, requests of probes and scrapers.
+    Arguments in engine.extraArgs take precedence; an image whose name contains no version gets no such arguments."""
 
     nccl_debug: Literal["WARN", "INFO"] | None = "WARN"
-    """NCCL_DEBUG. WARN makes NCCL give the reason of a failure, INFO its choice of network as well, in hundreds of
-    lines. A value that the series' RDMA settings or engine.env have wins."""
+    """NCCL_DEBUG. With WARN, NCCL logs the reason of a failure; with INFO, its choice of network as well, in hundreds
+    of lines. A value in the RDMA settings of the series or in engine.env takes precedence."""
 
     sls_logstore: Annotated[str | None, Field(pattern=LOGSTORE, examples=["deepseek"])] = None
     """Logstore of Simple Log Service to which ACS sends the containers' output: 3 to 63 small letters, digits, - and _.
-    Needs the component for logs in the cluster, and is not for pods of compute class gpu-hpn, which need a sidecar."""
+    Needs the logging component in the cluster. Does not work for pods of compute class gpu-hpn, which need a
+    sidecar."""
 
 
 class ObservabilitySettings(Settings):
     """Metrics, alerts, dashboard and logs. Needs the API of prometheus-operator in the cluster (PodMonitor,
-    PrometheusRule), which kube-prometheus-stack and Managed Service for Prometheus bring."""
+    PrometheusRule), which kube-prometheus-stack and Managed Service for Prometheus include."""
 
     labels: dict[str, str] = {}  # noqa: RUF012 - pydantic copies it
     """Labels by which your Prometheus selects monitors and rules, for example release: kube-prometheus-stack."""
 
     scrape_seconds: Annotated[int, Field(ge=5, le=120)] = 15
-    """Time between two scrapes of a leader."""
+    """Seconds between two scrapes of a leader."""
 
     alerts: AlertSettings | None = AlertSettings()
     """Alerts; null for none."""

@@ -8,18 +8,18 @@ from pydantic import Field, model_validator
 from deepseek_acs.settings.base import Settings, problem
 
 LWS_CHART_MIN = (0, 8, 0)
-"""From this version on the chart has its custom resource definition in ``crds/``, which Helm never deletes
+"""First version of the chart with its custom resource definition in ``crds/``, which Helm never deletes
 (https://lws.sigs.k8s.io/docs/installation/)."""
 
 
 class ExpectOperator(Settings):
-    """The operator is in the cluster already, from the ACS App Marketplace for example; that it is there is checked."""
+    """The operator is already in the cluster, for example from the ACS App Marketplace; the program checks that."""
 
     kind: Literal["expect"] = "expect"
 
 
 class InstallLws(Settings):
-    """Install the LeaderWorkerSet controller by its Helm chart, and keep it with the stack."""
+    """Install the LeaderWorkerSet controller with its Helm chart; destroying the stack uninstalls it."""
 
     kind: Literal["install"]
 
@@ -34,7 +34,7 @@ class InstallLws(Settings):
 
     @property
     def version_numbers(self) -> tuple[int, ...]:
-        """Version of the chart, which is the controller's."""
+        """Version of the chart, which is also the controller's version."""
         return tuple(map(int, self.version.split(".")))
 
     @model_validator(mode="after")
@@ -43,27 +43,28 @@ class InstallLws(Settings):
             raise problem(
                 f"chart {self.version} has the LeaderWorkerSet definition among its templates, so the upgrade to "
                 "0.8.0 deletes the definition and every group with it (https://github.com/kubernetes-sigs/lws/issues/880)",
-                fix="write 0.8.0 or newer; an older controller that is in the cluster already can stay: kind: expect",
+                fix="write 0.8.0 or newer; an older controller in the cluster can stay, with kind: expect",
             )
         return self
 
 
 class InstallFluid(Settings):
-    """Install ack-fluid by its Helm chart, and keep it with the stack. Open-source Fluid must not be there."""
+    """Install ack-fluid with its Helm chart; destroying the stack uninstalls it. Open-source Fluid must not be
+    installed."""
 
     kind: Literal["install"]
 
     chart: Annotated[str, Field(pattern=r"^https://\S+\.tgz$")] = (
         "https://aliacs-app-catalog.oss-cn-hangzhou.aliyuncs.com/charts-incubator/ack-fluid-1.0.13.tgz"
     )
-    """Address of the chart's archive; the version is part of it, and storage.sidecar: acs needs 1.0.11 or newer."""
+    """URL of the chart's archive, which contains the version; storage.sidecar: acs needs 1.0.11 or newer."""
 
     image_tag: Annotated[str, Field(pattern=r"^v[0-9]\S*$")] = "v1.0.13-fc3296a6"
-    """Tag of the controllers' images, which belongs to the chart."""
+    """Tag of the controllers' images; it must match the chart."""
 
     @property
     def chart_version(self) -> tuple[int, ...] | None:
-        """Version of the chart by the name of its archive; None if a mirror calls it otherwise."""
+        """Version of the chart from the name of its archive; None if a mirror uses another name."""
         found = re.search(r"-v?([0-9]+)\.([0-9]+)\.([0-9]+)[^/]*\.tgz$", self.chart)
         return tuple(map(int, found.groups())) if found else None
 

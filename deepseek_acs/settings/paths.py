@@ -1,4 +1,4 @@
-"""Where each field of the specification is in a stack file."""
+"""The path of each field of the specification in a stack file."""
 
 from deepseek_acs.planner.findings import Field, Spelling
 

@@ -1,4 +1,4 @@
-"""The way in through a proxy of the cluster: Gateway API or Ingress."""
+"""The route through a proxy of the cluster: Gateway API or Ingress."""
 
 from typing import Annotated, Literal
 
@@ -8,7 +8,7 @@ from deepseek_acs.settings.base import HOST, DnsLabel, ObjectName, Settings
 
 
 class SecretCertificate(Settings):
-    """TLS with a certificate that is in the cluster already, made by cert-manager for example."""
+    """TLS with a certificate that is already in the cluster, for example from cert-manager."""
 
     kind: Literal["secret"]
 
@@ -17,20 +17,20 @@ class SecretCertificate(Settings):
 
 
 class StackCertificate(Settings):
-    """TLS with the certificate of the secrets deepseek:tlsCertificate (with its chain) and deepseek:tlsKey, in PEM."""
+    """TLS with the certificate in the secrets deepseek:tlsCertificate (with its chain) and deepseek:tlsKey, in PEM."""
 
     kind: Literal["config"]
 
 
 class ControllerCertificate(Settings):
-    """TLS with a certificate that the ingress controller has by itself: its default one, or one that it finds by the
-    host, as ALB does."""
+    """TLS with a certificate of the ingress controller: its default certificate, or one that it selects by host name,
+    as ALB does."""
 
     kind: Literal["controller"]
 
 
 class NoTls(Settings):
-    """Plain HTTP, on purpose: the API key and all texts are readable on the way."""
+    """Plain HTTP, explicitly: the API key, prompts and answers are sent unencrypted."""
 
     kind: Literal["none"]
 
@@ -39,15 +39,15 @@ class Route(Settings):
     """What both kinds of route have in common."""
 
     host: Annotated[str, Field(pattern=HOST, max_length=253, examples=["llm.example.com"])]
-    """Host name under which clients reach the model; its DNS entry is yours."""
+    """Host name under which clients reach the model. You create its DNS record."""
 
     request_seconds: Annotated[int, Field(ge=1, le=86_400)] = 1800
-    """How long one request may take, streamed or not, in seconds. Long answers of a reasoning model take many
-    minutes, and the proxies' own limits are one minute."""
+    """Longest time of one request in seconds, streamed or not. Long answers of a reasoning model take many minutes, and
+    the default limit of the proxies is one minute."""
 
 
 class GatewayRoute(Route):
-    """An HTTPRoute at a Gateway that is in the cluster already."""
+    """An HTTPRoute for a Gateway that is already in the cluster."""
 
     kind: Literal["gateway"]
 
@@ -55,17 +55,18 @@ class GatewayRoute(Route):
     """Name of the Gateway."""
 
     namespace: DnsLabel | None = None
-    """Namespace of the Gateway, whose listener must allow routes from the deployment's. By default the deployment's."""
+    """Namespace of the Gateway, by default the deployment's. The listener must allow routes from the deployment's
+    namespace."""
 
     section_name: DnsLabel
-    """Name of the Gateway's listener. Without one the route would hang on its plain HTTP listeners, too."""
+    """Name of the Gateway's listener. Without it, the route would also attach to plain HTTP listeners."""
 
     plain_http: bool = False
-    """The listener is a plain HTTP one, on purpose: the API key and all texts are readable on the way."""
+    """The listener is plain HTTP, explicitly: the API key, prompts and answers are sent unencrypted."""
 
 
 class IngressRoute(Route):
-    """An Ingress for a controller that is in the cluster already."""
+    """An Ingress for a controller that is already in the cluster."""
 
     kind: Literal["ingress"]
 
@@ -76,7 +77,7 @@ class IngressRoute(Route):
         SecretCertificate | StackCertificate | ControllerCertificate | NoTls,
         Field(discriminator="kind"),
     ]
-    """Where the certificate comes from."""
+    """Source of the certificate."""
 
     annotations: dict[str, str] = {}  # noqa: RUF012 - pydantic copies it
-    """More annotations for the controller; they win over those for ingress-nginx that the program writes."""
+    """Additional annotations for the controller; they override those for ingress-nginx that the program sets."""

@@ -1,4 +1,4 @@
-"""How many groups there are, and who decides it: the stack file, a calendar, or the load."""
+"""The number of groups: fixed in the stack file, by calendar, or by load."""
 
 import re
 import zoneinfo
@@ -29,21 +29,21 @@ class ManualScaling(Settings):
     kind: Literal["manual"] = "manual"
 
     take_over: bool = False
-    """For a stack whose group had an autoscaler: the Kubernetes API still holds that one for the owner of the count,
-    and refuses another count without this. Write hold first: docs/scaling.md."""
+    """For a stack whose group had an autoscaler: for the Kubernetes API the autoscaler still owns the number of
+    replicas, and it refuses another number without this setting. Set hold first: docs/scaling.md."""
 
 
 class Window(Settings):
-    """A time in which more groups are wanted."""
+    """A period with more groups."""
 
     start: Schedule
-    """When it begins, as five fields of cron. The first answer comes the load time later."""
+    """Start, as five fields of cron. Add the time to load the model: it passes before the first answer."""
 
     end: Schedule
-    """When it ends, likewise."""
+    """End, as five fields of cron."""
 
     replicas: OneOrMore
-    """Groups in this time. Where windows overlap, the largest number counts."""
+    """Groups in this period. Where windows overlap, the largest number applies."""
 
     @model_validator(mode="after")
     def _times_are_cron(self) -> Self:
@@ -51,12 +51,12 @@ class Window(Settings):
             if wrong := cron_problem(text):
                 raise problem(f"{name} {wrong}", fix=f"write five fields of cron, for example {name}: 0 8 * * 1-5")
         if self.start == self.end:
-            raise problem("start and end are the same time", fix="write another end; two windows make a whole day")
+            raise problem("start and end are the same time", fix="write another end; for a whole day use two windows")
         return self
 
 
 class ScheduleScaling(Settings):
-    """By the calendar; needs KEDA in the cluster."""
+    """By calendar; needs KEDA in the cluster."""
 
     kind: Literal["schedule"]
 
@@ -64,30 +64,29 @@ class ScheduleScaling(Settings):
     """Time zone of the windows, by its IANA name."""
 
     min_replicas: Replicas
-    """Groups outside of all windows. 0 frees all GPUs then."""
+    """Groups outside all windows. 0 frees all GPUs at these times."""
 
     windows: tuple[Window, ...]
     """Times with more groups."""
 
     hold: Replicas | None = None
-    """Number of groups for now, whatever the calendar says."""
+    """Fixes the number of groups temporarily, regardless of the calendar."""
 
     @property
     def most(self) -> int:
-        """The most groups that there may be."""
+        """Maximum number of groups."""
         return max(self.min_replicas, self.hold or 0, *(window.replicas for window in self.windows))
 
     @model_validator(mode="after")
     def _windows_add_groups(self) -> Self:
         if not self.windows:
-            raise problem("there are no windows", fix="write one, or scaling.kind: manual")
+            raise problem("windows is empty", fix="write at least one window, or scaling.kind: manual")
         if self.timezone not in zoneinfo.available_timezones():
-            raise problem("timezone is no IANA time zone", fix="write a name such as Asia/Shanghai")
+            raise problem("timezone is not a valid IANA time zone", fix="write a name such as Asia/Shanghai")
         for window in self.windows:
             if window.replicas <= self.min_replicas:
                 raise problem(
-                    f"a window has {window.replicas} replicas, no more than the minReplicas {self.min_replicas} that "
-                    "there are without it",
+                    f"a window has {window.replicas} replicas, which is not more than minReplicas {self.min_replicas}",
                     fix="write more replicas, or a smaller minReplicas",
                 )
         return self
@@ -97,44 +96,44 @@ class PrometheusSettings(Settings):
     """The Prometheus that scrapes the leaders."""
 
     url: Annotated[str, Field(pattern=r"^https?://[^\s?#@]+$", examples=["http://prometheus.monitoring:9090"])]
-    """Address of its HTTP API, as KEDA's pods reach it; of Alibaba Cloud's, the internal one of the instance's settings
-    page."""
+    """URL of its HTTP API, as KEDA's pods reach it. For Alibaba Cloud's Prometheus, the internal URL from the settings
+    page of the instance."""
 
     authorization: bool = False
-    """Send the secret deepseek:prometheusToken as the header Authorization, whole: the token of a V1 instance of
-    Alibaba Cloud, "Basic ..." for the AccessKey of a V2 instance, or "Bearer ..."."""
+    """Send the secret deepseek:prometheusToken as the complete value of the header Authorization: the token of a V1
+    instance of Alibaba Cloud, "Basic ..." for the AccessKey of a V2 instance, or "Bearer ..."."""
 
 
 class QueueScaling(Settings):
-    """By the requests that wait and the KV cache in use; needs KEDA in the cluster, and a Prometheus."""
+    """By waiting requests and KV cache usage; needs KEDA in the cluster, and a Prometheus."""
 
     kind: Literal["queue"]
 
     min_replicas: Replicas = 1
-    """The fewest groups. 0 needs activationQuery."""
+    """Minimum number of groups. 0 needs activationQuery."""
 
     max_replicas: OneOrMore
-    """The most groups."""
+    """Maximum number of groups."""
 
     prometheus: PrometheusSettings
-    """Where the metrics are."""
+    """The Prometheus with the metrics."""
 
     waiting_requests: OneOrMore = 10
     """Waiting requests per group above which another group is started."""
 
     cache_usage: Annotated[float, Field(gt=0, le=1)] = 0.8
-    """Share of the KV cache in use, on average over the groups, above which another group is started."""
+    """KV cache usage, averaged over the groups, above which another group is started; 1 is full."""
 
     activation_query: Annotated[str | None, Field(min_length=1)] = None
-    """For minReplicas 0: PromQL that is above 0 while somebody wants an answer, from a gateway's metrics for example.
-    With no group left there is no engine that could count waiting requests."""
+    """For minReplicas 0: PromQL that is above 0 while there are requests, for example from a gateway's metrics. With no
+    group running there is no engine that could count waiting requests."""
 
     hold: Replicas | None = None
-    """Number of groups for now, whatever the load. 0 frees all GPUs."""
+    """Fixes the number of groups temporarily, regardless of the load. 0 frees all GPUs."""
 
     @property
     def most(self) -> int:
-        """The most groups that there may be."""
+        """Maximum number of groups."""
         return max(self.max_replicas, self.hold or 0)
 
     @model_validator(mode="after")
@@ -142,8 +141,8 @@ class QueueScaling(Settings):
         _check_bounds(self.min_replicas, self.max_replicas)
         if self.min_replicas == 0 and self.activation_query is None:
             raise problem(
-                "minReplicas is 0, and with no group left there is no engine whose metrics could ask for one: it would "
-                "never start again",
+                "minReplicas is 0, and with no group running there is no engine with metrics: scaling would never "
+                "start again",
                 fix="set activationQuery to a query on the metrics of a gateway before the Service, or minReplicas: 1",
             )
         if self.min_replicas > 0 and self.activation_query is not None:
@@ -155,36 +154,36 @@ class QueueScaling(Settings):
 
 
 class HpaScaling(Settings):
-    """By the same two metrics, with Kubernetes' own autoscaler; needs a metrics adapter in the cluster, such as
+    """By the same two metrics, with the HorizontalPodAutoscaler; needs a metrics adapter in the cluster, such as
     ack-alibaba-cloud-metrics-adapter, that serves them as custom metrics of the pods."""
 
     kind: Literal["hpa"]
 
     min_replicas: OneOrMore = 1
-    """The fewest groups."""
+    """Minimum number of groups."""
 
     max_replicas: OneOrMore
-    """The most groups."""
+    """Maximum number of groups."""
 
     waiting_requests: OneOrMore = 10
     """Waiting requests per group above which another group is started."""
 
     cache_usage: Annotated[float, Field(gt=0, le=1)] = 0.8
-    """Share of the KV cache in use, on average over the groups, above which another group is started."""
+    """KV cache usage, averaged over the groups, above which another group is started; 1 is full."""
 
     waiting_metric: Annotated[str, Field(pattern=METRIC_NAME)] = "vllm:num_requests_waiting"
     """Name under which the adapter serves the number of waiting requests."""
 
     cache_metric: Annotated[str | None, Field(pattern=METRIC_NAME)] = None
-    """Name under which the adapter serves the cache in use. By default the engine's own, which depends on its
+    """Name under which the adapter serves the KV cache usage. By default the engine's name for it, which depends on its
     version."""
 
     hold: OneOrMore | None = None
-    """Number of groups for now, whatever the load."""
+    """Fixes the number of groups temporarily, regardless of the load."""
 
     @property
     def most(self) -> int:
-        """The most groups that there may be."""
+        """Maximum number of groups."""
         return max(self.max_replicas, self.hold or 0)
 
     @model_validator(mode="after")
@@ -210,7 +209,7 @@ def cron_problem(text: str) -> str | None:
         return f"has {len(fields)} fields, not {len(CRON_FIELDS)}"
     for field, (name, low, high) in zip(fields, CRON_FIELDS, strict=True):
         if not all(_in_range(part, name, low, high) for part in field.lower().split(",")):
-            return f"has a {name} that cron does not know: {low} to {high}, with * , - and / between"
+            return f"has an invalid {name}: write {low} to {high}, with * , - and /"
     return None
 
 

@@ -13,24 +13,24 @@ SecurityGroup = Annotated[str, Field(pattern=r"^sg-[a-z0-9]+$", examples=["sg-bp
 
 
 class NetworkClient(Settings):
-    """Who may send requests to the leaders: pods of a namespace, or addresses. Whatever scrapes /metrics is a client,
-    too, and so is the proxy behind service.route: its pods' namespace, or the networks of an ALB's vSwitches."""
+    """A client of the leaders: pods of a namespace, or a network. What scrapes /metrics is a client as well, and so is
+    the proxy behind service.route: the namespace of its pods, or the networks of an ALB's vSwitches."""
 
     namespace: DnsLabel | None = None
     """Namespace of the pods."""
 
     pod_labels: dict[str, Annotated[str, Field(pattern=LABEL_VALUE)]] = {}  # noqa: RUF012 - pydantic copies it
-    """Labels that the pods must have; without any, all pods of the namespace are meant."""
+    """Labels that the pods must have; by default all pods of the namespace are admitted."""
 
     cidr: Cidr | None = None
-    """Addresses outside the cluster, as an IPv4 network."""
+    """An IPv4 network outside the cluster."""
 
     @model_validator(mode="after")
     def _is_one_of_both(self) -> Self:
         if (self.namespace is None) == (self.cidr is None):
             raise problem("a client is either a namespace or a cidr", fix="write exactly one of the two")
         if self.pod_labels and self.cidr:
-            raise problem("podLabels choose pods of a namespace, and this client is a cidr", fix="remove podLabels")
+            raise problem("podLabels select pods of a namespace, but this client is a cidr", fix="remove podLabels")
         return self
 
 
@@ -60,7 +60,7 @@ class PodSecuritySettings(Settings):
     allows."""
 
     run_as_user: Annotated[int | None, Field(ge=1, le=2_147_483_647)] = None
-    """User ID of the engine, if the image can do without root; its home is then an empty folder. The images of vLLM
+    """User ID of the engine, for an image that runs without root; its home is then an empty folder. The images of vLLM
     and of the guide run as root by default."""
 
     run_as_group: Annotated[int | None, Field(ge=1, le=2_147_483_647)] = None
@@ -85,8 +85,8 @@ class SecuritySettings(Settings):
     """Network policies for the pods of the group."""
 
     security_groups: tuple[SecurityGroup, ...] = ()
-    """IDs of security groups for the pods of the group, instead of the cluster's. Members must be able to reach each
-    other on all ports, and clients the engine's port."""
+    """IDs of security groups for the pods of the group, instead of the cluster's. They must allow members of a group to
+    reach each other on all ports, and clients to reach the engine's port."""
 
     pods: PodSecuritySettings | None = PodSecuritySettings()
     """Hardening of the pods, on by default as far as it needs no choice; null switches it off."""

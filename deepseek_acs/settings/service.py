@@ -1,4 +1,4 @@
-"""The way in."""
+"""The Service that clients use."""
 
 from typing import Annotated, Literal, Self
 
@@ -32,17 +32,17 @@ class ServiceSettings(Settings):
     and which versions before 0.22 forget when the header Host is bent."""
 
     allowed_cidrs: Annotated[tuple[Cidr, ...], NotEmpty, Field(max_length=ACL_ENTRIES_MAX)] | None = None
-    """Networks that may use the internal load balancer. By default everybody in the VPC, and in what is connected with
-    it. docs/access.md says how to take the list away from a live load balancer."""
+    """Networks that may use the internal load balancer. By default the whole VPC and all networks connected to it.
+    docs/access.md says how to remove the list from a live load balancer."""
 
     route: Annotated[GatewayRoute | IngressRoute | None, Field(discriminator="kind")] = None
-    """A route through a proxy of the cluster, which lets only the OpenAI paths through. By default none."""
+    """A route through a proxy of the cluster that forwards only the OpenAI paths. By default none."""
 
     @model_validator(mode="after")
     def _list_has_a_load_balancer(self) -> Self:
         if self.allowed_cidrs is not None and self.kind != "internalLoadBalancer":
             raise problem(
-                "allowedCidrs are for a load balancer, and this Service has none",
+                "allowedCidrs apply to a load balancer, and this Service has none",
                 fix="write kind: internalLoadBalancer, or set deployment.security.networkPolicy instead",
             )
         return self
@@ -57,7 +57,7 @@ class ServiceSettings(Settings):
     def _route_has_a_key(self) -> Self:
         if self.route is not None and not self.api_key:
             raise problem(
-                "the route would make the model usable by everybody who reaches the proxy",
+                "the route would let any client that reaches the proxy use the model",
                 fix="write apiKey: true",
             )
         return self

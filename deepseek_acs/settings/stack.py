@@ -39,16 +39,16 @@ class StackSettings(Settings):
     """The pods that serve the model."""
 
     service: ServiceSettings = ServiceSettings()
-    """The way in."""
+    """The Service that clients use."""
 
     security: SecuritySettings = SecuritySettings()
     """Who may reach the pods, and what the pods may do."""
 
     operators: OperatorsSettings = OperatorsSettings()
-    """The controllers in the cluster: expected, or installed by the stack."""
+    """The controllers in the cluster, expected or installed by the stack."""
 
     observability: ObservabilitySettings | None = None
-    """Metrics, alerts, dashboard and logs; off where left out."""
+    """Metrics, alerts, dashboard and logs. Off by default."""
 
     verification: VerificationSettings | None = None
-    """What asks the endpoint once it is up. Left out, nothing does; make verify can at any time."""
+    """Jobs that verify the endpoint after a deployment. Off by default; make verify works at any time."""

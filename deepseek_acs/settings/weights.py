@@ -13,15 +13,16 @@ class CreateBucket(Settings):
     kind: Literal["create"] = "create"
 
     name: Annotated[str | None, Field(pattern=BUCKET_NAME)] = None
-    """Name of the bucket. Bucket names are unique over all accounts, so by default the stack's name is followed by a
-    hash of account and region."""
+    """Name of the bucket. Bucket names are unique across all accounts; the default is the stack's name with a hash of
+    account and region."""
 
     retain: bool = True
-    """Protect the bucket from deletion, and keep it and the weights when the stack is destroyed. False deletes both."""
+    """Protect the bucket from deletion, and keep it with the weights when the stack is destroyed. false deletes
+    both."""
 
 
 class ExistingBucket(Settings):
-    """A bucket that exists already; its own settings are left alone."""
+    """A bucket that exists already; its settings are not changed."""
 
     kind: Literal["existing"]
 
@@ -40,13 +41,13 @@ class RamUserIdentity(Settings):
 
 
 class AccessKeyIdentity(Settings):
-    """Use an AccessKey of yours: the secrets deepseek:ossAccessKeyId and deepseek:ossAccessKeySecret."""
+    """Use your own AccessKey, in the secrets deepseek:ossAccessKeyId and deepseek:ossAccessKeySecret."""
 
     kind: Literal["accessKey"]
 
 
 class RrsaIdentity(Settings):
-    """Create a RAM role that the OSS volume plugin assumes (RRSA), so that no AccessKey exists at all.
+    """Create a RAM role that the OSS volume plugin assumes (RRSA), so that no AccessKey is needed.
 
     Alibaba Cloud documents this for ACK with CSI 1.30.4 or newer; for ACS clusters it is not confirmed.
     """
@@ -68,24 +69,24 @@ FilePattern = Annotated[str, Field(min_length=1, max_length=200, examples=["*.sa
 
 
 class HubSource(Settings):
-    """What the model hubs have in common."""
+    """Settings that all model hubs share."""
 
     repository: Repository | None = None
     """Repository on the hub, as OWNER/NAME; by default the model's name."""
 
     endpoint: Endpoint | None = None
-    """Address of the hub, for a mirror of it. By default the hub's own."""
+    """URL of a mirror of the hub. By default the hub's own."""
 
     include: tuple[FilePattern, ...] = ()
-    """Patterns of the files to move; * also matches a slash. By default what serving needs: safetensors, configuration,
-    tokenizer and licence, and with trustRemoteCode the repository's Python files."""
+    """Patterns of the files to move; * also matches a slash. By default the files that serving needs: safetensors,
+    configuration, tokenizer and licence, and with trustRemoteCode the repository's Python files."""
 
     exclude: tuple[FilePattern, ...] = ()
-    """Patterns of the files to leave out. The folder .git, libraries and shell scripts are never moved."""
+    """Patterns of the files to exclude. The folder .git, libraries and shell scripts are never moved."""
 
 
 class ModelScopeSource(HubSource):
-    """ModelScope. Within Alibaba Cloud its files come from OSS by internal addresses, where the region has them."""
+    """ModelScope. Within Alibaba Cloud its files come from OSS through internal addresses, if the region has them."""
 
     kind: Literal["modelScope"] = "modelScope"
 
@@ -103,31 +104,31 @@ class HuggingFaceSource(HubSource):
 
 
 class BucketSource(Settings):
-    """The bucket has the weights already, moved there by this program (modelmover copy). Only that they are still what
-    was moved is checked."""
+    """The bucket has the weights already, moved there by this program (modelmover copy). The program only checks that
+    they are unchanged."""
 
     kind: Literal["bucket"]
 
 
 class UploadSettings(Settings):
-    """The pod that moves the weights, or checks them. It has no GPU, and ends before a GPU is asked for."""
+    """The pod that moves or checks the weights. It uses no GPU, and completes before any GPU is requested."""
 
     image: Annotated[str, Field(pattern=IMAGE)] = "ac2-registry.cn-hangzhou.cr.aliyuncs.com/ac2/base:alinux3.2104-py312"
     """Any image with Python 3.11 or newer as python3; the program is mounted into it."""
 
     cpu: Annotated[int, Field(ge=1, le=64)] = 8
-    """vCPUs. Hashing and TLS need about one for each 300 MB/s."""
+    """vCPUs. Hashing and TLS need about one per 300 MB/s."""
 
     memory: Quantity = "16Gi"
     """Memory. Buffers take 640 MiB; the rest is what ACS bills with the vCPUs."""
 
     throughput_mi_bps: Annotated[int, Field(alias="throughputMiBps", ge=1, le=100_000)] = 50
-    """What the hub is expected to give, in MiB/s, sustained. It decides when the Job is given up; the next pulumi up
-    then continues where it ended. Put a low figure here."""
+    """Expected sustained rate of the hub, in MiB/s. The timeout of the Job follows from it; after a timeout, the next
+    pulumi up continues where the Job stopped. Write a low figure."""
 
     eip_bandwidth_mbps: Annotated[int | None, Field(ge=1, le=1000)] = None
-    """Bandwidth in Mbit/s of a public address (EIP) that ACS makes for the pod and releases after it. Without it, the
-    pod reaches the hub through the NAT gateway of its VPC."""
+    """Bandwidth in Mbit/s of a public address (EIP) that ACS creates for the pod and releases afterwards. Without it,
+    the pod reaches the hub through the NAT gateway of its VPC."""
 
     @property
     def memory_gib(self) -> float:
@@ -136,7 +137,7 @@ class UploadSettings(Settings):
 
 
 class WeightsSettings(Settings):
-    """Where the model's files are, how they come there, and who reads them."""
+    """Where the model's files are stored, where they come from, and who reads them."""
 
     source: Annotated[ModelScopeSource | HuggingFaceSource | BucketSource, Field(discriminator="kind")] = (
         ModelScopeSource()
@@ -144,11 +145,11 @@ class WeightsSettings(Settings):
     """Where the weights come from."""
 
     allow_pickle: bool = False
-    """Also move formats that may run code where they are loaded, such as pytorch_model.bin: those that include names,
-    or without it where there are no safetensors."""
+    """Also move formats that may run code when they are loaded, such as pytorch_model.bin: those named by include, or,
+    without include, if there are no safetensors."""
 
     upload: UploadSettings = UploadSettings()
-    """The pod that moves them."""
+    """The pod that moves the weights."""
 
     bucket: Annotated[CreateBucket | ExistingBucket, Field(discriminator="kind")] = CreateBucket()
     """The OSS bucket: create one, or use an existing one."""
@@ -160,4 +161,4 @@ class WeightsSettings(Settings):
     identity: Annotated[RamUserIdentity | AccessKeyIdentity | RrsaIdentity, Field(discriminator="kind")] = (
         RamUserIdentity()
     )
-    """Who reads the bucket for the pods."""
+    """Identity with which the pods read the bucket."""

@@ -728,7 +728,7 @@ def test_every_resource_has_an_explicit_provider(on: Recorder, by_cache_and_gate
         (
             {"service": {"kind": "clusterIP", "route": GATEWAY}},
             "service",
-            "the route would make the model usable by everybody who reaches the proxy",
+            "the route would let any client that reaches the proxy use the model",
             "write apiKey: true",
         ),
         (
@@ -746,7 +746,7 @@ def test_every_resource_has_an_explicit_provider(on: Recorder, by_cache_and_gate
         (
             {"service": {"kind": "clusterIP", "allowedCidrs": ["10.0.0.0/8"]}},
             "service",
-            "allowedCidrs are for a load balancer, and this Service has none",
+            "allowedCidrs apply to a load balancer, and this Service has none",
             "write kind: internalLoadBalancer",
         ),
         (
@@ -758,31 +758,31 @@ def test_every_resource_has_an_explicit_provider(on: Recorder, by_cache_and_gate
         (
             {"service": {"kind": "internalLoadBalancer", "allowedCidrs": ["10.0.0.7/8"]}},
             "service.allowedCidrs[0]",
-            "this is an address in a network, not the network",
+            "this is an address with host bits, not a network",
             "write 10.0.0.0/8",
         ),
         (
             {"service": {"kind": "internalLoadBalancer", "allowedCidrs": ["fd00::/8"]}},
             "service.allowedCidrs[0]",
-            "this is no IPv4 network",
+            "this is not an IPv4 network",
             "for example 10.0.0.0/8",
         ),
         (
             {"service": {"kind": "internalLoadBalancer", "allowedCidrs": ["0.0.0.0/0"]}},
             "service.allowedCidrs[0]",
-            "this network is every address",
-            "list the networks of the clients, for example 10.0.0.0/8",
+            "this network contains every address",
+            "list the client networks, for example 10.0.0.0/8",
         ),
         (
             {"service": {"kind": "clusterIP", "apiKey": True, "route": {**GATEWAY, "sectionName": None}}},
             "service.route.sectionName",
-            "a text is expected",
-            "write one, in quotes",
+            "expected a string",
+            "write a string, in quotes if it looks like a number or a boolean",
         ),
         (
             {"service": {"kind": "clusterIP", "apiKey": True, "route": {**GATEWAY, "kind": "public"}}},
             "service.route.kind",
-            "there is no such choice",
+            "this value is not one of the choices",
             "write 'gateway' or 'ingress'",
         ),
         (
@@ -812,7 +812,7 @@ def test_every_resource_has_an_explicit_provider(on: Recorder, by_cache_and_gate
         (
             {"security": {"networkPolicy": {"clients": [{"cidr": "10.0.0.0/8", "podLabels": {"a": "b"}}]}}},
             "security.networkPolicy.clients[0]",
-            "podLabels choose pods of a namespace, and this client is a cidr",
+            "podLabels select pods of a namespace, but this client is a cidr",
             "remove podLabels",
         ),
         (

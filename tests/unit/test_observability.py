@@ -261,8 +261,8 @@ class TestSettings:
             (
                 {"observability": {"labels": {"a b": "x"}}},
                 "deployment.observability",
-                "does not take its name or its value",
-                "use at most 63 letters",
+                "its name or value is not a valid Kubernetes label",
+                "use at most 63 letters, digits, -, _ and ., with a letter or digit at both ends",
             ),
             (
                 {"observability": {"dashboard": {"labels": {}}}},

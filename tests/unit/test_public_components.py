@@ -186,7 +186,7 @@ MISTAKES: list[tuple[type[Any], dict[str, Any], str, str]] = [
         ModelWeights,
         {**REGION, "source": "s3"},
         "source",
-        "there is no such choice; write 'modelScope' or 'huggingFace'",
+        "this value is not one of the choices; write 'modelScope' or 'huggingFace'",
     ),
     (ModelWeights, {**REGION, "existing_bucket": True}, "bucket", "this setting is required"),
     (ModelWeights, {**REGION, "access_key_id": "i"}, "access_key_secret", "it is missing, and access_key_id is given"),

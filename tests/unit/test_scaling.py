@@ -192,14 +192,14 @@ class TestSchedule:
         [
             ("0 8 * *", "has 4 fields, not 5"),
             ("@daily", "has 1 fields, not 5"),
-            ("60 8 * * *", "has a minute"),
-            ("0 24 * * *", "has a hour"),
-            ("0 8 0 * *", "has a day of the month"),
-            ("0 8 * 13 *", "has a month"),
-            ("0 8 * * 7", "has a weekday"),
-            ("0 8 * * 5-1", "has a weekday"),
-            ("*/0 8 * * *", "has a minute"),
-            ("0 8 mon * *", "has a day of the month"),
+            ("60 8 * * *", "has an invalid minute"),
+            ("0 24 * * *", "has an invalid hour"),
+            ("0 8 0 * *", "has an invalid day of the month"),
+            ("0 8 * 13 *", "has an invalid month"),
+            ("0 8 * * 7", "has an invalid weekday"),
+            ("0 8 * * 5-1", "has an invalid weekday"),
+            ("*/0 8 * * *", "has an invalid minute"),
+            ("0 8 mon * *", "has an invalid day of the month"),
         ],
     )
     def test_what_is_not_cron(self, text: str, wrong: str) -> None:

@@ -52,17 +52,17 @@ def test_stack_files_are_valid() -> None:
         ({"weights": {"prefix": None}}, "weights.prefix", "this setting is required", "add it: folder of the model"),
         ({"inference": {"gpu": None}}, "inference.gpu", "this setting is required", "add it: GPU series"),
         ({"inferense": {}}, "inferense", "there is no such setting", "did you mean inference?"),
-        ({"model": {"xyz": 1}}, "model.xyz", "there is no such setting", "remove it; known here: name, servedName"),
+        ({"model": {"xyz": 1}}, "model.xyz", "there is no such setting", "remove it; valid here: name, servedName"),
         (
             {"inference": {"engine": {"backend": "Ray"}}},
             "inference.engine.backend",
-            "there is no such choice",
+            "this value is not one of the choices",
             "write 'ray' or 'mp'",
         ),
         (
             {"weights": {"bucket": {"kind": "exists"}}},
             "weights.bucket.kind",
-            "there is no such choice",
+            "this value is not one of the choices",
             "write 'create' or 'existing'",
         ),
         (
@@ -105,37 +105,37 @@ def test_stack_files_are_valid() -> None:
             {"inference": {"replicas": "two"}},
             "inference.replicas",
             "input should be a valid integer, unable to parse string as an integer",
-            "groups, each a whole copy of the model",
+            "groups, each a complete copy of the model",
         ),
         (
             {"service": ["clusterIP"]},
             "service",
-            "a section (mapping) is expected, not a single value",
-            "write them below it, each on a line: name, kind, port, ",
+            "expected a section (mapping), got a single value",
+            "write its settings below it, one per line: name, kind, port, ",
         ),
         (
             {"storage": "fluid"},
             "storage",
-            "a section (mapping) is expected, not a single value",
-            "write them below it, each on a line: kind: 'csi' or 'fluid'",
+            "expected a section (mapping), got a single value",
+            "write its settings below it, one per line: kind: 'csi' or 'fluid'",
         ),
         (
             {"inference": {"engine": {"extraArgs": "--seed=1"}}},
             "inference.engine.extraArgs",
-            "a list is expected",
-            "write each item on a line of its own, after a dash: more arguments of vllm serve",
+            "expected a list",
+            "write each item on its own line, after a dash: additional arguments of vllm serve",
         ),
         (
             {"inference": {"engine": {"env": {"VLLM_USE_V1": 0}}}},
             "inference.engine.env.VLLM_USE_V1",
-            "a text is expected",
-            "write one, in quotes",
+            "expected a string",
+            "write a string, in quotes if it looks like a number or a boolean",
         ),
         (
             {"inference": {"engine": {"env": "VLLM_USE_V1=0"}}},
             "inference.engine.env",
-            "a section (mapping) is expected, not a single value",
-            "write them below it, each on a line",
+            "expected a section (mapping), got a single value",
+            "write its settings below it, one per line",
         ),
         (
             {"inference": {"engine": {"image": "https://registry/vllm:v0.7.2"}}},
@@ -158,37 +158,37 @@ def test_stack_files_are_valid() -> None:
         (
             {"inference": {"rollout": {"maxUnavailable": 0}}},
             "inference.rollout",
-            "maxUnavailable and maxSurge are both 0, so no update could ever proceed",
-            "set maxUnavailable to 1, or maxSurge to 1",
+            "maxUnavailable and maxSurge are both 0, so an update could never proceed",
+            "set maxUnavailable to 1, or maxSurge to 1 if you have GPUs for one more group",
         ),
         (
             {"inference": {"rollout": {"maxSurge": 1, "partition": 1}}},
             "inference.rollout",
-            "with partition and maxSurge both set, the additional groups stay and are billed until partition is 0",
+            "with partition and maxSurge both set, the additional groups stay, and are billed, until partition is 0",
             "write maxSurge: 0 and maxUnavailable: 1 while partition is set",
         ),
         (
             {"inference": {"lifecycle": {"healthCheck": {"stallSeconds": 10}}}},
             "inference.lifecycle.healthCheck.stallSeconds",
             "input should be greater than or equal to 60",
-            "how long an engine with requests may make no progress",
+            "seconds that an engine with requests may make no progress",
         ),
         (
             {"inference": {"engine": {"env": {"1ST": "x"}}}},
             "inference.engine",
-            "env has '1ST', and ACS does not start a GPU pod with such a name of a variable",
-            "no digit at the beginning",
+            "env has '1ST', and ACS does not start a GPU pod with a variable of this name",
+            "no leading digit",
         ),
         (
             {"inference": {"engine": {"env": {f"V{n}": "" for n in range(1901)}}}},
             "inference.engine.env",
             "dictionary should have at most 1900 items after validation, not more",
-            "more environment variables of the containers",
+            "additional environment variables of the containers",
         ),
         (
             {"service": {"kind": "nodePort"}},
             "service.kind",
-            "there is no such choice",
+            "this value is not one of the choices",
             "write 'clusterIP' or 'internalLoadBalancer'",
         ),
         (
@@ -225,12 +225,12 @@ def test_stack_files_are_valid() -> None:
             {"inference": {"engine": {"extraArgs": ["--a=\0"]}}},
             "inference.engine.extraArgs[0]",
             "the value does not have the expected form",
-            "more arguments of vllm serve",
+            "additional arguments of vllm serve",
         ),
         (
             {"cloud": {"endpoint": "http://oss.example.com"}},
             "cloud.endpoint",
-            "all calls go there by plain HTTP, with the AccessKeys that RAM makes in their answers",
+            "all calls go there over plain HTTP, and the answers contain the AccessKeys that RAM creates",
             "write https://, or an address of this machine",
         ),
         (
@@ -242,10 +242,15 @@ def test_stack_files_are_valid() -> None:
         (
             {"inference": {"network": "infiniband"}},
             "inference.network",
-            "there is no such choice",
+            "this value is not one of the choices",
             "write 'standard' or 'rdma'",
         ),
-        ({"storage": {"kind": "nas"}}, "storage.kind", "there is no such choice", "write 'csi' or 'fluid'"),
+        (
+            {"storage": {"kind": "nas"}},
+            "storage.kind",
+            "this value is not one of the choices",
+            "write 'csi' or 'fluid'",
+        ),
         (
             {"storage": {"kind": "fluid", "memory": "1Gi"}},
             "storage.memory",
@@ -255,13 +260,13 @@ def test_stack_files_are_valid() -> None:
         (
             {"inference": {"scaling": {"kind": "hpa", "maxReplicas": 2}}},
             "inference",
-            "replicas is set, and with scaling.kind hpa the autoscaler sets it",
-            "remove replicas; scaling.hold keeps",
+            "replicas is set, but with scaling.kind hpa the autoscaler sets the number",
+            "remove replicas; scaling.hold fixes the number of groups temporarily",
         ),
         (
             scaling(kind="keda"),
             "inference.scaling.kind",
-            "there is no such choice",
+            "this value is not one of the choices",
             "write 'manual' or 'schedule' or 'queue' or 'hpa'",
         ),
         (
@@ -274,13 +279,13 @@ def test_stack_files_are_valid() -> None:
             scaling(kind="hpa", minReplicas=0, maxReplicas=2),
             "inference.scaling.minReplicas",
             "input should be greater than or equal to 1",
-            "the fewest groups",
+            "minimum number of groups",
         ),
         (
             scaling(kind="queue", minReplicas=0, maxReplicas=2, prometheus={"url": "http://p"}),
             "inference.scaling",
-            "minReplicas is 0, and with no group left there is no engine whose metrics could ask for one: it would "
-            "never start again",
+            "minReplicas is 0, and with no group running there is no engine with metrics: scaling would never start "
+            "again",
             "set activationQuery to a query on the metrics of a gateway",
         ),
         (
@@ -293,7 +298,7 @@ def test_stack_files_are_valid() -> None:
             scaling(kind="queue", maxReplicas=2, prometheus={"url": "http://user:hunter2@p"}),
             "inference.scaling.prometheus.url",
             "the value does not have the expected form",
-            "address of its HTTP API",
+            "URL of its HTTP API",
         ),
         (
             scaling(kind="schedule", minReplicas=0, windows=[{**WINDOW, "start": "8:00"}]),
@@ -305,24 +310,24 @@ def test_stack_files_are_valid() -> None:
             scaling(kind="schedule", minReplicas=0, windows=[{**WINDOW, "end": WINDOW["start"]}]),
             "inference.scaling.windows[0]",
             "start and end are the same time",
-            "write another end",
+            "write another end; for a whole day use two windows",
         ),
         (
             scaling(kind="schedule", minReplicas=0, windows=[]),
             "inference.scaling",
-            "there are no windows",
-            "write one, or scaling.kind: manual",
+            "windows is empty",
+            "write at least one window, or scaling.kind: manual",
         ),
         (
             scaling(kind="schedule", minReplicas=1, windows=[WINDOW]),
             "inference.scaling",
-            "a window has 1 replicas, no more than the minReplicas 1 that there are without it",
+            "a window has 1 replicas, which is not more than minReplicas 1",
             "write more replicas, or a smaller minReplicas",
         ),
         (
             scaling(kind="schedule", minReplicas=0, windows=[WINDOW], timezone="Shanghai"),
             "inference.scaling",
-            "timezone is no IANA time zone",
+            "timezone is not a valid IANA time zone",
             "write a name such as Asia/Shanghai",
         ),
         (
@@ -330,7 +335,7 @@ def test_stack_files_are_valid() -> None:
             "operators.lws",
             "chart 0.7.0 has the LeaderWorkerSet definition among its templates, so the upgrade to 0.8.0 deletes the "
             "definition and every group with it (https://github.com/kubernetes-sigs/lws/issues/880)",
-            "write 0.8.0 or newer; an older controller that is in the cluster already can stay: kind: expect",
+            "write 0.8.0 or newer; an older controller in the cluster can stay, with kind: expect",
         ),
     ],
 )
@@ -356,8 +361,8 @@ def test_deployment_that_is_no_object() -> None:
         StackSettings.model_validate("text")
     (found,) = findings(caught.value)
     assert found.path == "deployment"
-    assert found.problem == "a section (mapping) is expected, not a single value"
-    assert found.fix.startswith("write them below it, each on a line: cloud, cluster, model, weights, storage, ")
+    assert found.problem == "expected a section (mapping), got a single value"
+    assert found.fix.startswith("write its settings below it, one per line: cloud, cluster, model, weights, storage, ")
 
 
 def test_settings_in_one_text(deploy: Any) -> None:
@@ -385,8 +390,8 @@ def test_null_is_a_choice_only_where_it_is_not_the_default() -> None:
         found["deployment.inference.lifecycle"].fix
         == "write a value, or {} for a section's defaults, or remove the line"
     )
-    assert found["deployment.cloud"].fix == "write them below it, each on a line: region, endpoint, vpcId"
-    assert found["deployment.storage"].fix == "write them below it, each on a line: kind: 'csi' or 'fluid'"
+    assert found["deployment.cloud"].fix == "write its settings below it, one per line: region, endpoint, vpcId"
+    assert found["deployment.storage"].fix == "write its settings below it, one per line: kind: 'csi' or 'fluid'"
 
 
 def test_spelling_of_the_program_is_not_that_of_the_file(up: Any) -> None:

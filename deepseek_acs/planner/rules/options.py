@@ -9,8 +9,8 @@ from deepseek_acs.planner.pod_security import namespace_labels
 from deepseek_acs.planner.rules.rule import Problem, rule, warning
 from deepseek_acs.planner.shutdown import ANNOUNCE_SECONDS, LOAD_BALANCER_MAX
 from deepseek_acs.planner.spec import ResolvedSpec
+from deepseek_acs.planner.urls import is_unencrypted
 from deepseek_acs.planner.vllm import CURRENT, version_of
-from deepseek_acs.settings.base import is_readable_on_the_way
 
 POLICIES_ON_ACS = "https://help.aliyun.com/en/ack/product-overview/poseidon"
 """The component that enforces NetworkPolicy. Its limitations name only CPU pods of ACS."""
@@ -211,7 +211,7 @@ def secrets_are_encrypted_on_the_way(spec: ResolvedSpec) -> Iterator[Problem]:
     scaler, service = spec.replicas.scaler, spec.service
     if scaler is not None and scaler.kind == "queue":
         prometheus = scaler.prometheus
-        if prometheus.authorization and is_readable_on_the_way(prometheus.url):
+        if prometheus.authorization and is_unencrypted(prometheus.url):
             yield (
                 Field.PROMETHEUS,
                 "every query sends the secret deepseek:prometheusToken there over plain HTTP",

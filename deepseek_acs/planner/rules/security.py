@@ -7,8 +7,8 @@ from deepseek_acs.planner.findings import Field
 from deepseek_acs.planner.rules.dangerous import SECURITY
 from deepseek_acs.planner.rules.rule import Problem, rule, warning
 from deepseek_acs.planner.spec import ResolvedSpec
+from deepseek_acs.planner.urls import is_loopback
 from deepseek_acs.planner.vllm import MULTI_NODE_MP_SINCE, NO_RAY_SINCE, RAY_TOKENS_SINCE
-from deepseek_acs.settings.base import is_loopback
 
 RAY_SECURITY = "https://docs.ray.io/en/latest/ray-security/index.html"
 POD_STANDARDS = "https://kubernetes.io/docs/concepts/security/pod-security-standards/"
