@@ -48,7 +48,7 @@ def graph_memory(model: Model, engine: Engine, serving: Serving, step: Step) -> 
         context = context_bytes(model, engine, serving, tensor=step.tensor, sequences=step.sequences)
     context *= 2 if serving.draft_layers else 1
     requests = min(step.sequences, max(sizes, default=0))
-    splits = SPLITS * requests * _split_width(model, step.tensor) * FLOAT_BYTES
+    splits = SPLITS * requests * _split_width(model, engine, step.tensor) * FLOAT_BYTES
     per_size = len(sizes) * len(step.layers) * MIB / GIB
     # Layers with a window were seen to keep the splits of every whole graph's size anew, or of none.
     whole = sum(size <= step.sequences for size in sizes)
@@ -62,7 +62,7 @@ def graph_memory(model: Model, engine: Engine, serving: Serving, step: Step) -> 
     )
 
 
-def _split_width(model: Model, tensor: int) -> int:
+def _split_width(model: Model, engine: Engine, tensor: int) -> int:
     attention, heads = model.attention, math.ceil(model.heads / tensor)
     if isinstance(attention, GroupedQueryAttention):
         return heads * attention.head_dim

@@ -5,7 +5,13 @@ from dataclasses import dataclass
 
 from deepseek_acs.planner import kv_cache_v4
 from deepseek_acs.planner.kv_cache_v4 import INDEXER_SCALE_BYTES
-from deepseek_acs.planner.model import DTYPE_BYTES, CompressedAttention, GroupedQueryAttention, Model
+from deepseek_acs.planner.model import (
+    DTYPE_BYTES,
+    CompressedAttention,
+    GroupedQueryAttention,
+    Model,
+    MultiHeadLatentAttention,
+)
 from deepseek_acs.planner.vllm import Engine, Serving
 
 MLA_ALIGNMENT = 256
@@ -29,7 +35,8 @@ def block_tokens(model: Model, engine: Engine, serving: Serving) -> int:
 
 
 def layer_token_bytes(model: Model, engine: Engine, serving: Serving, tensor: int) -> int:
-    """Bytes per token of one layer on one GPU. Of DeepSeek-V4 a layer's average of what grows with the request."""
+    """Bytes per token of one layer on one GPU, without an indexer's. Of DeepSeek-V4 a layer's average of what grows
+    with the request."""
     element = 1 if serving.kv_cache_dtype.startswith("fp8") else DTYPE_BYTES
     attention = model.attention
     if isinstance(attention, CompressedAttention):
@@ -40,18 +47,25 @@ def layer_token_bytes(model: Model, engine: Engine, serving: Serving, tensor: in
         return 2 * max(1, attention.kv_heads // tensor) * attention.head_dim * element
     if not engine.uses_mla(model):
         return 2 * math.ceil(model.heads / tensor) * (attention.nope_dim + attention.rope_dim) * element
+    if attention.indexer_heads and element == 1:
+        return FP8_SPARSE_MLA_BYTES
     size = attention.cached * element
-    if engine.is_v0:
-        size = math.ceil(size / MLA_ALIGNMENT) * MLA_ALIGNMENT
-    if attention.indexer_heads:
-        size = FP8_SPARSE_MLA_BYTES if element == 1 else size
-        size += attention.indexer_dim + INDEXER_SCALE_BYTES
-    return size
+    return math.ceil(size / MLA_ALIGNMENT) * MLA_ALIGNMENT if engine.is_v0 else size
 
 
-def token_bytes(model: Model, engine: Engine, serving: Serving, *, tensor: int, layers: int) -> int:
-    """Bytes per token of ``layers`` layers that look back at everything, on one GPU."""
-    return layers * layer_token_bytes(model, engine, serving, tensor)
+def token_bytes(model: Model, engine: Engine, serving: Serving, *, tensor: int, layers: range) -> int:
+    """Bytes per token of ``layers``, if they look back at everything, on one GPU."""
+    return len(layers) * layer_token_bytes(model, engine, serving, tensor) + _indexer_bytes(model, layers)
+
+
+def _indexer_bytes(model: Model, layers: range) -> int:
+    """Bytes per token of the keys by which the indexers of ``layers`` pick tokens."""
+    attention = model.attention
+    if not isinstance(attention, MultiHeadLatentAttention):
+        return 0
+    # A layer for multi-token prediction, beyond the model's own, has one.
+    indexers = sum(attention.has_indexer(layer) for layer in layers)
+    return indexers * (attention.indexer_dim + INDEXER_SCALE_BYTES)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,16 +111,16 @@ def pool(model: Model, engine: Engine, serving: Serving, *, tensor: int, layers:
     """The blocks of one GPU of a stage with these ``layers``, if ``in_flight`` tokens are under way at once."""
     if isinstance(model.attention, CompressedAttention):
         return _compressed_pool(model.attention, engine, serving.max_model_len, layers, in_flight)
-    per_layer = layer_token_bytes(model, engine, serving, tensor)
     size = block_tokens(model, engine, serving)
     longest = math.ceil(serving.max_model_len / serving.context_parallel)
     full = math.ceil(longest / size)
     # The groups are made for the whole model; a stage holds its share of each.
     kinds = model.window_kinds
-    if engine.is_v0 or len(kinds) < 2:
+    is_hybrid = len(kinds) > 1 and not engine.is_v0 and serving.windows
+    if not is_hybrid:
         # One kind of layer: the window saves nothing that the printed number would show.
         blocks = full
-        group_layers = len(layers)
+        block_bytes = token_bytes(model, engine, serving, tensor=tensor, layers=layers) * size
     else:
         smallest, largest = min(kinds.values()), max(kinds.values())
         group = largest if largest < smallest * MIN_RATIO else smallest
@@ -117,13 +131,14 @@ def pool(model: Model, engine: Engine, serving: Serving, *, tensor: int, layers:
             per_group = math.ceil(kept / size) + (0 if window is None else 1)
             blocks += math.ceil(count / group) * per_group
         group_layers = math.ceil(group * len(layers) / model.layers)
+        block_bytes = group_layers * layer_token_bytes(model, engine, serving, tensor) * size
     return Pool(
-        block_bytes=max(1, group_layers * per_layer * size),
+        block_bytes=max(1, block_bytes),
         block_tokens=size,
         request_blocks=blocks,
         max_model_len=serving.max_model_len,
         context_parallel=serving.context_parallel,
-        is_hybrid=len(kinds) > 1 and not engine.is_v0,
+        is_hybrid=is_hybrid,
     )
 
 

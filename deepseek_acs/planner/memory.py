@@ -10,7 +10,7 @@ and bytes per token are exact; the other terms are bands, because start-up logs 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from functools import cached_property
 
@@ -120,11 +120,25 @@ class Memory:
     max_model_len: int
     virtual_engines: int
     max_num_seqs: int
+    asked_bytes: int = 0
+    """Cache that the engine asks of every GPU for one request, where that is more than its layers need."""
 
     @property
     def tightest(self) -> Stage:
         """The stage that decides; of two alike the later, which holds the sampler."""
+        if self.asked_bytes:
+            return min(reversed(self.stages), key=lambda stage: stage.cache.nominal)
         return min(reversed(self.stages), key=lambda stage: stage.tokens()[1] or stage.cache.nominal)
+
+    @property
+    def needed_bytes(self) -> int:
+        """Cache of the tightest GPU that the engine asks for one request."""
+        return max(self.asked_bytes, self.tightest.pool.request_bytes)
+
+    @property
+    def surely_has_asked(self) -> bool:
+        """Whether every GPU has the cache that the engine asks of it, by the pessimistic estimate."""
+        return all(stage.cache.low * GIB >= self.asked_bytes for stage in self.stages)
 
     @cached_property
     def tokens(self) -> tuple[int, int, int]:
@@ -141,9 +155,9 @@ class Memory:
         """
         needed = self.max_model_len * self.virtual_engines
         low, _, high = self.tokens
-        if high < needed:
+        if high < needed or any(stage.cache.high * GIB < self.asked_bytes for stage in self.stages):
             return Verdict.DOES_NOT_FIT
-        return Verdict.FITS if low >= needed and self.warms_up else Verdict.TOO_CLOSE
+        return Verdict.FITS if low >= needed and self.surely_has_asked and self.warms_up else Verdict.TOO_CLOSE
 
     @property
     def warms_up(self) -> bool:
@@ -172,6 +186,8 @@ def estimate(
     """Memory of one replica of ``model`` on ``tensor`` × ``pipeline`` GPUs. ``measured_kv_cache_gib``, which an engine
     has logged as left for the cache of a GPU, replaces the estimate."""
     split = Split(tensor=tensor, expert_parallel=serving.expert_parallel)
+    if engine.stores_fp8(model, serving.kv_cache_dtype, gpu.capability):
+        serving = replace(serving, kv_cache_dtype="fp8")
     sequences = serving.sequences(engine, gpu)
     batched = serving.batched_tokens(engine, gpu)
     usable = gpu.memory_gib * serving.utilization
@@ -192,6 +208,8 @@ def estimate(
         graphs = graph_memory(model, engine, serving, step)
         other = activation + non_torch + graphs
         cache = Band(*(usable - weights / GIB - part for part in (other.high, other.nominal, other.low)))
+        if serving.cache_bytes is not None:
+            cache = _given(serving.cache_bytes / GIB, gpu.memory_gib - CONTEXT_GIB - usable, cache)
         if measured_kv_cache_gib is not None:
             cache = Band(measured_kv_cache_gib, measured_kv_cache_gib, measured_kv_cache_gib)
         cached = range(layers.start, layers.stop + (drafts if last else 0))
@@ -207,6 +225,10 @@ def estimate(
                 warm_up=_warm_up(model, engine, serving, gpu, step, weights_gib=weights / GIB, peak=activation),
             )
         )
+    asked = 0
+    if pipeline > 1 and engine.asks_for_whole_model:
+        every = range(model.layers)
+        asked = pool(model, engine, serving, tensor=tensor, layers=every, in_flight=in_flight).request_bytes
     return Memory(
         total_gib=gpu.memory_gib,
         usable_gib=usable,
@@ -214,4 +236,12 @@ def estimate(
         max_model_len=serving.max_model_len,
         virtual_engines=engine.virtual_engines(pipeline),
         max_num_seqs=sequences,
+        asked_bytes=asked,
     )
+
+
+def _given(gib: float, beyond: float, left: Band) -> Band:
+    """A cache of ``gib``, which the engine takes without a look at what is ``left``: nothing where the GPU, of which
+    ``beyond`` are outside the share that is granted, does not have it."""
+    low, nominal, high = (gib if part + beyond >= gib else 0.0 for part in (left.low, left.nominal, left.high))
+    return Band(low, nominal, high)

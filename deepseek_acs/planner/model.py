@@ -1,11 +1,12 @@
 """A model as far as memory depends on it: plain shapes, independent of engine, GPU and layout."""
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
+from fnmatch import translate
 from functools import cached_property
-from re import match
+from typing import Literal
 
 DTYPE_BYTES = 2
 """vLLM loads bf16, fp16 and fp32 checkpoints alike as 16-bit numbers."""
@@ -22,11 +23,17 @@ class MultiHeadLatentAttention:
     value_dim: int
     indexer_heads: int = 0
     indexer_dim: int = 0
+    shared: frozenset[int] = frozenset()
+    """Layers without an indexer of their own, which take the tokens that the one before them picked."""
 
     @property
     def cached(self) -> int:
         """Elements that are cached per token and layer."""
         return self.kv_rank + self.rope_dim
+
+    def has_indexer(self, layer: int) -> bool:
+        """Whether the layer picks the tokens that it attends to."""
+        return self.indexer_heads > 0 and layer not in self.shared
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,15 +109,47 @@ class Quantisation:
 
     def ignores(self, module: str) -> bool:
         """Whether the module of this full name keeps its 16 bits."""
-        return (self.experts_only and ".experts" not in module) or any(_matches(p, module) for p in self.ignore)
+        if self.experts_only and ".experts" not in module:
+            return True
+        parts = module.split(".")
+        runs = (".".join(parts[start:end]) for end in range(1, len(parts) + 1) for start in range(end))
+        return not self._names.isdisjoint(runs) or self._patterns.match(module) is not None
+
+    @cached_property
+    def _names(self) -> frozenset[str]:
+        return frozenset(pattern for pattern in self.ignore if not _is_pattern(pattern))
+
+    @cached_property
+    def _patterns(self) -> re.Pattern[str]:
+        # One expression for all of them: a checkpoint may have hundreds.
+        texts = ["(?!)"]
+        for pattern in filter(_is_pattern, self.ignore):
+            texts += [pattern[3:]] if pattern.startswith("re:") else [translate(pattern), translate(pattern + ".*")]
+        return re.compile("|".join(f"(?:{text})" for text in texts))
 
 
-def _matches(pattern: str, module: str) -> bool:
-    if pattern.startswith("re:"):
-        return match(pattern[3:], module) is not None
-    if "*" in pattern:
-        return fnmatchcase(module, pattern) or fnmatchcase(module, pattern + ".*")
-    return f".{module}.".find(f".{pattern}.") >= 0
+def _is_pattern(text: str) -> bool:
+    return text.startswith("re:") or "*" in text
+
+
+@dataclass(frozen=True, kw_only=True)
+class VisionTower:
+    """What reads images: ``split`` parameters of its layers, ``copied`` ones of the projection to the model's width."""
+
+    split: int
+    copied: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unpredicted:
+    """A model of which at most the size is known, in GiB; ``why`` says what its config.json has that is not
+    modelled."""
+
+    source: str
+    why: str
+    architecture: str | None
+    context: int | None
+    weights_gib: float | None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -118,11 +157,14 @@ class Model:
     """One model. ``weights_gib`` is the published size of its safetensors files in GiB, None if only shapes are known.
 
     ``sparse`` says per layer whether it has experts, ``windows`` per layer how many tokens it looks back (None = all).
-    ``unpredicted`` says why the shapes are not enough to size it, None if they are.
+    ``architecture`` is the name of the class that the engine looks for, ``family`` the config's ``model_type``,
+    ``drafts`` the number of layers for multi-token prediction in its files, ``bytes_on_disk`` those of an element that
+    is not quantised. ``cache_by`` names the tool that quantised the cache to FP8, None if it is not quantised.
     """
 
     name: str
     source: str
+    architecture: str | None
     family: str
     hidden: int
     heads: int
@@ -137,7 +179,10 @@ class Model:
     rotary_dim: int
     quantisation: Quantisation | None
     weights_gib: float | None = None
-    unpredicted: str | None = None
+    cache_by: Literal["modelopt", "compressed-tensors"] | None = None
+    vision: VisionTower | None = None
+    drafts: int = 0
+    bytes_on_disk: int = DTYPE_BYTES
 
     @property
     def layers(self) -> int:
@@ -154,14 +199,11 @@ class Model:
         """How many layers look back how far."""
         return Counter(self.windows)
 
-    @cached_property
-    def representatives(self) -> Sequence[int]:
-        """For each layer the first that is like it in shape; only ignored modules could still differ."""
-        first: dict[object, int] = {}
+    def kind(self, layer: int) -> tuple[object, ...]:
+        """What a layer's shapes depend on: layers of the same kind are alike, but for modules that are ignored."""
         attention = self.attention
-        ratios = attention.ratios if isinstance(attention, CompressedAttention) else (0,) * self.layers
-        hashed = attention.hashed if isinstance(attention, CompressedAttention) else 0
-        return [
-            first.setdefault((sparse, ratio, layer < hashed), layer)
-            for layer, (sparse, ratio) in enumerate(zip(self.sparse, ratios, strict=True))
-        ]
+        if isinstance(attention, CompressedAttention):
+            return self.sparse[layer], attention.ratios[layer], layer < attention.hashed
+        if isinstance(attention, MultiHeadLatentAttention):
+            return self.sparse[layer], attention.has_indexer(layer)
+        return (self.sparse[layer],)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from deepseek_acs.planner import catalogue, config_json
 from deepseek_acs.planner.metrics import EngineMetrics
-from deepseek_acs.planner.model import Model
+from deepseek_acs.planner.model import Model, Unpredicted
 from deepseek_acs.planner.search import smallest_layout, with_open_layout
 from deepseek_acs.planner.shutdown import grace_seconds
 from deepseek_acs.planner.spec import (
@@ -62,7 +62,7 @@ def resolve(settings: StackSettings, *, folder: Path) -> ResolvedSpec:
         qos=inference.qos,
         network=inference.network,
         zone=inference.zone,
-        engine=_engine(inference.engine, model.shapes),
+        engine=_engine(inference.engine, model.context),
         rollout=RolloutSpec(
             max_unavailable=inference.rollout.max_unavailable,
             max_surge=inference.rollout.max_surge,
@@ -79,21 +79,25 @@ def resolve(settings: StackSettings, *, folder: Path) -> ResolvedSpec:
 
 
 def _model(settings: ModelSettings, folder: Path) -> ModelSpec:
-    shapes: Model | None = None
+    found: Model | Unpredicted | None = None
     config_error: str | None = None
     if settings.config_file is None:
-        shapes = catalogue.model(settings.name)
+        found = catalogue.model(settings.name)
     else:
         try:
-            shapes = config_json.read(path_from(settings.config_file, folder), name=settings.name)
+            found = config_json.read(path_from(settings.config_file, folder), name=settings.name)
         except config_json.ConfigError as error:
             config_error = str(error)
+    shapes = found if isinstance(found, Model) else None
+    unpredicted = found if isinstance(found, Unpredicted) else None
+    known_gib = checkpoint_gib(shapes) if shapes else unpredicted.weights_gib if unpredicted else None
     return ModelSpec(
         name=settings.name,
         served_name=settings.served_name,
         shapes=shapes,
+        unpredicted=unpredicted,
         config_error=config_error,
-        weights_gib=settings.weights_gib or (checkpoint_gib(shapes) if shapes else 0),
+        weights_gib=settings.weights_gib or known_gib or 0,
         stated_gib=settings.weights_gib,
     )
 
@@ -119,14 +123,14 @@ def _gib(size: str | None) -> float | None:
     return mebibytes(size) / 1024 if size else None
 
 
-def _engine(settings: EngineSettings, shapes: Model | None) -> EngineSpec:
+def _engine(settings: EngineSettings, context: int | None) -> EngineSpec:
     return EngineSpec(
         image=settings.image,
         backend=settings.backend,
         ray_script=settings.ray_script,
         ray_token=settings.ray_token,
         port=settings.port,
-        max_model_len=settings.max_model_len or (shapes.context if shapes else None),
+        max_model_len=settings.max_model_len or context,
         gpu_memory_utilization=settings.gpu_memory_utilization,
         enforce_eager=settings.enforce_eager,
         trust_remote_code=settings.trust_remote_code,

@@ -20,5 +20,5 @@ def decode_floor_ms(spec: ResolvedSpec, *, requests: int = 1, context: int = 0) 
     if model is None or device is None or device.bandwidth_gb_s is None or spec.serving is None:
         return None
     weights = active_gib(model, requests) * GIB / layout.tensor
-    per_token = token_bytes(model, spec.engine.vllm, spec.serving, tensor=layout.tensor, layers=model.layers)
+    per_token = token_bytes(model, spec.engine.vllm, spec.serving, tensor=layout.tensor, layers=range(model.layers))
     return (weights + requests * context * per_token) / (device.bandwidth_gb_s * 1e9) * 1e3

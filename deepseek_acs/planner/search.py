@@ -62,7 +62,7 @@ def _large_enough(spec: ResolvedSpec, *, given_only: bool) -> list[Layout]:
     """The candidates whose GPUs together hold the weights; the others need no closer look."""
     found = list(candidates(spec, given_only=given_only))
     model, device = spec.model.shapes, spec.gpu.device
-    if model is None or model.unpredicted or device is None:
+    if model is None or device is None or spec.uncounted.changes:
         return found
     usable = device.memory_gib * spec.engine.gpu_memory_utilization
     return [layout for layout in found if layout.gpus * usable > shapes_gib(model)]

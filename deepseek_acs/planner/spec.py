@@ -17,9 +17,10 @@ from deepseek_acs.planner.catalogue import Gpu, GpuSeries, resource_name
 from deepseek_acs.planner.fluid import CachePlan, plan_cache
 from deepseek_acs.planner.loading import LoadBudget, load_budget
 from deepseek_acs.planner.memory import Memory, estimate
-from deepseek_acs.planner.model import Model
+from deepseek_acs.planner.model import Model, Unpredicted
+from deepseek_acs.planner.uncounted import Uncounted, uncounted
 from deepseek_acs.planner.upload import upload_deadline_seconds
-from deepseek_acs.planner.vllm import CURRENT, Engine, Serving, Version, serving_changes, version_of
+from deepseek_acs.planner.vllm import CURRENT, Engine, Serving, Version, engine_of, serving_changes, version_of
 
 if TYPE_CHECKING:
     from deepseek_acs.settings.cloud import CloudSettings, ClusterSettings
@@ -89,16 +90,27 @@ class Fixed:
 
 @dataclass(frozen=True, kw_only=True)
 class ModelSpec:
-    """The model. ``shapes`` is None for a model of which at most the size is known, ``config_error`` says why its
-    config.json cannot be used, and ``weights_gib`` is 0 if the size is not known, which a rule refuses.
-    ``stated_gib`` is the size that the user gave, if any."""
+    """The model. ``shapes`` is None for a model of which at most the size is known: ``unpredicted`` says why if it has
+    a config.json, and ``config_error`` if that is none. ``weights_gib`` is 0 if the size is not known, which a rule
+    refuses. ``stated_gib`` is the size that the user gave, if any."""
 
     name: str
     served_name: str
     shapes: Model | None
+    unpredicted: Unpredicted | None
     config_error: str | None
     weights_gib: float
     stated_gib: float | None
+
+    @property
+    def known(self) -> Model | Unpredicted | None:
+        """What a config.json says."""
+        return self.shapes or self.unpredicted
+
+    @property
+    def context(self) -> int | None:
+        """Tokens that the model can look back at, if that is known."""
+        return self.known.context if self.known else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,8 +187,8 @@ class EngineSpec:
 
     @cached_property
     def vllm(self) -> Engine:
-        """The version that the image's name contains, or the current one."""
-        return Engine(version=self.named_version or CURRENT)
+        """The version that the image's name contains, or the current one, with what its environment changes."""
+        return engine_of(self.named_version or CURRENT, self.env)
 
     @cached_property
     def named_version(self) -> Version | None:
@@ -300,7 +312,7 @@ class ResolvedSpec:
     def memory(self) -> Memory | None:
         """The estimate; None where model or GPU are not known well enough, or the layout leaves stages empty."""
         model, device, serving = self.model.shapes, self.gpu.device, self.serving
-        if model is None or model.unpredicted or device is None or serving is None:
+        if model is None or device is None or serving is None:
             return None
         if self.layout.pipeline > model.layers:
             return None
@@ -313,6 +325,12 @@ class ResolvedSpec:
             pipeline=self.layout.pipeline,
             measured_kv_cache_gib=self.engine.measured_kv_cache_gib,
         )
+
+    @cached_property
+    def uncounted(self) -> Uncounted:
+        """What the engine is given that the estimate does not count."""
+        engine = self.engine
+        return uncounted(engine.extra_args, engine.env, model=self.model.shapes, engine=engine.vllm)
 
     @cached_property
     def budget(self) -> LoadBudget:

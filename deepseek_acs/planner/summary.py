@@ -58,7 +58,7 @@ def _memory(spec: ResolvedSpec, memory: Memory) -> dict[str, str]:
     number = list(memory.stages).index(stage) + 1
     where = f"stage {number} of {len(memory.stages)}" if len(memory.stages) > 1 else "each GPU"
     lines = {
-        "verdict": memory.verdict.value,
+        "verdict": _verdict(spec, memory),
         "memory": f"{where}: {memory.usable_gib:.1f} GiB usable = weights {stage.weights_gib:.1f} + "
         f"{_engine_and_cache(spec.engine.measured_kv_cache_gib, memory, stage)}",
         "cache": f"{nominal:,} tokens ({low:,} to {high:,})",
@@ -72,6 +72,13 @@ def _memory(spec: ResolvedSpec, memory: Memory) -> dict[str, str]:
     if floor is not None:
         lines["decode"] = f"at least {floor:.1f} ms per token by memory bandwidth; measured: 10 to 25 times that"
     return lines
+
+
+def _verdict(spec: ResolvedSpec, memory: Memory) -> str:
+    """Whether it fits, and the first of what that does not count."""
+    names = spec.uncounted.names
+    more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+    return f"{memory.verdict.value}, without {names[0]}{more}, not counted" if names else memory.verdict.value
 
 
 def _engine_and_cache(measured_gib: float | None, memory: Memory, stage: Stage) -> str:

@@ -5,7 +5,7 @@ Two generations matter: 0.7 (the guide's image, the "V0" engine) and the current
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +22,11 @@ GRAPHS_COUNTED_SINCE: Version = (0, 20, 0)
 """From here on CUDA graphs are part of the memory budget, whatever the engine's own message says of 0.21
 (https://github.com/vllm-project/vllm/blob/v0.20.0/vllm/envs.py, VLLM_MEMORY_PROFILER_ESTIMATE_CUDAGRAPHS)."""
 
+GRAPHS_VARIABLE = "VLLM_MEMORY_PROFILER_ESTIMATE_CUDAGRAPHS"
+GRAPHS_VARIABLE_SINCE: Version = (0, 18, 0)
+"""The environment variable that decides it, and the first version that has it
+(https://github.com/vllm-project/vllm/blob/v0.18.0/vllm/envs.py)."""
+
 UNSORTED_SINCE: Version = (0, 19, 0)
 """From here on a kernel samples without sorting the logits
 (https://github.com/vllm-project/vllm/blob/v0.20.2/vllm/v1/sample/ops/topk_topp_sampler.py)."""
@@ -33,6 +38,34 @@ MULTI_NODE_MP_SINCE: Version = (0, 12, 0)
 """``--nnodes`` and ``--headless``: https://github.com/vllm-project/vllm/pull/23691"""
 
 EXPERT_PARALLEL_SINCE: Version = (0, 8, 0)
+
+MLA_SINCE: Version = (0, 7, 1)
+"""Before it, keys and values of all heads are cached (https://github.com/vllm-project/vllm/blob/v0.7.1/vllm/config.py)."""
+
+SPARSE_FP8_UNTIL: Version = (0, 12, 0)
+"""Before it, sparse MLA keeps its cache in FP8 unless it is told otherwise
+(https://github.com/vllm-project/vllm/blob/v0.11.2/vllm/model_executor/models/config.py)."""
+
+SPARSE_FP8_ON_BLACKWELL_SINCE: Version = (0, 29, 0)
+"""From here on GLM's sparse MLA does so on capability 10 (the same file of 0.33.0)."""
+
+SPARSE_ON_12_SINCE: Version = (0, 24, 0)
+"""From here on sparse MLA has kernels for capability 12, and never had any for 8
+(https://github.com/vllm-project/vllm/tree/v0.24.0/vllm/v1/attention/backends/mla)."""
+
+SHARED_INDEXERS_SINCE: Version = (0, 22, 0)
+"""From here on layers of sparse MLA may share an indexer; before, each has its own
+(https://github.com/vllm-project/vllm/blob/v0.22.0/vllm/model_executor/models/deepseek_v2.py)."""
+
+CACHE_FORMAT_SINCE: Mapping[str, Version] = {"modelopt": (0, 14, 0), "compressed-tensors": (0, 15, 0)}
+"""From here on a checkpoint says by itself that its cache is in FP8, by the tool that quantised it
+(https://github.com/vllm-project/vllm/blob/v0.14.0/vllm/utils/torch_utils.py,
+https://github.com/vllm-project/vllm/blob/v0.15.0/vllm/attention/layer.py)."""
+
+WHOLE_MODEL_SINCE: Version = (0, 14, 0)
+WHOLE_MODEL_UNTIL: Version = (0, 17, 0)
+"""Between these, every pipeline stage is asked for one request's cache of all layers
+(https://github.com/vllm-project/vllm/issues/32105, https://github.com/vllm-project/vllm/issues/34076)."""
 
 COMPRESSED_SINCE: Version = (0, 20, 0)
 """The first version with DeepSeek-V4 (https://github.com/vllm-project/vllm/tree/v0.20.0/vllm/model_executor/models)."""
@@ -78,7 +111,16 @@ RAY_PORTS = (8265, *range(10001, 20000))
 DEFAULT_SEQUENCES = 256
 DEFAULT_SEQUENCES_LARGE = 1024
 LARGE_GPU_GIB = 70
-"""Defaults by the GPU's memory, but for the A100: https://github.com/vllm-project/vllm/blob/v0.33.0/vllm/engine/arg_utils.py"""
+LARGEST_GPU_GIB = 160
+"""Defaults by the GPU's memory: https://github.com/vllm-project/vllm/blob/v0.33.0/vllm/engine/arg_utils.py"""
+
+LARGE_BY_MEMORY_SINCE: Version = (0, 8, 5)
+"""Before it, only the H100 and the H200 are large, by name
+(https://github.com/vllm-project/vllm/blob/v0.8.4/vllm/engine/arg_utils.py)."""
+
+A100_IS_SMALL_SINCE: Version = (0, 9, 0)
+LARGEST_SINCE: Version = (0, 28, 0)
+"""From here on GPUs of 160 GiB take steps of twice as many tokens."""
 
 
 LARGEST_GRAPH = 512
@@ -95,9 +137,13 @@ def version_of(image: str | None) -> Version | None:
 
 @dataclass(frozen=True, kw_only=True)
 class Engine:
-    """One version of vLLM."""
+    """One version of vLLM, with what its environment changes: whether MLA may be used, the layers of each pipeline
+    stage, and whether CUDA graphs are part of the budget (None: as the version does)."""
 
     version: Version = CURRENT
+    mla: bool = True
+    partition: tuple[int, ...] | None = None
+    graphs_in_budget: bool | None = None
 
     @property
     def name(self) -> str:
@@ -112,7 +158,8 @@ class Engine:
     @property
     def counts_graphs(self) -> bool:
         """Whether CUDA graphs are part of the memory that ``gpu_memory_utilization`` grants."""
-        return self.version >= GRAPHS_COUNTED_SINCE
+        by_default = self.version >= GRAPHS_COUNTED_SINCE
+        return by_default if self.graphs_in_budget is None else self.graphs_in_budget
 
     @property
     def sorts_to_sample(self) -> bool:
@@ -122,10 +169,35 @@ class Engine:
     def uses_mla(self, model: Model) -> bool:
         """Whether the compressed cache is used: 0.7.2 switches it off for every quantisation but FP8
         (https://github.com/vllm-project/vllm/blob/v0.7.2/vllm/config.py)."""
-        if not isinstance(model.attention, MultiHeadLatentAttention):
+        if not isinstance(model.attention, MultiHeadLatentAttention) or not self.mla or self.version < MLA_SINCE:
             return False
         quantisation = model.quantisation
         return self.version > (0, 7, 2) or quantisation is None or quantisation.bits == 8
+
+    def stores_fp8(self, model: Model, given: str, capability: float | None) -> bool:
+        """Whether the cache is in FP8, if ``given`` is the value of ``--kv-cache-dtype``."""
+        if given != "auto":
+            return given.startswith("fp8")
+        attention = model.attention
+        if isinstance(attention, MultiHeadLatentAttention) and attention.indexer_heads:
+            on_blackwell = model.family == "glm_moe_dsa" and capability is not None and 10 <= capability < 11
+            if self.version < SPARSE_FP8_UNTIL or (on_blackwell and self.version >= SPARSE_FP8_ON_BLACKWELL_SINCE):
+                return True
+        tool = model.cache_by
+        if tool is None or self.version < CACHE_FORMAT_SINCE[tool]:
+            return False
+        # Only the other attention layers look at what compressed-tensors says.
+        return tool == "modelopt" or not isinstance(attention, MultiHeadLatentAttention)
+
+    @property
+    def asks_for_whole_model(self) -> bool:
+        """Whether each pipeline stage must hold one request's cache of all layers, not of its own."""
+        return WHOLE_MODEL_SINCE <= self.version < WHOLE_MODEL_UNTIL
+
+    def reads_sparsely(self, capability: float) -> bool:
+        """Whether there are kernels for sparse MLA on a GPU of this capability."""
+        major = int(capability)
+        return major in (9, 10) or (major == 12 and self.version >= SPARSE_ON_12_SINCE)
 
     @property
     def keeps_streams(self) -> bool:
@@ -150,13 +222,35 @@ class Engine:
         """
         sizes = [layers // pipeline] * pipeline
         remainder = layers % pipeline
-        if self.is_v0:
+        if self.partition is not None and (len(self.partition), sum(self.partition)) == (pipeline, layers):
+            sizes = list(self.partition)
+        elif self.is_v0:
             sizes[-1] += remainder
         else:
             for stage in range(2, remainder + 2):
                 sizes[-stage] += 1
         starts = [sum(sizes[:stage]) for stage in range(pipeline)]
         return [range(start, start + size) for start, size in zip(starts, sizes, strict=True)]
+
+
+def engine_of(version: Version, environment: Mapping[str, str]) -> Engine:
+    """The engine of this version with its environment variables."""
+    estimates = environment.get(GRAPHS_VARIABLE) if version >= GRAPHS_VARIABLE_SINCE else None
+    return Engine(
+        version=version,
+        mla=environment.get("VLLM_MLA_DISABLE", "0") == "0",
+        partition=partition_of(environment),
+        graphs_in_budget=None if estimates is None else estimates == "1",
+    )
+
+
+def partition_of(environment: Mapping[str, str]) -> tuple[int, ...] | None:
+    """The layers of each pipeline stage that ``VLLM_PP_LAYER_PARTITION`` asks for; empty if they are no numbers."""
+    text = environment.get("VLLM_PP_LAYER_PARTITION")
+    if text is None:
+        return None
+    parts = text.split(",")
+    return tuple(map(int, parts)) if all(part.strip().isdecimal() for part in parts) else ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -178,17 +272,28 @@ class Serving:
     capture_sizes: tuple[int, ...] | None = None
     """Sizes of batches for which CUDA graphs are captured. None: the engine's own."""
 
+    largest_capture: int | None = None
+    """The largest of these sizes. None: the engine's own."""
+
+    windows: bool = True
+    """Whether layers with a window keep only that."""
+
+    cache_bytes: int | None = None
+    """The cache of each GPU, which is then not sized by what is left."""
+
     def graph_sizes(self, sequences: int, *, family: str) -> tuple[int, ...]:
         """Sizes of batches for which CUDA graphs are captured, by default up to twice the ``sequences``."""
         if self.capture_sizes is not None:
             return self.capture_sizes
         largest = LARGEST_GRAPH_GPT_OSS if family == "gpt_oss" else min(2 * sequences, LARGEST_GRAPH)
+        if self.largest_capture is not None:
+            largest = self.largest_capture
         sizes = (1, 2, 4, *range(8, 256, 8), *range(256, LARGEST_GRAPH_GPT_OSS + 1, 16))
         return tuple(size for size in sizes if size <= largest)
 
     def sequences(self, engine: Engine, gpu: Gpu) -> int:
         """Requests that one scheduler runs at once."""
-        large = not engine.is_v0 and _is_large(gpu)
+        large = _is_large(engine, gpu)
         return self.max_num_seqs or (DEFAULT_SEQUENCES_LARGE if large else DEFAULT_SEQUENCES)
 
     def batched_tokens(self, engine: Engine, gpu: Gpu) -> int:
@@ -201,11 +306,19 @@ class Serving:
             return self.max_num_batched_tokens
         if engine.is_v0:
             return 2048 if self.max_model_len > 32768 else max(2048, self.max_model_len)
-        return 16384 if gpu.memory_gib >= 160 else 8192 if _is_large(gpu) else 2048
+        if engine.version >= LARGEST_SINCE and gpu.memory_gib >= LARGEST_GPU_GIB:
+            return 16384
+        return 8192 if _is_large(engine, gpu) else 2048
 
 
-def _is_large(gpu: Gpu) -> bool:
-    return gpu.memory_gib >= LARGE_GPU_GIB and gpu.name != "A100"
+def _is_large(engine: Engine, gpu: Gpu) -> bool:
+    """Whether the defaults of a GPU with much memory hold."""
+    name = gpu.name.lower()
+    if engine.is_v0:
+        return False
+    if engine.version < LARGE_BY_MEMORY_SINCE:
+        return "h100" in name or "h200" in name
+    return gpu.memory_gib >= LARGE_GPU_GIB and not ("a100" in name and engine.version >= A100_IS_SMALL_SINCE)
 
 
 FLAGS = {
@@ -218,13 +331,20 @@ FLAGS = {
     "--decode-context-parallel-size": "context_parallel",
     "-dcp": "context_parallel",
     "--speculative-config": "draft_layers",
+    "-sc": "draft_layers",
     "--compilation-config": "capture_sizes",
     "-cc": "capture_sizes",
+    "--max-cudagraph-capture-size": "largest_capture",
+    "--disable-hybrid-kv-cache-manager": "windows",
+    "--kv-cache-memory-bytes": "cache_bytes",
+    "--kv-cache-memory": "cache_bytes",
 }
 """Arguments of ``vllm serve`` that change the plan, and the field of ``Serving`` for each."""
 
 NUMBER_FLAGS = frozenset(
-    flag for flag, field in FLAGS.items() if field in {"max_num_seqs", "max_num_batched_tokens", "block_size"}
+    flag
+    for flag, field in FLAGS.items()
+    if field in {"max_num_seqs", "max_num_batched_tokens", "block_size", "largest_capture"}
 ) | {"--decode-context-parallel-size", "-dcp"}
 
 TOKENS_FLAG = "--max-num-batched-tokens"
@@ -232,16 +352,16 @@ UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "K": 2**10, "M": 2**20, "G":
 """What may follow its number; 0.7 knows none (``human_readable_int`` in
 https://github.com/vllm-project/vllm/blob/v0.33.0/vllm/engine/arg_utils.py)."""
 
-DATA_PARALLEL_FLAGS = ("--data-parallel-size", "-dp")
+MULTIPLYING_FLAGS = {
+    "--data-parallel-size": "--data-parallel-size",
+    "-dp": "--data-parallel-size",
+    "--prefill-context-parallel-size": "--prefill-context-parallel-size",
+    "-pcp": "--prefill-context-parallel-size",
+}
+"""Arguments by which one engine takes as many times the GPUs, in their short and their long form."""
 
-UNCOUNTED_FLAGS = (
-    "--speculative-config",
-    "--kv-cache-memory-bytes",
-    "--cpu-offload-gb",
-    "--attention-config",
-    "--attention-config.use-fp4-indexer-cache",
-)
-"""Arguments that change memory in ways that are not modelled."""
+CACHE_TYPES = frozenset({"auto", "bfloat16", "float16", "fp8", "fp8_e4m3", "fp8_e5m2", "fp8_ds_mla"})
+"""Values of ``--kv-cache-dtype`` whose sizes are known."""
 
 
 def split_arguments(arguments: Sequence[str]) -> dict[str, str]:
@@ -285,14 +405,23 @@ def _number(text: str) -> int:
     return int(found[1]) * UNITS[found[2]] if found else 0
 
 
-def uncounted(arguments: Sequence[str], *, counts_drafts: bool = True) -> list[str]:
-    """Those of ``arguments`` that change memory in a way that the plan does not count. ``counts_drafts`` says whether
-    multi-token prediction of the model is counted."""
-    return [
-        flag
-        for flag, value in split_arguments(arguments).items()
-        if flag in UNCOUNTED_FLAGS and not (flag == "--speculative-config" and counts_drafts and _draft_layers(value))
-    ]
+def is_counted(field: str, value: str) -> bool:
+    """Whether the plan counts this value of an argument that sets ``field``."""
+    match field:
+        case "kv_cache_dtype":
+            return value in CACHE_TYPES
+        case "draft_layers":
+            return _draft_layers(value) > 0
+        case "capture_sizes":
+            return _object(value).keys() == {"cudagraph_capture_sizes"} and _capture_sizes(value) is not None
+        case _:
+            return True
+
+
+def _bytes(text: str) -> int:
+    """A size as ``--kv-cache-memory-bytes`` takes it, ``25G`` or ``25.6g``; 0 if it is none."""
+    found = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)([kmgKMG]?)", text)
+    return int(float(found[1]) * UNITS[found[2]]) if found else 0
 
 
 def _draft_layers(value: str) -> int:
@@ -327,6 +456,11 @@ def serving_changes(arguments: Sequence[str]) -> dict[str, str | int | bool | tu
                 pass
             case "expert_parallel":
                 changes["expert_parallel"] = True
+            case "windows":
+                changes["windows"] = False
+            case "cache_bytes":
+                if size := _bytes(value):
+                    changes["cache_bytes"] = size
             case "kv_cache_dtype":
                 changes["kv_cache_dtype"] = value
             case "draft_layers":

@@ -128,7 +128,7 @@ def _attention_tensors(model: Model, layer: int) -> Iterator[Tensor]:
     up = heads * (attention.nope_dim + attention.value_dim)
     yield Tensor(module="self_attn.kv_b_proj", inputs=attention.kv_rank, parts=(up,))
     yield Tensor(module="self_attn.o_proj", inputs=heads * attention.value_dim, fixed=hidden, row_parallel=True)
-    if attention.indexer_heads:
+    if attention.has_indexer(layer):
         width = attention.indexer_heads * attention.indexer_dim
         rank = attention.query_rank or hidden
         yield Tensor(module="self_attn.indexer.wq_b", inputs=rank, fixed=width)
@@ -331,13 +331,14 @@ def stage_bytes(
     model: Model, layers: range, engine: Engine, split: Split, *, capability: float | None, first: bool, last: bool
 ) -> int:
     """Bytes of weights on one GPU of a pipeline stage with these ``layers``."""
-    # One layer stands for all of its kind: only ignored modules could differ, and they do not within a kind.
     kinds = Counter(_representatives(model)[layers.start : layers.stop])
     total = sum(count * layer_bytes(model, layer, engine, split, capability) for layer, count in kinds.items())
     vocabulary = vocabulary_bytes(model, split.tensor)
     head_everywhere = engine.is_v0 and isinstance(model.attention, MultiHeadLatentAttention)
     if first or (last and model.tied_embeddings):
         total += vocabulary
+    if first:
+        total += _tower_bytes(model, split.tensor)
     if (last or head_everywhere) and not model.tied_embeddings:
         total += vocabulary
     return total + _rotary_bytes(model) + (FP8_MLA_BYTES if _is_fp8_mla(model, engine) else 0)
@@ -389,9 +390,19 @@ def buffer_bytes(
 
 @cache
 def _representatives(model: Model) -> Sequence[int]:
-    if model.quantisation is not None and any(".layers." in pattern for pattern in model.quantisation.ignore):
-        return range(model.layers)
-    return model.representatives
+    """For each layer the first that is like it: in shape, and in what is quantised."""
+    first: dict[object, int] = {}
+    found = []
+    for layer in range(model.layers):
+        plain = tuple(quantisation_of(model, tensor, layer) is None for tensor in layer_tensors(model, layer))
+        found.append(first.setdefault((model.kind(layer), plain), layer))
+    return found
+
+
+def _tower_bytes(model: Model, tensor: int) -> int:
+    """What reads images, in 16 bits: its layers are split, the projection to the model's width is on every GPU."""
+    tower = model.vision
+    return (tower.split // tensor + tower.copied) * DTYPE_BYTES if tower else 0
 
 
 def checkpoint_gib(model: Model) -> float:
@@ -403,20 +414,36 @@ def checkpoint_gib(model: Model) -> float:
 def shapes_gib(model: Model) -> float:
     """GiB of what all GPUs of a replica hold together at least: everything once, without multi-token prediction."""
     total = float((1 if model.tied_embeddings else 2) * model.vocabulary * model.hidden * DTYPE_BYTES)
-    for layer in range(model.layers):
-        for tensor in layer_tensors(model, layer):
-            copies, rows, columns = tensor.shape(tensor=1)
-            total += copies * sum(matrix_bytes(quantisation_of(model, tensor, layer), rows, columns))
+    total += _tower_bytes(model, 1)
+    for layer, count in Counter(_representatives(model)).items():
+        total += count * _layer_gib(model, layer) * 2**30
     return total / 2**30
+
+
+def _layer_gib(model: Model, layer: int) -> float:
+    total = 0.0
+    for tensor in layer_tensors(model, layer):
+        copies, rows, columns = tensor.shape(tensor=1)
+        total += copies * sum(matrix_bytes(quantisation_of(model, tensor, layer), rows, columns))
+    return total / 2**30
+
+
+def files_gib(model: Model) -> tuple[float, float]:
+    """The smallest and the largest size in GiB that the checkpoint's files may have by the shapes: with and without the
+    layers for multi-token prediction, which some publish with an embedding and a head of their own."""
+    scale = model.bytes_on_disk / DTYPE_BYTES
+    least = shapes_gib(model)
+    vocabulary = 2 * model.vocabulary * model.hidden * DTYPE_BYTES / 2**30
+    return least * scale, (least + model.drafts * (_layer_gib(model, model.layers - 1) + vocabulary)) * scale
 
 
 @cache
 def parameters(model: Model) -> int:
     """Number of parameters in all layers and the vocabulary."""
     total = (1 if model.tied_embeddings else 2) * model.vocabulary * model.hidden
-    for layer in range(model.layers):
+    for layer, count in Counter(_representatives(model)).items():
         shapes = [tensor.shape(tensor=1) for tensor in layer_tensors(model, layer)]
-        total += sum(copies * rows * columns for copies, rows, columns in shapes)
+        total += count * sum(copies * rows * columns for copies, rows, columns in shapes)
     return total
 
 
@@ -424,11 +451,11 @@ def parameters(model: Model) -> int:
 def active_gib(model: Model, requests: int) -> float:
     """GiB of weights that one decode step of ``requests`` sequences reads; experts are hit at random."""
     total = float(model.vocabulary * model.hidden * DTYPE_BYTES)
-    for layer in range(model.layers):
+    for layer, count in Counter(_representatives(model)).items():
         for tensor in layer_tensors(model, layer):
             copies, rows, columns = tensor.shape(tensor=1)
-            share = 1.0
+            share = float(count)
             if tensor.is_expert and model.experts is not None:
-                share = 1 - (1 - model.experts.per_token / model.experts.count) ** requests
+                share *= 1 - (1 - model.experts.per_token / model.experts.count) ** requests
             total += share * copies * sum(matrix_bytes(quantisation_of(model, tensor, layer), rows, columns))
     return total / 2**30

@@ -10,9 +10,9 @@ import pytest
 from deepseek_acs.planner import catalogue, config_json
 from deepseek_acs.planner.findings import PlanError
 from deepseek_acs.planner.kv_cache import token_bytes
-from deepseek_acs.planner.model import CompressedAttention, GroupedQueryAttention, Model
+from deepseek_acs.planner.model import CompressedAttention, GroupedQueryAttention, Model, Unpredicted
 from deepseek_acs.planner.vllm import Engine, Serving
-from deepseek_acs.planner.weights import checkpoint_gib, parameters
+from deepseek_acs.planner.weights import checkpoint_gib, parameters, shapes_gib
 from tests.planner.specs import spec, warnings, working
 
 # As published, but for keys that do not matter; the catalogue's rows are shorter still.
@@ -69,7 +69,22 @@ SAME = ("hidden", "heads", "attention", "intermediate", "experts", "sparse", "wi
 
 
 def parsed(config: dict[str, Any]) -> Model:
-    return config_json.parse(config, name="mine", source="config.json")
+    found = config_json.parse(config, name="mine", source="config.json")
+    assert isinstance(found, Model)
+    return found
+
+
+def read(path: Path) -> Model:
+    found = config_json.read(path, name="mine")
+    assert isinstance(found, Model)
+    return found
+
+
+def why_not(config: dict[str, Any]) -> str:
+    """Why the model is not predicted."""
+    found = config_json.parse(config, name="mine", source="config.json")
+    assert isinstance(found, Unpredicted)
+    return found.why
 
 
 @pytest.mark.parametrize(
@@ -116,7 +131,7 @@ def test_shapes_add_up_to_the_published_parameters(name: str, billion: float, kv
     assert model is not None
     assert parameters(model) / 1e9 == pytest.approx(billion, rel=0.002)
     serving = Serving(max_model_len=4096)
-    assert token_bytes(model, Engine(), serving, tensor=1, layers=model.layers) == kv_bytes
+    assert token_bytes(model, Engine(), serving, tensor=1, layers=range(model.layers)) == kv_bytes
 
 
 @pytest.mark.parametrize(
@@ -138,7 +153,6 @@ def test_shapes_add_up_to_the_published_size(name: str) -> None:
 def test_every_row_is_whole(name: str) -> None:
     model = catalogue.model(name)
     assert model is not None
-    assert model.unpredicted is None
     assert model.source.startswith("https://")
     kinds = (GroupedQueryAttention, CompressedAttention)
     assert isinstance(model.attention, kinds) or model.attention.cached == 576
@@ -160,9 +174,9 @@ def test_the_index_beside_it_gives_the_size(tmp_path: Path) -> None:
     path = tmp_path / "config.json"
     path.write_text(json.dumps(QWEN2), encoding="utf-8")
     index = {"metadata": {"total_size": 30 * 2**30}, "weight_map": {}}
-    assert checkpoint_gib(config_json.read(path, name="mine")) == pytest.approx(27.51, rel=0.001)
+    assert checkpoint_gib(read(path)) == pytest.approx(27.51, rel=0.001)
     path.with_name("model.safetensors.index.json").write_text(json.dumps(index), encoding="utf-8")
-    assert checkpoint_gib(config_json.read(path, name="mine")) == 30
+    assert checkpoint_gib(read(path)) == 30
     plan = working(
         spec(model="mine", series="GU8TF", config_file=str(path), image="vllm:v0.33.0", create_namespace=True)
     )
@@ -175,10 +189,8 @@ def test_the_index_beside_it_gives_the_size(tmp_path: Path) -> None:
     ("text", "error"),
     [
         ("[]", "config.json is not a JSON object"),
-        ("{", "config.json or the index beside it is not what Hugging Face publishes"),
-        ("{}", "config.json has no num_hidden_layers"),
-        (json.dumps({**QWEN2, "num_attention_heads": "many"}), "config.json has values of unexpected types"),
-        (json.dumps({**QWEN2, "quantization_config": {"quant_method": "new"}}), "config.json has values of unexpected"),
+        ("{", "config.json or a file beside it is not what Hugging Face publishes"),
+        ("{}", "config.json has neither model_type nor architectures"),
     ],
 )
 def test_what_is_wrong_with_a_config(text: str, error: str, tmp_path: Path) -> None:
@@ -189,6 +201,10 @@ def test_what_is_wrong_with_a_config(text: str, error: str, tmp_path: Path) -> N
     (finding,) = caught.value.findings
     assert finding.path == "deployment.model.configFile"
     assert finding.problem.startswith(f"{tmp_path}/{error}")
+    assert finding.fix == (
+        "set the path of the config.json that was downloaded with the model's weights, or remove it and set "
+        "deployment.model.weightsGiB to the size of its safetensors files in GiB"
+    )
 
 
 def test_deepseek_v4_is_read_but_not_its_successor() -> None:
@@ -205,19 +221,17 @@ def test_deepseek_v4_is_read_but_not_its_successor() -> None:
     model = parsed(v4)
     assert isinstance(model.attention, CompressedAttention)
     assert model.attention.ratios == (0, 4, 128, 4)
-    assert model.unpredicted is None
-    assert model.representatives == [0, 1, 2, 3]
+    assert len({model.kind(layer) for layer in range(4)}) == 4
     assert model.quantisation is not None
     assert (model.quantisation.bits, model.quantisation.experts and model.quantisation.experts.bits) == (8, 4)
     for change in ({"model_type": "deepseek_v41"}, {"compress_ratios": [2, 2, 1, 1]}):
-        assert parsed({**v4, **change}).unpredicted == "compressed attention, which is not modelled"
+        assert why_not({**v4, **change}) == "compressed attention"
     for ratios in ([4], None):
-        with pytest.raises(config_json.ConfigError, match="unexpected types"):
-            parsed({**v4, "compress_ratios": ratios})
-    with pytest.raises(config_json.ConfigError, match="has no compress_ratios"):
-        parsed({key: value for key, value in v4.items() if key != "compress_ratios"})
+        assert why_not({**v4, "compress_ratios": ratios}) == "values of unexpected types in its config.json"
+    without = {key: value for key, value in v4.items() if key != "compress_ratios"}
+    assert why_not(without) == "no compress_ratios in its config.json"
     for unknown in ([0, 0, 0, 0], [0, 0, 0, 0, 4], [0, 128, 128, 0]):
-        assert parsed({**v4, "compress_ratios": unknown}).unpredicted is not None
+        assert why_not({**v4, "compress_ratios": unknown}) == "compressed attention"
     whole = parsed({**v4, "expert_dtype": "fp8"})
     assert whole.quantisation is not None
     assert whole.quantisation.experts is None
@@ -229,8 +243,106 @@ def test_deepseek_v4_is_read_but_not_its_successor() -> None:
 def test_attention_that_is_not_modelled_is_said_to_be(key: str, what: str, tmp_path: Path) -> None:
     path = tmp_path / "config.json"
     path.write_text(json.dumps({**QWEN2, key: [4]}), encoding="utf-8")
-    plan = working(spec(model="mine", series="GU8TF", config_file=str(path), image="vllm:v0.33.0"))
+    plan = working(spec(model="mine", series="GU8TF", config_file=str(path), image="vllm:v0.33.0", weights_gib=28))
     assert plan.memory is None
     assert warnings(plan)[0].startswith(
         f"deployment.model.name: the memory of mine is bounded, not predicted: it has {what}"
     )
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"num_attention_heads": "many"}, "values of unexpected types in its config.json"),
+        ({"model_type": "qwen9"}, "a model_type that is not known here (qwen9)"),
+        ({"shared_kv_layers": 12}, "keys in its config.json that are not known here (shared_kv_layers)"),
+        ({"moe_topk": 8, "n_engrams": 4, "expert_ffn_hidden_size": 64},
+         "keys in its config.json that are not known here (moe_topk, expert_ffn_hidden_size)"),
+        ({"layer_types": ["full_attention", "conv"] * 24}, "layers of type conv"),
+        ({"quantization_config": {"quant_method": "new"}}, "weights in a format that is not known here (new)"),
+        ({"quantization_config": {"quant_method": "gptq", "bits": 4, "dynamic": {"-:x": {}}}},
+         "GPTQ weights whose format differs by layer"),
+        ({"quantization_config": {"quant_method": "fp8", "ignore": ["re:("]}},
+         "values of unexpected types in its config.json"),
+        ({"quantization_config": {"quant_method": "modelopt", "quant_algo": "FP8", "kv_cache_quant_algo": "NVFP4"}},
+         "a cache in NVFP4"),
+    ],
+)  # fmt: skip
+def test_what_is_not_certain_is_not_predicted(changes: dict[str, Any], why: str, tmp_path: Path) -> None:
+    assert why_not({**QWEN2, **changes}) == why
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps({**QWEN2, **changes}), encoding="utf-8")
+    with pytest.raises(PlanError) as caught:
+        working(spec(model="mine", series="GU8TF", config_file=str(path), image="vllm:v0.33.0"))
+    (finding,) = caught.value.findings
+    assert finding.path == "deployment.model.weightsGiB"
+    assert finding.problem == (
+        f"the size of mine is not known: it has {why}, so that it does not follow from its config.json"
+    )
+    assert finding.fix == (
+        "set deployment.model.weightsGiB to the size of its safetensors files in GiB, or put its "
+        "model.safetensors.index.json next to its config.json"
+    )
+
+
+def test_keys_that_say_nothing_of_memory_are_no_hindrance() -> None:
+    more = {"my_note": 7, "moe_loss_coef": 0.1, "image_token_index": 5, "sparse_ratio": None, "attn_impl": "flash",
+            "use_mla_kernel": False, "hidden_act": "silu", "layer_norm_epsilon": 1e-5}  # fmt: skip
+    assert parsed({**QWEN2, **more}).layers == 48
+
+
+@pytest.mark.parametrize(("given", "agrees"), [(27.5, True), (30.0, True), (24.0, False), (31.0, False)])
+def test_a_size_that_is_not_that_of_the_shapes_stops_the_plan(given: float, agrees: bool, tmp_path: Path) -> None:
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(QWEN2), encoding="utf-8")
+    case = {"model": "mine", "series": "GU8TF", "config_file": str(path), "image": "vllm:v0.33.0"}
+    if agrees:
+        assert working(spec(**case, weights_gib=given)).model.weights_gib == given
+        return
+    with pytest.raises(PlanError) as caught:
+        working(spec(**case, weights_gib=given))
+    (finding,) = caught.value.findings
+    assert finding.path == "deployment.model.weightsGiB"
+    assert finding.problem == (
+        f"{given:.1f} GiB are not the 27.5 GiB that follow from the shapes of mine: either one of the two belongs to "
+        "another model, or its config.json has a property that the plan does not support"
+    )
+    assert finding.fix == (
+        "correct it; if it is right, remove deployment.model.configFile and set deployment.model.weightsGiB to the "
+        "size of its safetensors files in GiB: memory is then bounded, not predicted"
+    )
+    index = {"metadata": {"total_size": given * 2**30}, "weight_map": {}}
+    path.with_name("model.safetensors.index.json").write_text(json.dumps(index), encoding="utf-8")
+    with pytest.raises(PlanError, match=rf"the index next to deployment.model.configFile says {given:.1f} GiB, which"):
+        working(spec(**case))
+
+
+def test_a_checkpoint_in_32_bits_is_twice_as_large_on_disk(tmp_path: Path) -> None:
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps({**QWEN2, "torch_dtype": "float32"}), encoding="utf-8")
+    case = {"model": "mine", "series": "GU8TF", "config_file": str(path), "image": "vllm:v0.33.0"}
+    assert working(spec(**case, weights_gib=55)).memory is not None
+
+
+def test_a_long_list_of_ignored_modules_is_one_look_up() -> None:
+    names = [f"model.layers.{layer}.mlp.gate_proj" for layer in range(40)]
+    patterns = [f"model.layers.{layer}.self_attn*" for layer in range(3)] + ["re:.*layers[.]5[.].*"]
+    quantised = {"quant_method": "modelopt", "quant_algo": "FP8", "ignore": ["lm_head", *names, *patterns]}
+    found = parsed({**QWEN2, "quantization_config": quantised}).quantisation
+    assert found is not None
+    ignored = ["model.layers.7.mlp.gate_proj", "model.layers.2.self_attn.o_proj", "model.layers.5.mlp.down_proj"]
+    quantised_ones = [
+        "model.layers.41.mlp.gate_proj",
+        "model.layers.4.self_attn.o_proj",
+        "model.layers.7.mlp.down_proj",
+    ]
+    assert [found.ignores(name) for name in ignored + quantised_ones] == [True] * 3 + [False] * 3
+
+
+def test_layers_differ_by_what_is_not_quantised_of_them() -> None:
+    """As in NVIDIA's NVFP4 checkpoints, which list attention of each layer: two kinds of layers, not one of each."""
+    ignore = [f"model.layers.{layer}.self_attn.q_proj" for layer in range(47)]
+    some = parsed({**QWEN2, "quantization_config": {"quant_method": "modelopt", "quant_algo": "FP8", "ignore": ignore}})
+    every = parsed({**QWEN2, "quantization_config": {"quant_method": "modelopt", "quant_algo": "FP8"}})
+    matrix = 5120 * (5120 + 2 * 1024)
+    assert (shapes_gib(some) - shapes_gib(every)) * 2**30 == pytest.approx(47 * matrix, rel=1e-4)

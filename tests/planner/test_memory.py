@@ -10,11 +10,12 @@ from hypothesis import strategies as st
 from deepseek_acs.planner import catalogue
 from deepseek_acs.planner.activation import GIB, Band, Step, activation_peak
 from deepseek_acs.planner.catalogue import Gpu
-from deepseek_acs.planner.kv_cache import layer_token_bytes, pool
+from deepseek_acs.planner.kv_cache import pool, token_bytes
 from deepseek_acs.planner.kv_cache_v4 import stage_groups
 from deepseek_acs.planner.memory import Memory, Verdict, estimate
 from deepseek_acs.planner.model import CompressedAttention, Model
-from deepseek_acs.planner.vllm import Engine, Serving, serving_changes, uncounted, version_of
+from deepseek_acs.planner.uncounted import uncounted
+from deepseek_acs.planner.vllm import Engine, Serving, serving_changes, version_of
 from deepseek_acs.planner.weights import MIB, Split, allocated, checkpoint_gib, is_swizzled, layer_bytes, stage_bytes
 
 OLD, SORTING, NEW = Engine(version=(0, 7, 2)), Engine(version=(0, 11, 0)), Engine()
@@ -69,7 +70,7 @@ def test_stages_hold_every_layer_once(layers: int, pipeline: int, old: bool) -> 
 )
 def test_cache_bytes_per_token_and_layer(name: str, engine: Engine, tensor: int, dtype: str, size: int) -> None:
     serving = Serving(max_model_len=4096, kv_cache_dtype=dtype)
-    assert layer_token_bytes(model(name), engine, serving, tensor) == size
+    assert token_bytes(model(name), engine, serving, tensor=tensor, layers=range(1)) == size
 
 
 @pytest.mark.parametrize(
@@ -347,15 +348,15 @@ def test_a_draft_is_one_more_layer_of_the_last_stage() -> None:
 def test_other_drafts_are_named_as_not_counted(value: str) -> None:
     arguments = [f"--speculative-config={value}"]
     assert serving_changes(arguments) == {}
-    assert uncounted(arguments) == ["--speculative-config"]
-    assert uncounted([MTP]) == []
+    assert uncounted(arguments, {}, model=R1, engine=NEW).adds == ("--speculative-config",)
+    assert uncounted([MTP], {}, model=R1, engine=NEW).names == ()
 
 
 def test_the_draft_of_deepseek_v4_is_not_counted() -> None:
     name = "deepseek-ai/DeepSeek-V4-Flash"
     assert drafted([MTP], name=name).stages[0].pool == drafted([], name=name).stages[0].pool
     assert drafted([MTP], name=name).stages[0].weights_gib == drafted([], name=name).stages[0].weights_gib
-    assert uncounted([MTP], counts_drafts=False) == ["--speculative-config"]
+    assert uncounted([MTP], {}, model=model(name), engine=NEW).names == ("--speculative-config",)
 
 
 def test_graphs_go_by_the_sizes_that_are_captured() -> None:

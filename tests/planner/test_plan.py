@@ -66,7 +66,7 @@ def test_what_is_left_out_is_derived() -> None:
     assert (layout.tensor, layout.pipeline, layout.gpus_per_pod, plan.layout.pods) == (8, 2, 8, 2)
     assert (plan.pod.cpu, plan.pod.memory_gib, plan.pod.shared_memory_gib) == (64, 512, 32)
     assert working(guide(max_model_len=None)).engine.max_model_len == 163_840
-    only = working(spec(model="Qwen/Qwen3-32B", series="GX8SF"))
+    only = working(spec(model="Qwen/Qwen3-32B", series="GX8SF", **CURRENT))
     assert (only.layout.gpus_per_pod, only.pod.cpu, only.pod.memory_gib) == (8, 184, 1800)
 
 
@@ -99,7 +99,7 @@ def test_candidates_too_small_for_the_weights_would_not_work_either() -> None:
 
 
 def test_what_is_given_is_kept() -> None:
-    plan = working(spec(model="Qwen/Qwen3-32B", series="GU8TF", pipeline=2, cpu=128, memory="512Gi"))
+    plan = working(spec(model="Qwen/Qwen3-32B", series="GU8TF", pipeline=2, cpu=128, memory="512Gi", **CURRENT))
     assert (plan.layout.pipeline, plan.pod.cpu, plan.pod.memory_gib) == (2, 128, 512)
 
 

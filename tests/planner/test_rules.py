@@ -45,6 +45,28 @@ BROKEN: dict[str, tuple[dict[str, Any], str, str]] = {
         "64.1 GiB are not the 641.3 GiB of deepseek-ai/DeepSeek-R1",
         "remove it, or correct deployment.model.name",
     ),
+    "shapes-agree": (
+        {"config_file": "{config}", "weights_gib": 20.0, "model": "mine"},
+        "20.0 GiB are not the 15.0 GiB that follow from the shapes of mine: either one of the two belongs to another ",
+        "correct it; if it is right, remove deployment.model.configFile and set deployment.model.weightsGiB to ",
+    ),
+    "partition": (
+        {"env": {"VLLM_PP_LAYER_PARTITION": "30,30"}},
+        "VLLM_PP_LAYER_PARTITION: vLLM: sum(partitions)=60 does not match num_hidden_layers=61.",
+        "write 2 numbers with the sum 61 with commas between, or remove it",
+    ),
+    "model-class": (
+        {"model": "Qwen/Qwen3-32B", "image": "vllm:v0.8.3", "tensor": 8, "pipeline": 1},
+        "vLLM 0.8.3 has no class for Qwen/Qwen3-32B (Qwen3ForCausalLM), which was added in 0.8.4; it runs only if "
+        "the image's Transformers has one, and needs other memory",
+        "use an image with vLLM 0.8.4 or newer",
+    ),
+    "memory-as-counted": (
+        {"pipeline": 1, **NEW, "max_model_len": 163_840, "extra_args": ("--cpu-offload-gb=40",)},
+        "deepseek-ai/DeepSeek-R1 does not fit by what the plan includes; --cpu-offload-gb is not included and may "
+        "change that",
+        "check the figures in the engine's log at its first start",
+    ),
     "arguments": (
         {"extra_args": ("--max-num-seqs 8",)},
         "item 1 has a flag and its value with a space between, which vLLM takes for one word",
@@ -99,12 +121,12 @@ BROKEN: dict[str, tuple[dict[str, Any], str, str]] = {
     ),
     "context": (
         {"max_model_len": 200_000},
-        "vLLM: User-specified max_model_len (200000) is greater than the derived max_model_len (163840)",
+        "vLLM: User-specified max_model_len (200000) is greater than the derived max_model_len, here 163840",
         "write 163840 or less",
     ),
     "batched-tokens": (
         {"extra_args": ("--max-num-batched-tokens=1024",)},
-        "vLLM: max_num_batched_tokens (1024) must be greater than or equal to max_model_len (2048)",
+        "vLLM: max_num_batched_tokens (1024) is smaller than max_model_len (2048).",
         "write --max-num-batched-tokens=2048 or more",
     ),
     "expert-parallel": (
@@ -568,6 +590,10 @@ PLACES = {
     "model-known": "model.name",
     "config-readable": "model.configFile",
     "model-size": "model.weightsGiB",
+    "shapes-agree": "model.weightsGiB",
+    "partition": "inference.engine.env",
+    "model-class": "inference.engine.image",
+    "memory-as-counted": "inference",
     "model-modelled": "model.name",
     "series-known": "inference.gpu.series",
     "gpus-per-pod": "inference.gpu.perPod",
@@ -855,7 +881,7 @@ def test_gpus_per_pod_that_are_left_out_have_rdma() -> None:
 
 
 def test_layout_rules_stop_deployments() -> None:
-    assert len(LAYOUT_RULES) == 13
+    assert len(LAYOUT_RULES) == 14
     assert all(rule.severity == "error" for rule in LAYOUT_RULES)
 
 

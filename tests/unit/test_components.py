@@ -345,7 +345,8 @@ class TestInferenceGroup:
 
     @pytest.mark.parametrize("backend", ["ray", "mp"])
     def test_group_of_one_pod_just_serves(self, up: Run, backend: str) -> None:
-        small = {"model": {"name": "Qwen/Qwen3-32B"}, "inference": {"engine": {"backend": backend}}}
+        model = {"name": "deepseek-ai/DeepSeek-R1-Distill-Qwen-32B"}
+        small = {"model": model, "inference": {"engine": {"backend": backend}}}
         leader, _ = containers(up(merged(small, {"inference": {"parallelism": {"pipeline": 1}}})))
         assert leader["command"][0] == "vllm"
         assert not [part for part in leader["command"] if "nnodes" in part or "distributed-executor" in part]

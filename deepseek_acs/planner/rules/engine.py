@@ -2,24 +2,26 @@
 
 from collections.abc import Iterator
 
+from deepseek_acs.planner.architectures import known_since
 from deepseek_acs.planner.dangerous import API_KEY_FLAG, SECRET_FLAGS, flag_of, meant
 from deepseek_acs.planner.findings import Field
 from deepseek_acs.planner.kv_cache_v4 import BLOCK_TOKENS
-from deepseek_acs.planner.model import CompressedAttention
+from deepseek_acs.planner.model import CompressedAttention, GroupedQueryAttention, MultiHeadLatentAttention
 from deepseek_acs.planner.rules.rule import VLLM, VLLM_07, Problem, rule, warning
 from deepseek_acs.planner.spec import ResolvedSpec
 from deepseek_acs.planner.vllm import (
     COMPRESSED_AUTO_SINCE,
-    COMPRESSED_SINCE,
-    DATA_PARALLEL_FLAGS,
     EXPERT_PARALLEL_SINCE,
     MULTI_NODE_MP_SINCE,
+    MULTIPLYING_FLAGS,
     RAY_PORTS,
     RENDEZVOUS_PORTS,
+    SHARED_INDEXERS_SINCE,
+    SPARSE_ON_12_SINCE,
+    Version,
     argument_problem,
     serving_changes,
     split_arguments,
-    uncounted,
 )
 
 COMPRESSED_CAPABILITY = 9.0
@@ -27,6 +29,9 @@ COMPRESSED_CAPABILITY = 9.0
 
 GRAPHS_GIB = 1.5
 """Minimum memory outside the budget for CUDA graphs, on versions that do not count them."""
+
+LONGER_VARIABLE = "VLLM_ALLOW_LONG_MAX_MODEL_LEN"
+"""With it, requests may be longer than the model's context (https://github.com/vllm-project/vllm/blob/v0.33.0/vllm/envs.py)."""
 
 NO_METRICS = "--disable-log-stats"
 """With it, the engine exports none of its own metrics (https://docs.vllm.ai/en/stable/cli/serve/)."""
@@ -70,24 +75,29 @@ def backend(spec: ResolvedSpec) -> Iterator[Problem]:
         yield (
             Field.BACKEND,
             f"{spec.engine.vllm.name} cannot run one engine on several pods with the mp backend",
-            f"write ray, or use an image with vLLM {'.'.join(map(str, MULTI_NODE_MP_SINCE))} or newer",
+            f"write ray, or use an image with vLLM {_text(MULTI_NODE_MP_SINCE)} or newer",
         )
 
 
+def _text(version: Version) -> str:
+    return ".".join(map(str, version))
+
+
 def is_too_long(spec: ResolvedSpec) -> bool:
-    """Whether max_model_len exceeds the model's context."""
-    model, length = spec.model.shapes, spec.engine.max_model_len
-    return model is not None and length is not None and length > model.context
+    """Whether max_model_len exceeds the model's context, and the engine is not told to accept that."""
+    context, length = spec.model.context, spec.engine.max_model_len
+    is_allowed = spec.engine.env.get(LONGER_VARIABLE, "0") != "0"
+    return context is not None and length is not None and length > context and not is_allowed
 
 
 @rule(f"{VLLM}/config/model.py")
 def context(spec: ResolvedSpec) -> Iterator[Problem]:
     """The longest request fits into the model's context."""
-    if is_too_long(spec) and spec.model.shapes:
-        given, longest = spec.engine.max_model_len, spec.model.shapes.context
+    if is_too_long(spec):
+        given, longest = spec.engine.max_model_len, spec.model.context
         yield (
             Field.MAX_MODEL_LEN,
-            f"vLLM: User-specified max_model_len ({given}) is greater than the derived max_model_len ({longest})",
+            f"vLLM: User-specified max_model_len ({given}) is greater than the derived max_model_len, here {longest}",
             f"write {longest} or less",
         )
 
@@ -99,15 +109,15 @@ def batched_tokens(spec: ResolvedSpec) -> Iterator[Problem]:
     if serving is None or serving.max_num_batched_tokens is None or device is None or is_too_long(spec):
         return
     sequences, given = serving.sequences(vllm, device), serving.max_num_batched_tokens
-    least = what = None
+    least = said = None
     if given < sequences:
-        what, least = f"max_num_seqs ({sequences})", sequences
+        said, least = f"must be greater than or equal to max_num_seqs ({sequences})", sequences
     elif vllm.is_v0 and given < serving.max_model_len <= 32768:
-        what, least = f"max_model_len ({serving.max_model_len})", serving.max_model_len
+        said, least = f"is smaller than max_model_len ({serving.max_model_len})", serving.max_model_len
     if least is not None:
         yield (
             Field.EXTRA_ARGS,
-            f"vLLM: max_num_batched_tokens ({given}) must be greater than or equal to {what}",
+            f"vLLM: max_num_batched_tokens ({given}) {said}.",
             f"write --max-num-batched-tokens={least} or more",
         )
 
@@ -199,7 +209,7 @@ def capability(spec: ResolvedSpec) -> Iterator[Problem]:
         method, why = found
         yield (
             Field.SERIES,
-            f"{method} weights on {spec.gpu.device.name}: {why}",
+            f"{method} on {spec.gpu.device.name}: {why}",
             "choose a newer GPU series, a newer image, or a checkpoint in another format",
         )
 
@@ -210,36 +220,84 @@ def _missing_capability(spec: ResolvedSpec) -> tuple[str, str] | None:
     has = spec.gpu.device.capability if spec.gpu.device else None
     if model is None or has is None:
         return None
+    attention = model.attention
+    is_sparse = isinstance(attention, MultiHeadLatentAttention) and attention.indexer_heads > 0
+    if is_sparse and not vllm.reads_sparsely(has):
+        more = "" if vllm.version >= SPARSE_ON_12_SINCE else f", and from {_text(SPARSE_ON_12_SINCE)} on for 12"
+        return "sparse MLA", f"{vllm.name} has kernels for it for capability 9 and 10 alone{more}; this is {has}"
     if has < 8.0 and vllm.is_v0 and "--dtype" not in split_arguments(spec.engine.extra_args):
         return "bf16", "vLLM: Bfloat16 is only supported on GPUs with compute capability of at least 8.0."
     if model.quantisation is None:
         return None
     method = model.quantisation.method
-    if isinstance(model.attention, CompressedAttention) and has < COMPRESSED_CAPABILITY:
-        return method, f"DeepSeek-V4's attention needs compute capability {COMPRESSED_CAPABILITY}, this GPU has {has}"
+    if isinstance(attention, CompressedAttention) and has < COMPRESSED_CAPABILITY:
+        return (
+            f"{method} weights",
+            f"DeepSeek-V4's attention needs compute capability {COMPRESSED_CAPABILITY}, this GPU has {has}",
+        )
     if vllm.is_v0:
         least = {"fp8": 8.9 if model.quantisation.is_block_fp8 else 8.0, "awq": 7.5, "gptq": 7.5}.get(method, 8.0)
         if method in ("nvfp4", "mxfp4"):
-            return method, f"{vllm.name} does not support it"
+            return f"{method} weights", f"{vllm.name} does not support this format"
     else:
         least = {"fp8": 7.5, "awq": 7.5, "gptq": 7.5, "mxfp4": 8.0, "nvfp4": 8.0}.get(method, 7.5)
     if has >= least:
         return None
-    return method, (
+    return f"{method} weights", (
         f"vLLM: The quantization method {method} is not supported for the current GPU. Minimum capability: "
         f"{round(least * 10)}. Current capability: {round(has * 10)}."
     )
 
 
-@rule("https://github.com/vllm-project/vllm/tree/v0.20.0/vllm/model_executor/models")
+def _missing_since(spec: ResolvedSpec) -> Version | None:
+    """The version with the model's class, if the image's is known and older."""
+    named, known = spec.engine.named_version, spec.model.known
+    since = known_since(known.architecture) if known else None
+    return since if named is not None and since is not None and named < since else None
+
+
+def _may_run_by_transformers(spec: ResolvedSpec, since: Version) -> bool:
+    """Whether an image without the model's class may run it by that of Transformers: a dense model with usual
+    attention, and a version that is about as old as the class."""
+    shapes = spec.model.shapes
+    is_plain = shapes is not None and isinstance(shapes.attention, GroupedQueryAttention) and shapes.experts is None
+    return is_plain and spec.engine.vllm.version[:2] == since[:2]
+
+
+@rule(f"{VLLM}/model_executor/models/registry.py")
 def model_version(spec: ResolvedSpec) -> Iterator[Problem]:
     """The engine version supports the model."""
-    model, vllm = spec.model.shapes, spec.engine.vllm
-    if model and isinstance(model.attention, CompressedAttention) and vllm.version < COMPRESSED_SINCE:
+    since, shapes = _missing_since(spec), spec.model.shapes
+    if since and not _may_run_by_transformers(spec, since) and spec.model.known:
         yield (
             Field.IMAGE,
-            f"{vllm.name} does not support {model.name}",
-            f"use an image with vLLM {'.'.join(map(str, COMPRESSED_SINCE))} or newer",
+            f"{spec.engine.vllm.name} does not support {spec.model.name} ({spec.model.known.architecture})",
+            f"use an image with vLLM {_text(since)} or newer",
+        )
+    elif (
+        shapes is not None
+        and isinstance(shapes.attention, MultiHeadLatentAttention)
+        and shapes.attention.shared
+        and spec.engine.vllm.version < SHARED_INDEXERS_SINCE
+    ):
+        yield (
+            Field.IMAGE,
+            f"{spec.engine.vllm.name} gives every layer of {spec.model.name} an indexer, and "
+            f"{len(shapes.attention.shared)} of {shapes.layers} have no weights for one",
+            f"use an image with vLLM {_text(SHARED_INDEXERS_SINCE)} or newer",
+        )
+
+
+@warning(f"{VLLM}/model_executor/models/registry.py")
+def model_class(spec: ResolvedSpec) -> Iterator[Problem]:
+    """The engine version has a class of its own for the model."""
+    since = _missing_since(spec)
+    if since and _may_run_by_transformers(spec, since) and spec.model.known:
+        yield (
+            Field.IMAGE,
+            f"{spec.engine.vllm.name} has no class for {spec.model.name} ({spec.model.known.architecture}), which was "
+            f"added in {_text(since)}; it runs only if the image's Transformers has one, and needs other memory",
+            f"use an image with vLLM {_text(since)} or newer",
         )
 
 
@@ -281,16 +339,22 @@ def cache_format(spec: ResolvedSpec) -> Iterator[Problem]:
 @rule("https://docs.vllm.ai/en/latest/serving/data_parallel_deployment/")
 def data_parallel(spec: ResolvedSpec) -> Iterator[Problem]:
     """A replica is one engine and uses tensor × pipeline GPUs."""
-    given = split_arguments(spec.engine.extra_args)
-    value = next((given[flag] for flag in DATA_PARALLEL_FLAGS if flag in given), "1")
-    size, gpus = int(value) if value.isdecimal() else 1, spec.layout.gpus
-    if size > 1:
-        yield (
-            Field.EXTRA_ARGS,
-            f"--data-parallel-size {size} starts {size} engines, which need {size * gpus} GPUs; a replica has {gpus}; "
-            "its memory is not modelled",
-            f"remove it and set {Field.REPLICAS} to {size}, or split the model over all GPUs of the pods",
-        )
+    for given, value in split_arguments(spec.engine.extra_args).items():
+        flag, gpus = MULTIPLYING_FLAGS.get(given), spec.layout.gpus
+        size = int(value) if value.isdecimal() else 1
+        if flag == "--data-parallel-size" and size > 1:
+            yield (
+                Field.EXTRA_ARGS,
+                f"{flag} {size} starts {size} engines, which need {size * gpus} GPUs; a replica has {gpus}; its memory "
+                "is not modelled",
+                f"remove it and set {Field.REPLICAS} to {size}, or split the model over all GPUs of the pods",
+            )
+        elif flag is not None and size > 1:
+            yield (
+                Field.EXTRA_ARGS,
+                f"{flag} {size} makes an engine of {size * gpus} GPUs; a replica has {gpus}",
+                f"remove it, or split the model over more GPUs with {Field.TENSOR} or {Field.PIPELINE}",
+            )
 
 
 @warning("https://github.com/huggingface/open-r1/pull/43")
@@ -309,15 +373,18 @@ def graphs(spec: ResolvedSpec) -> Iterator[Problem]:
 
 @warning(f"{VLLM}/engine/arg_utils.py")
 def uncounted_flags(spec: ResolvedSpec) -> Iterator[Problem]:
-    """Arguments that change memory are included in the plan."""
-    shapes = spec.model.shapes
-    compressed = shapes is not None and isinstance(shapes.attention, CompressedAttention)
-    if flags := uncounted(spec.engine.extra_args, counts_drafts=not compressed):
-        yield (
-            Field.EXTRA_ARGS,
-            f"{', '.join(flags)} changes memory use in a way that the plan does not include",
-            "check the figures in the engine's log at its first start",
-        )
+    """Arguments and variables that change memory are included in the plan."""
+    found = spec.uncounted
+    flags = [name for name in found.names if name.startswith("-")]
+    variables = [name for name in found.names if not name.startswith("-")]
+    for field, names in ((Field.EXTRA_ARGS, flags), (Field.ENV, variables)):
+        if names:
+            change = "changes" if set(names) <= set(found.adds) else "may change"
+            yield (
+                field,
+                f"{', '.join(names)} {change} memory use in a way that the plan does not include",
+                "check the figures in the engine's log at its first start",
+            )
 
 
 @rule("docs/planner.md")

@@ -7,33 +7,49 @@ from deepseek_acs.planner import catalogue
 from deepseek_acs.planner.findings import Field
 from deepseek_acs.planner.rules.rule import Problem, rule, warning
 from deepseek_acs.planner.spec import ResolvedSpec
+from deepseek_acs.planner.weights import files_gib
 
 SIZE_TOLERANCE = 0.05
 """Tolerated deviation of a model's size, for files in addition to its tensors."""
+
+SHAPES_TOLERANCE = 0.1
+"""Of the size that follows from the shapes: what is left out of them is less, what is misread more."""
+
+SIZE_OF_FILES = f"set {Field.WEIGHTS_GIB} to the size of its safetensors files in GiB"
 
 
 @rule("deepseek_acs/planner/models.toml")
 def model_known(spec: ResolvedSpec) -> Iterator[Problem]:
     """The model is in the catalogue, or its config.json or size is set."""
-    if spec.model.shapes or spec.model.config_error or spec.model.weights_gib:
+    model = spec.model
+    if model.shapes or model.config_error or model.weights_gib:
+        return
+    if model.unpredicted:
+        yield (
+            Field.WEIGHTS_GIB,
+            f"the size of {model.name} is not known: it has {model.unpredicted.why}, so that it does not follow from "
+            "its config.json",
+            f"{SIZE_OF_FILES}, or put its model.safetensors.index.json next to its config.json",
+        )
         return
     near = difflib.get_close_matches(spec.model.name, catalogue.model_names(), n=1)
     yield (
         Field.MODEL,
         f"{spec.model.name} is not in deepseek_acs/planner/models.toml, so its size is not known",
-        f"{f'did you mean {near[0]}? Otherwise set' if near else 'set'} {Field.WEIGHTS_GIB} to the size of its "
-        f"safetensors files in GiB, or {Field.CONFIG_FILE} to its config.json, from which its memory follows as well",
+        f"{f'did you mean {near[0]}? Otherwise ' if near else ''}{SIZE_OF_FILES}, or {Field.CONFIG_FILE} to its "
+        "config.json, from which its memory follows as well",
     )
 
 
 @rule("https://huggingface.co/docs/transformers/main_classes/configuration")
 def config_readable(spec: ResolvedSpec) -> Iterator[Problem]:
-    """The given config.json can be read and has the keys that memory depends on."""
+    """The given config.json can be read and is one of a model."""
     if spec.model.config_error:
         yield (
             Field.CONFIG_FILE,
             spec.model.config_error,
-            "set the path of the config.json that was downloaded with the model's weights",
+            f"set the path of the config.json that was downloaded with the model's weights, or remove it and "
+            f"{SIZE_OF_FILES}",
         )
 
 
@@ -51,12 +67,34 @@ def model_size(spec: ResolvedSpec) -> Iterator[Problem]:
         )
 
 
+@rule("docs/planner.md")
+def shapes_agree(spec: ResolvedSpec) -> Iterator[Problem]:
+    """The size of the model's files agrees with the size that follows from its shapes."""
+    shapes = spec.model.shapes
+    if shapes is None:
+        return
+    known = shapes.weights_gib
+    given = spec.model.stated_gib if known is None else known
+    least, most = files_gib(shapes)
+    if given is None or least * (1 - SHAPES_TOLERANCE) <= given <= most * (1 + SHAPES_TOLERANCE):
+        return
+    index = f"the index next to {Field.CONFIG_FILE} says"
+    yield (
+        Field.WEIGHTS_GIB if known is None else Field.CONFIG_FILE,
+        f"{'' if known is None else index + ' '}{given:.1f} GiB{'' if known is None else ', which'} are not the "
+        f"{least:.1f} GiB that follow from the shapes of {spec.model.name}: either one of the two belongs to another "
+        "model, or its config.json has a property that the plan does not support",
+        f"correct it; if it is right, remove {Field.CONFIG_FILE} and {SIZE_OF_FILES}: memory is then bounded, not "
+        "predicted",
+    )
+
+
 @warning("docs/planner.md")
 def model_modelled(spec: ResolvedSpec) -> Iterator[Problem]:
-    """The model's shapes are known, and its kind of attention is modelled."""
-    shapes = spec.model.shapes
-    why = (f"it has {shapes.unpredicted}" if shapes.unpredicted else "") if shapes else "only its size is known"
-    if why and (shapes or spec.model.weights_gib):
+    """The model's shapes are known and its kind of attention is modelled."""
+    unpredicted = spec.model.unpredicted
+    why = f"it has {unpredicted.why}" if unpredicted else "only its size is known"
+    if spec.model.shapes is None and spec.model.weights_gib:
         yield (
             Field.MODEL,
             f"the memory of {spec.model.name} is bounded, not predicted: {why}",

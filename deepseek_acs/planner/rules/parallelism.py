@@ -85,6 +85,28 @@ def output_groups(spec: ResolvedSpec) -> Iterator[Problem]:
 
 
 @rule(f"{VLLM}/distributed/utils.py", mended_by_layout=True)
+def partition(spec: ResolvedSpec) -> Iterator[Problem]:
+    """VLLM_PP_LAYER_PARTITION gives each pipeline stage some of the layers, and all of them are given."""
+    given, model, pipeline = spec.engine.vllm.partition, spec.model.shapes, spec.layout.pipeline
+    if given is None:
+        return
+    said = ""
+    if not given:
+        said = "Invalid partition string"
+    elif len(given) != pipeline:
+        said = f"len(partitions)={len(given)} does not match pp_size={pipeline}."
+    elif model and sum(given) != model.layers:
+        said = f"sum(partitions)={sum(given)} does not match num_hidden_layers={model.layers}."
+    if said:
+        of_layers = f" with the sum {model.layers}" if model else ""
+        yield (
+            Field.ENV,
+            f"VLLM_PP_LAYER_PARTITION: vLLM: {said}",
+            f"write {pipeline} numbers{of_layers} with commas between, or remove it",
+        )
+
+
+@rule(f"{VLLM}/distributed/utils.py", mended_by_layout=True)
 def layers(spec: ResolvedSpec) -> Iterator[Problem]:
     """Each pipeline stage has at least one layer. vLLM does not check this and starts empty stages."""
     model, pipeline = spec.model.shapes, spec.layout.pipeline
@@ -172,7 +194,7 @@ def _pads_shared_experts(spec: ResolvedSpec) -> bool:
 
 def _said(size: int, block: int, kind: str, where: str) -> str:
     if kind == "group_size":
-        return f"Weight input_size_per_partition={size} is not divisible by group_size={block}"
+        return f"Weight input_size_per_partition = {size} is not divisible by group_size = {block}."
     if where.startswith("output_size"):
         return f"The {where} = {size} is not divisible by weight quantization block_n = {block}."
     return f"Weight {where} = {size} is not divisible by weight quantization {kind} = {block}."

@@ -1,0 +1,178 @@
+"""What a deployment gives the engine that the plan does not count: arguments and environment variables.
+
+Only what is known not to matter passes in silence. A plan that does not fit stays refused with what only adds to the
+memory that is needed; everything else may as well take less, so that nothing is refused because of memory.
+"""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from deepseek_acs.planner.model import CompressedAttention, Model
+from deepseek_acs.planner.vllm import FLAGS, Engine, Version, is_counted, split_arguments
+
+WITHOUT_MEMORY = frozenset(
+    {
+        "--aggregate-engine-logging", "--allow-credentials", "--allow-deprecated-quantization", "--allowed-headers",
+        "--allowed-local-media-path", "--allowed-media-domains", "--allowed-methods", "--allowed-origins", "--api-key",
+        "--async-scheduling", "--calculate-kv-scales", "--chat-template", "--chat-template-content-format",
+        "--code-revision", "--collect-detailed-traces", "--cudagraph-metrics", "--custom-histogram-buckets",
+        "--data-parallel-size", "--default-chat-template-kwargs", "--disable-access-log-for-endpoints",
+        "--disable-cascade-attn", "--disable-custom-all-reduce", "--disable-fastapi-docs",
+        "--disable-frontend-multiprocessing", "--disable-log-requests", "--disable-log-stats",
+        "--disable-mm-preprocessor-cache", "--disable-uvicorn-access-log", "--distributed-timeout-seconds",
+        "--download-dir", "--enable-auto-tool-choice", "--enable-force-include-usage", "--enable-log-deltas",
+        "--enable-log-outputs", "--enable-log-requests", "--enable-logging-iteration-details",
+        "--enable-mfu-metrics", "--enable-prefix-caching", "--enable-prompt-tokens-details", "--enable-reasoning",
+        "--enable-request-id-headers", "--enable-server-load-tracking", "--enable-ssl-refresh",
+        "--enable-tokenizer-info-endpoint", "--exclude-tools-when-tool-choice-none", "--fail-on-environ-validation",
+        "--generation-config", "--guided-decoding-backend", "--guided-decoding-disable-additional-properties",
+        "--guided-decoding-disable-any-whitespace", "--guided-decoding-disable-fallback", "--h11-max-header-count",
+        "--h11-max-incomplete-event-size", "--headless", "--hf-token", "--ignore-patterns", "--kv-cache-metrics",
+        "--kv-cache-metrics-sample", "--kv-events-config", "--log-config-file", "--log-error-stack",
+        "--logits-processor-pattern", "--long-prefill-token-threshold", "--lora-modules", "--master-addr",
+        "--master-port", "--max-log-len", "--max-long-partial-prefills", "--max-num-partial-prefills",
+        "--max-num-queued-reqs", "--max-num-queued-tokens", "--max-parallel-loading-workers", "--media-io-kwargs",
+        "--middleware", "--mm-processor-cache-gb", "--mm-processor-cache-type", "--mm-shm-cache-max-object-size-mb",
+        "--model-loader-extra-config", "--nnodes", "--node-rank", "--otlp-traces-endpoint",
+        "--override-generation-config", "--prefix-caching-hash-algo", "--pt-load-map-location",
+        "--ray-workers-use-nsight", "--reasoning-parser", "--reasoning-parser-plugin", "--response-role",
+        "--return-tokens-as-token-ids", "--revision", "--root-path", "--safetensors-load-strategy",
+        "--safetensors-prefetch-block-size", "--safetensors-prefetch-num-threads", "--scheduling-policy", "--seed",
+        "--show-hidden-metrics-for-version", "--shutdown-timeout", "--ssl-ca-certs", "--ssl-cert-reqs",
+        "--ssl-certfile", "--ssl-keyfile", "--stream-interval", "--structured-outputs-config", "--swap-space",
+        "--tokenizer", "--tokenizer-mode", "--tokenizer-revision", "--tool-call-parser", "--tool-parser-plugin",
+        "--tool-server", "--trust-remote-code", "--trust-request-chat-template", "--use-tqdm-on-load",
+        "--uvicorn-log-level",
+    }
+)  # fmt: skip
+"""Arguments of ``vllm serve`` that take no memory of a GPU, or as much as without them
+(https://docs.vllm.ai/en/stable/cli/serve/). Their opposites, ``--no-...``, take none either."""
+
+WRITTEN = frozenset(
+    {
+        "--distributed-executor-backend", "--enforce-eager", "--gpu-memory-utilization", "--host", "--max-model-len",
+        "--pipeline-parallel-size", "--port", "--served-model-name", "--tensor-parallel-size", "--uds", "-pp", "-tp",
+    }
+)  # fmt: skip
+"""Arguments that the program writes itself, of which another rule speaks."""
+
+ONLY_ADD = frozenset(
+    {
+        "--all2all-backend", "--attention-config.use-fp4-indexer-cache", "--ec-transfer-config", "--enable-dbo",
+        "--enable-eplb", "--enable-lora", "--enable-lora-bias", "--eplb-config", "--fully-sharded-loras",
+        "--kv-transfer-config", "--lora-dtype", "--lora-extra-vocab-size", "--max-cpu-loras", "--max-lora-rank",
+        "--max-loras", "--num-redundant-experts", "--speculative-config", "-sc",
+    }
+)  # fmt: skip
+"""Arguments that take memory in addition to what is counted."""
+
+HARMLESS_VALUES = {
+    "--dtype": {"auto", "bfloat16", "float16", "half"},
+    "--load-format": {"auto", "dummy", "fastsafetensors", "pt", "runai_streamer", "safetensors", "instanttensor"},
+    "--task": {"auto", "generate"},
+    "--runner": {"auto", "generate"},
+    "--prefill-context-parallel-size": {"1"},
+}
+"""Arguments some of whose values change nothing."""
+
+NAMES = {
+    "-asc": "--async-scheduling",
+    "-dp": "--data-parallel-size",
+    "-n": "--nnodes",
+    "-pcp": "--prefill-context-parallel-size",
+    "-q": "--quantization",
+    "-r": "--node-rank",
+}
+"""Short forms."""
+
+ACCEPTED = {
+    "awq": {"awq", "awq_marlin", "moe_wna16"},
+    "gptq": {"gptq", "gptq_marlin", "moe_wna16"},
+    "fp8": {"fp8", "compressed-tensors"},
+    "mxfp4": {"mxfp4", "gpt_oss_mxfp4"},
+    "nvfp4": {"modelopt", "modelopt_fp4", "compressed-tensors"},
+}
+"""Values of ``--quantization`` that name the format which a checkpoint has anyway."""
+
+ALLOCATION = re.compile(
+    r"VLLM_\w*(ATTENTION|BATCH|BUFFER|CACHE|CHUNK|CUDAGRAPH|DTYPE|EXPERT|FLASH|FP8|FUSE|GRAPH|GEMM|KV|MARLIN|MEM|MLA|MOE|"
+    r"OFFLOAD|PARTITION|QUANT|WORKSPACE|V1)\w*|PYTORCH_(CUDA_|)ALLOC_CONF"
+)
+"""Names of environment variables that say that they change what is allocated."""
+
+HARMLESS_VARIABLES = frozenset(
+    {
+        "VLLM_ALLOW_LONG_MAX_MODEL_LEN", "VLLM_ASSETS_CACHE", "VLLM_CACHE_ROOT", "VLLM_DEEP_GEMM_WARMUP",
+        "VLLM_DISABLE_COMPILE_CACHE", "VLLM_ENABLE_V1_MULTIPROCESSING", "VLLM_MEMORY_PROFILER_ESTIMATE_CUDAGRAPHS",
+        "VLLM_MLA_DISABLE", "VLLM_MM_INPUT_CACHE_GIB", "VLLM_PP_LAYER_PARTITION", "VLLM_XLA_CACHE_PATH",
+        "VLLM_RAY_DP_PACK_STRATEGY", "VLLM_SKIP_P2P_CHECK",
+    }
+)  # fmt: skip
+"""Those that are counted, or change nothing that is."""
+
+V0_UNTIL: Version = (0, 11, 0)
+"""From here on there is one engine, whatever VLLM_USE_V1 says
+(https://github.com/vllm-project/vllm/blob/v0.11.0/vllm/envs.py)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Uncounted:
+    """Names of what is not counted: what only adds to the memory that is needed, and what may also take less."""
+
+    adds: tuple[str, ...]
+    changes: tuple[str, ...]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All of them."""
+        return (*self.adds, *self.changes)
+
+
+def uncounted(
+    arguments: Sequence[str], environment: Mapping[str, str], *, model: Model | None, engine: Engine
+) -> Uncounted:
+    """What of ``arguments`` and ``environment`` the plan of ``model`` does not count."""
+    adds, changes = [], list(_variables(environment, engine))
+    for given, value in split_arguments(arguments).items():
+        flag = NAMES.get(given, given)
+        if flag in ONLY_ADD and not _is_counted(flag, value, model):
+            adds.append(given)
+        elif flag not in ONLY_ADD and not _is_known(flag, value, model, engine):
+            changes.append(given)
+    return Uncounted(adds=tuple(adds), changes=tuple(changes))
+
+
+def _is_known(flag: str, value: str, model: Model | None, engine: Engine) -> bool:
+    """Whether an argument is counted or takes no memory."""
+    if flag in FLAGS:
+        return _is_counted(flag, value, model)
+    if flag in HARMLESS_VALUES:
+        return value in HARMLESS_VALUES[flag]
+    if flag == "--quantization" and model is not None and model.quantisation is not None:
+        method = model.quantisation.method
+        return value in ACCEPTED.get(method, {method})
+    if flag == "--enable-chunked-prefill":
+        return not engine.is_v0
+    if flag == "--limit-mm-per-prompt":
+        return model is not None and model.vision is None
+    return flag in WITHOUT_MEMORY or flag in WRITTEN or f"--{flag.removeprefix('--no-')}" in WITHOUT_MEMORY
+
+
+def _is_counted(flag: str, value: str, model: Model | None) -> bool:
+    """Whether the value of an argument that is counted is one of those that are. Of DeepSeek-V4 drafts are not."""
+    field = FLAGS.get(flag)
+    if field is None:
+        return False
+    if field == "draft_layers" and model is not None and isinstance(model.attention, CompressedAttention):
+        return False
+    return is_counted(field, value)
+
+
+def _variables(environment: Mapping[str, str], engine: Engine) -> Iterator[str]:
+    for name, value in environment.items():
+        if name == "VLLM_USE_V1":
+            if engine.version < V0_UNTIL and (value == "1") == engine.is_v0:
+                yield name
+        elif ALLOCATION.fullmatch(name) and name not in HARMLESS_VARIABLES:
+            yield name
