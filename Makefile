@@ -19,7 +19,7 @@ PACK_OPTIONS := $(if $(POLICY),--policy-pack policy $(if $(filter %.json,$(POLIC
 PACK_NEEDED := $(if $(POLICY),$(PACK))
 
 .DEFAULT_GOAL := help
-.PHONY: help up preview destroy verify status down reset env plugins test unit integration chaos filter-starlette e2e lint format schema golden picture constraints official
+.PHONY: help up preview destroy verify status down reset env plugins test unit integration chaos filter-starlette e2e lint format schema facts golden picture constraints official
 
 help: ## this list
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /make \1|/' | column -t -s '|'
@@ -87,6 +87,10 @@ format: $(INSTALLED_DEV) ## ruff format and safe fixes
 
 schema: $(INSTALLED_DEV) ## write stack.schema.json, docs/configuration.md and the generated tables in docs/
 	$(RUN) -m tools.generate
+
+facts: $(INSTALLED_DEV) ## read the new versions of vLLM on PyPI, and compare what is known of all with their parsers: 10 min
+	$(RUN) -m tools.vllm_catalogue
+	$(RUN) -m tools.vllm_catalogue.compare
 
 golden: $(INSTALLED_DEV) ## rewrite the golden manifests of the tests; read the diff
 	$(RUN) -m pytest -q tests/unit/test_manifests.py --update-golden
