@@ -14,7 +14,7 @@ import pulumi_kubernetes as k8s
 
 from deepseek_acs.planner.loading import LoadBudget
 from deepseek_acs.planner.metrics import GROUP_LABEL, LWS_LABEL, EngineMetrics, Target
-from deepseek_acs.planner.vllm import Version
+from deepseek_acs.planner.vllm_releases.release import Version
 
 from .crds import PodMonitor, PrometheusRule
 from .labels import common_labels

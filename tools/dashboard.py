@@ -21,13 +21,13 @@ from PIL import Image
 from components.monitoring.alerts import AlertThresholds
 from components.monitoring.dashboard import COLUMNS, dashboard_json
 from deepseek_acs.planner.metrics import EngineMetrics, Target
-from deepseek_acs.planner.vllm import CURRENT
+from deepseek_acs.planner.vllm_releases.release import newest
 from local.prometheus import Prometheus, prometheus
 from tools.sample_metrics import SECONDS, START, STEP, sample_metrics
 
 PICTURE = Path(__file__).resolve().parent.parent / "docs" / "dashboard.png"
 SETTINGS = AlertThresholds(time_to_first_token_seconds=10, inter_token_seconds=0.1)
-TARGET = Target(namespace="deepseek", name="deepseek-r1", metrics=EngineMetrics(version=CURRENT))
+TARGET = Target(namespace="deepseek", name="deepseek-r1", metrics=EngineMetrics(version=newest()))
 
 HOUR = (START + SECONDS - 3600, START + SECONDS - STEP)
 """What is shown; before it only the windows of the queries look back."""

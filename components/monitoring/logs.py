@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from deepseek_acs.planner.vllm import Version, split_arguments, version_of
+from deepseek_acs.planner.vllm import split_arguments, version_of
+from deepseek_acs.planner.vllm_releases.release import Version, changed_in, has_argument
 from deepseek_acs.settings.observability import LogSettings
 
 SLS_PREFIX = "aliyun_logs_"
@@ -13,24 +14,20 @@ SLS_PREFIX = "aliyun_logs_"
 
 @dataclass(frozen=True, kw_only=True)
 class QuietArgument:
-    """An argument of ``vllm serve`` that silences the log, and the versions that have it (``until`` not included)."""
+    """An argument of ``vllm serve`` that silences the log. From the change ``until`` on it is not needed any more."""
 
     flag: str
-    value: str
-    since: Version
-    until: Version | None = None
+    value: str = ""
+    until: str | None = None
 
-    def is_known(self, version: Version) -> bool:
-        """Whether ``version`` has it."""
-        return self.since <= version and (self.until is None or version < self.until)
+    def is_useful(self, version: Version) -> bool:
+        """Whether ``version`` has it, and needs it."""
+        return has_argument(version, self.flag) and (self.until is None or version < changed_in(self.until))
 
 
 QUIET_ARGUMENTS = (
-    # Each request with its whole prompt is logged unless told otherwise; the default was turned round in 0.10.1
-    # (https://github.com/vllm-project/vllm/pull/21739).
-    QuietArgument(flag="--disable-log-requests", value="", since=(0, 0, 0), until=(0, 10, 1)),
-    # https://docs.vllm.ai/en/stable/cli/serve/
-    QuietArgument(flag="--disable-access-log-for-endpoints", value="/health,/metrics,/ping", since=(0, 16, 0)),
+    QuietArgument(flag="--disable-log-requests", until="requests_unlogged"),
+    QuietArgument(flag="--disable-access-log-for-endpoints", value="/health,/metrics,/ping"),
 )
 
 
@@ -43,7 +40,7 @@ def log_arguments(logs: LogSettings, *, image: str, extra_args: Sequence[str]) -
     return [
         f"{quiet.flag}={quiet.value}" if quiet.value else quiet.flag
         for quiet in QUIET_ARGUMENTS
-        if quiet.is_known(version) and quiet.flag not in given
+        if quiet.is_useful(version) and quiet.flag not in given
     ]
 
 

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from functools import cache
 
 from deepseek_acs.planner.model import INDEXED_RATIO, CompressedAttention
-from deepseek_acs.planner.vllm import BUCKETS_SINCE, DENSE_SINCE, Engine
+from deepseek_acs.planner.vllm import Engine
+from deepseek_acs.planner.vllm_releases.release import changed_in
 from deepseek_acs.planner.weights import FLOAT_BYTES, overlap
 
 BLOCK_TOKENS = 256
@@ -73,7 +74,7 @@ def blocks(attention: CompressedAttention, engine: Engine, *, layers: range, len
     """The blocks of a stage with these ``layers``, and what a request of ``length`` tokens takes of them."""
     groups = stage_groups(attention, layers)
     counts = [group.blocks(length, in_flight) for group in groups]
-    if engine.version >= DENSE_SINCE:
+    if engine.version >= changed_in("cache_dense"):
         size = max(sum(group.pages) for group in groups)
         return Blocks(size, size, sum(counts), sum(counts))
     # Pages are padded to the sizes of the whole model's first group.
@@ -85,7 +86,7 @@ def blocks(attention: CompressedAttention, engine: Engine, *, layers: range, len
     # The log weighs the blocks of each group by the bytes that its pages fill.
     filled = [sum(size * count for size, count in pages.items()) for pages in padded]
     printed = math.ceil(sum(count * size for count, size in zip(counts, filled, strict=True)) / filled[0])
-    return Blocks(buckets if engine.version >= BUCKETS_SINCE else slots, slots, sum(counts), printed)
+    return Blocks(buckets if engine.version >= changed_in("cache_buckets") else slots, slots, sum(counts), printed)
 
 
 @cache

@@ -9,16 +9,7 @@ https://docs.vllm.ai/en/stable/usage/metrics/.
 
 from dataclasses import dataclass
 
-from deepseek_acs.planner.vllm import V1_SINCE, Version
-
-KV_CACHE_RENAMED: Version = (0, 10, 0)
-"""``gpu_cache_usage_perc`` and ``gpu_prefix_cache_*`` lost their ``gpu_`` (https://github.com/vllm-project/vllm/pull/18354)."""
-
-INTER_TOKEN_RENAMED: Version = (0, 11, 0)
-"""https://github.com/vllm-project/vllm/pull/24245"""
-
-LONG_LATENCIES_SINCE: Version = (0, 9, 0)
-"""Before, histograms of latencies ended where a loaded engine begins (https://github.com/vllm-project/vllm/pull/15202)."""
+from deepseek_acs.planner.vllm_releases.release import Version, changed_in
 
 LWS_LABEL, GROUP_LABEL = "leaderworkerset", "group"
 """Labels that the PodMonitor adds to everything it scrapes: the name of the LeaderWorkerSet, and the group's index."""
@@ -48,22 +39,26 @@ class EngineMetrics:
     @property
     def kv_cache_usage(self) -> str:
         """Share of the cache that is in use, 0 to 1."""
-        return "vllm:kv_cache_usage_perc" if self.version >= KV_CACHE_RENAMED else "vllm:gpu_cache_usage_perc"
+        return (
+            "vllm:kv_cache_usage_perc"
+            if self.version >= changed_in("cache_metrics_renamed")
+            else "vllm:gpu_cache_usage_perc"
+        )
 
     @property
     def longest_first_token_seconds(self) -> float:
         """Largest bound of ``first_token_latency``: no quantile is ever more."""
-        return 2560 if self.version >= LONG_LATENCIES_SINCE else 10
+        return 2560 if self.version >= changed_in("long_latencies") else 10
 
     @property
     def longest_inter_token_seconds(self) -> float:
         """The same of ``inter_token_latency``."""
-        return 80 if self.version >= LONG_LATENCIES_SINCE else 2.5
+        return 80 if self.version >= changed_in("long_latencies") else 2.5
 
     @property
     def inter_token_latency(self) -> str:
         """Time between two tokens of a request."""
-        if self.version >= INTER_TOKEN_RENAMED:
+        if self.version >= changed_in("inter_token_renamed"):
             return "vllm:inter_token_latency_seconds"
         return "vllm:time_per_output_token_seconds"
 
@@ -73,9 +68,9 @@ class EngineMetrics:
     @property
     def prefix_counters(self) -> tuple[str, str] | None:
         """Prompt tokens that were in the cache already, and all that were looked up."""
-        if self.version < V1_SINCE:
+        if self.version < changed_in("v1"):
             return None
-        prefix = "vllm:prefix_cache" if self.version >= KV_CACHE_RENAMED else "vllm:gpu_prefix_cache"
+        prefix = "vllm:prefix_cache" if self.version >= changed_in("cache_metrics_renamed") else "vllm:gpu_prefix_cache"
         return f"{prefix}_hits_total", f"{prefix}_queries_total"
 
     def prefix_hit_rate(self, selector: str, window: str) -> str:

@@ -19,7 +19,8 @@ from deepseek_acs.planner.spec import (
     WeightsSpec,
     gpu_spec,
 )
-from deepseek_acs.planner.vllm import CURRENT, version_of
+from deepseek_acs.planner.vllm import version_of
+from deepseek_acs.planner.vllm_releases.release import newest
 from deepseek_acs.planner.weights import checkpoint_gib
 from deepseek_acs.settings.base import gibibytes, mebibytes
 from deepseek_acs.settings.inference import EngineSettings, InferenceSettings
@@ -147,7 +148,7 @@ def _replicas(inference: InferenceSettings) -> ReplicasSpec:
     if isinstance(scaling, ManualScaling):
         return ReplicasSpec(first=count, least=count, most=count, scaler=None, take_over=scaling.take_over)
     if isinstance(scaling, HpaScaling) and scaling.cache_metric is None:
-        version = version_of(inference.engine.image) or CURRENT
+        version = version_of(inference.engine.image) or newest()
         metric = EngineMetrics(version=version).kv_cache_usage
         scaling = scaling.model_copy(update={"cache_metric": metric})
     first = scaling.min_replicas if scaling.hold is None else scaling.hold

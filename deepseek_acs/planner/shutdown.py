@@ -9,7 +9,7 @@ The grace period covers the stop hook, too; what still runs at its end is killed
 (https://kubernetes.io/docs/concepts/workloads/pods/pod-lifecycle/#pod-termination).
 """
 
-from deepseek_acs.planner.vllm import Version
+from deepseek_acs.planner.vllm_releases.release import Version, changed_in
 
 ANNOUNCE_SECONDS = 15
 """Endpoints, DNS and load balancers learn of the end of a pod while it already ends. The figure is KServe's
@@ -21,9 +21,6 @@ STOP_SECONDS = 30
 LOAD_BALANCER_MIN, LOAD_BALANCER_MAX = 10, 900
 """Seconds for which a Classic Load Balancer lets connections to a pod that ends go on
 (https://www.alibabacloud.com/help/en/cs/add-annotations-to-the-yaml-file-of-a-service-to-configure-clb-instances)."""
-
-SHUTDOWN_TIMEOUT_SINCE: Version = (0, 18, 0)
-"""``--shutdown-timeout``: https://github.com/vllm-project/vllm/pull/36666"""
 
 
 def grace_seconds(request_seconds: int) -> int:
@@ -45,4 +42,4 @@ def load_balancer_seconds(request_seconds: int) -> int:
 def refuses_while_ending(version: Version | None) -> bool:
     """Whether the engine itself ends its requests and takes no new ones. An unknown version does not: it would not
     start with the argument for it if it is older."""
-    return version is not None and version >= SHUTDOWN_TIMEOUT_SINCE
+    return version is not None and version >= changed_in("shutdown_timeout")

@@ -20,7 +20,8 @@ from deepseek_acs.planner.memory import Memory, estimate
 from deepseek_acs.planner.model import Model, Unpredicted
 from deepseek_acs.planner.uncounted import Uncounted, uncounted
 from deepseek_acs.planner.upload import upload_deadline_seconds
-from deepseek_acs.planner.vllm import CURRENT, Engine, Serving, Version, engine_of, serving_changes, version_of
+from deepseek_acs.planner.vllm import Engine, Serving, engine_of, serving_changes, version_of
+from deepseek_acs.planner.vllm_releases.release import Version, newest
 
 if TYPE_CHECKING:
     from deepseek_acs.settings.cloud import CloudSettings, ClusterSettings
@@ -188,7 +189,7 @@ class EngineSpec:
     @cached_property
     def vllm(self) -> Engine:
         """The version that the image's name contains, or the current one, with what its environment changes."""
-        return engine_of(self.named_version or CURRENT, self.env)
+        return engine_of(self.named_version or newest(), self.env)
 
     @cached_property
     def named_version(self) -> Version | None:

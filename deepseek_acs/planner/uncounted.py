@@ -9,7 +9,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from deepseek_acs.planner.model import CompressedAttention, Model
-from deepseek_acs.planner.vllm import FLAGS, Engine, Version, is_counted, split_arguments
+from deepseek_acs.planner.vllm import FLAGS, Engine, is_counted, split_arguments
+from deepseek_acs.planner.vllm_releases.release import changed_in
 
 WITHOUT_MEMORY = frozenset(
     {
@@ -111,10 +112,6 @@ HARMLESS_VARIABLES = frozenset(
 )  # fmt: skip
 """Those that are counted, or change nothing that is."""
 
-V0_UNTIL: Version = (0, 11, 0)
-"""From here on there is one engine, whatever VLLM_USE_V1 says
-(https://github.com/vllm-project/vllm/blob/v0.11.0/vllm/envs.py)."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class Uncounted:
@@ -172,7 +169,7 @@ def _is_counted(flag: str, value: str, model: Model | None) -> bool:
 def _variables(environment: Mapping[str, str], engine: Engine) -> Iterator[str]:
     for name, value in environment.items():
         if name == "VLLM_USE_V1":
-            if engine.version < V0_UNTIL and (value == "1") == engine.is_v0:
+            if engine.version < changed_in("v0_dropped") and (value == "1") == engine.is_v0:
                 yield name
         elif ALLOCATION.fullmatch(name) and name not in HARMLESS_VARIABLES:
             yield name

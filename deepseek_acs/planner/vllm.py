@@ -6,99 +6,18 @@ Two generations matter: 0.7 (the guide's image, the "V0" engine) and the current
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from deepseek_acs.planner.catalogue import Gpu
 from deepseek_acs.planner.model import Model, MultiHeadLatentAttention
-
-Version = tuple[int, int, int]
-
-CURRENT: Version = (0, 33, 0)
-"""Assumed of an image whose name tells no version."""
-
-V1_SINCE: Version = (0, 8, 0)
-GRAPHS_COUNTED_SINCE: Version = (0, 20, 0)
-"""From here on CUDA graphs are part of the memory budget, whatever the engine's own message says of 0.21
-(https://github.com/vllm-project/vllm/blob/v0.20.0/vllm/envs.py, VLLM_MEMORY_PROFILER_ESTIMATE_CUDAGRAPHS)."""
+from deepseek_acs.planner.vllm_releases.release import Version, changed_in, newest, text
 
 GRAPHS_VARIABLE = "VLLM_MEMORY_PROFILER_ESTIMATE_CUDAGRAPHS"
-GRAPHS_VARIABLE_SINCE: Version = (0, 18, 0)
-"""The environment variable that decides it, and the first version that has it
-(https://github.com/vllm-project/vllm/blob/v0.18.0/vllm/envs.py)."""
+"""The environment variable that decides whether CUDA graphs are part of the budget."""
 
-UNSORTED_SINCE: Version = (0, 19, 0)
-"""From here on a kernel samples without sorting the logits
-(https://github.com/vllm-project/vllm/blob/v0.20.2/vllm/v1/sample/ops/topk_topp_sampler.py)."""
-
-SWIZZLED_SINCE: Version = (0, 20, 0)
-"""From here on Triton's kernels for MXFP4 on Hopper keep rearranged copies of the scales, as seen; 0.11 had none."""
-
-MULTI_NODE_MP_SINCE: Version = (0, 12, 0)
-"""``--nnodes`` and ``--headless``: https://github.com/vllm-project/vllm/pull/23691"""
-
-EXPERT_PARALLEL_SINCE: Version = (0, 8, 0)
-
-MLA_SINCE: Version = (0, 7, 1)
-"""Before it, keys and values of all heads are cached (https://github.com/vllm-project/vllm/blob/v0.7.1/vllm/config.py)."""
-
-SPARSE_FP8_UNTIL: Version = (0, 12, 0)
-"""Before it, sparse MLA keeps its cache in FP8 unless it is told otherwise
-(https://github.com/vllm-project/vllm/blob/v0.11.2/vllm/model_executor/models/config.py)."""
-
-SPARSE_FP8_ON_BLACKWELL_SINCE: Version = (0, 29, 0)
-"""From here on GLM's sparse MLA does so on capability 10 (the same file of 0.33.0)."""
-
-SPARSE_ON_12_SINCE: Version = (0, 24, 0)
-"""From here on sparse MLA has kernels for capability 12, and never had any for 8
-(https://github.com/vllm-project/vllm/tree/v0.24.0/vllm/v1/attention/backends/mla)."""
-
-SHARED_INDEXERS_SINCE: Version = (0, 22, 0)
-"""From here on layers of sparse MLA may share an indexer; before, each has its own
-(https://github.com/vllm-project/vllm/blob/v0.22.0/vllm/model_executor/models/deepseek_v2.py)."""
-
-CACHE_FORMAT_SINCE: Mapping[str, Version] = {"modelopt": (0, 14, 0), "compressed-tensors": (0, 15, 0)}
-"""From here on a checkpoint says by itself that its cache is in FP8, by the tool that quantised it
-(https://github.com/vllm-project/vllm/blob/v0.14.0/vllm/utils/torch_utils.py,
-https://github.com/vllm-project/vllm/blob/v0.15.0/vllm/attention/layer.py)."""
-
-WHOLE_MODEL_SINCE: Version = (0, 14, 0)
-WHOLE_MODEL_UNTIL: Version = (0, 17, 0)
-"""Between these, every pipeline stage is asked for one request's cache of all layers
-(https://github.com/vllm-project/vllm/issues/32105, https://github.com/vllm-project/vllm/issues/34076)."""
-
-COMPRESSED_SINCE: Version = (0, 20, 0)
-"""The first version with DeepSeek-V4 (https://github.com/vllm-project/vllm/tree/v0.20.0/vllm/model_executor/models)."""
-
-COMPRESSED_PADDED_SINCE: Version = (0, 24, 0)
-"""From here on DeepSeek-V4's shared experts are padded to whole blocks of FP8
-(https://github.com/vllm-project/vllm/blob/v0.24.0/vllm/models/deepseek_v4/nvidia/model.py)."""
-
-COMPRESSED_STREAMS_UNTIL: Version = (0, 27, 0)
-"""Before it, DeepSeek-V4's residual streams are kept for a draft model even without one
-(https://github.com/vllm-project/vllm/blob/v0.26.0/vllm/models/deepseek_v4/nvidia/model.py)."""
-
-COMPRESSED_AUTO_SINCE: Version = (0, 30, 0)
-"""From here on the cache's default type means FP8 for DeepSeek-V4
-(https://github.com/vllm-project/vllm/blob/v0.33.0/vllm/models/deepseek_v4/attention.py)."""
-
-BUCKETS_SINCE: Version = (0, 23, 0)
-DENSE_SINCE: Version = (0, 27, 0)
-"""How groups of layers with pages of several sizes share a block: side by side in slots of all sizes, then in as many
-slots of each size as one group needs, then each group on its own from the start of the block
-(https://github.com/vllm-project/vllm/blob/v0.22.0/vllm/v1/core/kv_cache_utils.py,
-https://github.com/vllm-project/vllm/pull/48993)."""
-
-IN_FLIGHT_SINCE: Version = (0, 26, 0)
-"""From here on windows also hold the tokens of steps that have been scheduled ahead
-(https://github.com/vllm-project/vllm/blob/v0.26.0/vllm/config/vllm.py, ``max_in_flight_tokens``)."""
-
-RAY_TOKENS_SINCE: Version = (0, 12, 0)
-"""The first minor version of vLLM that was published after Ray 2.52, which can ask for a token. The wheels leave Ray's
-version open (``ray[cgraph]>=2.48.0`` from 0.10.1 on), so an image may still have an older one."""
-
-NO_RAY_SINCE: Version = (0, 18, 0)
-"""From here on the wheel brings no Ray (its metadata, and those of 0.17)."""
+CACHE_FORMAT_READ = {"modelopt": "modelopt_cache_format", "compressed-tensors": "compressed_tensors_cache_format"}
+"""The change from which on a checkpoint says by itself that its cache is in FP8, by the tool that quantised it."""
 
 RENDEZVOUS_PORTS = {"ray": 6379, "mp": 29501}
 """Where the leader of several pods is met, and which it keeps open as long as its processes live: Ray's global store,
@@ -113,15 +32,6 @@ DEFAULT_SEQUENCES_LARGE = 1024
 LARGE_GPU_GIB = 70
 LARGEST_GPU_GIB = 160
 """Defaults by the GPU's memory: https://github.com/vllm-project/vllm/blob/v0.33.0/vllm/engine/arg_utils.py"""
-
-LARGE_BY_MEMORY_SINCE: Version = (0, 8, 5)
-"""Before it, only the H100 and the H200 are large, by name
-(https://github.com/vllm-project/vllm/blob/v0.8.4/vllm/engine/arg_utils.py)."""
-
-A100_IS_SMALL_SINCE: Version = (0, 9, 0)
-LARGEST_SINCE: Version = (0, 28, 0)
-"""From here on GPUs of 160 GiB take steps of twice as many tokens."""
-
 
 LARGEST_GRAPH = 512
 LARGEST_GRAPH_GPT_OSS = 1024
@@ -140,7 +50,7 @@ class Engine:
     """One version of vLLM, with what its environment changes: whether MLA may be used, the layers of each pipeline
     stage, and whether CUDA graphs are part of the budget (None: as the version does)."""
 
-    version: Version = CURRENT
+    version: Version = field(default_factory=newest)
     mla: bool = True
     partition: tuple[int, ...] | None = None
     graphs_in_budget: bool | None = None
@@ -148,31 +58,35 @@ class Engine:
     @property
     def name(self) -> str:
         """For messages: ``vLLM 0.7.2``."""
-        return "vLLM " + ".".join(map(str, self.version))
+        return f"vLLM {text(self.version)}"
 
     @property
     def is_v0(self) -> bool:
         """Whether it is of the generation with one scheduler per pipeline stage (virtual engines)."""
-        return self.version < V1_SINCE
+        return self.version < changed_in("v1")
 
     @property
     def counts_graphs(self) -> bool:
         """Whether CUDA graphs are part of the memory that ``gpu_memory_utilization`` grants."""
-        by_default = self.version >= GRAPHS_COUNTED_SINCE
+        by_default = self.version >= changed_in("graphs_counted")
         return by_default if self.graphs_in_budget is None else self.graphs_in_budget
 
     @property
     def sorts_to_sample(self) -> bool:
         """Whether the sampler sorts all logits, which takes most of its memory."""
-        return self.version < UNSORTED_SINCE
+        return self.version < changed_in("samples_unsorted")
 
     def uses_mla(self, model: Model) -> bool:
         """Whether the compressed cache is used: 0.7.2 switches it off for every quantisation but FP8
         (https://github.com/vllm-project/vllm/blob/v0.7.2/vllm/config.py)."""
-        if not isinstance(model.attention, MultiHeadLatentAttention) or not self.mla or self.version < MLA_SINCE:
+        if (
+            not isinstance(model.attention, MultiHeadLatentAttention)
+            or not self.mla
+            or self.version < changed_in("mla")
+        ):
             return False
         quantisation = model.quantisation
-        return self.version > (0, 7, 2) or quantisation is None or quantisation.bits == 8
+        return self.version >= changed_in("mla_in_all_formats") or quantisation is None or quantisation.bits == 8
 
     def stores_fp8(self, model: Model, given: str, capability: float | None) -> bool:
         """Whether the cache is in FP8, if ``given`` is the value of ``--kv-cache-dtype``."""
@@ -181,10 +95,12 @@ class Engine:
         attention = model.attention
         if isinstance(attention, MultiHeadLatentAttention) and attention.indexer_heads:
             on_blackwell = model.family == "glm_moe_dsa" and capability is not None and 10 <= capability < 11
-            if self.version < SPARSE_FP8_UNTIL or (on_blackwell and self.version >= SPARSE_FP8_ON_BLACKWELL_SINCE):
+            if self.version < changed_in("sparse_cache_auto") or (
+                on_blackwell and self.version >= changed_in("sparse_fp8_on_blackwell")
+            ):
                 return True
         tool = model.cache_by
-        if tool is None or self.version < CACHE_FORMAT_SINCE[tool]:
+        if tool is None or self.version < changed_in(CACHE_FORMAT_READ[tool]):
             return False
         # Only the other attention layers look at what compressed-tensors says.
         return tool == "modelopt" or not isinstance(attention, MultiHeadLatentAttention)
@@ -192,22 +108,22 @@ class Engine:
     @property
     def asks_for_whole_model(self) -> bool:
         """Whether each pipeline stage must hold one request's cache of all layers, not of its own."""
-        return WHOLE_MODEL_SINCE <= self.version < WHOLE_MODEL_UNTIL
+        return changed_in("stages_ask_for_all") <= self.version < changed_in("stages_ask_for_own")
 
     def reads_sparsely(self, capability: float) -> bool:
         """Whether there are kernels for sparse MLA on a GPU of this capability."""
         major = int(capability)
-        return major in (9, 10) or (major == 12 and self.version >= SPARSE_ON_12_SINCE)
+        return major in (9, 10) or (major == 12 and self.version >= changed_in("sparse_on_12"))
 
     @property
     def keeps_streams(self) -> bool:
         """Whether DeepSeek-V4's residual streams are kept even if there is no draft model."""
-        return self.version < COMPRESSED_STREAMS_UNTIL
+        return self.version < changed_in("v4_streams_dropped")
 
     def batches_in_flight(self, pipeline: int) -> int:
         """Steps whose tokens a window may have to hold: with asynchronous scheduling, the default, one more than
         stages. Older model runners schedule ahead only without pipeline stages, so that this is an upper bound."""
-        return pipeline + 1 if self.version >= IN_FLIGHT_SINCE else 1
+        return pipeline + 1 if self.version >= changed_in("scheduled_ahead") else 1
 
     def virtual_engines(self, pipeline: int) -> int:
         """Schedulers, each with its own share of the cache
@@ -235,7 +151,7 @@ class Engine:
 
 def engine_of(version: Version, environment: Mapping[str, str]) -> Engine:
     """The engine of this version with its environment variables."""
-    estimates = environment.get(GRAPHS_VARIABLE) if version >= GRAPHS_VARIABLE_SINCE else None
+    estimates = environment.get(GRAPHS_VARIABLE) if version >= changed_in("graphs_variable") else None
     return Engine(
         version=version,
         mla=environment.get("VLLM_MLA_DISABLE", "0") == "0",
@@ -306,7 +222,7 @@ class Serving:
             return self.max_num_batched_tokens
         if engine.is_v0:
             return 2048 if self.max_model_len > 32768 else max(2048, self.max_model_len)
-        if engine.version >= LARGEST_SINCE and gpu.memory_gib >= LARGEST_GPU_GIB:
+        if engine.version >= changed_in("largest_gpus") and gpu.memory_gib >= LARGEST_GPU_GIB:
             return 16384
         return 8192 if _is_large(engine, gpu) else 2048
 
@@ -316,9 +232,9 @@ def _is_large(engine: Engine, gpu: Gpu) -> bool:
     name = gpu.name.lower()
     if engine.is_v0:
         return False
-    if engine.version < LARGE_BY_MEMORY_SINCE:
+    if engine.version < changed_in("large_by_memory"):
         return "h100" in name or "h200" in name
-    return gpu.memory_gib >= LARGE_GPU_GIB and not ("a100" in name and engine.version >= A100_IS_SMALL_SINCE)
+    return gpu.memory_gib >= LARGE_GPU_GIB and not ("a100" in name and engine.version >= changed_in("a100_is_small"))
 
 
 FLAGS = {

@@ -19,7 +19,8 @@ from deepseek_acs.planner.model import (
     MultiHeadLatentAttention,
     Quantisation,
 )
-from deepseek_acs.planner.vllm import SWIZZLED_SINCE, Engine, Serving
+from deepseek_acs.planner.vllm import Engine, Serving
+from deepseek_acs.planner.vllm_releases.release import changed_in
 
 VOCABULARY_STEP = 64
 """vLLM pads the vocabulary to a multiple of this before it splits it
@@ -241,7 +242,7 @@ def is_swizzled(model: Model, engine: Engine, capability: float | None) -> bool:
         quantisation is not None
         and quantisation.method == "mxfp4"
         and capability == HOPPER
-        and engine.version >= SWIZZLED_SINCE
+        and engine.version >= changed_in("scales_rearranged")
     )
 
 

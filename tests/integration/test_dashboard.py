@@ -11,7 +11,7 @@ import pytest
 from components.monitoring.alerts import AlertThresholds
 from components.monitoring.dashboard import dashboard_json
 from deepseek_acs.planner.metrics import EngineMetrics, Target
-from deepseek_acs.planner.vllm import Version
+from deepseek_acs.planner.vllm_releases.release import Version
 from local.prometheus import Prometheus, prometheus
 from tools.dashboard import HOUR, answers, variables
 from tools.sample_metrics import STEP, sample_metrics

@@ -12,7 +12,8 @@ from deepseek_acs.planner.model import Model
 from deepseek_acs.planner.spec import ResolvedSpec
 from deepseek_acs.planner.summary import summary
 from deepseek_acs.planner.uncounted import HARMLESS_VALUES, ONLY_ADD, WITHOUT_MEMORY, uncounted
-from deepseek_acs.planner.vllm import FLAGS, Engine, Serving, Version
+from deepseek_acs.planner.vllm import FLAGS, Engine, Serving
+from deepseek_acs.planner.vllm_releases.release import Version
 from tests.planner.specs import errors, guide, spec, warnings
 
 NEW = "vllm:v0.33.0"

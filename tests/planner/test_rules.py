@@ -11,7 +11,8 @@ from deepseek_acs.planner.dangerous import FLAGS, SECRET_FLAGS, VARIABLES, meant
 from deepseek_acs.planner.rules import LAYOUT_RULES, RULES
 from deepseek_acs.planner.rules.engine import PROGRAM_FLAGS
 from deepseek_acs.planner.rules.rule import Rule
-from deepseek_acs.planner.vllm import CURRENT, Engine, argument_problem, serving_changes
+from deepseek_acs.planner.vllm import Engine, argument_problem, serving_changes
+from deepseek_acs.planner.vllm_releases.release import newest, text
 from tests.planner.specs import errors, guide, stack_findings
 
 FLUID = {"kind": "fluid"}
@@ -182,7 +183,7 @@ BROKEN: dict[str, tuple[dict[str, Any], str, str]] = {
     "backend": (
         {"backend": "mp"},
         "vLLM 0.7.2 cannot run one engine on several pods with the mp backend",
-        "write ray, or use an image with vLLM 0.12.0 or newer",
+        "write ray, or use an image with vLLM 0.11.1 or newer",
     ),
     "startup": (
         {"startup_seconds": 600},
@@ -250,8 +251,7 @@ BROKEN: dict[str, tuple[dict[str, Any], str, str]] = {
     ),
     "image-version": (
         {"image": "registry/engine:stable"},
-        "the image name registry/engine:stable contains no vLLM version; the plan assumes vLLM "
-        + ".".join(map(str, CURRENT)),
+        "the image name registry/engine:stable contains no vLLM version; the plan assumes vLLM " + text(newest()),
         "use an image with a tag such as vllm-openai:v0.11.0",
     ),
     "image-hardware": (
@@ -469,7 +469,7 @@ BROKEN |= {
         {"service": LOAD_BALANCER, "security": {}},
         "Ray runs the code of all who reach its ports (CVE-2023-48022), and only a security group certainly keeps",
         "name a security group whose members reach each other on all ports and clients only port 8000; or prefer "
-        "deployment.inference.engine.backend: mp with vLLM 0.12.0 or newer, which has no such ports",
+        "deployment.inference.engine.backend: mp with vLLM 0.11.1 or newer, which has no such ports",
     ),
     "ray-is-walled-inside": (
         {"security": {}, **NEW},

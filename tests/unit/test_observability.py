@@ -17,7 +17,7 @@ from components.monitoring.logs import log_arguments, log_environment
 from components.observability import pod_monitor_spec
 from deepseek_acs.planner.loading import load_budget
 from deepseek_acs.planner.metrics import EngineMetrics, Target
-from deepseek_acs.planner.vllm import Version
+from deepseek_acs.planner.vllm_releases.release import Version
 from deepseek_acs.settings.errors import findings
 from deepseek_acs.settings.observability import LogSettings
 from deepseek_acs.settings.stack import StackSettings

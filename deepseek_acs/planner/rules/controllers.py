@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from deepseek_acs.planner.findings import Field
 from deepseek_acs.planner.rules.rule import Problem, rule, warning
 from deepseek_acs.planner.spec import ResolvedSpec
-from deepseek_acs.planner.vllm import Version
+from deepseek_acs.planner.vllm_releases.release import Version
 
 FLUID_CHART_MIN = (1, 0, 11)
 """First version of ack-fluid that supports pods of ACS, with the label ``fluid-sidecar-target: acs``

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 
-from deepseek_acs.planner.architectures import known_since
 from deepseek_acs.planner.dangerous import API_KEY_FLAG, SECRET_FLAGS, flag_of, meant
 from deepseek_acs.planner.findings import Field
 from deepseek_acs.planner.kv_cache_v4 import BLOCK_TOKENS
@@ -10,19 +9,14 @@ from deepseek_acs.planner.model import CompressedAttention, GroupedQueryAttentio
 from deepseek_acs.planner.rules.rule import VLLM, VLLM_07, Problem, rule, warning
 from deepseek_acs.planner.spec import ResolvedSpec
 from deepseek_acs.planner.vllm import (
-    COMPRESSED_AUTO_SINCE,
-    EXPERT_PARALLEL_SINCE,
-    MULTI_NODE_MP_SINCE,
     MULTIPLYING_FLAGS,
     RAY_PORTS,
     RENDEZVOUS_PORTS,
-    SHARED_INDEXERS_SINCE,
-    SPARSE_ON_12_SINCE,
-    Version,
     argument_problem,
     serving_changes,
     split_arguments,
 )
+from deepseek_acs.planner.vllm_releases.release import Version, added, changed_in, text
 
 COMPRESSED_CAPABILITY = 9.0
 """Lowest compute capability for DeepSeek-V4's attention kernels (https://github.com/vllm-project/vllm/issues/50576)."""
@@ -71,16 +65,12 @@ def image_version(spec: ResolvedSpec) -> Iterator[Problem]:
 @rule("https://github.com/vllm-project/vllm/pull/23691", mended_by_layout=True)
 def backend(spec: ResolvedSpec) -> Iterator[Problem]:
     """A group of several pods without Ray needs a version with --nnodes."""
-    if spec.engine.backend == "mp" and spec.layout.pods > 1 and spec.engine.vllm.version < MULTI_NODE_MP_SINCE:
+    if spec.engine.backend == "mp" and spec.layout.pods > 1 and spec.engine.vllm.version < changed_in("multi_node_mp"):
         yield (
             Field.BACKEND,
             f"{spec.engine.vllm.name} cannot run one engine on several pods with the mp backend",
-            f"write ray, or use an image with vLLM {_text(MULTI_NODE_MP_SINCE)} or newer",
+            f"write ray, or use an image with vLLM {text(changed_in('multi_node_mp'))} or newer",
         )
-
-
-def _text(version: Version) -> str:
-    return ".".join(map(str, version))
 
 
 def is_too_long(spec: ResolvedSpec) -> bool:
@@ -191,7 +181,7 @@ def expert_parallel(spec: ResolvedSpec) -> Iterator[Problem]:
     if "expert_parallel" not in serving_changes(spec.engine.extra_args):
         return
     model, why = spec.model.shapes, ""
-    if spec.engine.vllm.version < EXPERT_PARALLEL_SINCE:
+    if spec.engine.vllm.version < changed_in("expert_parallel"):
         why = f"{spec.engine.vllm.name} does not have this argument"
     elif model and not model.experts:
         why = (
@@ -223,7 +213,11 @@ def _missing_capability(spec: ResolvedSpec) -> tuple[str, str] | None:
     attention = model.attention
     is_sparse = isinstance(attention, MultiHeadLatentAttention) and attention.indexer_heads > 0
     if is_sparse and not vllm.reads_sparsely(has):
-        more = "" if vllm.version >= SPARSE_ON_12_SINCE else f", and from {_text(SPARSE_ON_12_SINCE)} on for 12"
+        more = (
+            ""
+            if vllm.version >= changed_in("sparse_on_12")
+            else f", and from {text(changed_in('sparse_on_12'))} on for 12"
+        )
         return "sparse MLA", f"{vllm.name} has kernels for it for capability 9 and 10 alone{more}; this is {has}"
     if has < 8.0 and vllm.is_v0 and "--dtype" not in split_arguments(spec.engine.extra_args):
         return "bf16", "vLLM: Bfloat16 is only supported on GPUs with compute capability of at least 8.0."
@@ -252,7 +246,7 @@ def _missing_capability(spec: ResolvedSpec) -> tuple[str, str] | None:
 def _missing_since(spec: ResolvedSpec) -> Version | None:
     """The version with the model's class, if the image's is known and older."""
     named, known = spec.engine.named_version, spec.model.known
-    since = known_since(known.architecture) if known else None
+    since = added("architectures", known.architecture) if known and known.architecture else None
     return since if named is not None and since is not None and named < since else None
 
 
@@ -272,19 +266,19 @@ def model_version(spec: ResolvedSpec) -> Iterator[Problem]:
         yield (
             Field.IMAGE,
             f"{spec.engine.vllm.name} does not support {spec.model.name} ({spec.model.known.architecture})",
-            f"use an image with vLLM {_text(since)} or newer",
+            f"use an image with vLLM {text(since)} or newer",
         )
     elif (
         shapes is not None
         and isinstance(shapes.attention, MultiHeadLatentAttention)
         and shapes.attention.shared
-        and spec.engine.vllm.version < SHARED_INDEXERS_SINCE
+        and spec.engine.vllm.version < changed_in("shared_indexers")
     ):
         yield (
             Field.IMAGE,
             f"{spec.engine.vllm.name} gives every layer of {spec.model.name} an indexer, and "
             f"{len(shapes.attention.shared)} of {shapes.layers} have no weights for one",
-            f"use an image with vLLM {_text(SHARED_INDEXERS_SINCE)} or newer",
+            f"use an image with vLLM {text(changed_in('shared_indexers'))} or newer",
         )
 
 
@@ -296,8 +290,8 @@ def model_class(spec: ResolvedSpec) -> Iterator[Problem]:
         yield (
             Field.IMAGE,
             f"{spec.engine.vllm.name} has no class for {spec.model.name} ({spec.model.known.architecture}), which was "
-            f"added in {_text(since)}; it runs only if the image's Transformers has one, and needs other memory",
-            f"use an image with vLLM {_text(since)} or newer",
+            f"added in {text(since)}; it runs only if the image's Transformers has one, and needs other memory",
+            f"use an image with vLLM {text(since)} or newer",
         )
 
 
@@ -328,7 +322,7 @@ def cache_format(spec: ResolvedSpec) -> Iterator[Problem]:
             f"the kernels of DeepSeek-V4 need blocks of {BLOCK_TOKENS} tokens, not {serving.block_size}",
             f"write --block-size={BLOCK_TOKENS}",
         )
-    elif not given.startswith("fp8") and (given != "auto" or vllm.version < COMPRESSED_AUTO_SINCE):
+    elif not given.startswith("fp8") and (given != "auto" or vllm.version < changed_in("v4_cache_auto")):
         yield (
             Field.EXTRA_ARGS,
             f"{vllm.name} stores DeepSeek-V4's KV cache in FP8 only and refuses {given}",

@@ -8,10 +8,8 @@ from deepseek_acs.planner.memory import Memory, Verdict
 from deepseek_acs.planner.rules.engine import is_too_long
 from deepseek_acs.planner.rules.rule import OTHER_LAYOUTS, VLLM, Problem, rule, warning
 from deepseek_acs.planner.spec import ResolvedSpec
-from deepseek_acs.planner.vllm import WHOLE_MODEL_UNTIL, Engine, Version
-
-MODELS_UNTIL: Version = (0, 22, 0)
-"""Before it, vLLM's message has a mistake (https://github.com/vllm-project/vllm/blob/v0.21.0/vllm/v1/core/kv_cache_utils.py)."""
+from deepseek_acs.planner.vllm import Engine
+from deepseek_acs.planner.vllm_releases.release import changed_in, text
 
 
 @rule(f"{VLLM}/v1/core/kv_cache_planning.py", mended_by_layout=True)
@@ -24,7 +22,7 @@ def memory(spec: ResolvedSpec) -> Iterator[Problem]:
     stage, engine = found.tightest, spec.engine.vllm
     is_asked = found.asked_bytes > 0 and found.tokens[2] >= found.max_model_len
     whole = f", because {engine.name} asks every GPU for the cache of all layers" if is_asked else ""
-    newer = f"use an image with vLLM {'.'.join(map(str, WHOLE_MODEL_UNTIL))} or newer, or " if is_asked else ""
+    newer = f"use an image with vLLM {text(changed_in('stages_ask_for_own'))} or newer, or " if is_asked else ""
     yield (
         Field.GROUP,
         f"{spec.model.name} does not fit: of {found.usable_gib:.1f} GiB on the tightest GPU, weights take "
@@ -39,7 +37,7 @@ def _said(found: Memory, engine: Engine) -> str:
     """What vLLM writes to its log in this case."""
     stage, length, tokens = found.tightest, found.max_model_len, found.tokens[2]
     available, needed = stage.cache.high, found.needed_bytes / GIB
-    model = "models's" if engine.version < MODELS_UNTIL else "model's"
+    model = "models's" if engine.version < changed_in("message_of_memory") else "model's"
     if available <= 0 or tokens == 0:
         return "No available memory for the cache blocks. Try increasing `gpu_memory_utilization`"
     if tokens >= length and engine.is_v0:

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from deepseek_acs.planner.findings import Field
 from deepseek_acs.planner.loading import LoadBudget, load_budget
 from deepseek_acs.planner.rules.rule import Problem, rule, warning
-from deepseek_acs.planner.shutdown import SHUTDOWN_TIMEOUT_SINCE, drain_seconds, grace_seconds, refuses_while_ending
+from deepseek_acs.planner.shutdown import drain_seconds, grace_seconds, refuses_while_ending
 from deepseek_acs.planner.spec import ResolvedSpec
+from deepseek_acs.planner.vllm_releases.release import changed_in, text
 
 PROBES = "https://kubernetes.io/docs/concepts/configuration/liveness-readiness-startup-probes/"
 ROLLOUT = "https://lws.sigs.k8s.io/docs/concepts/rollout-strategy/"
@@ -106,7 +107,7 @@ def ending(spec: ResolvedSpec) -> Iterator[Problem]:
             Field.REQUEST,
             f"{engine} accepts new requests on open connections while it terminates, until all are done or "
             f"{spec.lifecycle.request_seconds} s are over; the rest is cut off",
-            f"use an image whose tag contains vLLM {'.'.join(map(str, SHUTDOWN_TIMEOUT_SINCE))} or newer",
+            f"use an image whose tag contains vLLM {text(changed_in('shutdown_timeout'))} or newer",
         )
 
 

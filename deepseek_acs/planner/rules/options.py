@@ -10,15 +10,11 @@ from deepseek_acs.planner.rules.rule import Problem, rule, warning
 from deepseek_acs.planner.shutdown import ANNOUNCE_SECONDS, LOAD_BALANCER_MAX
 from deepseek_acs.planner.spec import ResolvedSpec
 from deepseek_acs.planner.urls import is_unencrypted
-from deepseek_acs.planner.vllm import CURRENT, version_of
+from deepseek_acs.planner.vllm import version_of
+from deepseek_acs.planner.vllm_releases.release import changed_in, newest, text
 
 POLICIES_ON_ACS = "https://help.aliyun.com/en/ack/product-overview/poseidon"
 """The component that enforces NetworkPolicy. Its limitations name only CPU pods of ACS."""
-
-BENCH_SERVE_SINCE = (0, 10, 1)
-"""First version whose documentation has all options that the benchmark uses
-(https://docs.vllm.ai/en/v0.10.1.1/cli/bench/serve.html). Before ``vllm bench`` the client was a script in vLLM's
-repository, which is not in every image."""
 
 
 @rule("https://github.com/kubernetes-sigs/lws/blob/main/pkg/controllers/leaderworkerset_controller.go")
@@ -88,12 +84,11 @@ def benchmark_image(spec: ResolvedSpec) -> Iterator[Problem]:
     """The benchmark's image contains vLLM's benchmark client."""
     if spec.benchmark_image is None:
         return
-    version = version_of(spec.benchmark_image) or CURRENT
-    if version < BENCH_SERVE_SINCE:
+    version = version_of(spec.benchmark_image) or newest()
+    if version < changed_in("bench_serve"):
         yield (
             Field.BENCHMARK_IMAGE,
-            f"the image has vLLM {'.'.join(map(str, version))}, whose vllm bench serve does not have the options that "
-            "are needed",
+            f"the image has vLLM {text(version)}, whose vllm bench serve does not have the options that are needed",
             "write an image with vLLM 0.10.1 or newer here; the engine's image can stay",
         )
 

@@ -6,7 +6,7 @@ from deepseek_acs.planner.findings import Field
 from deepseek_acs.planner.model import CompressedAttention, GroupedQueryAttention
 from deepseek_acs.planner.rules.rule import OTHER_LAYOUTS, VLLM, Problem, rule, warning
 from deepseek_acs.planner.spec import ResolvedSpec
-from deepseek_acs.planner.vllm import COMPRESSED_PADDED_SINCE
+from deepseek_acs.planner.vllm_releases.release import changed_in
 from deepseek_acs.planner.weights import layer_tensors, quantisation_of
 
 
@@ -189,7 +189,7 @@ def _broken_shard(spec: ResolvedSpec) -> tuple[int, int, str] | None:
 def _pads_shared_experts(spec: ResolvedSpec) -> bool:
     model = spec.model.shapes
     is_compressed = model is not None and isinstance(model.attention, CompressedAttention)
-    return is_compressed and spec.engine.vllm.version >= COMPRESSED_PADDED_SINCE
+    return is_compressed and spec.engine.vllm.version >= changed_in("v4_experts_padded")
 
 
 def _said(size: int, block: int, kind: str, where: str) -> str:

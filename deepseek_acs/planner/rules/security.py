@@ -8,7 +8,7 @@ from deepseek_acs.planner.rules.dangerous import SECURITY
 from deepseek_acs.planner.rules.rule import Problem, rule, warning
 from deepseek_acs.planner.spec import ResolvedSpec
 from deepseek_acs.planner.urls import is_loopback
-from deepseek_acs.planner.vllm import MULTI_NODE_MP_SINCE, NO_RAY_SINCE, RAY_TOKENS_SINCE
+from deepseek_acs.planner.vllm_releases.release import changed_in, text
 
 RAY_SECURITY = "https://docs.ray.io/en/latest/ray-security/index.html"
 POD_STANDARDS = "https://kubernetes.io/docs/concepts/security/pod-security-standards/"
@@ -34,8 +34,8 @@ def _has_outside_clients(spec: ResolvedSpec) -> bool:
 
 
 def _ray_problem(spec: ResolvedSpec) -> Problem:
-    newer = spec.engine.vllm.version >= MULTI_NODE_MP_SINCE
-    image = "" if newer else f" with vLLM {_text(MULTI_NODE_MP_SINCE)} or newer"
+    newer = spec.engine.vllm.version >= changed_in("multi_node_mp")
+    image = "" if newer else f" with vLLM {text(changed_in('multi_node_mp'))} or newer"
     return (
         Field.SECURITY_GROUPS,
         "Ray runs the code of all who reach its ports (CVE-2023-48022), and only a security group certainly keeps the "
@@ -67,17 +67,17 @@ def ray_asks_for_a_token(spec: ResolvedSpec) -> Iterator[Problem]:
         if engine.ray_token:
             yield Field.RAY_TOKEN, "it is true, and there is no Ray: the group is one pod, or joined by mp", "remove it"
         return
-    if not engine.ray_token and engine.vllm.version >= RAY_TOKENS_SINCE:
+    if not engine.ray_token and engine.vllm.version >= changed_in("ray_tokens"):
         yield (
             Field.RAY_TOKEN,
             "Ray 2.52 and newer can ask for a token at its ports, and this one is not told to",
             f"set the secret deepseek:rayToken and write true, or {Field.BACKEND}: mp",
         )
-    if engine.ray_token and engine.vllm.version < RAY_TOKENS_SINCE:
+    if engine.ray_token and engine.vllm.version < changed_in("ray_tokens"):
         yield (
             Field.RAY_TOKEN,
             f"{engine.vllm.name} is older than Ray 2.52, so its image has a Ray that asks for no token",
-            f"use an image with vLLM {_text(RAY_TOKENS_SINCE)} or newer, or do not rely on it",
+            f"use an image with vLLM {text(changed_in('ray_tokens'))} or newer, or do not rely on it",
         )
 
 
@@ -85,10 +85,10 @@ def ray_asks_for_a_token(spec: ResolvedSpec) -> Iterator[Problem]:
 def ray_is_in_the_image(spec: ResolvedSpec) -> Iterator[Problem]:
     """The image has Ray, where Ray joins the pods."""
     version = spec.engine.named_version
-    if has_ray(spec) and version is not None and version >= NO_RAY_SINCE:
+    if has_ray(spec) and version is not None and version >= changed_in("ray_left_out"):
         yield (
             Field.BACKEND,
-            f"{spec.engine.vllm.name} brings no Ray with it, as versions before {_text(NO_RAY_SINCE)} did",
+            f"{spec.engine.vllm.name} brings no Ray with it, as versions before {text(changed_in('ray_left_out'))} did",
             "check that the image has it, or write mp",
         )
 
@@ -132,7 +132,3 @@ def api_server_is_closed(spec: ResolvedSpec) -> Iterator[Problem]:
             "the stack does not know the addresses of the API server, so the pods reach it, if without a token",
             "list them in closedCidrs: kubectl get endpointslices -n default kubernetes",
         )
-
-
-def _text(version: tuple[int, ...]) -> str:
-    return ".".join(map(str, version))

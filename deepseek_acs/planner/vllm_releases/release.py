@@ -115,6 +115,12 @@ def spans(section: Section, name: str) -> Sequence[Span]:
     ]
 
 
+def added(section: Section, name: str) -> Version | None:
+    """The first version that has ``name``; None where that is not known: no version has it, or the oldest one did."""
+    first = next((span.since for span in spans(section, name)), None)
+    return None if first == versions()[0] else first
+
+
 def names(section: Section) -> Sequence[str]:
     """All names that any version has."""
     return tuple(_document()[section])
