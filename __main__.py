@@ -1,4 +1,4 @@
-"""DeepSeek-R1 and its like on Alibaba Cloud ACS: bucket → weights → storage → inference group → Service."""
+"""DeepSeek-R1 and similar models on Alibaba Cloud ACS: bucket → weights → storage → inference group → Service."""
 
 import pulumi
 from pulumi import ResourceOptions

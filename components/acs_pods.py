@@ -1,4 +1,4 @@
-"""What ACS reads of a pod to decide where it runs and what is billed: labels, annotations, node selector.
+"""Labels, annotations and node selectors from which ACS decides where a pod runs and what it costs.
 
 None of these labels may be used in a selector of a Service or a workload: the platform may change them
 (https://www.alibabacloud.com/help/en/cs/user-guide/acs-pod-instance-overview).
@@ -39,12 +39,12 @@ GENERAL_PURPOSE = {COMPUTE_CLASS: "general-purpose", COMPUTE_QOS: "default"}
 """Labels of pods without GPUs."""
 
 CACHE_WORKER = {COMPUTE_CLASS: "performance", COMPUTE_QOS: "default"}
-"""Labels of the pods of the cache, by the guide."""
+"""Labels of the pods of the cache, from the guide."""
 
 
 POLICY_AGENT = "alibabacloud.com/enable-network-policy-agent"
 SECURITY_GROUPS = "network.alibabacloud.com/security-group-ids"
-"""Annotations of pods on ACS. Without the first, whose default is false, no NetworkPolicy holds for a pod
+"""Annotations of pods on ACS. Without the first, whose default is false, no NetworkPolicy applies to a pod
 (https://www.alibabacloud.com/help/en/cs/user-guide/pod-annotation-function-description)."""
 
 
@@ -82,12 +82,12 @@ def gpu_node_selector(spec: ResolvedSpec) -> dict[str, str]:
 
 
 def zone_selector(zone: str | None) -> dict[str, str]:
-    """Node selector for ``zone``; empty where ACS is to choose."""
+    """Node selector for ``zone``; empty if ACS chooses."""
     return {ZONE: zone} if zone else {}
 
 
 def network_environment(spec: ResolvedSpec) -> dict[str, str]:
-    """Variables by which NCCL and Gloo find the other pods; the user's win."""
+    """Variables with which NCCL and Gloo find the other pods; the user's take precedence."""
     environment = {"NCCL_SOCKET_IFNAME": NETWORK_INTERFACE}
     if spec.network == "rdma":
         open_source = not any(name in spec.engine.image for name in ACS_IMAGES)

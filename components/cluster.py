@@ -1,4 +1,4 @@
-"""What the deployment makes in its cluster before all else: the namespace, and the controllers that it installs."""
+"""What the deployment creates in its cluster first: the namespace, and the controllers that it installs."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -20,8 +20,8 @@ class ClusterArgs:
 
 
 class Cluster(pulumi.ComponentResource):
-    """Namespace and controllers. What is put into the cluster depends on this component as a whole; the namespace's
-    name is a plain string, so that previews can show where everything goes."""
+    """Namespace and controllers. Everything in the cluster depends on this component as a whole. The namespace's name
+    is a plain string, so that previews can show it."""
 
     namespace: str
 
@@ -40,6 +40,6 @@ class Cluster(pulumi.ComponentResource):
         k8s.core.v1.Namespace(
             f"{self.pulumi_resource_name}-namespace",
             metadata=metadata,
-            # With it would go all that is in it, of this stack or not.
+            # Deleting it would delete everything in it, also what does not belong to this stack.
             opts=pulumi.ResourceOptions(parent=self, retain_on_delete=True),
         )

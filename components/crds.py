@@ -1,8 +1,7 @@
 """Custom resources as typed Pulumi resources.
 
-The stock ``apiextensions.CustomResource`` hides ``status`` in Python, so each kind gets a small class of its own; the
-type token is the one that crd2pulumi would generate.
-"""
+The stock ``apiextensions.CustomResource`` hides ``status`` in Python, so each kind has its own small class. The type
+token is the one that crd2pulumi would generate."""
 
 from collections.abc import Mapping
 from importlib.metadata import version

@@ -1,4 +1,4 @@
-"""Credentials that a component gives to another; all values are secret outputs but for the ARN of the provider."""
+"""Credentials that one component gives to another. All values are secret outputs, except the ARN of the provider."""
 
 from dataclasses import dataclass
 

@@ -1,11 +1,10 @@
 """A limit for evictions, counted in groups.
 
-It selects all pods of the set, because the eviction of a worker takes its group as well. The number is right for groups
-of any size: while a group is gone, its workers' StatefulSet is gone, too, so that exactly its leader is missing from
-what the disruption controller expects, and while it comes back only its leader is not ready. In between, pods that are
-ending count as unavailable, and the controller allows less rather than more
-(https://github.com/kubernetes/kubernetes/blob/master/pkg/controller/disruption/disruption.go).
-"""
+It selects all pods of the set, because the eviction of a worker stops its group as well. The number is right for groups
+of any size: while a group is deleted, the StatefulSet of its workers is deleted as well, so exactly its leader is
+missing from what the disruption controller expects. While the group is recreated, only its leader is not ready. In
+between, terminating pods count as unavailable, and the controller allows fewer evictions rather than more
+(https://github.com/kubernetes/kubernetes/blob/master/pkg/controller/disruption/disruption.go)."""
 
 from __future__ import annotations
 
@@ -17,7 +16,8 @@ import pulumi_kubernetes as k8s
 
 @dataclass(frozen=True, kw_only=True)
 class DisruptionBudgetArgs:
-    """``group_name`` is the name of the LeaderWorkerSet; evictions may take ``max_unavailable`` groups at once."""
+    """``group_name`` is the name of the LeaderWorkerSet; evictions may stop ``max_unavailable`` groups at the same
+    time."""
 
     namespace: pulumi.Input[str]
     group_name: pulumi.Input[str]
@@ -39,7 +39,7 @@ class DisruptionBudget(pulumi.ComponentResource):
             spec={
                 "selector": {"match_labels": {"leaderworkerset.sigs.k8s.io/name": args.group_name}},
                 "max_unavailable": args.max_unavailable,
-                # A group that is broken or still loading must not keep its node from being drained.
+                # A group that is broken or still loading must not prevent the drain of its node.
                 "unhealthy_pod_eviction_policy": "AlwaysAllow",
             },
             opts=pulumi.ResourceOptions(parent=self),

@@ -1,4 +1,4 @@
-"""The stack's outputs: what a person or another stack needs to use the deployment."""
+"""The stack's outputs: what a user or another stack needs to use the deployment."""
 
 import json
 import shlex
@@ -26,8 +26,8 @@ def outputs(
     service: InferenceService,
     verification: Verification | None,
 ) -> Mapping[str, pulumi.Input[object]]:
-    """Outputs by name. The two commands are the guide's own check, to be run one in each of two shells; with a route,
-    the second needs no first."""
+    """Outputs by name. The two commands are the guide's own check; run each in its own shell. With a route, the second
+    works alone."""
     namespace, port, name = spec.cluster.namespace, spec.service.port, spec.model.served_name
     routed = route_url(spec.service.route) if spec.service.route else None
     in_namespace = f"{kubectl(spec.cluster)} --namespace {namespace}"
@@ -55,7 +55,7 @@ def outputs(
 
 
 def route_url(route: GatewayRoute | IngressRoute) -> str:
-    """Where clients outside the cluster find the model, without the API's ``/v1``."""
+    """URL for clients outside the cluster, without the API's ``/v1``."""
     plain = route.plain_http if route.kind == "gateway" else route.tls.kind == "none"
     return f"{'http' if plain else 'https'}://{route.host}"
 
@@ -71,8 +71,8 @@ def kubectl(cluster: ClusterSettings) -> str:
 
 
 def curl_command(model: str, url: str, *, with_key: bool) -> str:
-    """One chat completion by curl. The key goes from Pulumi's configuration to curl's standard input: neither the
-    command nor the list of processes shows it."""
+    """One chat completion with curl. The key goes from Pulumi's configuration to curl's standard input, so neither the
+    command nor the process list shows it."""
     body = json.dumps(
         {"model": model, "messages": [{"role": "user", "content": "Tell me about deep learning."}], "max_tokens": 128}
     )

@@ -1,13 +1,12 @@
 """The second storage layer: the bucket's folder behind a distributed cache in memory (Fluid with JindoRuntime).
 
-Dataset, JindoRuntime and DataLoad share one name, which is also that of the claim that Fluid makes. The name carries a
-hash of the weights and of what a running cache cannot change, so a Dataset's data never change: other weights make a
-second cache beside the first, the group moves over to it, and then the first is deleted. Pulumi knows them by the same
-name: until the group has moved, the way back to the first is no change at all.
+Dataset, JindoRuntime and DataLoad share one name, which is also the name of the claim that Fluid creates. The name
+contains a hash of the weights and of everything that a running cache cannot change, so the data of a Dataset never
+change: other weights create a second cache, the group moves to it, and then the first is deleted. Both have the same
+logical name in Pulumi: until the group has moved, going back to the first is not a change.
 
-Nothing waits for the Dataset, which waits for its runtime itself; the one thing that is waited for is the preload, by a
-Job (components/preload.py) and not by the engine, for which a DataLoad that failed would be one like any other.
-"""
+Nothing waits for the Dataset, which waits for its runtime itself. Only the preload is awaited, by a Job
+(components/preload.py) and not by Pulumi's engine, which would accept a failed DataLoad."""
 
 import math
 from collections.abc import Mapping
@@ -40,35 +39,35 @@ FUSE_PROPERTIES = {
     "fs.oss.read.readahead.max.buffer.count": "200",
     "fs.oss.read.sequence.ambiguity.range": "2147483647",
 }
-"""How the client reads large files one after the other, as Alibaba Cloud's own template has it
+"""Settings of the client for large sequential reads, from Alibaba Cloud's own template
 (https://github.com/aliyun-computenest/quickstart-vllm-ack)."""
 
 CACHE_WORKER_ANNOTATIONS = {"kubernetes.io/resource-type": "serverless"}
-"""By the guide; what it means on an ACS cluster is not documented
+"""From the guide; its meaning on an ACS cluster is not documented
 (https://www.alibabacloud.com/help/en/cs/user-guide/using-acs-gpu-computing-power-to-build-a-distributed-deepseek-full-blood-version-reasoning-service)."""
 
 NETWORK_MODE = "ContainerNetwork"
-"""Fluid's default advertises the address of the node, and ACS gives no pod its node's network
+"""Fluid's default advertises the address of the node, but pods on ACS cannot use the host network
 (https://www.alibabacloud.com/help/en/cs/user-guide/acs-pod-instance-overview)."""
 
 VOLUME_TYPE = "emptyDir"
 """Fluid's default is a folder of the node, which pods on ACS cannot mount (as above)."""
 
 PLACEMENT = "Shared"
-"""By default no worker may share a node with a pod of any cache, and a cache that takes the place of another would wait
-for it to go, in vain. One that has the default keeps this one off its nodes, too
+"""By default no worker may share a node with a pod of another cache, so a cache that replaces another would wait
+forever for the other to be deleted. A cache with the default keeps this one off its nodes as well
 (https://github.com/fluid-cloudnative/fluid/blob/master/pkg/ctrl/affinity.go)."""
 
 DELETE_MINUTES = 15
-"""Fluid keeps a runtime until no pod mounts its claim, and then ends its pods."""
+"""Fluid keeps a runtime until no pod mounts its claim, and then deletes its pods."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class FluidCacheArgs:
-    """``prefix`` is the folder of the model in the bucket; ``content`` stands for what is cached: a change of it makes
+    """``prefix`` is the folder of the model in the bucket. ``content`` stands for what is cached: a change creates
     another cache. ``workers`` pods of ``cpu`` vCPUs and ``memory`` hold ``quota_gib`` GiB each, and are filled within
-    ``preload_seconds`` by a Job with ``image``, which has Python 3.11. ``sidecar`` calls for the cache's client in the
-    GPU pods. Once the group has another claim, no pod mounts this one after ``release_seconds``. ``labels`` and
+    ``preload_seconds`` by a Job with ``image``, which has Python 3.11. ``sidecar`` adds the cache's client to the GPU
+    pods. Once the group has another claim, no pod mounts this one after ``release_seconds``. ``labels`` and
     ``annotations`` are more of them for the cache's pods, and ``annotations`` for the Job's, too."""
 
     namespace: pulumi.Input[str]
@@ -95,7 +94,7 @@ class FluidCacheArgs:
 
 class FluidCache(pulumi.ComponentResource):
     """Secret, Dataset, JindoRuntime, the DataLoad that fills the cache with exactly the model's folder, and the Job
-    that sees to it."""
+    that checks it."""
 
     mount: ModelMount
 
@@ -108,7 +107,7 @@ class FluidCache(pulumi.ComponentResource):
         load = self._load(cache, args, runtime)
         preload = self._preload(cache, args, load)
         self.mount = ModelMount(
-            # With the Job as a dependency: whatever mounts the claim comes after it.
+            # With the Job as a dependency: everything that mounts the claim comes after it.
             claim_name=preload.job.metadata.apply(lambda _: cache),
             model_path=model_path(args.prefix),
             depends_on=preload.job,
@@ -130,8 +129,8 @@ class FluidCache(pulumi.ComponentResource):
             for key in (KEY_ID, KEY_SECRET)
         ]
         mount = {
-            # With the folder, so that the claim's root is the model, as it is with the OSS volume. Fluid refuses a
-            # bucket without anything behind it.
+            # With the folder, so that the claim's root is the model, as with the OSS volume. Fluid refuses a bucket
+            # without a path.
             "mountPoint": pulumi.Output.format("oss://{0}/{1}", args.bucket_name, args.prefix),
             "name": "deepseek",
             "path": "/",
@@ -185,7 +184,7 @@ class FluidCache(pulumi.ComponentResource):
             spec=_load_spec(cache, args),
             opts=pulumi.ResourceOptions.merge(
                 self._options(args, depends_on=runtime),
-                # A second one of the same name can only be made after the first is gone.
+                # A second one with the same name can only be created after the first is deleted.
                 pulumi.ResourceOptions(delete_before_replace=True),
             ),
         )
@@ -220,13 +219,13 @@ class FluidCache(pulumi.ComponentResource):
 def cache_client(kind: Literal["acs", "eci", "none"], *, cpu: int, memory: str) -> Sidecar:
     """The client that ack-fluid adds to pods that mount the cache."""
     labels = {} if kind == "none" else {SIDECAR_TARGET: kind}
-    # Its share of the pod is kept free also where no label calls for it: ACS rounds up to the same size.
+    # Its share of the pod is reserved even without the label: ACS rounds up to the same size.
     return Sidecar(labels=labels, cpu=cpu, memory_mib=mebibytes(memory))
 
 
 def cache_name(name: str, args: FluidCacheArgs) -> str:
-    """The name of it all, with eight hexadecimal digits that change when the data do, or a part of the cache that
-    cannot be changed while it runs. The number of workers can."""
+    """The shared name, with eight hexadecimal digits that change with the data, and with every part of the cache that
+    cannot change while it runs. The number of workers can."""
     shape = [args.cpu, args.memory, args.sidecar_cpu, args.sidecar_memory, args.quota_gib, args.zone, PLACEMENT]
     # Nothing where there are none: a cache of before keeps its name.
     metadata = [dict(args.labels), dict(args.annotations)] if args.labels or args.annotations else []
@@ -245,7 +244,7 @@ def _pod_metadata(args: FluidCacheArgs, **annotations: str) -> dict[str, Any]:
 
 
 def _load_metadata(cache: str, args: FluidCacheArgs) -> dict[str, Any]:
-    """With the stack's field manager written down, so that a DataLoad that the Job recreates is no drift."""
+    """With the stack's field manager in an annotation, so that a DataLoad that the Job recreates is not drift."""
     return {**_metadata(cache, args), "annotations": {FIELD_MANAGER: field_manager()}}
 
 
@@ -258,6 +257,6 @@ def _load_spec(cache: str, args: FluidCacheArgs) -> dict[str, Any]:
 
 
 def _resources(cpu: int, memory: str) -> dict[str, Any]:
-    # Fluid raises a request that is below the quota, which would then differ from what is written here.
+    # Fluid raises a request below the quota, which would then differ from this program's value.
     size = {"cpu": cpu, "memory": memory}
     return {"requests": size, "limits": size}

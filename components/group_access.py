@@ -1,4 +1,4 @@
-"""What access and security add to the pods of the inference group: one pure function over their templates."""
+"""What access control and security add to the pods of the inference group: one pure function over their templates."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -8,8 +8,8 @@ from .pod_security import container_security
 from .request_filter import config_map_name, with_request_filter
 
 API_KEY_VARIABLE = "VLLM_API_KEY"
-"""The engine asks for this key (https://docs.vllm.ai/en/stable/configuration/env_vars.html); as an argument it would
-stand in the list of processes."""
+"""The engine requires this key (https://docs.vllm.ai/en/stable/configuration/env_vars.html). As an argument it would be
+visible in the process list."""
 
 RAY_MODE_VARIABLE = "RAY_AUTH_MODE"
 RAY_TOKEN_VARIABLE = "RAY_AUTH_TOKEN"  # noqa: S105 - the name of a variable
@@ -55,8 +55,8 @@ def with_access(template: Mapping[str, Any], args: InferenceGroupArgs, *, serves
 
 
 def _with_home(container: Mapping[str, Any]) -> dict[str, Any]:
-    """vLLM, Triton and Ray keep their caches below the home folder, and PyTorch asks for the user's name, which an ID
-    that the image does not know has not got."""
+    """vLLM, Triton and Ray keep their caches below the home folder. PyTorch asks for the user's name, and an ID that
+    the image does not define has none."""
     given = {variable["name"] for variable in container["env"]}
     home = [{"name": name, "value": value} for name, value in HOME_ENVIRONMENT.items() if name not in given]
     return {

@@ -1,4 +1,4 @@
-"""What an inference group is made of: plain values, which ``wiring`` takes from the specification."""
+"""Arguments of an inference group: plain values that ``wiring`` takes from the specification."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -18,17 +18,17 @@ class InferenceGroupArgs:
     """Name of the LeaderWorkerSet."""
 
     replicas: int = 1
-    """Groups at first; with ``autoscaled``, something else sets their number later."""
+    """Initial number of groups; with ``autoscaled``, an autoscaler sets it later."""
 
     autoscaled: bool = False
     take_over: bool = False
-    """Take the number of groups back from an autoscaler that there was."""
+    """Take the number of groups back from a former autoscaler."""
 
     max_unavailable: int = 1
     max_surge: int = 0
     partition: int = 0
     restart_after_start: bool = False
-    """Restart a group for a container that ends only once all its pods have started."""
+    """Restart a group because of a terminated container only after all its pods have started."""
 
     pods: int = 1
     """Pods of a group."""
@@ -45,11 +45,11 @@ class InferenceGroupArgs:
     annotations: Mapping[str, str] = field(default_factory=dict)
     node_selector: Mapping[str, str] = field(default_factory=dict)
     has_common_labels: bool = False
-    """Label the pods with ``app.kubernetes.io/...``, by which logs and metrics are found."""
+    """Label the pods with ``app.kubernetes.io/...``, which logs and metrics select."""
 
     environment: Mapping[str, str] = field(default_factory=dict)
     default_environment: Mapping[str, str] = field(default_factory=dict)
-    """More variables, where ``environment`` does not have them."""
+    """Additional variables, unless ``environment`` has them."""
 
     secret_environment: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     """Variables whose values are in Secrets: name and key of the Secret, by variable."""
@@ -60,13 +60,13 @@ class InferenceGroupArgs:
     port: int = 8000
     served_name: str
     max_model_len: int | None = None
-    """None leaves it to the engine."""
+    """None: the engine decides."""
 
     gpu_memory_utilization: float
     enforce_eager: bool = False
     trust_remote_code: bool = False
     arguments: tuple[str, ...] = ()
-    """More arguments of ``vllm serve``."""
+    """Additional arguments of ``vllm serve``."""
 
     claim_name: pulumi.Input[str]
     """PersistentVolumeClaim with the model's files."""
@@ -83,14 +83,14 @@ class InferenceGroupArgs:
     """A command that says which pods are not ready, and why; shown while the group is waited for."""
 
     request_seconds: int | None = None
-    """Longest request, which a pod that is terminated finishes. None: nothing is done for it."""
+    """Longest request, which a terminating pod finishes. None: pods do not drain."""
 
     grace_seconds: int = 0
     drains_itself: bool = False
-    """Whether the engine finishes its requests by itself when it gets SIGTERM."""
+    """Whether the engine itself finishes its requests after SIGTERM."""
 
     stall_seconds: int | None = None
-    """How long an engine with requests may make no progress; None: ``/health`` alone is asked."""
+    """Seconds that an engine with requests may make no progress; None: only ``/health`` is checked."""
 
     canary: bool = False
 

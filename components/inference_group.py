@@ -1,4 +1,4 @@
-"""The inference group: a LeaderWorkerSet whose groups of pods each form one vLLM engine over several machines.
+"""The inference group: a LeaderWorkerSet in which each group of pods forms one vLLM engine on several machines.
 
 Leader and worker templates come from one function and differ in their command, the leader's label, port and probes.
 """
@@ -25,22 +25,23 @@ from .request_filter import ARGUMENTS as FILTER_ARGUMENTS
 from .request_filter import request_filter_config_map
 
 WORKER_INDEX_LABEL = "leaderworkerset.sigs.k8s.io/worker-index"
-"""Set on every pod by all versions of the controller. The variable LWS_WORKER_INDEX is not: the version in the ACS
-App Marketplace (0.5) does not know it, and Kubernetes leaves an unknown $(VARIABLE) as it stands
+"""Set on every pod by all versions of the controller. The variable LWS_WORKER_INDEX is not: the version in the ACS App
+Marketplace (0.5) does not set it, and Kubernetes does not expand an unknown $(VARIABLE)
 (https://github.com/kubernetes-sigs/lws/blob/main/api/leaderworkerset/v1/leaderworkerset_types.go)."""
 
 DELETE_SECONDS = 900
-"""Time until a deleted group and its pods are gone, beyond their grace period; large processes on ACS take minutes."""
+"""Time until a deleted group and its pods are gone, in addition to their grace period; large processes on ACS take
+minutes."""
 
 
 class InferenceGroup(pulumi.ComponentResource):
-    """The LeaderWorkerSet; created when all its groups answer."""
+    """The LeaderWorkerSet. Its creation is complete when all groups answer."""
 
     name: pulumi.Output[str]
     leader_labels: Mapping[str, pulumi.Input[str]]
-    """What selects the leaders, and only them."""
+    """Selector of the leaders only."""
     template_digest: pulumi.Output[str]
-    """Changes when all pods are recreated; not with the number of replicas."""
+    """Changes whenever all pods are recreated, but not with the number of replicas."""
 
     def __init__(self, name: str, args: InferenceGroupArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("deepseek:inference:InferenceGroup", name, None, opts)
@@ -67,16 +68,16 @@ class InferenceGroup(pulumi.ComponentResource):
                 parent=self,
                 depends_on=needed,
                 custom_timeouts=_timeouts(args),
-                # Set at the creation and never again, because an autoscaler does. Leaving it out instead would take
-                # the field from a live group, which would fall back to one replica: docs/scaling.md.
+                # Set only at creation, because an autoscaler changes it later. Without a value, the field would be
+                # removed from a live group, which would fall back to one replica: docs/scaling.md.
                 ignore_changes=["spec.replicas"] if args.autoscaled else [],
                 hooks=self._announced(args),
             ),
         )
 
     def _announced(self, args: InferenceGroupArgs) -> pulumi.ResourceHookBinding:
-        """Says how long an update will wait, and where to look meanwhile: the provider reports neither the group's pods
-        nor their events."""
+        """Logs how long an update will wait, and how to follow it: the provider reports neither the group's pods nor
+        their events."""
         hook = pulumi.ResourceHook(
             f"{self.pulumi_resource_name}-wait", lambda hooked: pulumi.log.info(waiting_text(args, hooked))
         )
@@ -84,7 +85,7 @@ class InferenceGroup(pulumi.ComponentResource):
 
 
 def waiting_text(args: InferenceGroupArgs, hooked: pulumi.ResourceHookArgs) -> str:
-    """One line for the beginning of the wait."""
+    """One line, logged when the wait starts."""
     timeouts = _timeouts(args)
     longest = timeouts.create if hooked.old_inputs is None else timeouts.update
     namespace = (hooked.new_inputs or {}).get("metadata", {}).get("namespace", "")
@@ -110,7 +111,7 @@ def group_spec(args: InferenceGroupArgs) -> dict[str, Any]:
         },
         "leaderWorkerTemplate": {
             "size": args.pods,
-            # An engine over several pods does not survive the loss of one: recreate the whole group.
+            # An engine on several pods does not survive the loss of one pod: recreate the whole group.
             "restartPolicy": "RecreateGroupAfterStart" if args.restart_after_start else "RecreateGroupOnPodRestart",
             "leaderTemplate": pod_template("leader", args),
             "workerTemplate": pod_template("worker", args),
@@ -119,7 +120,7 @@ def group_spec(args: InferenceGroupArgs) -> dict[str, Any]:
 
 
 def template_digest(args: InferenceGroupArgs) -> pulumi.Output[str]:
-    """Eight hexadecimal digits that stand for the templates of the pods."""
+    """Eight hexadecimal digits: a hash of the pod templates."""
     template = pulumi.Output.json_dumps(group_spec(args)["leaderWorkerTemplate"], sort_keys=True)
     return template.apply(lambda text: hashlib.sha256(text.encode()).hexdigest()[:8])
 
@@ -132,7 +133,7 @@ def _annotations(args: InferenceGroupArgs) -> dict[str, str]:
 
 def ready_conditions(replicas: int | None) -> list[str]:
     """What ``pulumi.com/waitFor`` waits for. Controllers before 0.9 report no observed generation, so a condition can
-    be stale right after an update; the count of ready groups then at least tells a scaling that is still under way.
+    be stale right after an update. The number of ready groups at least shows that scaling is still in progress.
     ``replicas`` is None where an autoscaler may change it in the meantime."""
     conditions = ["condition=Available"]
     if replicas:
@@ -177,7 +178,7 @@ def pod_template(role: Role, args: InferenceGroupArgs) -> dict[str, Any]:
         "metadata": {"labels": labels, **({"annotations": dict(args.annotations)} if args.annotations else {})},
         "spec": {
             **({"nodeSelector": dict(args.node_selector)} if args.node_selector else {}),
-            # A Service named "vllm" would otherwise set VLLM_PORT, which the engine takes for its own
+            # A Service named "vllm" would otherwise set VLLM_PORT, which the engine reads as its own
             # (https://docs.vllm.ai/en/stable/configuration/env_vars.html).
             "enableServiceLinks": False,
             **lifecycle.spec,
@@ -196,19 +197,18 @@ def pod_template(role: Role, args: InferenceGroupArgs) -> dict[str, Any]:
 
 
 def _resources(args: InferenceGroupArgs) -> dict[str, str]:
-    """Requests and limits of the engine's container. ACS normalises GPU pods to requests = limits; saying so keeps what
-    is billed visible here."""
+    """Requests and limits of the engine's container. ACS normalises GPU pods to requests = limits; writing both shows
+    here what is billed."""
     return {args.gpu_resource: str(args.gpus), "cpu": str(args.cpu), "memory": quantity(args.memory_gib)}
 
 
 def probes(startup_seconds: int) -> dict[str, Any]:
     """The leader's probes, on vLLM's ``/health``, which answers once the model is loaded on all pods.
 
-    The startup probe grants ``startup_seconds`` (arithmetic in ``deepseek_acs/planner/loading.py``); until it
-    succeeds the other two are not run. Readiness takes a leader out of the Service after 30 s without an answer.
-    Liveness waits three minutes, because a restart of one container recreates the whole group and loads the model
-    again. Workers have none: they serve no HTTP, and the end of their process is the end of the container.
-    """
+    The startup probe grants ``startup_seconds`` (arithmetic in ``deepseek_acs/planner/loading.py``); until it succeeds
+    the other two are not run. Readiness takes a leader out of the Service after 30 s without an answer. Liveness waits
+    three minutes, because a restart of one container recreates the whole group and loads the model again. Workers have
+    no probes: they serve no HTTP, and when their process exits, the container terminates."""
     check = {"httpGet": {"path": "/health", "port": "http"}, "timeoutSeconds": 10}
     return {
         "startupProbe": check
@@ -237,7 +237,7 @@ def _from_secret(name: str, secret: str, key: str) -> dict[str, Any]:
 
 
 def command(role: Role, args: InferenceGroupArgs) -> list[str]:
-    """The container's command; Kubernetes puts in the variables that the LeaderWorkerSet controller sets.
+    """The container's command; Kubernetes expands the variables that the LeaderWorkerSet controller sets.
 
     A group of one pod needs neither Ray nor rendezvous, and its worker template creates no pod.
     """
@@ -270,7 +270,7 @@ def _serve(role: Role, args: InferenceGroupArgs) -> list[str]:
         *args.arguments,
     ]
     if args.pods > 1:
-        # Explicit, because vLLM's own guess depends on its version and on what the image contains.
+        # Explicit, because vLLM's default depends on its version and on the packages in the image.
         arguments += ["--distributed-executor-backend", args.backend]
     if role == "leader" and args.request_filter is not None:
         arguments += FILTER_ARGUMENTS
@@ -288,14 +288,14 @@ def _mp_arguments(role: Role) -> Sequence[str]:
 
 
 def _ray_script(role: Role, args: InferenceGroupArgs, serve: Sequence[str]) -> str:
-    """Start of Ray by the image's script, which waits for the other pods; its own 300 s are less than the difference
-    between two pulls of an image of 10 GiB, so it waits as long as a pod may take to start its container."""
+    """Starts Ray with the image's script, which waits for the other pods. Its default of 300 s is less than the
+    difference between two pulls of an image of 10 GiB, so it waits as long as a pod may take to start its container."""
     script = shlex.quote(literal(args.ray_script))
     timeout, drains = f"--ray_init_timeout={POD_START_SECONDS}", args.request_seconds is not None
     if role == "worker":
-        # exec, so that the end of Ray is the end of the container, which restarts the group.
+        # exec, so that the container terminates with Ray, which restarts the group.
         start = f"exec {script} worker --ray_address=$(LWS_LEADER_ADDRESS) {timeout}"
         return interruptible(start) if drains else start
-    # && and not ;: a Ray that did not start must not be hidden by a vLLM that starts with too few GPUs.
+    # && and not ;: if Ray does not start, vLLM must not start with too few GPUs and hide that.
     start = f"{script} leader --ray_cluster_size=$(LWS_GROUP_SIZE) {timeout}"
     return f"{interruptible(start) if drains else start} && exec {shlex.join(serve)}"

@@ -1,4 +1,4 @@
-"""The Service in front of the leaders, and only of them: workers answer no requests."""
+"""The Service in front of the leaders only: workers answer no requests."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ import pulumi_kubernetes as k8s
 from deepseek_acs.planner.shutdown import load_balancer_seconds
 
 ADDRESS_TYPE = "service.beta.kubernetes.io/alibaba-cloud-loadbalancer-address-type"
-"""``intranet`` must be said: Alibaba Cloud's default is a public address
+"""``intranet`` must be explicit: Alibaba Cloud's default is a public address
 (https://github.com/kubernetes/cloud-provider-alibaba-cloud)."""
 
 ACL = "service.beta.kubernetes.io/alibaba-cloud-loadbalancer-acl"
@@ -18,15 +18,16 @@ ACL = "service.beta.kubernetes.io/alibaba-cloud-loadbalancer-acl"
 https://www.alibabacloud.com/help/en/cs/add-annotations-to-the-yaml-file-of-a-service-to-configure-clb-instances)."""
 
 DRAIN = "service.beta.kubernetes.io/alibaba-cloud-loadbalancer-connection-drain"
-"""Without it the load balancer cuts the connections to a pod as soon as that gets SIGTERM, whatever the pod does
+"""Without it, the load balancer cuts connections to a pod as soon as the pod gets SIGTERM
 (https://www.alibabacloud.com/help/en/cs/add-annotations-to-the-yaml-file-of-a-service-to-configure-clb-instances)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class InferenceServiceArgs:
     """``name`` is that of the Service, ``port`` its port and ``target_port`` the leader's. ``internal_load_balancer``
-    gives it an address in the VPC: ``acl_id`` is the list of who may use that (None admits all), ``request_seconds``
-    how long requests to a pod that ends may still take (None leaves it to the load balancer)."""
+    gives it an address in the VPC: ``acl_id`` is the list of networks that may use it (None admits all),
+    ``request_seconds`` the time that requests to a terminating pod may still take (None: the load balancer's
+    default)."""
 
     namespace: pulumi.Input[str]
     name: pulumi.Input[str]
@@ -43,7 +44,7 @@ class InferenceService(pulumi.ComponentResource):
 
     name: pulumi.Output[str]
     dns_name: pulumi.Output[str]
-    """Name by which pods of the cluster reach it."""
+    """DNS name for pods of the cluster."""
 
     def __init__(self, name: str, args: InferenceServiceArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("deepseek:inference:InferenceService", name, None, opts)
@@ -54,7 +55,7 @@ class InferenceService(pulumi.ComponentResource):
 
     def _service(self, name: str, args: InferenceServiceArgs) -> k8s.core.v1.Service:
         # The group is awaited already. Pulumi's own check of the endpoints would fail a later update after ten minutes
-        # when it meets a leader that is loading.
+        # if a leader is loading.
         annotations: dict[str, pulumi.Input[str]] = {"pulumi.com/skipAwait": "true"}
         spec: k8s.core.v1.ServiceSpecArgsDict = {
             "type": "ClusterIP",
@@ -64,14 +65,14 @@ class InferenceService(pulumi.ComponentResource):
             ],
         }
         if args.internal_load_balancer:
-            # Awaited, because its address is what the user wants to know.
+            # Awaited, because the user needs its address.
             annotations = {ADDRESS_TYPE: "intranet"}
             if args.acl_id is not None:
                 annotations |= {f"{ACL}-status": "on", f"{ACL}-id": args.acl_id, f"{ACL}-type": "white"}
             if args.request_seconds is not None:
                 annotations |= {DRAIN: "on", f"{DRAIN}-timeout": str(load_balancer_seconds(args.request_seconds))}
             spec["type"] = "LoadBalancer"
-            # ACS refuses node ports.
+            # ACS rejects node ports.
             spec["allocate_load_balancer_node_ports"] = False
         return k8s.core.v1.Service(
             f"{name}-leaders",

@@ -1,4 +1,4 @@
-"""Labels and names by which the pods of an inference group are found, whatever looks for them."""
+"""Labels and names that select the pods of an inference group."""
 
 from collections.abc import Mapping
 
@@ -9,7 +9,7 @@ CONTAINER = "vllm"
 
 
 def common_labels(name: str, *, component: str) -> Mapping[str, str]:
-    """Labels of what belongs to the inference group ``name``
+    """Labels of the objects of the inference group ``name``
     (https://kubernetes.io/docs/concepts/overview/working-with-objects/common-labels/)."""
     return {
         "app.kubernetes.io/name": "vllm",

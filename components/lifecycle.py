@@ -1,9 +1,8 @@
-"""What lets the pods of a group finish their requests: stop hooks, a grace period, and stricter liveness checks.
+"""How pods of a group finish their requests: stop hooks, a grace period, and stricter liveness checks.
 
-All pods of a group get SIGTERM at about the same time when one of them was evicted or its container ended, and when
-the stack is destroyed. A worker therefore outlasts its leader, whose last requests need it; in an update the leader
-goes first anyway. docs/lifecycle.md has the whole story.
-"""
+All pods of a group get SIGTERM at about the same time when one of them is evicted or its container terminates, and when
+the stack is destroyed. A worker therefore outlives its leader, whose last requests need it. In an update the leader is
+deleted first anyway. docs/lifecycle.md has the details."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -28,23 +27,23 @@ MOUNT_PATH = "/opt/engineprobe"
 LABELS = {"app.kubernetes.io/name": "engineprobe", "app.kubernetes.io/component": "inference"}
 
 WORKER_STOP_SECONDS = 10
-"""What a worker has left after it gave up waiting for its leader."""
+"""Time that remains for a worker after it stopped waiting for its leader."""
 
 CHECK_SECONDS = 30
 """Period and timeout of a liveness check: three requests of 8 s and the start of Python."""
 
 LEADER_FAILURES = 6
 WORKER_FAILURES = 10
-"""Checks in a row that must fail, three and five minutes: a restart rebuilds the group and loads the model again."""
+"""Consecutive failures, three and five minutes: a restart recreates the group and loads the model again."""
 
 DEAD_GRACE_SECONDS = ANNOUNCE_SECONDS + STOP_SECONDS
-"""Time to end for a pod that failed its liveness check
+"""Termination grace period of a pod that failed its liveness check
 (https://kubernetes.io/docs/tasks/configure-pod-container/configure-liveness-readiness-startup-probes/)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PodLifecycle:
-    """Fields that a pod's spec and its container get in addition; the container's win over those that it has."""
+    """Additional fields of a pod's spec and its container; those of the container override existing ones."""
 
     spec: Mapping[str, Any] = field(default_factory=dict)
     container: Mapping[str, Any] = field(default_factory=dict)
@@ -53,7 +52,7 @@ class PodLifecycle:
 
 
 def pod_lifecycle(role: Role, args: InferenceGroupArgs) -> PodLifecycle:
-    """What a pod of this role needs to finish its requests and to be watched; nothing without ``request_seconds``."""
+    """What a pod of this role needs to finish its requests and to be monitored; nothing without ``request_seconds``."""
     if args.request_seconds is None:
         return PodLifecycle()
     hook = _leader_hook(args, args.request_seconds) if role == "leader" else _worker_hook(args)
@@ -90,9 +89,9 @@ def _source() -> str:
 
 
 def interruptible(command: str) -> str:
-    """A shell command that ends when its shell gets SIGTERM: as the first process of a container it would ignore that,
-    and hold its GPUs until the grace period is over."""
-    # A shell runs a trap at once only while it waits for a process in the background.
+    """A shell command that exits when its shell gets SIGTERM. As the first process of a container, the shell would
+    otherwise ignore the signal and hold its GPUs until the grace period is over."""
+    # A shell runs a trap immediately only while it waits for a background process.
     return f"trap 'exit 143' TERM; {command} & wait $!"
 
 
@@ -125,8 +124,8 @@ def _leader_checks(args: InferenceGroupArgs, stall_seconds: int) -> dict[str, An
 
 
 def _worker_checks(args: InferenceGroupArgs) -> dict[str, Any]:
-    """A worker may start before its leader does, and is given as long as the two together may take. Once it has met its
-    leader, an outage of the cluster's DNS must not end every group there is."""
+    """A worker may start before its leader, and gets the time that both together may take. Once it has reached its
+    leader, an outage of the cluster's DNS must not restart all groups."""
     if args.pods == 1:
         return {}
     command = _run("check-leader", _rendezvous(args))
@@ -138,7 +137,7 @@ def _worker_checks(args: InferenceGroupArgs) -> dict[str, Any]:
 
 
 def _liveness(command: Sequence[str], failures: int) -> dict[str, Any]:
-    # The requests of an engine that was found dead are not waited for (Kubernetes 1.25 or newer).
+    # Do not wait for the requests of a dead engine (Kubernetes 1.25 or newer).
     return _check(command, CHECK_SECONDS, failures) | {"terminationGracePeriodSeconds": DEAD_GRACE_SECONDS}
 
 

@@ -1,5 +1,5 @@
-"""Whether a bucket's name is taken. Bucket names are unique over all accounts, and a request without a signature tells
-a name that is free from one that is not, in any account."""
+"""Whether a bucket name is taken. Bucket names are unique across all accounts, and an unsigned request shows whether a
+name is taken in any account."""
 
 import http.client
 import urllib.error
@@ -10,13 +10,13 @@ from deepseek_acs.settings.cloud import CloudSettings
 TIMEOUT_SECONDS = 5
 
 REQUEST_ID = "x-oss-request-id"
-"""In each answer of OSS, and in none of a proxy that stands before it
+"""In every response of OSS, but not in responses of a proxy in front of it
 (https://www.alibabacloud.com/help/en/oss/developer-reference/common-http-headers)."""
 
 
 def bucket_exists(cloud: CloudSettings, name: str) -> bool:
-    """Whether the name is taken; False where OSS cannot be reached from here, because the provider reaches it by a way
-    of its own, and then says the same later."""
+    """Whether the name is taken; False if OSS cannot be reached from here. The provider may reach it another way, and
+    then reports the same later."""
     try:
         with urllib.request.urlopen(_address(cloud, name), timeout=TIMEOUT_SECONDS) as response:  # noqa: S310 - http or https
             return REQUEST_ID in response.headers

@@ -1,4 +1,4 @@
-"""The cluster as it is now, asked by the program itself: Pulumi knows only what is in the stack's state."""
+"""The current state of the cluster, queried by the program itself: Pulumi knows only the stack's state."""
 
 import json
 import threading
@@ -9,20 +9,19 @@ from typing import Any
 TIMEOUT_SECONDS = 10
 
 METADATA_ONLY = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
-"""What an object holds is not asked for: it may be a secret
+"""The content of objects is not requested: it may be a secret
 (https://kubernetes.io/docs/reference/using-api/api-concepts/#receiving-resources-as-tables)."""
 
 
 class LookupFailedError(Exception):
-    """The cluster did not answer, or refused to. The text is for a log, and has nothing of the kubeconfig in it."""
+    """The cluster did not answer, or refused. The text may be logged: it contains nothing of the kubeconfig."""
 
 
 class LiveCluster:
     """One cluster, from a kubeconfig: the path of the file, or its contents.
 
-    All methods raise LookupFailedError, and may be called from several threads at once. The client is imported and
-    connected by the first of them, because a preview without changes needs neither.
-    """
+    All methods raise LookupFailedError and are thread-safe. The client is imported and connected on the first call,
+    because a preview without changes needs neither."""
 
     def __init__(self, kubeconfig: Path | str, context: str | None) -> None:
         self._kubeconfig = kubeconfig
@@ -34,11 +33,11 @@ class LiveCluster:
         self._lock = threading.Lock()
 
     def serves(self, api_version: str, kind: str) -> bool:
-        """Whether the cluster knows the kind."""
+        """Whether the cluster serves the kind."""
         return kind in self._resources_of(api_version)
 
     def metadata(self, api_version: str, kind: str, *, namespace: str | None, name: str) -> Mapping[str, Any] | None:
-        """Metadata of an object; None where there is none, or not even its kind."""
+        """Metadata of an object; None if the object or its kind does not exist."""
         resource = self._resources_of(api_version).get(kind)
         if resource is None:
             return None
@@ -120,7 +119,7 @@ def _client(kubeconfig: Path | str, context: str | None) -> Any:
         else:
             config.load_kube_config_from_dict(yaml.safe_load(kubeconfig), **options)
     except Exception as error:
-        # Without its text, and without its cause: either may quote the kubeconfig.
+        # Without its text and cause: both may quote the kubeconfig.
         raise LookupFailedError(f"the kubeconfig cannot be used: {type(error).__name__}") from None
     configuration.retries = False
     return ApiClient(configuration)

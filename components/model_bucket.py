@@ -17,10 +17,10 @@ from .credentials import AccessKey, AssumableRole
 from .names import MOVER, READER, bucket_name, cloud_name
 
 STALE_UPLOAD_DAYS = 7
-"""Days after which the parts of an upload that nobody completed are deleted; they are billed but not listed."""
+"""Days after which parts of incomplete uploads are deleted; they are billed but not listed."""
 
 ROTATE = "DeleteOldestNonDefaultVersionWhenLimitExceeded"
-"""RAM keeps five versions of a policy and refuses a sixth
+"""RAM keeps five versions of a policy and rejects a sixth
 (https://www.pulumi.com/registry/packages/alicloud/api-docs/ram/policy). Each change of a document makes one."""
 
 VOLUME_PLUGIN_SUBJECT = "system:serviceaccount:ack-csi-fuse:csi-fuse-ossfs"
@@ -30,8 +30,8 @@ VOLUME_PLUGIN_SUBJECT = "system:serviceaccount:ack-csi-fuse:csi-fuse-ossfs"
 
 @dataclass(frozen=True, kw_only=True)
 class ModelBucketArgs:
-    """A new bucket, called ``bucket`` or by ``names.bucket_name``, or an existing one. With ``retain`` it outlives the
-    stack.
+    """A new bucket, called ``bucket`` or by ``names.bucket_name``, or an existing one. With ``retain`` it is kept when
+    the stack is destroyed.
 
     ``prefix`` is the folder of the model. The mover may write to it if ``moves``, and read otherwise. Both identities
     use the given AccessKey; or they are RAM roles for service accounts of the cluster with this OIDC provider, the
@@ -76,7 +76,7 @@ class StoredWeights(Protocol):
 
 
 class ModelBucket(pulumi.ComponentResource):
-    """The bucket, who moves the weights into it, and who reads them."""
+    """The bucket, and the identities that write and read the weights."""
 
     bucket_name: pulumi.Output[str]
     region: str
@@ -102,7 +102,7 @@ class ModelBucket(pulumi.ComponentResource):
             there = "" if args.bucket is None else args.bucket
             found = alicloud.oss.Bucket.get(f"{name}-bucket", there, opts=pulumi.ResourceOptions(parent=self))
             return found.id
-        # What guards the bucket is retained with it: without its policy it would be open to plain HTTP.
+        # What protects the bucket is retained with it: without its policy it would accept plain HTTP.
         keep = pulumi.ResourceOptions(parent=self, protect=args.retain, retain_on_delete=args.retain)
         bucket = alicloud.oss.Bucket(
             f"{name}-bucket",
@@ -117,7 +117,8 @@ class ModelBucket(pulumi.ComponentResource):
                 }
             ],
             force_destroy=not args.retain,
-            # Resources of their own, below; without this the bucket would fight them for these attributes.
+            # Separate resources, below; without this the bucket resource would conflict with them about these
+            # attributes.
             opts=pulumi.ResourceOptions.merge(keep, pulumi.ResourceOptions(ignore_changes=["acl", "policy"])),
         )
         alicloud.oss.BucketAcl(f"{name}-acl", bucket=bucket.id, acl="private", opts=keep)
@@ -180,7 +181,7 @@ class ModelBucket(pulumi.ComponentResource):
             f"{self.pulumi_resource_name}-{who}",
             name=cloud_name(self.pulumi_resource_name, who),
             comments=f"The {who} of the model's weights",
-            # Its AccessKeys are retained, below; with the user they all go.
+            # Its AccessKeys are retained, below; deleting the user would delete them.
             force=True,
             opts=options,
         )
@@ -196,7 +197,7 @@ class ModelBucket(pulumi.ComponentResource):
             user_name=user.name,
             opts=pulumi.ResourceOptions(
                 parent=self,
-                # A key that works from its first moment on: pods use it as soon as they have it.
+                # The key must work immediately: pods use it as soon as they have it.
                 depends_on=[attachment],
                 # A rotation must not take the old key from volumes that are mounted (docs/runbook.md).
                 retain_on_delete=True,
@@ -225,7 +226,7 @@ class ModelBucket(pulumi.ComponentResource):
 
 
 def tls_only_policy(bucket: str) -> str:
-    """Bucket policy that denies everything over plain HTTP, also to the owner
+    """Bucket policy that denies all requests over plain HTTP, including the owner's
     (https://www.alibabacloud.com/help/en/oss/user-guide/oss-bucket-policy/)."""
     return _document(
         {
@@ -240,7 +241,7 @@ def tls_only_policy(bucket: str) -> str:
 
 def read_policy(bucket: str, prefix: str, *, vpc_id: str | None = None) -> str:
     """RAM policy of the reader: list the bucket, read the objects under ``prefix``, nothing else. Listing is not
-    narrowed to the prefix, because ossfs lists the bucket's root when it checks a mount."""
+    restricted to the prefix, because ossfs lists the bucket's root when it checks a mount."""
     return _document(
         {
             "Effect": "Allow",
@@ -259,7 +260,7 @@ def read_policy(bucket: str, prefix: str, *, vpc_id: str | None = None) -> str:
 
 def mover_policy(bucket: str, prefix: str, *, writes: bool, vpc_id: str | None = None) -> str:
     """RAM policy of the mover: what ``prefix`` and the mover's own objects for it need, and nothing else of the bucket.
-    Without ``writes`` it may only look (actions by operation:
+    Without ``writes`` it may only list and read (actions by operation:
     https://www.alibabacloud.com/help/en/oss/user-guide/ram-policy)."""
     whole_bucket = ["oss:ListObjects"]
     objects = ["oss:GetObject"]

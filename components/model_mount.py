@@ -1,4 +1,4 @@
-"""What every storage layer hands to the pods, whatever stands behind it."""
+"""What every storage layer gives to the pods, independent of its implementation."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -8,8 +8,8 @@ import pulumi
 
 @dataclass(frozen=True, kw_only=True)
 class Sidecar:
-    """A container that the cluster adds to each pod that mounts the claim: the pod labels that call for it, and what it
-    takes of the pod's CPU (vCPU) and memory (MiB)."""
+    """A container that the cluster adds to each pod that mounts the claim: the pod labels that request it, and its
+    share of the pod's CPU (vCPU) and memory (MiB)."""
 
     labels: Mapping[str, str] = field(default_factory=dict)
     cpu: int = 0

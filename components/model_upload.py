@@ -1,10 +1,9 @@
-"""Moves the weights into the bucket, or checks that they are there: a Job that storage and inference wait for.
+"""A Job that moves the weights into the bucket, or checks that they are there. Storage and inference wait for it.
 
-The program is ``modelmover``, mounted from a ConfigMap as one zip file, so that the cluster needs to reach nothing but
-the hub, OSS and the registry of any image with Python. The Job's name is bound to what it does and to its
-pod: another one checks what the bucket holds, and moves what is missing. A Job that failed is replaced by the next
-``pulumi up``, and its pod continues from what the bucket holds.
-"""
+The program is ``modelmover``, mounted from a ConfigMap as one zip file, so the cluster needs to reach only the hub, OSS
+and the registry of any image with Python. The Job's name contains a hash of its task and its pod: a new Job checks what
+the bucket contains, and moves what is missing. A failed Job is replaced by the next ``pulumi up``, and its pod
+continues from what the bucket contains."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -46,11 +45,12 @@ EIP_BANDWIDTH = "network.alibabacloud.com/eip-bandwidth"
 
 @dataclass(frozen=True, kw_only=True)
 class ModelUploadArgs:
-    """``source`` is the repository to move from, as ``modelscope://OWNER/NAME@REVISION`` or ``hf://...``; None checks
-    only that ``destination`` (``oss://BUCKET/PREFIX``) still has what was moved there. ``options`` are further
-    arguments of the mover. It signs with an AccessKey, or assumes a role by the service account ``service_account``.
+    """``source`` is the repository to move from, as ``modelscope://OWNER/NAME@REVISION`` or ``hf://...``; None only
+    checks that ``destination`` (``oss://BUCKET/PREFIX``) still has what was moved there. ``options`` are additional
+    arguments of the mover. It signs with an AccessKey, or assumes a role through the service account
+    ``service_account``.
 
-    ``hub_token`` is a secret for private repositories. The pod of ``cpu`` vCPUs is given up after ``deadline_seconds``.
+    ``hub_token`` is a secret for private repositories. The pod of ``cpu`` vCPUs times out after ``deadline_seconds``.
     """
 
     namespace: pulumi.Input[str]
@@ -150,12 +150,12 @@ class ModelUpload(pulumi.ComponentResource):
             "volume_mounts": mounts,
             "resources": {"limits": size, "requests": size},
             "security_context": CONTAINER_SECURITY,
-            # The reason of a failure then stands in the pod's status, and so in the output of pulumi up.
+            # Puts the reason of a failure into the pod's status, and so into the output of pulumi up.
             "termination_message_policy": "FallbackToLogsOnError",
         }
         spec: k8s.core.v1.PodSpecArgsDict = {
             "restart_policy": "Never",
-            # Longer than a part may take that is on its way (IDLE_SECONDS in deepseek_acs/modelmover/http.py).
+            # Longer than a part in transfer may take (IDLE_SECONDS in deepseek_acs/modelmover/http.py).
             "termination_grace_period_seconds": 90,
             "automount_service_account_token": False,
             "enable_service_links": False,
@@ -175,7 +175,7 @@ class ModelUpload(pulumi.ComponentResource):
 
 
 def failure_rules() -> list[k8s.batch.v1.PodFailurePolicyRuleArgsDict]:
-    """Which pods have another one continue: those that were evicted, and those that moved a part
+    """The pods that another pod may continue: those that were evicted, and those that moved a part
     (https://kubernetes.io/docs/concepts/workloads/controllers/job/#pod-failure-policy)."""
     return [
         {"action": "Ignore", "on_pod_conditions": [{"type": "DisruptionTarget", "status": "True"}]},

@@ -1,8 +1,7 @@
-"""Names: of what the stack has in the cloud, each within the rules of its service, and of objects that never change in
-place, whose content is in the name. docs/names.md lists them.
+"""Names: of resources in the cloud, within the rules of their services, and content-addressed names of immutable
+objects. docs/names.md lists them.
 
-No provider makes a name up: of what a name is made can be read in the preview, and a right can be narrowed to it.
-"""
+No provider generates a name: names are visible in the preview, and permissions can be restricted to them."""
 
 import hashlib
 import json
@@ -20,12 +19,12 @@ ACCESS = "access"
 """The components that have resources in the cloud, by their names in the program."""
 
 MOVER, READER, CLIENTS = "mover", "reader", "clients"
-"""What a resource in the cloud is for: who uses the bucket, and who the service."""
+"""The purpose of a resource in the cloud: who uses the bucket, and who uses the service."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class NameRule:
-    """What a service accepts as a name; ``alphabet`` says in words what ``pattern`` says of the characters."""
+    """What a service accepts as a name; ``alphabet`` describes the characters of ``pattern`` in words."""
 
     kind: str
     longest: int
@@ -66,8 +65,8 @@ ACCESS_CONTROL_LIST = NameRule(
 """https://www.alibabacloud.com/help/en/slb/classic-load-balancer/developer-reference/api-slb-2014-05-15-createaccesscontrollist"""
 
 FIELD_MANAGER = "pulumi.com/patchFieldManager"
-"""Annotation with the field manager by which the provider applies; without it, another random one for each operation,
-so that an engine that was killed leaves fields that nothing of the stack owns
+"""Annotation with the field manager of the provider. Without it, the provider uses a random one for each operation, and
+a killed engine leaves fields that nothing in the stack owns
 (https://www.pulumi.com/registry/packages/kubernetes/how-to-guides/managing-resources-with-server-side-apply/)."""
 
 LONGEST_FIELD_MANAGER = 128
@@ -78,39 +77,39 @@ DIGEST = 8
 
 
 def name_of(kind: str, *content: object) -> str:
-    """``kind`` and eight hexadecimal digits that change with ``content``, and with the stack: two stacks may share a
-    namespace."""
+    """``kind`` and a content hash of eight hexadecimal digits. The hash includes the stack's name, because two stacks
+    may share a namespace."""
     return f"{kind}-{_digest(pulumi.get_stack(), *content)}"
 
 
 def cloud_name(component: str, part: str) -> str:
-    """Name of a resource in the cloud: project, stack, the component's name, and what it is there."""
+    """Name of a resource in the cloud: project, stack, the component's name, and its purpose."""
     return f"{pulumi.get_project()}-{pulumi.get_stack()}-{component}-{part}"
 
 
 def bucket_name(component: str, *, account: str, region: str) -> str:
-    """Name of a component's bucket. Bucket names are unique over all accounts and regions, so these are in it, too, as
-    a hash."""
+    """Name of a component's bucket. Bucket names are unique across all accounts and regions, so the name contains a
+    hash of both."""
     return f"{pulumi.get_project()}-{pulumi.get_stack()}-{component}-{_digest(account, region)}"
 
 
 def field_manager() -> str:
-    """The stack's field manager: the same for all its objects and for all time."""
+    """The stack's field manager: the same for all its objects, permanently."""
     return f"pulumi-{pulumi.get_project()}-{pulumi.get_stack()}"
 
 
 def name_findings(spec: ResolvedSpec, *, models: str = MODELS, access: str = ACCESS) -> list[Finding]:
-    """Names in the cloud that their services would refuse, because of the name of the stack or of the project.
-    ``models`` and ``access`` are the names of the components that have resources there."""
+    """Names that their services would reject, because of the name of the stack or of the project. ``models`` and
+    ``access`` are the names of the components that have resources there."""
     names = _cloud_names(spec, models, access)
     return [_finding(rule, name) for rule, name in names if not _is_legal(rule, name)]
 
 
 def _cloud_names(spec: ResolvedSpec, models: str, access: str) -> Iterator[tuple[NameRule, str]]:
-    """One for each rule that applies; the longest, where there are several."""
+    """One name per rule; the longest, if there are several."""
     bucket, identity = spec.weights.bucket, spec.weights.identity
     if bucket.kind == "create" and bucket.name is None:
-        # Those of every account and region have the same form.
+        # The names of all accounts and regions have the same form.
         yield BUCKET, bucket_name(models, account="", region=spec.cloud.region)
     longest = cloud_name(models, max(MOVER, READER, key=len))
     if identity.kind != "accessKey":
@@ -127,12 +126,12 @@ def _is_legal(rule: NameRule, name: str) -> bool:
 def _finding(rule: NameRule, name: str) -> Finding:
     stack = pulumi.get_stack()
     room = rule.longest - len(name) + len(stack)
-    fix = f"choose a name for the stack with at most {room} characters of these: pulumi stack rename"
+    fix = f"rename the stack (pulumi stack rename) to at most {room} characters of these"
     if rule is BUCKET:
-        fix = f"write a name of your own into deployment.weights.bucket.name, or {fix}"
+        fix = f"set deployment.weights.bucket.name, or {fix}"
     return Finding(
         path=f"stack {stack}",
-        problem=f"its {rule.kind} would be called {name}, and such a name has at most {rule.longest} characters: "
+        problem=f"its {rule.kind} would be called {name}, but such a name may have at most {rule.longest} characters: "
         f"{rule.alphabet}",
         fix=fix,
     )

@@ -1,4 +1,4 @@
-"""Network policies of the inference group: who reaches the leaders, and who reaches the members.
+"""Network policies of the inference group: who may reach the leaders, and who may reach the members.
 
 Ray, ``torch.distributed`` and NCCL ask nobody for a password and listen on ports of their own choice, so members admit
 each other on all ports and nobody else on any (https://docs.vllm.ai/en/stable/usage/security/). What goes out is
@@ -18,15 +18,15 @@ NAMESPACE_NAME = "kubernetes.io/metadata.name"
 (https://kubernetes.io/docs/reference/labels-annotations-taints/#kubernetes-io-metadata-name)."""
 
 GROUP_NAME = "leaderworkerset.sigs.k8s.io/name"
-"""Label of all pods of a LeaderWorkerSet. A label of one group alone (``group-key``) has values that nobody knows
-beforehand, so the groups of one set admit each other
+"""Label of all pods of a LeaderWorkerSet. The label of a single group (``group-key``) has values that are not known in
+advance, so the groups of one set admit each other
 (https://github.com/kubernetes-sigs/lws/blob/main/api/leaderworkerset/v1/leaderworkerset_types.go)."""
 
 VERIFICATION = {"app.kubernetes.io/component": "verification"}
 """Labels of the pods that verify the endpoint."""
 
 HEALTH_CHECKS = "100.64.0.0/10"
-"""Where the health checks of a Classic Load Balancer come from; Alibaba Cloud gives these addresses to nobody
+"""Source addresses of the health checks of a Classic Load Balancer, which Alibaba Cloud assigns to no one else
 (https://help.aliyun.com/en/slb/classic-load-balancer/user-guide/health-check-overview/)."""
 
 
@@ -47,8 +47,8 @@ PROGRAMS = ("modelmover", "preload", "verifier", "vllm-bench")
 
 @dataclass(frozen=True, kw_only=True)
 class Client:
-    """Who may reach the leaders: addresses, or pods of a namespace, by default the own one. Without labels, all pods of
-    the namespace are meant."""
+    """A client of the leaders: a network, or pods of a namespace, by default the group's own. Without labels, all pods
+    of the namespace."""
 
     cidr: str | None = None
     namespace: str | None = None
@@ -56,8 +56,8 @@ class Client:
 
 
 def members_only(group: str) -> k8s.networking.v1.NetworkPolicySpecArgsDict:
-    """Spec of the policy of all pods: they admit each other, on all ports. No range of ports is written, which the
-    network policies of Alibaba Cloud would not know."""
+    """Spec of the policy of all pods: they admit each other, on all ports. There is no port range, which the network
+    policies of Alibaba Cloud do not support."""
     return {
         "pod_selector": {"match_labels": {GROUP_NAME: group}},
         "policy_types": ["Ingress"],
@@ -98,7 +98,7 @@ def cache_only() -> k8s.networking.v1.NetworkPolicySpecArgsDict:
 
 
 def clients_only(group: str, clients: Sequence[Client], *, port: int) -> k8s.networking.v1.NetworkPolicySpecArgsDict:
-    """Spec of the policy of the leaders: clients reach their HTTP port."""
+    """Spec of the policy of the leaders: clients may reach their HTTP port."""
     rule: k8s.networking.v1.NetworkPolicyIngressRuleArgsDict = {
         "from_": [_peer(client) for client in clients],
         "ports": [{"protocol": "TCP", "port": port}],

@@ -1,9 +1,8 @@
-"""What a Prometheus and a Grafana in the cluster pick up: PodMonitor, PrometheusRule, and the dashboard.
+"""What Prometheus and Grafana in the cluster read: PodMonitor, PrometheusRule, and the dashboard.
 
-On ACS these are read by Managed Service for Prometheus, in which PodMonitors are switched on for the cluster
+On ACS, Managed Service for Prometheus reads them, if PodMonitors are enabled for the cluster
 (https://www.alibabacloud.com/help/en/prometheus/user-guide/custom-collection-monitoring-metrics-through-pod-monitor,
-for ACK clusters; not verified on an ACS cluster), or by a prometheus-operator of your own.
-"""
+for ACK clusters; not verified on an ACS cluster), or your own prometheus-operator does."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -22,7 +21,7 @@ from .monitoring.alerts import AlertThresholds, rule_groups
 from .request_filter import METRICS_KEY
 
 SCRAPE_TIMEOUT_SECONDS = 10
-"""A leader answers in milliseconds; one under full load may need seconds."""
+"""A leader answers within milliseconds, under full load within seconds."""
 
 FOLDER = "grafana_folder"
 """Annotation of the sidecar (https://github.com/grafana/helm-charts/tree/main/charts/grafana, ``folderAnnotation``)."""
@@ -33,8 +32,8 @@ RELABELLED = {
     LWS_LABEL: "__meta_kubernetes_pod_label_leaderworkerset_sigs_k8s_io_name",
     GROUP_LABEL: "__meta_kubernetes_pod_label_leaderworkerset_sigs_k8s_io_group_index",
 }
-"""Labels of everything that is scraped, and where they come from. prometheus-operator adds the first two itself; a
-managed agent need not, and the alerts depend on them."""
+"""Labels of all scraped metrics, and their sources. prometheus-operator adds the first two itself; a managed agent may
+not, and the alerts depend on them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +57,7 @@ class ObservabilityArgs:
 
 
 class Observability(pulumi.ComponentResource):
-    """PodMonitor, and alerts and dashboard where they are wanted."""
+    """PodMonitor, and alerts and dashboard if they are enabled."""
 
     def __init__(self, name: str, args: ObservabilityArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("deepseek:operations:Observability", name, None, opts)
@@ -87,7 +86,7 @@ class Observability(pulumi.ComponentResource):
         )
 
     def _dashboard(self, name: str, args: ObservabilityArgs, target: Target, labels: Mapping[str, str]) -> None:
-        # Grafana's library is large, and most runs have no use for it.
+        # Grafana's library is large, and most runs do not need it.
         from .monitoring.dashboard import dashboard_json
 
         metadata = _metadata(args, "dashboard", labels)

@@ -1,8 +1,7 @@
 """The controllers that the deployment needs in the cluster: expected, or installed by their Helm charts.
 
-Installed as Helm releases and not as single resources: each is one resource instead of twenty-five, Helm never deletes
-what lies in a chart's ``crds/``, and the hooks by which ack-fluid upgrades its definitions run.
-"""
+They are Helm releases and not single resources: each is one resource instead of twenty-five, Helm never deletes the
+content of a chart's ``crds/``, and the hooks with which ack-fluid upgrades its definitions run."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -27,7 +26,7 @@ from .crds import (
 
 @dataclass(frozen=True, kw_only=True)
 class Api:
-    """An API that the stack expects of its cluster, and what to say where the cluster does not serve it."""
+    """An API that the stack expects in its cluster, and the finding if the cluster does not serve it."""
 
     resource: type[NamespacedResource]
     finding: Finding
@@ -63,7 +62,7 @@ MONITORS = Api(
     finding=Finding(
         path="deployment.observability",
         problem="the cluster has no API for monitors (PodMonitor of monitoring.coreos.com/v1)",
-        fix="install prometheus-operator (the chart kube-prometheus-stack) or switch Managed Service for Prometheus on "
+        fix="install prometheus-operator (the chart kube-prometheus-stack) or enable Managed Service for Prometheus "
         "for the cluster, or remove observability",
     ),
 )
@@ -75,7 +74,7 @@ ALERTS = Api(
         fix="install prometheus-operator (the chart kube-prometheus-stack), or write alerts: null",
     ),
 )
-"""prometheus-operator brings both, a managed agent perhaps only that of monitors."""
+"""prometheus-operator serves both; a managed agent may serve only that of monitors."""
 
 KEDA = Api(
     resource=ScaledObject,
@@ -94,8 +93,8 @@ RELEASE_SECONDS = 600
 
 @dataclass(frozen=True, kw_only=True)
 class OperatorsArgs:
-    """Versions, charts and images of the controllers to install; None leaves one to the cluster. ``region`` is where
-    ack-fluid's images are pulled from, ``fluid_sidecar`` the label value by which its client gets into pods."""
+    """Versions, charts and images of the controllers to install; None: not installed. ``region`` is the region of the
+    registry for ack-fluid's images, ``fluid_sidecar`` the label value that adds its client to pods."""
 
     region: str
     lws_version: str | None = None
@@ -107,7 +106,7 @@ class OperatorsArgs:
 
 
 class Operators(pulumi.ComponentResource):
-    """The controllers that are to be installed."""
+    """The controllers to install."""
 
     def __init__(self, name: str, args: OperatorsArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("deepseek:cluster:Operators", name, None, opts)
@@ -140,14 +139,14 @@ class Operators(pulumi.ComponentResource):
             version=version,
             values=values,
             timeout=RELEASE_SECONDS,
-            # A first installation that fails would otherwise keep the name, and the next pulumi up from trying again.
+            # Otherwise a failed first installation would keep its name, and the next pulumi up could not try again.
             atomic=True,
             opts=pulumi.ResourceOptions(parent=self),
         )
 
 
 def expected_apis(spec: ResolvedSpec) -> list[Api]:
-    """The APIs that must be there before anything is created, because nothing of the stack installs them."""
+    """The APIs that must exist before anything is created, because the stack does not install them."""
     observability, route, scaler = spec.observability, spec.service.route, spec.replicas.scaler
     needed = [
         (LWS, spec.operators.lws.kind != "install"),
@@ -161,7 +160,7 @@ def expected_apis(spec: ResolvedSpec) -> list[Api]:
 
 
 def fluid_values(args: OperatorsArgs) -> dict[str, Any]:
-    """Values of the chart on an ACS cluster. Its own are placeholders that only the console fills in
+    """Values of the chart on an ACS cluster. Its defaults are placeholders that only the console fills in
     (https://github.com/aliyun-computenest/quickstart-vllm-ack, .computenest/ros_templates/acs-ecs.yaml)."""
     inject = {
         "platformKey": "alibabacloud.com/fluid-sidecar-target",
@@ -189,11 +188,11 @@ def fluid_values(args: OperatorsArgs) -> dict[str, Any]:
             "enabled": True,
             "timeoutSeconds": 15,
             "reinvocationPolicy": "IfNeeded",
-            # It fails closed: while none answers, no pod with the label is created, and no group recovers.
+            # It fails closed: while no replica answers, no pod with the label is created, and no group recovers.
             "replicas": 2,
             **({"serverlessInject": inject} if args.fluid_sidecar != "none" else {}),
         },
-        # ACS has no host namespaces. The two lie at different depths.
+        # ACS has no host namespaces. The two settings are at different levels.
         "csi": {"config": {"hostNetwork": False}, "hostPID": False},
         "fluidapp": {"enabled": True},
     }

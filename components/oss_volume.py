@@ -1,10 +1,9 @@
 """The first storage layer: the bucket's folder as a static, read-only OSS volume (CSI).
 
-PersistentVolume and claim carry a hash of what they mount in their names. A change of bucket, folder or options so
-makes a second volume beside the first, the group moves over to it, and then the first is deleted; a volume in use
-could neither be changed nor deleted. Pulumi knows them by the same name: until the group has moved, the way back to the
-first is no change at all.
-"""
+The names of PersistentVolume and claim contain a hash of what they mount. A change of bucket, folder or options
+therefore creates a second volume, the group moves to it, and then the first is deleted. A volume in use can neither be
+changed nor deleted. Both have the same logical name in Pulumi: until the group has moved, going back to the first is
+not a change."""
 
 import math
 from dataclasses import dataclass
@@ -20,15 +19,14 @@ DRIVER = "ossplugin.csi.alibabacloud.com"
 SECRET_NAME = "oss-secret"  # noqa: S105 - the name of a Secret, not its contents
 
 DELETE_SECONDS = 600
-"""Until Kubernetes has looked that no pod mounts them."""
+"""Time until Kubernetes has checked that no pod mounts them."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class OssVolumeArgs:
     """``prefix`` is the folder of the model in the bucket, ``weights_gib`` the size of its files in GiB. ``content``
-    stands for what is mounted: a change of it makes another volume. Reads are signed with an AccessKey, or by a role
-    that the volume plugin assumes. Once the group has another claim, no pod mounts this one after ``release_seconds``.
-    """
+    stands for what is mounted: a change creates another volume. Reads are signed with an AccessKey, or with a role that
+    the volume plugin assumes. Once the group has another claim, no pod mounts this one after ``release_seconds``."""
 
     namespace: pulumi.Input[str]
     bucket_name: pulumi.Input[str]
@@ -73,7 +71,7 @@ class OssVolume(pulumi.ComponentResource):
     def _volume(
         self, claim_name: str, args: OssVolumeArgs, secret: k8s.core.v1.Secret | None
     ) -> k8s.core.v1.PersistentVolume:
-        # A PersistentVolume is not namespaced: its name says whose it is.
+        # A PersistentVolume is not namespaced: its name identifies the owner.
         name = pulumi.Output.format("{0}-{1}", args.namespace, claim_name)
         attributes: dict[str, pulumi.Input[str]] = {
             "bucket": args.bucket_name,
@@ -116,7 +114,7 @@ class OssVolume(pulumi.ComponentResource):
             metadata={"name": claim_name, "namespace": args.namespace},
             spec={
                 "access_modes": ["ReadOnlyMany"],
-                # Empty, not absent: an absent one means the cluster's default class, which would make a disk.
+                # Empty, not absent: without the field, the cluster's default class would create a disk.
                 "storage_class_name": "",
                 "volume_name": volume.metadata["name"],
                 "resources": {"requests": {"storage": capacity(args.weights_gib)}},
@@ -125,7 +123,7 @@ class OssVolume(pulumi.ComponentResource):
         )
 
     def _options(self, args: OssVolumeArgs) -> pulumi.ResourceOptions:
-        # Kubernetes keeps both until no pod mounts the claim.
+        # Kubernetes keeps both as long as a pod mounts the claim.
         minutes = math.ceil((DELETE_SECONDS + args.release_seconds) / 60)
         return pulumi.ResourceOptions(parent=self, custom_timeouts=pulumi.CustomTimeouts(delete=f"{minutes}m"))
 

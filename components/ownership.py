@@ -1,11 +1,10 @@
-"""What is this stack's, and what is not.
+"""Ownership: which existing objects belong to this stack.
 
-After a killed engine, objects exist that are in no state, and the next update has to take them up. So the provider may
-take over what exists (``upsert_existing_objects``), and would do so with what others have created, and delete it with
-the stack. Therefore each object carries the stack's field manager as an annotation, and before one is created, in
-previews too, the cluster is asked whether it exists and whose it is. The hooks that ask run only for what the engine is
-about to create: what is in the state, or was imported into it, is not looked up.
-"""
+A killed engine leaves objects that are not in the state, and the next update has to adopt them. So the provider adopts
+existing objects (``upsert_existing_objects``). It would also adopt objects of others, and delete them with the stack.
+Therefore each object has the stack's field manager as an annotation. Before an object is created, also in previews, the
+program asks the cluster whether it exists and who owns it. The hooks run only for objects that the engine is about to
+create: objects in the state, or imported into it, are not looked up."""
 
 import asyncio
 from collections.abc import Awaitable, Mapping, Sequence
@@ -28,10 +27,12 @@ BUCKET = "alicloud:oss/bucket:Bucket"
 JOB = "kubernetes:batch/v1:Job"
 
 NAMED_BY = {"Namespace": "cluster.namespace", "Service": "service.name"}
-"""The setting that names objects of a kind. The names of others begin with inference.name, or end with a hash that
-changes with the name of the stack."""
+"""The setting that names objects of a kind. Names of other kinds begin with inference.name, or end with a hash that
+includes the stack's name."""
 
-NOT_TAKEN_OVER = "the cluster or the cloud is not as this stack needs it, see the errors above; nothing was changed"
+NOT_TAKEN_OVER = (
+    "the cluster or the cloud does not meet the requirements of this stack, see the errors above; nothing was changed"
+)
 IMPORT = "take it over (docs/names.md#taking-over-what-exists)"
 
 
@@ -52,11 +53,11 @@ class Ownership:
         self._created: list[pulumi.Resource] = []
         hook = ResourceHook("ownership", self._before_create, ResourceHookOptions(on_dry_run=True))
         self._hooks = ResourceOptions(hooks=ResourceHookBinding(before_create=[hook]))
-        # Within this process: a transform would send every resource through the engine and back.
+        # In this process: a transform would send every resource to the engine and back.
         pulumi.runtime.register_stack_transformation(self._mark)
 
     async def verdict(self) -> None:
-        """Fails a preview that has found something."""
+        """Fails a preview with findings."""
         if pulumi.runtime.is_dry_run():
             await asyncio.gather(*(resource.urn.future() for resource in self._created), return_exceptions=True)
             if self._found:
@@ -76,7 +77,7 @@ class Ownership:
             return
         if not pulumi.runtime.is_dry_run():
             raise pulumi.RunError(_report(found))
-        # At once: the provider tries next to apply to what exists, which may fail for a reason that explains nothing.
+        # Immediately: otherwise the provider applies to the existing object, which may fail with a misleading error.
         pulumi.log.error(_report(found))
         self._found += len(found)
 
@@ -106,17 +107,17 @@ class Ownership:
         try:
             return await question
         except LookupFailedError as error:
-            # The provider may still get through, and takes over what it finds.
+            # The provider may still reach the cluster, and adopts what it finds.
             if str(error) not in self._unanswered:
                 self._unanswered.add(str(error))
                 pulumi.log.warn(
-                    f"the cluster could not be asked what exists already ({error}): an object of the same name would "
-                    "be taken over"
+                    f"the cluster could not be asked what exists already ({error}): an existing object with the same "
+                    "name would be taken over"
                 )
             return []
 
     async def _live_cluster(self) -> LiveCluster | None:
-        """None where there is no cluster yet."""
+        """None if there is no cluster yet."""
         file = self._spec.kubeconfig
         if file is not None and not file.is_file():
             return None
@@ -128,17 +129,17 @@ class Ownership:
         return self._cluster
 
     async def _delete_forgotten_jobs(self, cluster: LiveCluster, namespace: str, name: str) -> None:
-        """A Job's name ends with a hash of its content. One that a killed update has begun is in no state, and would
-        run on next to the one that takes its place, to be created now."""
+        """The name of a Job ends with a hash of its content. A Job of a killed update is not in the state, and would
+        run in parallel with the Job that is created now."""
         kind = name.rpartition("-")[0]
         for job in await asyncio.to_thread(cluster.jobs, namespace):
             other = job["metadata"]["name"]
             if other != name and other.rpartition("-")[0] == kind and _owner(job["metadata"]) == field_manager():
                 await asyncio.to_thread(cluster.delete_job, namespace, other)
-                pulumi.log.info(f"the Job {namespace}/{other} of an update that was killed is deleted")
+                pulumi.log.info(f"deleting the Job {namespace}/{other} of a killed update")
 
     async def _missing_apis(self, cluster: LiveCluster) -> list[Finding]:
-        """Those that the stack expects of its cluster; asked once."""
+        """The APIs that the stack expects in its cluster; queried once."""
         expected, self._expected = self._expected, None
         if not expected:
             return []
@@ -155,7 +156,7 @@ class Ownership:
             return []
         name, annotations = metadata.get("name"), metadata.get("annotations") or {}
         if not isinstance(name, str) or AUTONAMED in annotations:
-            # Unknown as yet, or made up by the provider.
+            # Not known yet, or generated by the provider.
             return []
         kind, namespace = str(inputs["kind"]), metadata.get("namespace")
         live = await asyncio.to_thread(
@@ -191,7 +192,7 @@ def _managed(metadata: Any) -> dict[str, Any]:
 
 
 def _owner(metadata: Mapping[str, Any]) -> str | None:
-    """The field manager that an object names."""
+    """The field manager in the annotation of an object."""
     return (metadata.get("annotations") or {}).get(FIELD_MANAGER)
 
 

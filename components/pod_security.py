@@ -1,4 +1,4 @@
-"""What the engine's container may do, so that its pod keeps a Pod Security Standard.
+"""What the engine's container may do under the Pod Security Standards.
 
 The standards: https://kubernetes.io/docs/concepts/security/pod-security-standards/
 """
@@ -6,12 +6,11 @@ The standards: https://kubernetes.io/docs/concepts/security/pod-security-standar
 from typing import Any
 
 RDMA_CAPABILITY = "IPC_LOCK"
-"""Pins memory for RDMA beyond the limit of locked memory. ``baseline`` does not have it among the capabilities that may
-be added."""
+"""Needed to pin memory for RDMA beyond the limit of locked memory. ``baseline`` does not allow adding it."""
 
 
 def container_security(*, run_as_user: int | None, run_as_group: int | None, rdma: bool) -> dict[str, Any]:
-    """Security context of the engine's container, and not of its pod, in which the cache's client needs to be root."""
+    """Security context of the engine's container, not of its pod, in which the cache's client must be root."""
     context: dict[str, Any] = {
         "allowPrivilegeEscalation": False,
         "capabilities": {"drop": ["ALL"], **({"add": [RDMA_CAPABILITY]} if rdma else {})},

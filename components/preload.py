@@ -1,8 +1,7 @@
 """Fills a Fluid cache: a Job that waits for the DataLoad, evaluates it, and recreates it if it failed.
 
-Fluid never repeats a DataLoad that has ended, and Pulumi accepts one that failed. A Job that failed is replaced by the
-next ``pulumi up``, and its pod repeats the preload. The program is ``preload``.
-"""
+Fluid never repeats a DataLoad that has ended, and Pulumi accepts one that failed. The next ``pulumi up`` replaces a
+failed Job, and its pod repeats the preload. The program is ``preload``."""
 
 from __future__ import annotations
 
@@ -36,8 +35,8 @@ CREDENTIALS = "/var/run/secrets/kubernetes.io/serviceaccount"
 
 @dataclass(frozen=True, kw_only=True)
 class PreloadArgs:
-    """``name`` is that of the cache and ``workers`` their number, ``load`` its DataLoad and ``manifest`` what makes it
-    again, ``seconds`` when it is given up, and ``image`` one with Python 3.11."""
+    """``name`` is that of the cache and ``workers`` their number, ``load`` its DataLoad and ``manifest`` the object
+    that recreates it, ``seconds`` its timeout, and ``image`` an image with Python 3.11."""
 
     name: str
     namespace: pulumi.Input[str]
@@ -50,7 +49,7 @@ class PreloadArgs:
 
 
 class Preload(pulumi.ComponentResource):
-    """The program as a ConfigMap, its right to look after this one DataLoad, and the Job."""
+    """The program as a ConfigMap, its RBAC rights to this one DataLoad, and the Job."""
 
     job: k8s.batch.v1.Job
 
@@ -71,7 +70,7 @@ class Preload(pulumi.ComponentResource):
         )
 
     def _role(self, args: PreloadArgs) -> k8s.rbac.v1.Role:
-        """Nothing can be named that is still to be made
+        """A rule for ``create`` cannot name an object
         (https://kubernetes.io/docs/reference/access-authn-authz/rbac/#referring-to-resources)."""
         fluid, own = ["data.fluid.io"], [args.name]
         return k8s.rbac.v1.Role(
@@ -132,7 +131,7 @@ class Preload(pulumi.ComponentResource):
             "volume_mounts": [program_mount(PACKAGE)],
             "resources": {"limits": size, "requests": size},
             "security_context": CONTAINER_SECURITY,
-            # What is wrong then stands in the pod's status, and so in the output of pulumi up.
+            # Puts the problem into the pod's status, and so into the output of pulumi up.
             "termination_message_policy": "FallbackToLogsOnError",
         }
         return {

@@ -1,4 +1,4 @@
-"""The explicit providers: nothing in this program ever uses a default provider or an ambient kubeconfig."""
+"""The explicit providers: this program never uses a default provider or an ambient kubeconfig."""
 
 from pathlib import Path
 
@@ -13,11 +13,12 @@ from deepseek_acs.settings.cloud import CloudSettings
 from .secrets import Secrets
 
 EMULATED_SERVICES = ("oss", "ram", "sts", "slb")
-"""Services of Alibaba Cloud that the program calls; all of them go to ``deployment.cloud.endpoint`` if it is set."""
+"""Services of Alibaba Cloud that the program calls; all calls go to ``deployment.cloud.endpoint`` if it is set."""
 
 
 def alicloud_provider(settings: CloudSettings) -> alicloud.Provider:
-    """Alibaba Cloud in the stack's region. Credentials come from the environment or a profile, as for its own tools."""
+    """Alibaba Cloud in the stack's region. Credentials come from the environment or a profile, as for its official
+    tools."""
     if settings.endpoint is None:
         return alicloud.Provider("alicloud", region=settings.region)
     endpoints = alicloud.ProviderEndpointArgs(**dict.fromkeys(EMULATED_SERVICES, settings.endpoint))
@@ -31,14 +32,14 @@ def kubernetes_provider(spec: ResolvedSpec, secrets: Secrets) -> k8s.Provider:
         kubeconfig=_existing(spec.kubeconfig) if spec.kubeconfig else secrets.kubeconfig,
         context=spec.cluster.context,
         namespace=spec.cluster.namespace,
-        # Without it a new endpoint or certificate in the kubeconfig would replace every object in the cluster, and so
-        # would another name of the stack if that were in it.
+        # Without it, a new endpoint or certificate in the kubeconfig would replace every object in the cluster. It does
+        # not contain the stack's name, because a rename would do the same.
         cluster_identifier=pulumi.get_project(),
         enable_server_side_apply=True,
-        # What exists already and is not this stack's is refused before (components/ownership.py). What is left is the
-        # namespace that it has kept, and what a killed engine created and did not record.
+        # Objects of others are refused earlier (components/ownership.py). What remains is the namespace that this stack
+        # has kept, and objects that a killed engine created but did not record.
         upsert_existing_objects=True,
-        # A new AccessKey must not replace the Secret, and with it the volume and the claim that pods have mounted.
+        # A new AccessKey must not replace the Secret, and with it the volume and the claim that pods mount.
         enable_secret_mutable=True,
     )
 

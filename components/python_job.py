@@ -1,4 +1,4 @@
-"""How a program of this project runs in the cluster: one zip file in a ConfigMap, in any image with Python 3.11."""
+"""Runs a program of this project in the cluster: a zipapp in a ConfigMap, in any image with Python 3.11."""
 
 import base64
 import math
@@ -31,14 +31,14 @@ POD_SECURITY: k8s.core.v1.PodSecurityContextArgsDict = {
 def program_config_map(
     package: str, *, namespace: pulumi.Input[str], labels: Mapping[str, str], parent: pulumi.Resource
 ) -> k8s.core.v1.ConfigMap:
-    """The package as an immutable ConfigMap, named by its content: other content is another resource."""
+    """The package as an immutable ConfigMap with a content hash in its name: other content is another resource."""
     name = name_of(package, parent.pulumi_resource_name, archive_digest(package))
     return k8s.core.v1.ConfigMap(
         f"{parent.pulumi_resource_name}-{name}",
         metadata={"name": name, "namespace": namespace, "labels": labels},
         binary_data={_file(package): base64.b64encode(archive(package)).decode()},
         immutable=True,
-        # What has this name is what is meant. Another zlib only makes other bytes of it.
+        # The name identifies the content. Another zlib only compresses it to other bytes.
         opts=pulumi.ResourceOptions(parent=parent, ignore_changes=["binaryData"]),
     )
 
@@ -49,7 +49,7 @@ def program_volume(config_map: k8s.core.v1.ConfigMap) -> k8s.core.v1.VolumeArgsD
 
 
 def program_mount(package: str) -> k8s.core.v1.VolumeMountArgsDict:
-    """Where ``program_command`` finds it."""
+    """The mount path that ``program_command`` uses."""
     return {"name": "program", "mount_path": f"/opt/{package}", "read_only": True}
 
 
@@ -78,13 +78,12 @@ def program_job(
     content: Sequence[pulumi.Input[object]] = (),
     failure_rules: Sequence[k8s.batch.v1.PodFailurePolicyRuleArgsDict] = (),
 ) -> k8s.batch.v1.Job:
-    """A Job of one pod, awaited a little longer than it may take; a ``pulumi up`` after one that failed repeats it, and
-    so does one with another template, other rules or other ``content``, of which its name has a hash.
+    """A Job of one pod, awaited slightly longer than its deadline. The next ``pulumi up`` repeats a failed Job. So does
+    another template, other rules or other ``content``, because its name contains a hash of them.
 
-    A pod that fails ends the Job, but for those that ``failure_rules`` ignore. The action FailJob would do so, too, but
-    Pulumi does not know its reason, PodFailurePolicy, and would wait on
-    (provider/pkg/await/checker/job/check.go in https://github.com/pulumi/pulumi-kubernetes).
-    """
+    A failed pod fails the Job, except for failures that ``failure_rules`` ignore. The action FailJob would do the same,
+    but Pulumi does not know its reason, PodFailurePolicy, and would keep waiting
+    (provider/pkg/await/checker/job/check.go in https://github.com/pulumi/pulumi-kubernetes)."""
     spec: k8s.batch.v1.JobSpecArgsDict = {
         "backoff_limit": 0,
         "active_deadline_seconds": deadline_seconds,
@@ -95,17 +94,17 @@ def program_job(
     minutes = f"{math.ceil((deadline_seconds + AWAIT_SECONDS) / 60)}m"
     own = pulumi.ResourceOptions(
         custom_timeouts=pulumi.CustomTimeouts(create=minutes, update=minutes),
-        # The one before may still be running, and two would work on the same things.
+        # The previous Job may still be running, and both would work on the same data.
         delete_before_replace=True,
     )
     return k8s.batch.v1.Job(
         resource,
         metadata={
-            # Of a Job that exists the rules of failure cannot be changed either.
+            # The pod failure policy of a Job is immutable as well.
             "name": job_name(kind, template, list(failure_rules), *content),
             "namespace": namespace,
             "labels": labels,
-            # Without it a Job that failed would be awaited again and again.
+            # Without it, Pulumi would await a failed Job in each update.
             "annotations": {"pulumi.com/replaceUnready": "true"},
         },
         spec=spec,

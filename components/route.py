@@ -1,4 +1,4 @@
-"""The way in through a proxy of the cluster, and only to the paths of the OpenAI API that the key protects."""
+"""The route through a proxy of the cluster, only to the paths of the OpenAI API that the key protects."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import pulumi_kubernetes as k8s
 from .crds import HTTPRoute
 
 REQUEST_BYTES = "32m"
-"""Largest request in ingress-nginx's notation: a prompt of 160,000 tokens in escaped Chinese is above its 1 MiB
-(https://kubernetes.github.io/ingress-nginx/user-guide/nginx-configuration/annotations/#custom-max-body-size)."""
+"""Largest request, in ingress-nginx's notation: a prompt of 160,000 tokens in escaped Chinese exceeds the default of 1
+MiB (https://kubernetes.github.io/ingress-nginx/user-guide/nginx-configuration/annotations/#custom-max-body-size)."""
 
 TAKEN = "jsonpath={.status.parents[0].conditions[0].type}"
-"""A controller has answered to the HTTPRoute; with a Gateway that does not exist none does."""
+"""A controller has accepted the HTTPRoute; none does if the Gateway does not exist."""
 
 TAKEN_MINUTES = 5
 
@@ -113,14 +113,14 @@ class Route(pulumi.ComponentResource):
 
 
 def ingress_tls(host: str, secret: pulumi.Input[str] | None) -> k8s.networking.v1.IngressTLSArgsDict:
-    """TLS for the host; without a Secret, with a certificate that the controller finds
+    """TLS for the host; without a Secret, with a certificate of the controller
     (https://kubernetes.io/docs/reference/kubernetes-api/service-resources/ingress-v1/)."""
     return {"hosts": [host]} if secret is None else {"hosts": [host], "secret_name": secret}
 
 
 def ingress_annotations(args: RouteArgs) -> dict[str, str]:
     """For ingress-nginx (https://kubernetes.github.io/ingress-nginx/user-guide/nginx-configuration/annotations/); other
-    controllers do not know them. Tokens are passed on as they come, and a request may be as long as it needs to be."""
+    controllers ignore them. Tokens are forwarded immediately, and a request may be as long as the API needs."""
     nginx = {
         "proxy-read-timeout": str(args.request_seconds),
         "proxy-send-timeout": str(args.request_seconds),
@@ -128,7 +128,7 @@ def ingress_annotations(args: RouteArgs) -> dict[str, str]:
         "proxy-body-size": REQUEST_BYTES,
     }
     return {
-        # Not every controller reports an address, for which Pulumi would wait; and the host is known already.
+        # Not every controller reports an address, for which Pulumi would wait, and the host is known anyway.
         "pulumi.com/skipAwait": "true",
         **{f"nginx.ingress.kubernetes.io/{name}": value for name, value in nginx.items()},
         **args.annotations,

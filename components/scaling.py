@@ -1,7 +1,7 @@
 """The autoscaler of the inference group: a KEDA ScaledObject, or a HorizontalPodAutoscaler.
 
-Both ask for an absolute number of groups, the load divided by what one group bears. So groups that are still loading,
-which takes an hour and gives no relief meanwhile, are not multiplied, as they would be with ratios to the present load.
+Both compute an absolute number of groups: the load divided by the capacity of one group. Groups take up to an hour to
+load and do not reduce the load until then. Ratios to the current load would multiply them; an absolute number does not.
 """
 
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ PERIOD_MAX_SECONDS = 1800
 (https://kubernetes.io/docs/reference/kubernetes-api/workload-resources/horizontal-pod-autoscaler-v2/)."""
 
 SCHEDULE_COOLDOWN_SECONDS = 60
-"""From the end of the last window to zero. A calendar does not waver, so there is nothing to wait for."""
+"""From the end of the last window to zero. A calendar does not fluctuate, so there is nothing to wait for."""
 
 PAUSED_REPLICAS = "autoscaling.keda.sh/paused-replicas"
 """https://keda.sh/docs/latest/concepts/scaling-deployments/#pause-autoscaling"""
@@ -28,7 +28,7 @@ PAUSED_REPLICAS = "autoscaling.keda.sh/paused-replicas"
 
 @dataclass(frozen=True, kw_only=True)
 class Window:
-    """A time in which more groups are wanted; ``start`` and ``end`` are five fields of cron."""
+    """A period with more groups; ``start`` and ``end`` are five fields of cron."""
 
     start: str
     end: str
@@ -37,8 +37,8 @@ class Window:
 
 @dataclass(frozen=True, kw_only=True)
 class AutoscalingArgs:
-    """``group`` is the LeaderWorkerSet's name, ``create_seconds`` the time until a new group answers. ``hold`` is a
-    fixed number of groups for now.
+    """``group`` is the LeaderWorkerSet's name, ``create_seconds`` the time until a new group answers. ``hold`` fixes
+    the number of groups temporarily.
 
     schedule: at least ``min_replicas``, and more in the ``windows``. queue and hpa: another group above
     ``waiting_requests`` per group or ``cache_usage`` of the KV cache, by metrics of these names, which queue reads from
@@ -63,7 +63,7 @@ class AutoscalingArgs:
 
 
 class Autoscaling(pulumi.ComponentResource):
-    """What sets the replicas of the LeaderWorkerSet."""
+    """The autoscaler that sets the replicas of the LeaderWorkerSet."""
 
     def __init__(self, name: str, args: AutoscalingArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("deepseek:inference:Autoscaling", name, None, opts)
@@ -115,15 +115,15 @@ def _target(group: str) -> dict[str, str]:
 
 
 def authentication_spec(secret: pulumi.Input[str]) -> dict[str, Any]:
-    """The TriggerAuthentication's spec: a header of the name and value that the Secret has."""
+    """The TriggerAuthentication's spec: a header with name and value from the Secret."""
     keys = {"customAuthHeader": "header", "customAuthValue": "value"}
     return {"secretTargetRef": [{"parameter": p, "name": secret, "key": key} for p, key in keys.items()]}
 
 
 def load_behavior(create_seconds: int) -> dict[str, Any]:
-    """One group at a time, and none is taken away that would be missed before another could be loaded.
+    """One group at a time. A group is removed only if the load has stayed low for the time that loading one takes.
 
-    A model that takes longer to load than ``STABILIZATION_MAX_SECONDS`` gets only these: Kubernetes knows no longer
+    A model that takes longer to load than ``STABILIZATION_MAX_SECONDS`` gets that time: Kubernetes allows no longer
     windows.
     """
     one_group = [{"type": "Pods", "value": 1, "periodSeconds": min(create_seconds, PERIOD_MAX_SECONDS)}]
@@ -137,7 +137,7 @@ def load_behavior(create_seconds: int) -> dict[str, Any]:
 
 
 def at_once(most: int) -> dict[str, Any]:
-    """All groups of a window together: its times are the user's."""
+    """All groups of a window at once: the user sets its times."""
     rules = {"stabilizationWindowSeconds": 0, "policies": [{"type": "Pods", "value": most, "periodSeconds": 15}]}
     return {"scaleUp": rules, "scaleDown": rules}
 
@@ -167,9 +167,8 @@ def schedule_spec(args: AutoscalingArgs) -> dict[str, Any]:
 def queue_spec(args: AutoscalingArgs, authentication: pulumi.Input[str] | None) -> dict[str, Any]:
     """The ScaledObject's spec without its target (https://keda.sh/docs/latest/scalers/prometheus/).
 
-    A metric that is missing is an error, and then the number of groups stays as it is: an outage of Prometheus must not
-    look like a night without requests. Only at zero groups is it the rule, and the metrics read as 0.
-    """
+    A missing metric is an error, and the number of groups stays unchanged: an outage of Prometheus must not look like a
+    time without requests. Only at zero groups it is normal, and the metrics count as 0."""
     missing = " or vector(0)" if args.min_replicas == 0 else ""
     selected = f'namespace="{args.namespace}",{LWS_LABEL}="{args.group}"'
     queries: dict[str, tuple[str, float]] = {
@@ -177,7 +176,7 @@ def queue_spec(args: AutoscalingArgs, authentication: pulumi.Input[str] | None) 
         "cache": (f"sum({args.cache_metric}{{{selected}}}){missing}", args.cache_usage),
     }
     if args.activation_query is not None:
-        # It wakes up the first group and never asks for a second one.
+        # It starts the first group, and never a second one.
         queries["activation"] = (f"clamp_max(max({args.activation_query}) or vector(0), 1)", 1)
     return {
         "minReplicaCount": args.min_replicas,
@@ -205,7 +204,7 @@ def queue_spec(args: AutoscalingArgs, authentication: pulumi.Input[str] | None) 
 def hpa_spec(args: AutoscalingArgs) -> Any:
     """The HorizontalPodAutoscaler's spec. The metrics are those of the leaders: the LeaderWorkerSet's scale subresource
     selects no other pods (``status.hpaPodSelector``). A leader without metrics, which is still loading, counts as idle
-    when more groups are wanted, and as busy when fewer are."""
+    when scaling up, and as busy when scaling down."""
     thresholds = {
         args.waiting_metric: str(args.waiting_requests),
         args.cache_metric: f"{args.cache_usage * 1000:.0f}m",

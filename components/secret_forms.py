@@ -1,4 +1,4 @@
-"""What a secret must look like, said before anything is created: what is wrong with one, and never the secret."""
+"""Checks of the form of secrets before anything is created. Texts name the problem, never the secret."""
 
 import json
 import math
@@ -21,7 +21,7 @@ API_KEY_FORM = re.compile(r"[A-Za-z0-9._~+/-]+=*")
 def api_key_problem(key: str) -> str | None:
     """Why the API key cannot be sent as a bearer token, or is too easy to guess; None if it is valid."""
     if not API_KEY_FORM.fullmatch(key):
-        return "it has characters that an HTTP client cannot send, white space or the end of a line for example"
+        return "it contains characters that an HTTP client cannot send, for example white space or a line end"
     if len(key) < API_KEY_MIN:
         return f"it has fewer than {API_KEY_MIN} characters"
     return "it is too easy to guess: few characters again and again" if _bits(key) < API_KEY_MIN_BITS else None
@@ -35,26 +35,33 @@ def _bits(text: str) -> float:
 
 
 def word_problem(value: str) -> str | None:
-    """What keeps it from being a key or token as its issuer shows it, if anything."""
-    return "it has white space or other characters that no key has" if not re.fullmatch(r"[!-~]+", value) else None
+    """Why it cannot be a key or token as its issuer shows it; None if it can."""
+    return (
+        "it contains white space or other characters that a key cannot contain"
+        if not re.fullmatch(r"[!-~]+", value)
+        else None
+    )
 
 
 def kubeconfig_problem(text: str) -> str | None:
-    """Why no cluster can be reached with it, if none can."""
+    """Why it is not a usable kubeconfig; None if it is."""
     try:
-        # Some of JSON, tabs for example, is no YAML for this parser.
+        # Some JSON, for example with tabs, is not YAML for this parser.
         config = json.loads(text) if text.lstrip().startswith("{") else yaml.safe_load(text)
     except (yaml.YAMLError, ValueError):
-        return "it is no YAML file"
+        return "it is not valid YAML"
     clusters = config.get("clusters") if isinstance(config, dict) else None
-    return None if clusters else "it is no kubeconfig: it names no clusters"
+    return None if clusters else "it is not a kubeconfig: it contains no clusters"
 
 
 def header_problem(value: str) -> str | None:
-    """What keeps it from being the value of an HTTP header, if anything."""
+    """Why it cannot be the value of an HTTP header; None if it can."""
     if value.isascii() and value.isprintable() and value == value.strip():
         return None
-    return "it has characters that no HTTP header can have: a line end, white space around it, or letters beyond ASCII"
+    return (
+        "it contains characters that an HTTP header cannot contain: a line end, surrounding white space, or non-ASCII "
+        "letters"
+    )
 
 
 # cryptography is imported where a stack has a certificate: importing it takes time in every preview.
@@ -86,7 +93,7 @@ def private_key_problem(pem: str) -> str | None:
     try:
         load_pem_private_key(pem.encode(), password=None)
     except TypeError:
-        return "it is encrypted, and a proxy has no passphrase for it"
+        return "it is encrypted, and the proxy does not have the passphrase"
     except (ValueError, UnsupportedAlgorithm):
         return "it is not a private key in PEM"
     return None

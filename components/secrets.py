@@ -1,4 +1,4 @@
-"""The stack's secrets: configuration keys of their own, because Pulumi encrypts a key and not a part of one."""
+"""The stack's secrets: separate configuration keys, because Pulumi encrypts whole keys only."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -45,7 +45,7 @@ SECRET_FORMS: Mapping[str, Callable[[str], str | None]] = {
     TLS_CERTIFICATE: certificate_problem,
     TLS_KEY: private_key_problem,
 }
-"""What is wrong with a secret, for those whose form is known."""
+"""Checks of secrets whose form is known."""
 
 SECRET_CONDITIONS: Mapping[str, str] = {
     KUBECONFIG: "`cluster.kubeconfigFile` is not set",
@@ -70,12 +70,12 @@ SECRET_FIXES = {
     TLS_CERTIFICATE: "{set} < CERTIFICATE-FILE",
     TLS_KEY: "{set} < KEY-FILE",
 }
-"""How a secret is set, for those that are not just typed; ``{set}`` is the command that does it."""
+"""Commands for secrets that are not typed; ``{set}`` is the command that sets the key."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Secrets:
-    """The secrets that the specification calls for; None where it does not."""
+    """The secrets that the specification needs; None for the others."""
 
     kubeconfig: pulumi.Output[str] | None = None
     access_key: AccessKey | None = None
@@ -89,17 +89,17 @@ class Secrets:
 
 
 def secret_findings(config: pulumi.Config, spec: ResolvedSpec) -> list[Finding]:
-    """Secrets that are missing, or that cannot be what they are for."""
+    """Findings about secrets that are missing or have an invalid form."""
     found = []
-    # The hub's token is for private repositories only, and used where it is set.
+    # The hub's token is only needed for private repositories, and used if it is set.
     optional = [HUB_TOKEN] if config.get_secret(HUB_TOKEN) is not None else []
     for key in [*_secret_keys(spec), *optional]:
         name = f"{config.name}:{key}"
-        # get_secret would wrap the value, and get warn about a secret read in the open. It goes nowhere from here.
+        # get_secret would wrap the value, and get would warn about a secret read as plain text. It is not passed on.
         value = pulumi.runtime.get_config(name)
         problem = _secret_problem(key, value, hidden=is_config_secret(name))
         if problem:
-            # The short form of --stack: the command is copied, and a longer one would be broken in two lines.
+            # The short form of --stack: users copy the command, and a longer one would be wrapped.
             command = f"pulumi config set -s {pulumi.get_stack()} --secret {name}"
             fix = SECRET_FIXES.get(_kind(key), "{set}").format(set=command)
             found.append(Finding(path=name, problem=problem, fix=fix))
@@ -121,7 +121,7 @@ def secret_findings(config: pulumi.Config, spec: ResolvedSpec) -> list[Finding]:
 
 
 def read_secrets(config: pulumi.Config, spec: ResolvedSpec) -> Secrets:
-    """Those that the specification calls for, none of which ``secret_findings`` has found wrong."""
+    """The secrets that the specification needs, after ``secret_findings`` has found no problem."""
     keys = _secret_keys(spec)
     return Secrets(
         kubeconfig=config.require_secret(KUBECONFIG) if KUBECONFIG in keys else None,
@@ -170,7 +170,7 @@ def _secret_problem(key: str, value: str | None, *, hidden: bool) -> str | None:
     if value is None:
         return "this secret is not set"
     if not hidden:
-        return "it stands in the stack file for all to read: whoever has the file, or an old version of it, has it"
+        return "it is in plain text in the stack file: any reader of the file, or of an old version, can use it"
     if not value.strip():
         return "this secret is empty"
     form = SECRET_FORMS.get(_kind(key))

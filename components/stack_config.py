@@ -1,4 +1,4 @@
-"""Reads the stack's configuration: the specification with every problem named at once, and secrets apart from it."""
+"""Reads the stack's configuration: the specification, with all problems at once, and the secrets separately."""
 
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from .names import name_findings
 from .secrets import Secrets, read_secrets, secret_findings
 
 PROJECT_FOLDER = Path(__file__).parent.parent
-"""Where relative paths of a stack file start: not the working directory, which the engine chooses."""
+"""The folder of relative paths in a stack file. Not the working directory, which the engine chooses."""
 
 MISSING_DEPLOYMENT = Finding(
     path=DEPLOYMENT,
@@ -57,8 +57,8 @@ def checked(spec: ResolvedSpec) -> list[Finding]:
 
 
 def _settings(config: pulumi.Config) -> StackSettings:
-    # ``from None``: the causes would be printed with the traceback. Pulumi's text has all of the settings in it, and
-    # pydantic's is for developers.
+    # ``from None``: the causes would be printed with the traceback. Pulumi's text contains all settings, and pydantic's
+    # is for developers.
     try:
         raw = config.get_object(DEPLOYMENT)
     except pulumi.ConfigTypeError:

@@ -1,8 +1,7 @@
-"""Jobs that ask the endpoint once it is up: one that must succeed, and one that measures.
+"""Jobs that verify the endpoint after a deployment: one that must succeed, and one that measures.
 
-Their names are bound to the templates of the group's pods, the API key's Secret among them: what was verified once is
-not verified at every ``pulumi up``, and pods that are recreated are.
-"""
+Their names contain a hash of the templates of the group's pods, including the API key's Secret: ``pulumi up`` verifies
+again only after the pods were recreated."""
 
 import shlex
 from collections.abc import Mapping
@@ -30,10 +29,10 @@ LABELS = {"app.kubernetes.io/name": PACKAGE, **VERIFICATION}
 BENCHMARK_LABELS = {"app.kubernetes.io/name": "vllm-bench", **VERIFICATION}
 
 SILENCE_SECONDS = 180
-"""Longest silence of the engine: its first request may compile kernels."""
+"""Longest time without output of the engine: its first request may compile kernels."""
 
 SMOKE_SECONDS = 900
-"""Until the Job is given up: patience for DNS and Service, and four requests, each silent for as long as it may be."""
+"""Timeout of the Job: time for DNS and Service, and four requests with the longest silence each."""
 
 BENCHMARK_SECONDS = 6 * 3600
 
@@ -43,7 +42,7 @@ RESULT = f"{SCRATCH}/result.json"
 
 @dataclass(frozen=True, kw_only=True)
 class BenchmarkArgs:
-    """``vllm bench serve``: see ``deepseek_acs/settings/verification.py``. Another ``run`` measures once more."""
+    """``vllm bench serve``: see ``deepseek_acs/settings/verification.py``. Another ``run`` measures again."""
 
     image: str
     input_tokens: int = 1024
@@ -59,11 +58,11 @@ class BenchmarkArgs:
 
 @dataclass(frozen=True, kw_only=True)
 class VerificationArgs:
-    """``subject`` changes when there is something new to verify. ``url`` is the Service's, without a path, ``image``
-    one with Python for the smoke test and ``service_account`` the one that may pull the benchmark's, ``api_key_secret``
-    the Secret with the clients' key, if there is one. The benchmark reads the tokenizer from the model's claim.
-    ``loading_seconds`` is the time in which an autoscaler may still bring the first group; 0 where the group is awaited
-    before."""
+    """``subject`` changes when there is something new to verify. ``url`` is the Service's, without a path, ``image`` an
+    image with Python for the smoke test and ``service_account`` one that may pull the benchmark's image,
+    ``api_key_secret`` the Secret with the clients' key, if there is one. The benchmark reads the tokenizer from the
+    model's claim. ``loading_seconds`` is the time that an autoscaler may need to start the first group; 0 if the group
+    is awaited before."""
 
     namespace: pulumi.Input[str]
     model: str
@@ -88,7 +87,7 @@ class VerificationArgs:
 
 
 class Verification(pulumi.ComponentResource):
-    """The Jobs that the settings ask for."""
+    """The Jobs that the settings enable."""
 
     benchmark_job: pulumi.Output[str] | None
 
@@ -118,7 +117,7 @@ class Verification(pulumi.ComponentResource):
             "volume_mounts": [program_mount(PACKAGE)],
             "resources": {"limits": size, "requests": size},
             "security_context": CONTAINER_SECURITY,
-            # The layer at fault then stands in the pod's status, and so in the output of pulumi up.
+            # Puts the layer at fault into the pod's status, and so into the output of pulumi up.
             "termination_message_policy": "FallbackToLogsOnError",
         }
         spec = _pod(container, program_volume(zipped))
@@ -174,7 +173,7 @@ class Verification(pulumi.ComponentResource):
                 "name": job_name("benchmark", template, name, args.subject, benchmark.run),
                 "namespace": args.namespace,
                 "labels": BENCHMARK_LABELS,
-                # A measurement that takes long or fails is no fault of the deployment.
+                # A measurement that takes long or fails does not mean that the deployment failed.
                 "annotations": {"pulumi.com/skipAwait": "true"},
             },
             spec={

@@ -1,7 +1,6 @@
-"""From the specification to the components' arguments: the one place that knows both.
+"""Builds the components' arguments from the specification: the only module that knows both.
 
-Each function makes the arguments of the component that it is named after; None where the specification has no such
-part.
+Each function builds the arguments of the component that it is named after; None if the specification has no such part.
 """
 
 import dataclasses
@@ -42,7 +41,7 @@ from .secrets import Secrets
 from .verification import BenchmarkArgs, VerificationArgs
 
 VOLUME, CACHE = "llm-model", "llm-cache"
-"""Names of the two storage layers, with which those of their objects begin."""
+"""Names of the two storage layers; the names of their objects begin with them."""
 
 SCHEMES = {"modelScope": "modelscope", "huggingFace": "hf"}
 
@@ -75,7 +74,7 @@ def _mover_account() -> str:
 
 
 def model_bucket(spec: ResolvedSpec, secrets: Secrets) -> ModelBucketArgs:
-    """The bucket and who uses it."""
+    """The bucket and its identities."""
     bucket, identity = spec.weights.bucket, spec.weights.identity
     rrsa = identity if identity.kind == "rrsa" else None
     return ModelBucketArgs(
@@ -137,7 +136,7 @@ def _move_options(spec: ResolvedSpec, hub: HubSpec) -> tuple[str, ...]:
         *(["--code"] if spec.engine.trust_remote_code else []),
         *(["--allow-pickle"] if spec.weights.allow_pickle else []),
         *([f"--hub-endpoint={hub.endpoint}"] if hub.endpoint else []),
-        # The pod is in that region, and so may be redirected to internal addresses.
+        # The pod is in that region, so it may be redirected to internal addresses.
         *([f"--hub-region={spec.cloud.region}"] if hub.kind == "modelScope" else []),
     )
 
@@ -194,13 +193,14 @@ def fluid_cache(spec: ResolvedSpec, weights: StoredWeights, *, content: str) -> 
         image=spec.weights.upload.image,
         labels=CACHE_LABELS if spec.security.network_policy else {},
         annotations=policy_annotations(spec),
-        # Controllers before LWS 0.9 report the end of an update too early, and then all of it is still to come.
+        # Controllers before LWS 0.9 report the end of an update too early, when all groups may still have to be
+        # replaced.
         release_seconds=spec.update_seconds,
     )
 
 
 def _content(spec: ResolvedSpec, bucket: ModelBucket, *more: object) -> str:
-    """What is mounted, and who reads it."""
+    """The mounted content, and the identity that reads it."""
     weights = spec.weights
     where = [
         weights.bucket.model_dump(mode="json"),
@@ -230,7 +230,7 @@ def access(spec: ResolvedSpec, secrets: Secrets) -> AccessArgs:
 
 
 def _clients(spec: ResolvedSpec) -> tuple[Client, ...]:
-    """A load balancer keeps its clients' addresses, so whatever it admits is a client, too."""
+    """A load balancer preserves client addresses, so all networks that it admits are clients as well."""
     policy, service = spec.security.network_policy, spec.service
     if policy is None:
         return ()
@@ -242,7 +242,7 @@ def _clients(spec: ResolvedSpec) -> tuple[Client, ...]:
 
 
 def inference_group(spec: ResolvedSpec, mount: ModelMount, access: Access | None) -> InferenceGroupArgs:
-    """The pods. ACS bills the sum over all containers, so a sidecar's share is taken off the engine's."""
+    """The pods. ACS bills the sum of all containers, so the engine's share is reduced by the sidecar's."""
     engine, layout, lifecycle, pods = spec.engine, spec.layout, spec.lifecycle, spec.security.pods
     logs, check = spec.observability.logs if spec.observability else None, lifecycle.health_check if lifecycle else None
     return InferenceGroupArgs(
@@ -321,7 +321,7 @@ def _arguments(spec: ResolvedSpec) -> tuple[str, ...]:
     logs = spec.observability.logs if spec.observability else None
     quiet = log_arguments(logs, image=engine.image, extra_args=engine.extra_args) if logs else []
     drains = lifecycle is not None and refuses_while_ending(engine.named_version)
-    # The engine then finishes its requests by itself when it gets SIGTERM.
+    # With it, the engine itself finishes its requests after SIGTERM.
     ending = ["--shutdown-timeout", str(lifecycle.request_seconds)] if lifecycle and drains else []
     return (*quiet, *ending, *engine.extra_args)
 
@@ -349,7 +349,7 @@ def disruption_budget(spec: ResolvedSpec, group: InferenceGroup) -> DisruptionBu
 
 
 def route(spec: ResolvedSpec, secrets: Secrets, service: InferenceService) -> RouteArgs | None:
-    """The way in through a proxy of the cluster."""
+    """The route through a proxy of the cluster."""
     chosen = spec.service.route
     if chosen is None:
         return None
@@ -432,7 +432,7 @@ def autoscaling(spec: ResolvedSpec, secrets: Secrets) -> AutoscalingArgs | None:
 def verification(
     spec: ResolvedSpec, *, mount: ModelMount, access: Access, group: InferenceGroup, service: InferenceService
 ) -> VerificationArgs | None:
-    """The Jobs that ask the endpoint."""
+    """The Jobs that verify the endpoint."""
     chosen = spec.verification
     if chosen is None or spec.replicas.first == 0:
         return None
@@ -457,7 +457,7 @@ def verification(
         api_key_secret=access.api_key_secret,
         filtered=spec.request_filter is not None or not spec.service.api_key,
         service_account=access.service_account,
-        # The end of a hold at 0 changes nothing that the group's update would wait for.
+        # The end of a hold at 0 changes nothing that the update of the group would wait for.
         loading_seconds=spec.budget.create_seconds if spec.replicas.scaler else 0,
         annotations=policy_annotations(spec),
     )

@@ -1,8 +1,7 @@
 """A package of ``deepseek_acs`` as a zipapp, one file that Python runs: for pods without registry and package index.
 
-Jobs are named by what is in it, so the same sources have the same digest on each machine, which the files of the
-standard library's ``zipapp`` have not: it adds them in the file system's order, with their times and modes.
-"""
+The names of Jobs contain a hash of it, so the same sources must have the same digest on each machine. The standard
+library's ``zipapp`` does not guarantee that: it adds files in the file system's order, with their times and modes."""
 
 import hashlib
 import io
@@ -28,14 +27,14 @@ ZIP_EPOCH = (1980, 1, 1, 0, 0, 0)
 """The earliest time that a zip file can hold."""
 
 CREATE_SYSTEM_UNIX = 3
-"""What a zip file says of the system that made it, which must not depend on that system either
-(4.4.2 in https://pkware.cachefly.net/webdocs/casestudies/APPNOTE.TXT)."""
+"""The system in the header of a zip file, which must not depend on the machine either (4.4.2 in
+https://pkware.cachefly.net/webdocs/casestudies/APPNOTE.TXT)."""
 
 
 @cache
 def archive(package: str) -> bytes:
-    """A zip file of a package with an entry point. Pulumi's state holds it up to three times, so it is without comments
-    and compressed; by another zlib, to other bytes."""
+    """A zip file of a package with an entry point. Pulumi's state contains it up to three times, so it is compressed
+    and has no comments. Another zlib compresses to other bytes."""
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as zipped:
         for path, source in _content(package):
@@ -48,7 +47,8 @@ def archive(package: str) -> bytes:
 
 @cache
 def archive_digest(package: str) -> str:
-    """SHA-256 of what is in the archive, hexadecimal; the same for the same sources, whatever compresses them."""
+    """SHA-256 of the content of the archive, hexadecimal; the same for the same sources, independent of the
+    compression."""
     digest = hashlib.sha256()
     for path, source in _content(package):
         digest.update(f"{path} {len(source)}\n".encode())
@@ -73,7 +73,7 @@ def _sources(path: str, folder: Traversable) -> list[tuple[str, bytes]]:
 
 
 def without_comments(source: bytes) -> bytes:
-    """A module without comments and docstrings. Every line keeps its number, which a traceback tells."""
+    """A module without comments and docstrings. Every line keeps its number, for tracebacks."""
     text = source.decode()
     starts = [0]
     for line in text.splitlines(keepends=True):

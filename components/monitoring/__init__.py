@@ -1,1 +1,1 @@
-"""What is watched, and what follows from it: names of metrics, alerts, the dashboard. Plain functions of values."""
+"""Monitoring: names of metrics, alerts, the dashboard. Pure functions of values."""

@@ -1,9 +1,8 @@
-"""The alerts, as the rules of a Prometheus: listed for people in docs/observability.md.
+"""The alerts, as rules for Prometheus. docs/observability.md lists them for users.
 
-Three sources: the leaders' own metrics (PodMonitor), kube-state-metrics about the pods, and the GPU exporter where
-there is one; an alert whose source is absent never fires. Logs are not metrics, so an error of NCCL or CUDA
-shows as what it does: the engine ends (GroupCrashed), or hangs with requests in it (VllmEngineStalled).
-"""
+Three sources: the leaders' own metrics (PodMonitor), kube-state-metrics about the pods, and the GPU exporter if there
+is one; an alert whose source is absent never fires. Logs are not metrics, so an error of NCCL or CUDA is visible by its
+effect: the engine exits (GroupCrashed), or hangs with requests (VllmEngineStalled)."""
 
 import math
 from collections.abc import Iterator
@@ -18,14 +17,15 @@ from ..labels import CONTAINER
 Severity = Literal["critical", "warning"]
 
 LOAD_SHARE = 0.9
-"""Share of the startup budget after which a load counts as stuck. At the whole of it the startup probe ends the pod,
-and the alert's clock would restart with the next one."""
+"""Share of the startup budget after which a load counts as stuck. At 100 % the startup probe kills the pod, and the
+alert's timer would restart with the next one."""
 
 OUTAGE_MEMORY_HOURS = 4
-"""A leader that was ready within so many hours, or twice the time that a new group takes, is down and not just new."""
+"""A leader that was ready within this many hours, or within twice the time that a new group takes, is down and not just
+new."""
 
 RECREATIONS = 3
-"""Times that a leader may be recreated within twice the time that a group takes; more is flapping."""
+"""Recreations of a leader that are allowed within twice the time that a group takes; more is flapping."""
 
 KV_CACHE_FULL = 0.95
 FAILED_SHARE = 0.05
@@ -38,8 +38,8 @@ PREEMPTIONS = 10
 
 @dataclass(frozen=True, kw_only=True)
 class AlertThresholds:
-    """Bounds of alerts: requests that wait for one group, and objectives in seconds, which 95 % keep; None: no alert.
-    ``runbook`` is the address to which each alert adds its name as the anchor."""
+    """Thresholds of alerts: waiting requests per group, and objectives in seconds, which 95 % must meet; None: no
+    alert. ``runbook`` is the URL to which each alert appends its name as the anchor."""
 
     waiting_requests: int = 10
     time_to_first_token_seconds: float | None = None
@@ -59,7 +59,7 @@ class Alert:
     description: str
 
     def rule(self, settings: AlertThresholds, target: Target) -> dict[str, Any]:
-        """The rule for Prometheus. Labels name the group's LeaderWorkerSet, whatever the expression has kept."""
+        """The rule for Prometheus. Labels name the group's LeaderWorkerSet, even if the expression drops it."""
         return {
             "alert": self.name,
             "expr": self.expr,
@@ -80,7 +80,7 @@ def rule_groups(settings: AlertThresholds, target: Target, budget: LoadBudget) -
 
 
 def alerts(settings: AlertThresholds, target: Target, budget: LoadBudget) -> Iterator[Alert]:
-    """All alerts that the settings ask for. Times in the texts follow from ``budget``."""
+    """All alerts that the settings enable. Times in the texts follow from ``budget``."""
     yield from _availability(target, budget)
     yield from _pods(target, budget)
     yield from _engine(settings, target)
@@ -90,7 +90,7 @@ def alerts(settings: AlertThresholds, target: Target, budget: LoadBudget) -> Ite
 def _availability(target: Target, budget: LoadBudget) -> Iterator[Alert]:
     hours = max(OUTAGE_MEMORY_HOURS, math.ceil(2 * budget.create_seconds / 3600))
     minutes = math.ceil(budget.create_seconds / 60)
-    # Of a pod that has no node, and of one that does not exist, there is no status at all.
+    # A pod without a node, or a pod that does not exist, has no status at all.
     wanted = f"kube_statefulset_replicas{{{target.stateful_set}}}"
     ready = f'kube_pod_status_ready{{{target.leaders},condition="true"}}'
     up = f"up{{{target.engine}}}"
@@ -101,8 +101,8 @@ def _availability(target: Target, budget: LoadBudget) -> Iterator[Alert]:
         f"and sum by (namespace) (max_over_time({ready}[{hours}h])) > 0",
         seconds=120,
         summary=f"No group of {target.name} answers",
-        description="Groups are wanted, no leader is ready, and one was before: the endpoint is down. The load after "
-        "a creation, or after a scale-down to zero, does not count.",
+        description="Replicas are configured, a leader was ready before, and none is now: the endpoint is down. "
+        "Loading after a creation, or after a scale-down to zero, does not count.",
     )
     yield Alert(
         name="VllmEngineDown",
@@ -110,17 +110,18 @@ def _availability(target: Target, budget: LoadBudget) -> Iterator[Alert]:
         expr=f"max by (namespace, pod) ({up}) == 0 and max by (namespace, pod) (max_over_time({up}[{hours}h])) == 1",
         seconds=300,
         summary="The engine of {{ $labels.pod }} is down",
-        description="Its metrics were there and are not any more: the engine has ended or is being loaded again. "
-        "During a rolling update this is meant.",
+        description="Its metrics have disappeared: the engine has terminated or is loading again. This is expected "
+        "during a rolling update.",
     )
     yield Alert(
         name="GroupNotScraped",
         severity="warning",
         expr=f"max by (namespace, pod) ({ready}) == 1 unless max by (namespace, pod) ({up}) == 1",
         seconds=900,
-        summary="{{ $labels.pod }} is ready, and Prometheus does not read its metrics",
-        description="The PodMonitor is not selected (deployment.observability.labels), a NetworkPolicy keeps "
-        "Prometheus out, or the relabelling is not applied. All alerts about the engine are blind until then.",
+        summary="{{ $labels.pod }} is ready, but Prometheus does not scrape its metrics",
+        description="The PodMonitor is not selected (deployment.observability.labels), a NetworkPolicy blocks "
+        "Prometheus, or the relabelling is not applied. Until this is fixed, no alert about the engine "
+        "can fire.",
     )
 
 
@@ -143,10 +144,10 @@ def _pods(target: Target, budget: LoadBudget) -> Iterator[Alert]:
         severity="critical",
         expr=f"max by (namespace, pod) ({running}) == 1 and max by (namespace, pod) ({ready}) == 0",
         seconds=math.floor(LOAD_SHARE * budget.startup_seconds),
-        summary="{{ $labels.pod }} runs and does not become ready",
-        description=f"Loading was planned to take {math.ceil(budget.read_seconds / 60)} min for reading, "
-        f"{math.ceil(budget.startup_seconds / 60)} min at most. Then the startup probe ends the container, and the "
-        "group starts again.",
+        summary="{{ $labels.pod }} is running but does not become ready",
+        description=f"The plan allows {math.ceil(budget.read_seconds / 60)} min for reading, and "
+        f"{math.ceil(budget.startup_seconds / 60)} min in total. Then the startup probe kills the "
+        "container, and the group restarts.",
     )
     yield Alert(
         name="GroupCrashed",
@@ -154,20 +155,21 @@ def _pods(target: Target, budget: LoadBudget) -> Iterator[Alert]:
         expr="max by (namespace, pod, reason) (max_over_time(kube_pod_container_status_last_terminated_reason"
         f'{{{target.pods},{container},reason!="Completed"}}[10m])) == 1',
         seconds=0,
-        summary="The engine in {{ $labels.pod }} ended: {{ $labels.reason }}",
-        description="NCCL, CUDA, out of memory or a lost pod; the log of the container before says which. The whole "
-        "group is recreated. A pod that is replaced between two scrapes is missed; GroupFlapping still counts it.",
+        summary="The engine in {{ $labels.pod }} terminated: {{ $labels.reason }}",
+        description="NCCL, CUDA, out of memory or a lost pod; the log of the previous container says which. The whole "
+        "group is recreated. A pod that is replaced between two scrapes is missed; GroupFlapping still "
+        "counts it.",
     )
     yield Alert(
         name="GroupFlapping",
         severity="critical",
-        # By uid first: kube-state-metrics, too, may be recreated, and then reports all of them again.
+        # By uid first: kube-state-metrics may be recreated as well, and then reports all of them again.
         expr="count by (namespace, pod) (count by (namespace, pod, uid) "
         f"(count_over_time(kube_pod_created{{{target.leaders}}}[{window}m]))) > {RECREATIONS}",
         seconds=0,
-        summary="The group of {{ $labels.pod }} is recreated again and again",
-        description=f"Its leader was created more than {RECREATIONS} times in {window} min, so the model is loaded "
-        "without ever serving for long.",
+        summary="The group of {{ $labels.pod }} keeps being recreated",
+        description=f"Its leader was created more than {RECREATIONS} times in {window} min, so the model loads again "
+        "and again and hardly serves.",
     )
     yield Alert(
         name="GpuXidError",
@@ -199,17 +201,17 @@ def _engine(settings: AlertThresholds, target: Target) -> Iterator[Alert]:
         severity="critical",
         expr=f"sum {by_group} ({metrics.running}{{{engine}}}) > 0 and {tokens} == 0",
         seconds=300,
-        summary="Group {{ $labels.group }} has requests and computes no token",
-        description="The engine hangs, which /health does not see: a collective operation of NCCL that waits for a pod "
-        "or a GPU that is gone.",
+        summary="Group {{ $labels.group }} has requests but generates no tokens",
+        description="The engine hangs, which /health does not detect: probably a collective operation of NCCL waits "
+        "for a lost pod or GPU.",
     )
     yield Alert(
         name="VllmQueueGrowing",
         severity="warning",
         expr=f"sum {by_group} (avg_over_time({metrics.waiting}{{{engine}}}[5m])) > {settings.waiting_requests}",
         seconds=600,
-        summary="{{ $value | humanize }} requests wait for group {{ $labels.group }}",
-        description="Requests come faster than the group serves them. Add groups, or lower what a request may ask for.",
+        summary="{{ $value | humanize }} requests are waiting for group {{ $labels.group }}",
+        description="Requests arrive faster than the group serves them. Add groups, or limit the size of requests.",
     )
     yield Alert(
         name="VllmKvCacheFull",
@@ -217,16 +219,16 @@ def _engine(settings: AlertThresholds, target: Target) -> Iterator[Alert]:
         expr=f"max {by_group} (avg_over_time({metrics.kv_cache_usage}{{{engine}}}[5m])) > {KV_CACHE_FULL}",
         seconds=600,
         summary="The KV cache of group {{ $labels.group }} is {{ $value | humanizePercentage }} full",
-        description="Further requests wait, or take the cache from others (preemption). Add groups, or lower "
-        "maxModelLen or --max-num-seqs.",
+        description="More requests have to wait, or preempt others. Add groups, or lower maxModelLen or "
+        "--max-num-seqs.",
     )
     yield Alert(
         name="VllmPreemptions",
         severity="warning",
         expr=f"sum {by_group} (increase({metrics.preemptions}{{{engine}}}[10m])) > {PREEMPTIONS}",
         seconds=600,
-        summary="Group {{ $labels.group }} takes requests back",
-        description="Requests lose their cache to others and are recomputed, which costs throughput: lower "
+        summary="Group {{ $labels.group }} preempts requests",
+        description="Preempted requests lose their KV cache and are recomputed, which costs throughput: lower "
         "--max-num-seqs, or add groups.",
     )
     yield Alert(
@@ -235,16 +237,17 @@ def _engine(settings: AlertThresholds, target: Target) -> Iterator[Alert]:
         expr=f"{failed_http} / {all_http} > {FAILED_SHARE} or {finished_as('error')} > {FAILED_SHARE}",
         seconds=300,
         summary="{{ $value | humanizePercentage }} of the requests fail",
-        description="Answers of status 5xx, or requests that the engine ended with an error in the middle of a stream.",
+        description="Responses with status 5xx, or requests that the engine ended with an error in the middle of a "
+        "stream.",
     )
     yield Alert(
         name="VllmRequestsAborted",
         severity="warning",
         expr=f"{finished_as('abort')} > {ABORTED_SHARE}",
         seconds=900,
-        summary="{{ $value | humanizePercentage }} of the requests are given up by their clients",
-        description="Clients go away before the end: their timeout, or one of a load balancer or gateway between, is "
-        "shorter than the answers take.",
+        summary="{{ $value | humanizePercentage }} of the requests are aborted by their clients",
+        description="Clients disconnect before the end: their timeout, or that of a load balancer or gateway in "
+        "between, is shorter than the answers take.",
     )
 
 
@@ -261,7 +264,7 @@ def _objectives(settings: AlertThresholds, target: Target) -> Iterator[Alert]:
         yield Alert(
             name=name,
             severity="warning",
-            # Not only more: the quantile of all that is beyond the last bound is that bound.
+            # Also equal: the quantile of everything beyond the last bucket is the bound of that bucket.
             expr=f"histogram_quantile({OBJECTIVE_QUANTILE}, {buckets}) >= {seconds:g}",
             seconds=600,
             summary=f"The {what} takes {{{{ $value | humanizeDuration }}}}",

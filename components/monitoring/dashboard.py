@@ -54,8 +54,8 @@ class Query:
 
 @dataclass(frozen=True, kw_only=True)
 class Panel:
-    """A panel. ``unit`` is Grafana's name of it; from ``warn`` and ``alarm`` on the values are yellow and red, below
-    them where ``low_is_bad``; series of the names ``in_red`` are trouble by themselves."""
+    """A panel. ``unit`` is a unit of Grafana. Values from ``warn`` and ``alarm`` on are yellow and red, or values below
+    them with ``low_is_bad``. Series with names ``in_red`` are always red."""
 
     title: str
     description: str
@@ -69,7 +69,7 @@ class Panel:
 
 
 def figures(target: Target, settings: AlertThresholds) -> Iterator[Panel]:
-    """The line of single figures: is it well, at a glance."""
+    """The row of single figures: health at a glance."""
     metrics, engine = target.metrics, target.engine
     ready = f'kube_pod_status_ready{{{target.leaders},condition="true"}}'
     created = f"last_over_time(kube_pod_created{{{target.leaders}}}[1h])"
@@ -77,17 +77,17 @@ def figures(target: Target, settings: AlertThresholds) -> Iterator[Panel]:
 
     yield _figure(
         "Groups ready",
-        "Leaders that answer, of all that exist. A group counts only with all its pods.",
+        "Share of leaders that are ready. A group counts only with all its pods.",
         "percentunit",
         f"(sum({ready}) or vector(0)) / count(count by (pod) (kube_pod_created{{{target.leaders}}}))",
         warn=1,
         alarm=0.01,
         low_is_bad=True,
     )
-    yield _figure("Running", "Requests that are computed now.", "short", f"sum({metrics.running}{{{_model(engine)}}})")
+    yield _figure("Running", "Requests in progress.", "short", f"sum({metrics.running}{{{_model(engine)}}})")
     yield _figure(
         "Longest queue",
-        "Requests that wait for a place in the batch or in the cache, of the group with the most.",
+        "Requests that wait for a place in the batch or in the cache, in the group with the most.",
         "short",
         f"max(sum by ({GROUP_LABEL}) ({metrics.waiting}{{{_model(engine)}}}))",
         warn=1,
@@ -95,7 +95,7 @@ def figures(target: Target, settings: AlertThresholds) -> Iterator[Panel]:
     )
     yield _figure(
         "KV cache",
-        "Use of the fullest group's cache.",
+        "KV cache usage of the fullest group.",
         "percentunit",
         f"max({metrics.kv_cache_usage}{{{_model(engine)}}})",
         warn=0.8,
@@ -116,7 +116,7 @@ def figures(target: Target, settings: AlertThresholds) -> Iterator[Panel]:
     )
     yield _figure(
         "Failing",
-        "Share of answers with status 5xx.",
+        "Share of responses with status 5xx.",
         "percentunit",
         f"({failed} or vector(0)) / sum(rate({metrics.http_requests}{{{engine}}}[{WINDOW}]))",
         warn=0.001,
@@ -124,7 +124,7 @@ def figures(target: Target, settings: AlertThresholds) -> Iterator[Panel]:
     )
     yield _figure(
         "Made anew, 1 h",
-        "Leaders that were created again within the last hour: restarts of whole groups, and rolling updates.",
+        "Leaders that were recreated within the last hour: restarts of whole groups, and rolling updates.",
         "short",
         f"count(count by (pod, uid) ({created})) - count(count by (pod) ({created}))",
         warn=1,
@@ -190,7 +190,7 @@ def _latency(target: Target, settings: AlertThresholds) -> Sequence[Panel]:
         ),
         (
             "Time between tokens",
-            "What a reader of a stream feels. It grows with the batch, and with a network without RDMA.",
+            "What the reader of a stream experiences. It grows with the batch, and without RDMA.",
             metrics.inter_token_latency,
             settings.inter_token_seconds,
         ),
@@ -237,14 +237,14 @@ def _tokens(target: Target) -> Sequence[Panel]:
         ),
         Panel(
             title="Prefix cache hits",
-            description="Share of the prompt tokens that were in the cache already, by group.",
+            description="Share of prompt tokens that were in the cache, by group.",
             unit="percentunit",
             queries=(Query(expr=metrics.prefix_hit_rate(selector, WINDOW), legend="group {{group}}"),),
             maximum=1,
         ),
         Panel(
             title="Preemptions",
-            description="Requests per second that lost their cache to others and are recomputed, by group.",
+            description="Preempted requests per second, which lose their KV cache and are recomputed, by group.",
             unit="reqps",
             queries=(
                 Query(
@@ -262,8 +262,8 @@ def _pods(target: Target) -> Sequence[Panel]:
     return (
         Panel(
             title="Pods",
-            description="Of all groups: those that exist, those that run, and leaders that answer. Between running and "
-            "answering the model is loaded.",
+            description="Pods that exist, pods that run, and leaders that are ready. Between running and ready, the "
+            "model is loading.",
             unit="short",
             queries=(
                 Query(expr=f"count(max by (pod) (kube_pod_created{{{target.pods}}}))", legend="exist"),
@@ -281,7 +281,7 @@ def _pods(target: Target) -> Sequence[Panel]:
         Panel(
             title="GPU memory",
             description="Fullest GPU of a pod; empty without a GPU exporter (DCGM_FI_DEV_FB_USED). It rises while the "
-            "model is loaded, and then stays.",
+            "model loads, and then stays constant.",
             unit="mbytes",
             queries=(Query(expr=f"max by (pod) (DCGM_FI_DEV_FB_USED{{{target.pods}}})", legend="{{pod}}"),),
         ),
@@ -289,8 +289,8 @@ def _pods(target: Target) -> Sequence[Panel]:
 
 
 def dashboard_json(target: Target, settings: AlertThresholds) -> str:
-    """The dashboard of ``target`` for Grafana's file provider. Its variables start with the target and may be changed
-    to any other; the uid follows from the target, so the dashboards of several stacks do not replace each other."""
+    """The dashboard of ``target`` for Grafana's file provider. Its variables default to the target. The uid follows
+    from the target, so the dashboards of several stacks do not replace each other."""
     chosen = replace(target, namespace="$namespace", name="$deployment")
     built = (
         dashboard.Dashboard(f"vLLM: {target.name} in {target.namespace}")

@@ -8,7 +8,7 @@ from deepseek_acs.planner.vllm_releases.release import Version, changed_in, has_
 from deepseek_acs.settings.observability import LogSettings
 
 SLS_PREFIX = "aliyun_logs_"
-"""``aliyun_logs_LOGSTORE=stdout`` sends standard output and error of the container to a logstore: the way of ACS pods
+"""``aliyun_logs_LOGSTORE=stdout`` sends standard output and error of the container to a logstore, on ACS pods
 (https://www.alibabacloud.com/help/en/cs/user-guide/acs-pod-instance-overview), not verified on GPU pods."""
 
 
@@ -32,8 +32,8 @@ QUIET_ARGUMENTS = (
 
 
 def log_arguments(logs: LogSettings, *, image: str, extra_args: Sequence[str]) -> list[str]:
-    """Arguments that silence the engine of ``image``, without those that ``extra_args`` has in either sense. An image
-    whose name tells no version gets none: an engine does not start with an argument that it does not know."""
+    """Arguments that silence the engine of ``image``, except those that ``extra_args`` sets either way. An image whose
+    name contains no version gets none: an engine does not start with an unknown argument."""
     version, given = version_of(image), split_arguments(extra_args)
     if not logs.quiet or version is None:
         return []

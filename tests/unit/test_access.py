@@ -546,10 +546,13 @@ class TestForms:
         ("key", "problem"),
         [
             ("s3cret" * 5, "it has fewer than 32 characters"),
-            ("", "it has characters that an HTTP client cannot send"),
-            (f"{KEY}\n", "white space or the end of a line"),
+            ("", "it contains characters that an HTTP client cannot send, for example white space or a line end"),
+            (f"{KEY}\n", "white space or a line end"),
             (f"{KEY} {KEY}", "white space"),
-            (f"schlüssel{KEY}", "it has characters that an HTTP client cannot send"),
+            (
+                f"schlüssel{KEY}",
+                "it contains characters that an HTTP client cannot send, for example white space or a line end",
+            ),
         ],
     )
     def test_bad_keys(self, key: str, problem: str) -> None:
@@ -594,7 +597,7 @@ class TestForms:
     def test_an_encrypted_key(self) -> None:
         key = load_pem_private_key(SECRETS["tlsKey"].encode(), None)
         pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"a"))
-        assert private_key_problem(pem.decode()) == "it is encrypted, and a proxy has no passphrase for it"
+        assert private_key_problem(pem.decode()) == "it is encrypted, and the proxy does not have the passphrase"
 
     def test_a_key_of_another_certificate(self, up: Run) -> None:
         other = AUTHORITY.issue_cert("llm.example.com").private_key_pem.bytes().decode()
@@ -614,11 +617,11 @@ class TestForms:
     @pytest.mark.parametrize(
         ("text", "problem"),
         [
-            (json.dumps(stack_settings("dev")), "it is no kubeconfig: it names no clusters"),
-            ("~/.kube/config", "it is no kubeconfig: it names no clusters"),
-            ("clusters: []", "it is no kubeconfig: it names no clusters"),
-            ("a: [", "it is no YAML file"),
-            ("{a: 1}", "it is no YAML file"),
+            (json.dumps(stack_settings("dev")), "it is not a kubeconfig: it contains no clusters"),
+            ("~/.kube/config", "it is not a kubeconfig: it contains no clusters"),
+            ("clusters: []", "it is not a kubeconfig: it contains no clusters"),
+            ("a: [", "it is not valid YAML"),
+            ("{a: 1}", "it is not valid YAML"),
             (KUBECONFIG, None),
             (json.dumps(yaml.safe_load(KUBECONFIG), indent="\t"), None),
         ],
@@ -842,7 +845,7 @@ def test_secret_in_the_open_is_refused(deploy: Run) -> None:
         deploy(stack_config.load, config=config, secret_keys=[])
     text = " ".join(str(caught.value).split())
     for key in ("apiKey", "hubToken"):
-        assert f"deepseek:{key} problem: it stands in the stack file for all to read" in text
+        assert f"deepseek:{key} problem: it is in plain text in the stack file" in text
     assert KEY not in text
     assert "hf_hidden" not in text
 

@@ -239,8 +239,8 @@ def test_mistakes_are_named_by_argument(
 
 SECRET_MISTAKES: list[tuple[type[Any], dict[str, Any], str]] = [
     (ModelService, {**SERVICE, "api_key": "s3cret"}, "api_key: it has fewer than 32 characters; make one with openssl"),
-    (ModelWeights, {**REGION, "hub_token": "s3cret "}, "hub_token: it has white space or other characters"),
-    (ModelWeights, {**REGION, **KEY, "access_key_secret": "s3cret\n"}, "access_key_secret: it has white space"),
+    (ModelWeights, {**REGION, "hub_token": "s3cret "}, "hub_token: it contains white space or other characters"),
+    (ModelWeights, {**REGION, **KEY, "access_key_secret": "s3cret\n"}, "access_key_secret: it contains white space"),
 ]
 
 
@@ -255,7 +255,7 @@ def test_a_secret_of_the_wrong_form_is_refused_and_not_shown(
 
 def test_a_long_name_is_refused(deploy: Run) -> None:
     name = "a-name-that-no-bucket-can-have-with-project-and-stack"
-    with pytest.raises(pulumi.RunError, match=r"write a name of your own into bucket, or choose a name for the stack"):
+    with pytest.raises(pulumi.RunError, match=r"set bucket, or rename the stack"):
         deploy(lambda: ModelWeights(name, {"region": "cn-hangzhou"}))
 
 
