@@ -111,6 +111,8 @@ class Quantisation:
         """Whether the module of this full name keeps its 16 bits."""
         if self.experts_only and ".experts" not in module:
             return True
+        if not self.ignore:
+            return False
         parts = module.split(".")
         runs = (".".join(parts[start:end]) for end in range(1, len(parts) + 1) for start in range(end))
         return not self._names.isdisjoint(runs) or self._patterns.match(module) is not None

@@ -18,7 +18,7 @@ from deepseek_acs.planner.fluid import CachePlan, plan_cache
 from deepseek_acs.planner.loading import LoadBudget, load_budget
 from deepseek_acs.planner.memory import Memory, estimate
 from deepseek_acs.planner.model import Model, Unpredicted
-from deepseek_acs.planner.uncounted import Uncounted, uncounted
+from deepseek_acs.planner.uncounted import Uncounted, reads_images, uncounted
 from deepseek_acs.planner.upload import upload_deadline_seconds
 from deepseek_acs.planner.vllm import Engine, Serving, engine_of, serving_changes, version_of
 from deepseek_acs.planner.vllm_releases.release import Version, newest
@@ -332,6 +332,11 @@ class ResolvedSpec:
         """What the engine is given that the estimate does not count."""
         engine = self.engine
         return uncounted(engine.extra_args, engine.env, model=self.model.shapes, engine=engine.vllm)
+
+    @property
+    def reads_images(self) -> bool:
+        """Whether the engine gets ready for images, of which the estimate has the weights only."""
+        return reads_images(self.engine.extra_args, self.model.shapes)
 
     @cached_property
     def budget(self) -> LoadBudget:

@@ -76,7 +76,7 @@ def _memory(spec: ResolvedSpec, memory: Memory) -> dict[str, str]:
 
 def _verdict(spec: ResolvedSpec, memory: Memory) -> str:
     """Whether it fits, and the first of what that does not count."""
-    names = spec.uncounted.names
+    names = [*spec.uncounted.names, *(["images"] if spec.reads_images else [])]
     more = f" and {len(names) - 1} more" if len(names) > 1 else ""
     return f"{memory.verdict.value}, without {names[0]}{more}, not counted" if names else memory.verdict.value
 

@@ -30,7 +30,8 @@ WITHOUT_MEMORY = frozenset(
         "--generation-config", "--guided-decoding-backend", "--guided-decoding-disable-additional-properties",
         "--guided-decoding-disable-any-whitespace", "--guided-decoding-disable-fallback", "--h11-max-header-count",
         "--h11-max-incomplete-event-size", "--headless", "--hf-token", "--ignore-patterns", "--kv-cache-metrics",
-        "--kv-cache-metrics-sample", "--kv-events-config", "--log-config-file", "--log-error-stack",
+        "--kv-cache-metrics-sample", "--kv-events-config", "--language-model-only", "--limit-mm-per-prompt",
+        "--log-config-file", "--log-error-stack",
         "--logits-processor-pattern", "--long-prefill-token-threshold", "--lora-modules", "--master-addr",
         "--master-port", "--max-log-len", "--max-long-partial-prefills", "--max-num-partial-prefills",
         "--max-num-queued-reqs", "--max-num-queued-tokens", "--max-parallel-loading-workers", "--media-io-kwargs",
@@ -151,8 +152,6 @@ def _is_known(flag: str, value: str, model: Model | None, engine: Engine) -> boo
         return value in ACCEPTED.get(method, {method})
     if flag == "--enable-chunked-prefill":
         return not engine.is_v0
-    if flag == "--limit-mm-per-prompt":
-        return model is not None and model.vision is None
     return flag in WITHOUT_MEMORY or flag in WRITTEN or f"--{flag.removeprefix('--no-')}" in WITHOUT_MEMORY
 
 
@@ -164,6 +163,15 @@ def _is_counted(flag: str, value: str, model: Model | None) -> bool:
     if field == "draft_layers" and model is not None and isinstance(model.attention, CompressedAttention):
         return False
     return is_counted(field, value)
+
+
+def reads_images(arguments: Sequence[str], model: Model | None) -> bool:
+    """Whether the engine gets ready for images, which its profile run then encodes: a model with a tower for them,
+    unless the arguments say that there are none."""
+    given = split_arguments(arguments)
+    counts = re.findall(r"\b(\w+)\W+([0-9]+)", given.get("--limit-mm-per-prompt", ""))
+    none = bool(counts) and "image" in dict(counts) and all(count == "0" for _, count in counts)
+    return model is not None and model.vision is not None and not none and "--language-model-only" not in given
 
 
 def _variables(environment: Mapping[str, str], engine: Engine) -> Iterator[str]:

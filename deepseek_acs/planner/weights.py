@@ -332,7 +332,7 @@ def stage_bytes(
     model: Model, layers: range, engine: Engine, split: Split, *, capability: float | None, first: bool, last: bool
 ) -> int:
     """Bytes of weights on one GPU of a pipeline stage with these ``layers``."""
-    kinds = Counter(_representatives(model)[layers.start : layers.stop])
+    kinds = Counter(representatives(model)[layers.start : layers.stop])
     total = sum(count * layer_bytes(model, layer, engine, split, capability) for layer, count in kinds.items())
     vocabulary = vocabulary_bytes(model, split.tensor)
     head_everywhere = engine.is_v0 and isinstance(model.attention, MultiHeadLatentAttention)
@@ -390,7 +390,7 @@ def buffer_bytes(
 
 
 @cache
-def _representatives(model: Model) -> Sequence[int]:
+def representatives(model: Model) -> Sequence[int]:
     """For each layer the first that is like it: in shape, and in what is quantised."""
     first: dict[object, int] = {}
     found = []
@@ -416,7 +416,7 @@ def shapes_gib(model: Model) -> float:
     """GiB of what all GPUs of a replica hold together at least: everything once, without multi-token prediction."""
     total = float((1 if model.tied_embeddings else 2) * model.vocabulary * model.hidden * DTYPE_BYTES)
     total += _tower_bytes(model, 1)
-    for layer, count in Counter(_representatives(model)).items():
+    for layer, count in Counter(representatives(model)).items():
         total += count * _layer_gib(model, layer) * 2**30
     return total / 2**30
 
@@ -442,7 +442,7 @@ def files_gib(model: Model) -> tuple[float, float]:
 def parameters(model: Model) -> int:
     """Number of parameters in all layers and the vocabulary."""
     total = (1 if model.tied_embeddings else 2) * model.vocabulary * model.hidden
-    for layer, count in Counter(_representatives(model)).items():
+    for layer, count in Counter(representatives(model)).items():
         shapes = [tensor.shape(tensor=1) for tensor in layer_tensors(model, layer)]
         total += count * sum(copies * rows * columns for copies, rows, columns in shapes)
     return total
@@ -452,7 +452,7 @@ def parameters(model: Model) -> int:
 def active_gib(model: Model, requests: int) -> float:
     """GiB of weights that one decode step of ``requests`` sequences reads; experts are hit at random."""
     total = float(model.vocabulary * model.hidden * DTYPE_BYTES)
-    for layer, count in Counter(_representatives(model)).items():
+    for layer, count in Counter(representatives(model)).items():
         for tensor in layer_tensors(model, layer):
             copies, rows, columns = tensor.shape(tensor=1)
             share = float(count)

@@ -1,5 +1,6 @@
 """What differs between versions, cards and environments of the engine, as the preview says it."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from deepseek_acs.planner.compare import best, compare
 from deepseek_acs.planner.kv_cache import token_bytes
 from deepseek_acs.planner.memory import Memory, Verdict, estimate
 from deepseek_acs.planner.model import Model
+from deepseek_acs.planner.rules.parallelism import quantised_shards
 from deepseek_acs.planner.spec import ResolvedSpec
 from deepseek_acs.planner.summary import summary
 from deepseek_acs.planner.uncounted import HARMLESS_VALUES, ONLY_ADD, WITHOUT_MEMORY, uncounted
@@ -388,3 +390,31 @@ def test_a_tower_for_images_is_on_the_first_stage() -> None:
     )
     assert first[1] - first[0] == pytest.approx(0.77 / 8 + 0.1, abs=0.01)
     assert last[1] == last[0]
+
+
+@pytest.mark.parametrize(
+    ("argument", "reads"),
+    [
+        ("--seed=1", True),
+        ('--limit-mm-per-prompt={"image": 0, "video": 0}', False),
+        ("--limit-mm-per-prompt=image=0,video=0", False),
+        ('--limit-mm-per-prompt={"image": 2, "video": 0}', True),
+        ("--language-model-only", False),
+    ],
+)
+def test_images_are_not_counted_unless_there_are_none(argument: str, reads: bool) -> None:
+    case = guide(model="moonshotai/Kimi-K2.5", image=NEW, extra_args=(argument,))
+    assert case.reads_images is reads
+    assert (summary(case)["verdict"] == "fits, without images, not counted") is reads
+    assert not guide(image=NEW, extra_args=(argument,)).reads_images
+
+
+def test_each_kind_of_layer_is_looked_at_for_broken_blocks() -> None:
+    """The first layers of Kimi-K2.5-like checkpoints may be in 16 bits, and the others still quantised."""
+    model_of = model("Qwen/Qwen3-235B-A22B-FP8")
+    assert model_of.quantisation is not None
+    ignore = tuple(f"model.layers.{layer}" for layer in range(4))
+    some = replace(model_of, quantisation=replace(model_of.quantisation, ignore=ignore))
+    case = guide(model="Qwen/Qwen3-235B-A22B-FP8", image=NEW, pipeline=1)
+    changed = replace(case, model=replace(case.model, shapes=some))
+    assert "a part of 192 is not a multiple of the block size 128" in str(next(quantised_shards.problems(changed)))

@@ -51,6 +51,11 @@ BROKEN: dict[str, tuple[dict[str, Any], str, str]] = {
         "20.0 GiB are not the 15.0 GiB that follow from the shapes of mine: either one of the two belongs to another ",
         "correct it; if it is right, remove deployment.model.configFile and set deployment.model.weightsGiB to ",
     ),
+    "images": (
+        {"model": "moonshotai/Kimi-K2.5", **NEW},
+        "moonshotai/Kimi-K2.5 also reads images; the memory that encoding them needs is not included in the plan",
+        'write --limit-mm-per-prompt={"image": 0, "video": 0} if no images are sent',
+    ),
     "partition": (
         {"env": {"VLLM_PP_LAYER_PARTITION": "30,30"}},
         "VLLM_PP_LAYER_PARTITION: vLLM: sum(partitions)=60 does not match num_hidden_layers=61.",
@@ -591,6 +596,7 @@ PLACES = {
     "config-readable": "model.configFile",
     "model-size": "model.weightsGiB",
     "shapes-agree": "model.weightsGiB",
+    "images": "inference.engine.extraArgs",
     "partition": "inference.engine.env",
     "model-class": "inference.engine.image",
     "memory-as-counted": "inference",

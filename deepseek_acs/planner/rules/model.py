@@ -100,3 +100,15 @@ def model_modelled(spec: ResolvedSpec) -> Iterator[Problem]:
             f"the memory of {spec.model.name} is bounded, not predicted: {why}",
             "check the figures in the engine's log at its first start",
         )
+
+
+@warning("https://docs.vllm.ai/en/stable/configuration/conserving_memory/")
+def images(spec: ResolvedSpec) -> Iterator[Problem]:
+    """The memory for images is included in the plan."""
+    if spec.memory and spec.reads_images:
+        yield (
+            Field.EXTRA_ARGS,
+            f"{spec.model.name} also reads images; the memory that encoding them needs is not included in the plan",
+            'write --limit-mm-per-prompt={"image": 0, "video": 0} if no images are sent, or check the figures in the '
+            "engine's log at its first start",
+        )

@@ -7,7 +7,7 @@ from deepseek_acs.planner.model import CompressedAttention, GroupedQueryAttentio
 from deepseek_acs.planner.rules.rule import OTHER_LAYOUTS, VLLM, Problem, rule, warning
 from deepseek_acs.planner.spec import ResolvedSpec
 from deepseek_acs.planner.vllm_releases.release import changed_in
-from deepseek_acs.planner.weights import layer_tensors, quantisation_of
+from deepseek_acs.planner.weights import layer_tensors, quantisation_of, representatives
 
 
 @rule("deepseek_acs/planner/gpu_series.toml")
@@ -164,8 +164,7 @@ def _broken_shard(spec: ResolvedSpec) -> tuple[int, int, str] | None:
     if model is None or model.quantisation is None:
         return None
     whole_experts = bool(spec.serving and spec.serving.expert_parallel)
-    kinds = {model.sparse.index(kind) for kind in set(model.sparse)}
-    for layer in sorted(kinds):
+    for layer in sorted(set(representatives(model))):
         for matrix in layer_tensors(model, layer):
             quantisation = quantisation_of(model, matrix, layer)
             if quantisation is None or quantisation.columns < 32 or quantisation.method == "mxfp4":
