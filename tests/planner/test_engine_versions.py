@@ -1,6 +1,7 @@
 """What differs between versions, cards and environments of the engine, as the preview says it."""
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,6 +20,7 @@ from deepseek_acs.planner.vllm_releases.release import Version
 from tests.planner.specs import errors, guide, spec, warnings
 
 NEW = "vllm:v0.33.0"
+PUBLISHED = Path(__file__).with_name("published")
 GIB = 2**30
 
 
@@ -418,3 +420,44 @@ def test_each_kind_of_layer_is_looked_at_for_broken_blocks() -> None:
     case = guide(model="Qwen/Qwen3-235B-A22B-FP8", image=NEW, pipeline=1)
     changed = replace(case, model=replace(case.model, shapes=some))
     assert "a part of 192 is not a multiple of the block size 128" in str(next(quantised_shards.problems(changed)))
+
+
+SAID = (
+    "vLLM: The quantization method {} is not supported for the current GPU. Minimum capability: {}. Current "
+    "capability: {}."
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "version", "series", "said"),
+    [
+        ("nvidia/DeepSeek-V3.1-NVFP4", "0.7.2", "GU8TF",
+         "nvfp4 weights on H20: vLLM 0.7.2 does not support this format"),
+        ("nvidia/DeepSeek-V3.1-NVFP4", "0.8.5", "GU8TF", "nvfp4 weights on H20: " + SAID.format("nvfp4", 100, 90)),
+        ("nvidia/DeepSeek-V3.1-NVFP4", "0.9.0", "GU8TF", None),
+        ("Qwen/Qwen3-32B-FP8-Static-PerTensor", "0.26.0", "A800",
+         "modelopt weights on A800: " + SAID.format("modelopt", 89, 80)),
+        ("Qwen/Qwen3-32B-FP8-Static-PerTensor", "0.27.0", "A800", None),
+        ("Qwen/Qwen3-235B-A22B-FP8", "0.8.5", "A800",
+         "fp8 weights in blocks on A800: before vLLM 0.9.0 they need compute capability 8.9, this GPU has 8.0"),
+        ("Qwen/Qwen3-235B-A22B-FP8", "0.9.0", "A800", None),
+        ("Qwen/Qwen3-235B-A22B-FP8", "0.13.0", "T4", "fp8 weights on T4: " + SAID.format("fp8", 80, 75)),
+    ],
+)  # fmt: skip
+def test_formats_by_version_and_card(name: str, version: str, series: str, said: str | None) -> None:
+    path = PUBLISHED / name.replace("/", "--") / "config.json"
+    case = guide(model=name, config_file=str(path), series=series, image=f"vllm:v{version}", pipeline=1)
+    assert [text for text in problems(case) if " weights " in text and "take" not in text] == [said] * (
+        said is not None
+    )
+
+
+@pytest.mark.parametrize(("version", "may_run"), [("0.7.3", False), ("0.8.0", True), ("0.8.3", True)])
+def test_a_dense_model_may_run_by_transformers_if_the_version_is_hardly_older(version: str, may_run: bool) -> None:
+    case = guide(model="Qwen/Qwen3-32B", image=f"vllm:v{version}", pipeline=1)
+    assert [text for text in problems(case) if "does not support" in text] == (
+        [] if may_run else [f"vLLM {version} does not support Qwen/Qwen3-32B (Qwen3ForCausalLM)"]
+    )
+    assert (
+        bool([text for text in warnings(case) if f"vLLM {version} has no class for Qwen/Qwen3-32B" in text]) is may_run
+    )

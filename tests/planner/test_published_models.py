@@ -163,3 +163,11 @@ def test_the_frequency_of_indexers_says_the_same_as_their_list(tmp_path: Path) -
     found = config_json.read(path, name="mine")
     assert isinstance(found, Model)
     assert found.attention == published("zai-org/GLM-5.2-FP8").attention
+
+
+def test_an_nvfp4_checkpoint_fits_where_it_would_not_in_16_bits() -> None:
+    name = "nvidia/DeepSeek-V3.1-NVFP4"
+    case = {"series": "B200", "gpus_per_pod": 4, "tensor": 4, "pipeline": 1, "max_model_len": 32_768}
+    plan = working(spec(model=name, config_file=str(config_of(name)), image=NEW, **case))
+    assert plan.memory is not None
+    assert plan.memory.stages[0].weights_gib == pytest.approx(91.9, abs=0.1)

@@ -142,8 +142,7 @@ BROKEN: dict[str, tuple[dict[str, Any], str, str]] = {
     ),
     "capability": (
         {"series": "A800"},
-        "fp8 weights on A800: vLLM: The quantization method fp8 is not supported for the current GPU. Minimum "
-        "capability: 89. Current capability: 80.",
+        "fp8 weights in blocks on A800: before vLLM 0.9.0 they need compute capability 8.9, this GPU has 8.0",
         "choose a newer GPU series",
     ),
     "fp8-cache": (

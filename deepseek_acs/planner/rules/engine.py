@@ -12,14 +12,22 @@ from deepseek_acs.planner.vllm import (
     MULTIPLYING_FLAGS,
     RAY_PORTS,
     RENDEZVOUS_PORTS,
+    Engine,
     argument_problem,
     serving_changes,
     split_arguments,
 )
-from deepseek_acs.planner.vllm_releases.release import Version, added, changed_in, text
+from deepseek_acs.planner.vllm_releases.release import Version, added, changed_in, published, text, versions
 
 COMPRESSED_CAPABILITY = 9.0
 """Lowest compute capability for DeepSeek-V4's attention kernels (https://github.com/vllm-project/vllm/issues/50576)."""
+
+FP8_CAPABILITY = 8.9
+"""Lowest compute capability with arithmetic in FP8."""
+
+TRANSFORMERS_DAYS = 45
+"""How long after a class of Transformers vLLM's own may come; an assumption, as Transformers is not in the wheels. A
+version that is older cannot have an image with that class."""
 
 GRAPHS_GIB = 1.5
 """Minimum memory outside the budget for CUDA graphs, on versions that do not count them."""
@@ -229,18 +237,40 @@ def _missing_capability(spec: ResolvedSpec) -> tuple[str, str] | None:
             f"{method} weights",
             f"DeepSeek-V4's attention needs compute capability {COMPRESSED_CAPABILITY}, this GPU has {has}",
         )
-    if vllm.is_v0:
-        least = {"fp8": 8.9 if model.quantisation.is_block_fp8 else 8.0, "awq": 7.5, "gptq": 7.5}.get(method, 8.0)
-        if method in ("nvfp4", "mxfp4"):
-            return f"{method} weights", f"{vllm.name} does not support this format"
-    else:
-        least = {"fp8": 7.5, "awq": 7.5, "gptq": 7.5, "mxfp4": 8.0, "nvfp4": 8.0}.get(method, 7.5)
-    if has >= least:
-        return None
-    return f"{method} weights", (
-        f"vLLM: The quantization method {method} is not supported for the current GPU. Minimum capability: "
-        f"{round(least * 10)}. Current capability: {round(has * 10)}."
-    )
+    least = _least_capability(method, vllm)
+    if least is None:
+        return f"{method} weights", f"{vllm.name} does not support this format"
+    if has < least:
+        return f"{method} weights", (
+            f"vLLM: The quantization method {method} is not supported for the current GPU. Minimum capability: "
+            f"{round(least * 10)}. Current capability: {round(has * 10)}."
+        )
+    if model.quantisation.is_block_fp8 and has < FP8_CAPABILITY and vllm.version < changed_in("block_fp8_on_ampere"):
+        since = text(changed_in("block_fp8_on_ampere"))
+        return (
+            "fp8 weights in blocks",
+            f"before vLLM {since} they need compute capability {FP8_CAPABILITY}, this GPU has {has}",
+        )
+    return None
+
+
+def _least_capability(method: str, vllm: Engine) -> float | None:
+    """The lowest compute capability that a version takes for a format (``get_min_capability`` of each one); None if it
+    does not have the format."""
+    if method == "nvfp4":
+        if vllm.version < changed_in("nvfp4"):
+            return None
+        on_ampere = 7.5 if vllm.version >= changed_in("fp8_on_turing") else 8.0
+        return on_ampere if vllm.version >= changed_in("nvfp4_on_ampere") else 10.0
+    if method == "mxfp4":
+        return 8.0 if vllm.version >= changed_in("mxfp4") else None
+    if method == "modelopt":
+        return 8.0 if vllm.version >= changed_in("modelopt_fp8_on_ampere") else FP8_CAPABILITY
+    if method in ("awq", "gptq"):
+        return 7.5
+    if method in ("fp8", "compressed-tensors"):
+        return 7.5 if vllm.version >= changed_in("fp8_on_turing") else 8.0
+    return 8.0
 
 
 def _missing_since(spec: ResolvedSpec) -> Version | None:
@@ -252,10 +282,11 @@ def _missing_since(spec: ResolvedSpec) -> Version | None:
 
 def _may_run_by_transformers(spec: ResolvedSpec, since: Version) -> bool:
     """Whether an image without the model's class may run it by that of Transformers: a dense model with usual
-    attention, and a version that is about as old as the class."""
-    shapes = spec.model.shapes
+    attention, and a version that is hardly older than the class."""
+    shapes, version = spec.model.shapes, spec.engine.vllm.version
     is_plain = shapes is not None and isinstance(shapes.attention, GroupedQueryAttention) and shapes.experts is None
-    return is_plain and spec.engine.vllm.version[:2] == since[:2]
+    image = max((known for known in versions() if known <= version), default=versions()[0])
+    return is_plain and (published(since) - published(image)).days <= TRANSFORMERS_DAYS
 
 
 @rule(f"{VLLM}/model_executor/models/registry.py")
