@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import pulumi
 from pydantic import ValidationError
@@ -32,6 +32,8 @@ REGION_OF_PROVIDER = "region"
 """Configuration key of the alicloud provider, which has the region by default."""
 
 _SETTING = re.compile(rf"\b{DEPLOYMENT}((?:\.[A-Za-z]+)+)")
+
+T = TypeVar("T")
 
 spell: Callable[[str], str] = str
 """How users write an argument's name: as Python does, or camelCase where the component is used by a schema."""
@@ -136,6 +138,11 @@ class Arguments:
         return pulumi.RunError(report(found, where=f"{self.component} {name}"))
 
 
+def present(args: T) -> T:
+    """The arguments without those that are None: an output that a component does not have stands for no argument."""
+    return cast(T, {name: value for name, value in cast(Mapping[str, Any], args).items() if value is not None})
+
+
 def pair_findings(args: Mapping[str, Any], *pair: str) -> Iterator[Finding]:
     """Of two arguments that need each other, only one is given."""
     missing = [argument for argument in pair if argument not in args]
@@ -168,6 +175,7 @@ def _nested(values: Mapping[str, Any]) -> dict[str, Any]:
         *sections, last = path.split(".")
         section = found
         for name in sections:
-            section = section.setdefault(name, {})
+            section[name] = section.get(name) or {}
+            section = section[name]
         section[last] = value
     return found

@@ -16,7 +16,7 @@ from ..inference_service import InferenceService
 from ..model_mount import ModelMount, Sidecar, model_path
 from ..secret_forms import api_key_problem
 from ..secrets import Secrets
-from .arguments import Arguments, checked_secret
+from .arguments import Arguments, checked_secret, present
 
 
 class NetworkClientArgs(TypedDict):
@@ -192,10 +192,14 @@ class ModelServiceArgs(TypedDict):
     """IDs of security groups of the pods."""
 
     hardened: NotRequired[bool]
-    """A service account without token, no capabilities, no privilege escalation, the runtime's seccomp profile."""
+    """Pods with a service account of their own, no capabilities, no privilege escalation and the runtime's seccomp
+    profile. By default true."""
 
     run_as_user: NotRequired[int]
-    """User ID of the engine in hardened pods."""
+    """User ID of the engine in hardened pods. By default the image's."""
+
+    run_as_group: NotRequired[int]
+    """Group ID. By default the user's."""
 
     image_pull_secrets: NotRequired[list[str]]
     """Secrets for the engine's image in hardened pods."""
@@ -255,6 +259,7 @@ ARGUMENTS = Arguments(
         "clients": "security.networkPolicy.clients",
         "security_groups": "security.securityGroups",
         "run_as_user": "security.pods.runAsUser",
+        "run_as_group": "security.pods.runAsGroup",
         "image_pull_secrets": "security.pods.imagePullSecrets",
     },
     inputs=("claim_name", "namespace", "api_key"),
@@ -283,6 +288,7 @@ class ModelService(pulumi.ComponentResource):
 
     def __init__(self, name: str, args: ModelServiceArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("deepseek-acs:index:ModelService", name, None, opts)
+        args = present(args)
         spec, warnings = ARGUMENTS.resolve(name, args, settings=_settings(name, args))
         pulumi.log.info(text(summary(spec)), resource=self)
         for warning in warnings:
@@ -323,7 +329,7 @@ def _settings(name: str, args: ModelServiceArgs) -> dict[str, object]:
         "inference.name": name,
         "service.name": f"{name}-leader",
         "service.apiKey": "api_key" in args,
-        **({"security.pods": {}} if args.get("hardened") else {}),
+        "security.pods": {} if args.get("hardened", True) else None,
     }
 
 

@@ -16,7 +16,7 @@ from ..credentials import AccessKey, AssumableRole
 from ..fluid_cache import FluidCache
 from ..model_mount import ModelMount
 from ..oss_volume import OssVolume
-from .arguments import Arguments, pair_findings, spell
+from .arguments import Arguments, pair_findings, present, spell
 
 
 class ModelStorageArgs(TypedDict):
@@ -38,16 +38,16 @@ class ModelStorageArgs(TypedDict):
     """Any text that stands for what is mounted. Another one makes another volume or cache, to which pods move over;
     write another one when the bucket or the weights in the folder change."""
 
-    access_key_id: NotRequired[pulumi.Input[str]]
+    access_key_id: NotRequired[pulumi.Input[str] | None]
     """AccessKey that reads the bucket."""
 
-    access_key_secret: NotRequired[pulumi.Input[str]]
+    access_key_secret: NotRequired[pulumi.Input[str] | None]
     """The AccessKey's secret."""
 
-    role_arn: NotRequired[pulumi.Input[str]]
+    role_arn: NotRequired[pulumi.Input[str] | None]
     """RAM role that the volume plugin assumes to read the bucket, in place of an AccessKey."""
 
-    oidc_provider_arn: NotRequired[pulumi.Input[str]]
+    oidc_provider_arn: NotRequired[pulumi.Input[str] | None]
     """OIDC provider by which it does."""
 
     namespace: NotRequired[pulumi.Input[str]]
@@ -168,6 +168,7 @@ class ModelStorage(pulumi.ComponentResource):
 
     def __init__(self, name: str, args: ModelStorageArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("deepseek-acs:index:ModelStorage", name, None, opts)
+        args = present(args)
         spec, warnings = ARGUMENTS.resolve(name, args, settings=SETTINGS, found=[*_findings(args)])
         for warning in warnings:
             pulumi.log.warn(str(warning), resource=self)
@@ -212,10 +213,10 @@ def _findings(args: ModelStorageArgs) -> Iterator[Finding]:
 
 
 def _reader(args: ModelStorageArgs) -> AccessKey | AssumableRole:
-    if "role_arn" in args:
-        return AssumableRole(
-            role_arn=pulumi.Output.from_input(args["role_arn"]), oidc_provider_arn=args["oidc_provider_arn"]
-        )
-    return AccessKey(
-        key_id=pulumi.Output.secret(args["access_key_id"]), key_secret=pulumi.Output.secret(args["access_key_secret"])
-    )
+    role, provider = args.get("role_arn"), args.get("oidc_provider_arn")
+    if role is not None and provider is not None:
+        return AssumableRole(role_arn=pulumi.Output.from_input(role), oidc_provider_arn=provider)
+    key_id, key_secret = args.get("access_key_id"), args.get("access_key_secret")
+    if key_id is not None and key_secret is not None:
+        return AccessKey(key_id=pulumi.Output.secret(key_id), key_secret=pulumi.Output.secret(key_secret))
+    raise AssertionError("refused before")

@@ -12,7 +12,7 @@ from ..model_upload import ModelUpload
 from ..names import name_of
 from ..secret_forms import word_problem
 from ..secrets import Secrets
-from .arguments import Arguments, checked_secret, pair_findings
+from .arguments import Arguments, checked_secret, pair_findings, present
 
 LATER = "known-later"
 """A legal name in place of one that is an output of another resource."""
@@ -165,6 +165,7 @@ class ModelWeights(pulumi.ComponentResource):
 
     def __init__(self, name: str, args: ModelWeightsArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("deepseek-acs:index:ModelWeights", name, None, opts)
+        args = present(args)
         own = pulumi.ResourceOptions(parent=self)
         found = pair_findings(args, "access_key_id", "access_key_secret")
         spec, warnings = ARGUMENTS.resolve(name, args, settings=_settings(args), found=[*found])

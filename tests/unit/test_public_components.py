@@ -15,6 +15,7 @@ from pulumi.provider.experimental.util import camel_case
 
 from components import ModelService, ModelServiceArgs, ModelStorage, ModelWeights
 from components.public import arguments
+from components.public.provider import COMPONENTS, PACKAGE
 from tests.unit.conftest import API_KEY, ROOT, Recorder, Run, is_secret, plain
 
 KEY: dict[str, Any] = {"access_key_id": "LTAI", "access_key_secret": "hidden"}
@@ -135,6 +136,11 @@ def test_the_same_pods_as_the_stack_program(deploy: Run, program: Run) -> None:
     claim = theirs["spec"]["leaderWorkerTemplate"]["leaderTemplate"]["spec"]["volumes"][0]["persistentVolumeClaim"]
     text = json.dumps(theirs["spec"]).replace(claim["claimName"], "c")
     assert ours["spec"] == json.loads(text)
+
+
+def test_hardening_can_be_switched_off(build: Callable[..., Recorder]) -> None:
+    assert "ServiceAccount" in build(ModelService, **SERVICE).kinds()
+    assert "ServiceAccount" not in build(ModelService, **SERVICE, hardened=False).kinds()
 
 
 def test_a_bucket_and_roles_of_their_own(build: Callable[..., Recorder]) -> None:
@@ -279,7 +285,7 @@ def test_warnings_are_the_components(build: Callable[..., Recorder], monkeypatch
 
 def test_the_schema(request: pytest.FixtureRequest) -> None:
     """What the analyser makes of the three: the interface of all other languages."""
-    provider = ComponentProvider([ModelService, ModelStorage, ModelWeights], "deepseek-acs", version="0.0.0")
+    provider = ComponentProvider([*COMPONENTS], PACKAGE, version="0.0.0")
     schema = json.dumps(json.loads(provider.schema or ""), indent=2) + "\n"
     golden = ROOT / "tests" / "golden" / "schema.json"
     if request.config.getoption("--update-golden"):
