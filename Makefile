@@ -19,7 +19,7 @@ PACK_OPTIONS := $(if $(POLICY),--policy-pack policy $(if $(filter %.json,$(POLIC
 PACK_NEEDED := $(if $(POLICY),$(PACK))
 
 .DEFAULT_GOAL := help
-.PHONY: help up preview destroy verify status down reset env plugins test unit integration chaos filter-starlette e2e lint format schema facts golden picture constraints official
+.PHONY: help up preview destroy verify status down reset env plugins test unit integration chaos filter-starlette e2e examples wheel lint format schema facts golden picture constraints official
 
 help: ## this list
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /make \1|/' | column -t -s '|'
@@ -75,6 +75,12 @@ filter-starlette: $(OLD_STARLETTE) ## the request filter's tests on the Starlett
 e2e: $(INSTALLED_DEV) $(PACK) ## end-to-end tests: real engine, real API server; PROVIDER=official as above
 	$(RUN) -m pytest -q -m e2e
 
+examples: $(INSTALLED_DEV) ## build the package, install it elsewhere, and preview examples/; a part of e2e
+	$(RUN) -m pytest -q tests/e2e/test_library.py
+
+wheel: $(INSTALLED_DEV) ## build the package into dist/
+	$(RUN) -m build
+
 lint: $(INSTALLED_DEV) ## ruff, import contracts and mypy --strict
 	$(RUN) -m ruff format --check .
 	$(RUN) -m ruff check .
@@ -92,8 +98,8 @@ facts: $(INSTALLED_DEV) ## read the new versions of vLLM on PyPI, and compare wh
 	$(RUN) -m tools.vllm_catalogue
 	$(RUN) -m tools.vllm_catalogue.compare
 
-golden: $(INSTALLED_DEV) ## rewrite the golden manifests of the tests; read the diff
-	$(RUN) -m pytest -q tests/unit/test_manifests.py --update-golden
+golden: $(INSTALLED_DEV) ## rewrite the golden manifests and the schema of the tests; read the diff
+	$(RUN) -m pytest -q tests/unit/test_manifests.py tests/unit/test_public_components.py --update-golden
 
 picture: $(INSTALLED_DEV) ## redraw docs/dashboard.png, from the dashboard's JSON and a real Prometheus
 	$(RUN) -m tools.dashboard
