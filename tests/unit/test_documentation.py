@@ -19,6 +19,7 @@ DOCUMENTS = [
     ROOT / "SECURITY.md",
     ROOT / "benchmarks" / "README.md",
     *sorted((ROOT / "docs").rglob("*.md")),
+    *sorted((ROOT / "examples").glob("*/README.md")),
 ]
 RUNBOOK = (ROOT / "docs" / "runbook.md").read_text()
 MARKS = ("*Prevented", "*Detected", "*Documented")
