@@ -109,6 +109,11 @@ class ModelSpec:
         return self.shapes or self.unpredicted
 
     @property
+    def has_config_file(self) -> bool:
+        """Whether the shapes come from a file of the user, not from the catalogue."""
+        return self.shapes is not None and not self.shapes.source.startswith("https://")
+
+    @property
     def context(self) -> int | None:
         """Tokens that the model can look back at, if that is known."""
         return self.known.context if self.known else None

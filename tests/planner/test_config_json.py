@@ -346,3 +346,38 @@ def test_layers_differ_by_what_is_not_quantised_of_them() -> None:
     every = parsed({**QWEN2, "quantization_config": {"quant_method": "modelopt", "quant_algo": "FP8"}})
     matrix = 5120 * (5120 + 2 * 1024)
     assert (shapes_gib(some) - shapes_gib(every)) * 2**30 == pytest.approx(47 * matrix, rel=1e-4)
+
+
+def test_a_wrong_size_of_a_model_of_the_catalogue_is_to_be_removed() -> None:
+    with pytest.raises(PlanError) as caught:
+        working(spec(model="Qwen/Qwen3-32B", series="GU8TF", image="vllm:v0.33.0", weights_gib=30))
+    (finding,) = caught.value.findings
+    assert finding.problem.startswith("30.0 GiB are not the 61.0 GiB that follow from the shapes of Qwen/Qwen3-32B: ")
+    assert finding.fix == "correct or remove it"
+
+
+@pytest.mark.parametrize(
+    ("quantised", "bits", "gib"),
+    [
+        ({"quant_method": "fbgemm_fp8", "modules_to_not_convert": ["lm_head", "self_attn"]}, 8, 18.0),
+        ({"quant_method": "compressed-tensors", "config_groups": {},
+          "kv_cache_scheme": {"num_bits": 8, "type": "float"}}, None, 27.5),
+        ({"producer": {"name": "modelopt"}, "quant_algo": "FP8", "kv_cache_scheme": "FP8"}, 8, 15.2),
+    ],
+)  # fmt: skip
+def test_formats_that_say_more_than_their_method(quantised: dict[str, Any], bits: int | None, gib: float) -> None:
+    model = parsed({**QWEN2, "quantization_config": quantised})
+    assert (model.quantisation.bits if model.quantisation else None) == bits
+    assert shapes_gib(model) == pytest.approx(gib, abs=0.1)
+    said = "kv_cache_scheme" in quantised
+    by = "compressed-tensors" if bits is None else "modelopt"
+    assert model.cache_by == (by if said else None)
+
+
+def test_a_nested_config_whose_defaults_are_left_out_is_not_guessed() -> None:
+    text = {key: value for key, value in QWEN3_MOE.items() if key not in ("num_experts", "head_dim")}
+    text["model_type"] = "qwen3_vl_moe_text"
+    nested = {"model_type": "qwen3_vl_moe", "vision_config": {}, "text_config": text}
+    assert why_not(nested) == "no head_dim in its config.json"
+    nested["text_config"] = {**text, "head_dim": 128}
+    assert why_not(nested) == "no number of experts in its config.json"

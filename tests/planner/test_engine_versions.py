@@ -16,7 +16,7 @@ from deepseek_acs.planner.spec import ResolvedSpec
 from deepseek_acs.planner.summary import summary
 from deepseek_acs.planner.uncounted import HARMLESS_VALUES, ONLY_ADD, WITHOUT_MEMORY, uncounted
 from deepseek_acs.planner.vllm import FLAGS, Engine, Serving
-from deepseek_acs.planner.vllm_releases.release import Version
+from deepseek_acs.planner.vllm_releases.release import Version, names, spans
 from tests.planner.specs import errors, guide, spec, warnings
 
 NEW = "vllm:v0.33.0"
@@ -316,6 +316,13 @@ def test_what_is_not_known_to_be_harmless_is_named(argument: str, adds: bool | N
         False: ((), (name,)),
         None: ((), ()),
     }[adds]
+
+
+def test_every_argument_of_the_lists_is_one_of_vllm() -> None:
+    known = set(names("arguments"))
+    known |= {name for usual in known for span in spans("arguments", usual) for name in span.facts.get("names", ())}
+    listed = {*WITHOUT_MEMORY, *ONLY_ADD, *HARMLESS_VALUES, *FLAGS}
+    assert listed - known == {"--attention-config.use-fp4-indexer-cache", "--kv-cache-memory"}
 
 
 def test_each_argument_is_in_one_list() -> None:

@@ -85,7 +85,9 @@ def shapes_agree(spec: ResolvedSpec) -> Iterator[Problem]:
         f"{least:.1f} GiB that follow from the shapes of {spec.model.name}: either one of the two belongs to another "
         "model, or its config.json has a property that the plan does not support",
         f"correct it; if it is right, remove {Field.CONFIG_FILE} and {SIZE_OF_FILES}: memory is then bounded, not "
-        "predicted",
+        "predicted"
+        if spec.model.has_config_file
+        else "correct or remove it",
     )
 
 
