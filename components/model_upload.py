@@ -189,9 +189,8 @@ def failure_rules() -> list[k8s.batch.v1.PodFailurePolicyRuleArgsDict]:
 def command_line(args: ModelUploadArgs) -> list[pulumi.Input[str]]:
     """The arguments of ``modelmover``."""
     place = [args.destination, f"--region={args.region}", pulumi.Output.format("--endpoint={0}", args.endpoint)]
-    if args.source is None:
-        return ["verify", *place]
-    return ["copy", literal(args.source), *place, *(literal(option) for option in args.options)]
+    options = [literal(option) for option in args.options]
+    return ["verify", *place, *options] if args.source is None else ["copy", literal(args.source), *place, *options]
 
 
 def _oidc_environment(

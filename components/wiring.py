@@ -116,7 +116,7 @@ def model_upload(spec: ResolvedSpec, secrets: Secrets, bucket: ModelBucket) -> M
         destination=pulumi.Output.format("oss://{0}/{1}", bucket.bucket_name, spec.weights.prefix),
         region=bucket.region,
         endpoint=bucket.endpoint,
-        options=_move_options(spec, hub) if hub else (),
+        options=_move_options(spec, hub) if hub else _check_options(spec),
         **_credentials(bucket.mover_credentials),
         service_account=_mover_account(),
         hub_token=secrets.hub_token,
@@ -129,10 +129,18 @@ def model_upload(spec: ResolvedSpec, secrets: Secrets, bucket: ModelBucket) -> M
     )
 
 
+def _check_options(spec: ResolvedSpec) -> tuple[str, ...]:
+    """With a digest all bytes are read: size and CRC-64 are no proof against somebody who means it. Once, because the
+    Job runs again only when its arguments change."""
+    digest = spec.weights.manifest_sha256
+    return (f"--manifest-sha256={digest}", "--full") if digest else ()
+
+
 def _move_options(spec: ResolvedSpec, hub: HubSpec) -> tuple[str, ...]:
     return (
         *(f"--include={pattern}" for pattern in hub.include),
         *(f"--exclude={pattern}" for pattern in hub.exclude),
+        *([f"--manifest-sha256={spec.weights.manifest_sha256}"] if spec.weights.manifest_sha256 else []),
         *(["--code"] if spec.engine.trust_remote_code else []),
         *(["--allow-pickle"] if spec.weights.allow_pickle else []),
         *([f"--hub-endpoint={hub.endpoint}"] if hub.endpoint else []),

@@ -142,7 +142,8 @@ SETTINGS = {
     "weights.bucket.name": "known-later",
     "weights.identity.kind": "accessKey",
     "storage.kind": "csi",
-    # The pods that read are not this component's. To the plan each is a group of its own.
+    # The pods that read are not this component's, and neither is what they run. To the plan each is a group of its own.
+    "inference.engine.trustRemoteCode": False,
     "inference.replicas": 2,
     "inference.gpu.perPod": 1,
     "inference.parallelism.tensor": 1,

@@ -53,11 +53,14 @@ class ModelWeightsArgs(TypedDict):
     exclude: NotRequired[list[str]]
     """Patterns of the files to leave out."""
 
+    manifest_sha256: NotRequired[str]
+    """SHA-256 of the manifest, which the Job names when it has moved the weights: the only content that is accepted."""
+
     allow_pickle: NotRequired[bool]
     """Also move formats that may run code where they are loaded."""
 
     trust_remote_code: NotRequired[bool]
-    """Also move the repository's Python files. By default true."""
+    """Also move the repository's Python files. By default only where vLLM knows the model by nothing else."""
 
     bucket: NotRequired[pulumi.Input[str]]
     """Name of the bucket. By default it is made of project, stack, component, account and region."""
@@ -117,6 +120,7 @@ ARGUMENTS = Arguments(
         "hub_endpoint": "weights.source.endpoint",
         "include": "weights.source.include",
         "exclude": "weights.source.exclude",
+        "manifest_sha256": "weights.manifestSha256",
         "allow_pickle": "weights.allowPickle",
         "trust_remote_code": "inference.engine.trustRemoteCode",
         "bucket": "weights.bucket.name",

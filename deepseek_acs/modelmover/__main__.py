@@ -157,8 +157,9 @@ def _run(parsed: argparse.Namespace, environ: Mapping[str, str], backoff: Backof
         return
     bucket, prefix = _bucket(parsed, environ, backoff)
     if parsed.command == "verify":
-        manifest = verify(bucket, prefix, full=parsed.full, backoff=backoff)
+        manifest = verify(bucket, prefix, full=parsed.full, backoff=backoff, pinned=parsed.manifest_sha256)
         log.info("%s: all %d files, %s, are there", manifest.source, len(manifest.files), size(manifest.size))
+        log.info("weights.manifestSha256: %s", manifest.sha256)
         return
     options = Options(streams=parsed.streams, uploads=parsed.uploads, part_size=parsed.part_size * MEBIBYTE)
     result = copy(
@@ -169,6 +170,7 @@ def _run(parsed: argparse.Namespace, environ: Mapping[str, str], backoff: Backof
         options=options,
         backoff=backoff,
         full=parsed.full,
+        pinned=parsed.manifest_sha256,
     )
     log.info(
         "oss://%s/%s is whole: %d files, %s, of which %s were sent now",
@@ -178,6 +180,7 @@ def _run(parsed: argparse.Namespace, environ: Mapping[str, str], backoff: Backof
         size(result.manifest.size),
         size(result.sent),
     )
+    log.info("weights.manifestSha256: %s", result.manifest.sha256)
 
 
 def _filter(parsed: argparse.Namespace) -> Filter:
@@ -251,6 +254,10 @@ def _parser() -> argparse.ArgumentParser:
     for command in (copying, verifying):
         _add_destination(command)
     plan.add_argument("--json", action="store_true", help="print JSON")
+    for command in (copying, verifying):
+        command.add_argument(
+            "--manifest-sha256", type=_sha256, metavar="HEX", help="the only manifest that is accepted, by its SHA-256"
+        )
     verifying.add_argument("--full", action="store_true", help="read all bytes and compare their hashes, too")
     copying.add_argument("--full", action="store_true", help="read what is there, and move it again if it is wrong")
     copying.add_argument(
@@ -321,6 +328,12 @@ def _url(text: str) -> str:
         raise argparse.ArgumentTypeError(
             f"{text!r} has no usable host and port; write https://HOST or https://HOST:PORT"
         )
+    return text
+
+
+def _sha256(text: str) -> str:
+    if not re.fullmatch("[0-9a-f]{64}", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no SHA-256; write its 64 hexadecimal digits")
     return text
 
 

@@ -1,5 +1,6 @@
 """What was moved and proven: written last, so that who finds it knows the model to be whole."""
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -35,6 +36,20 @@ class Manifest:
         files = {path: asdict(entry) for path, entry in self.files.items()}
         document = {"format": FORMAT, "source": self.source, "files": files}
         return json.dumps(document, indent=1, sort_keys=True).encode()
+
+    @property
+    def sha256(self) -> str:
+        """Of the bytes that are stored: by it a stack file names the one content that it trusts."""
+        return hashlib.sha256(self.to_json()).hexdigest()
+
+    def require(self, sha256: str | None) -> None:
+        """Raises DataError if this is not the manifest that is pinned; None pins none."""
+        if sha256 is not None and self.sha256 != sha256:
+            raise DataError(
+                f"the manifest of {self.source} has the SHA-256 {self.sha256}, and {sha256} is pinned "
+                "(--manifest-sha256, weights.manifestSha256): find out who changed the weights or their source; pin "
+                "the other one if it is meant"
+            )
 
     @classmethod
     def from_json(cls, content: bytes) -> "Manifest":

@@ -104,14 +104,17 @@ def copy(
     options: Options,
     backoff: Backoff,
     full: bool = False,
+    pinned: str | None = None,
 ) -> Result:
-    """Moves what is missing or wrong, and writes the manifest once everything is there and proven. With ``full``, what
-    is there is proven by its bytes and not by its CRC-64. Raises MoveError."""
+    """Moves what is missing or wrong, and writes the manifest once everything is there and proven, if it has the
+    SHA-256 that is ``pinned``. With ``full``, what is there is proven by its bytes and not by its CRC-64. Raises
+    MoveError."""
     plan = make_plan(source, chosen, backoff)
     _require_possible_parts(plan.files, options)
-    run = _Run(source, bucket, prefix, plan, options, backoff)
+    run = _Run(source, bucket, prefix, plan, options, backoff, pinned)
     found = run.survey(full=full)
     if found.manifest == found.before and not found.missing and not run.leftovers():
+        found.before.require(pinned)
         _warn_of_strangers(bucket, prefix, found.before)
         return Result(manifest=found.before, sent=0)
     with Claim(bucket, prefix, plan.source) as claim:
@@ -148,6 +151,7 @@ class _Run:
     plan: Plan
     options: Options
     backoff: Backoff
+    pinned: str | None
 
     def survey(self, *, full: bool) -> _Survey:
         """Looks at all that is there. Raises DataError if it is another model."""
@@ -213,6 +217,7 @@ class _Run:
         for upload in self._strays():
             self.bucket.abort(upload)
         manifest = replace(found, present=present).manifest
+        manifest.require(self.pinned)
         if found.missing or manifest != found.before:
             self._certify(manifest, found.before, claim)
         _for_each(self._states(), self.bucket.delete)
@@ -280,9 +285,10 @@ class _Run:
         _for_each(manifest.files.items(), lambda item: self.backoff.call(f"look at {item[0]}", lambda: look(item)))
 
 
-def verify(bucket: Bucket, prefix: str, *, full: bool, backoff: Backoff) -> Manifest:
+def verify(bucket: Bucket, prefix: str, *, full: bool, backoff: Backoff, pinned: str | None = None) -> Manifest:
     """Compares the bucket with its manifest: size and CRC-64 of each object, and with ``full`` the hash of its bytes,
-    which reads all of them. Raises NotFoundError without a manifest, DataError with every difference."""
+    which reads all of them. Raises NotFoundError without a manifest, DataError with every difference, or if the
+    manifest is not the one that is ``pinned`` by its SHA-256."""
     content = bucket.get(manifest_key(prefix))
     if content is None:
         raise NotFoundError(
@@ -290,6 +296,7 @@ def verify(bucket: Bucket, prefix: str, *, full: bool, backoff: Backoff) -> Mani
             "reads and compares files that are there already instead of moving them again"
         )
     manifest = Manifest.from_json(content)
+    manifest.require(pinned)
 
     def found(item: tuple[str, Entry]) -> tuple[str, bool] | None:
         path, entry = item

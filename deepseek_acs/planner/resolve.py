@@ -19,7 +19,7 @@ from deepseek_acs.planner.spec import (
     WeightsSpec,
     gpu_spec,
 )
-from deepseek_acs.planner.vllm import version_of
+from deepseek_acs.planner.vllm import Engine, version_of
 from deepseek_acs.planner.vllm_releases.release import newest
 from deepseek_acs.planner.weights import checkpoint_gib
 from deepseek_acs.settings.base import gibibytes, mebibytes
@@ -63,7 +63,7 @@ def resolve(settings: StackSettings, *, folder: Path) -> ResolvedSpec:
         qos=inference.qos,
         network=inference.network,
         zone=inference.zone,
-        engine=_engine(inference.engine, model.context),
+        engine=_engine(inference.engine, model),
         rollout=RolloutSpec(
             max_unavailable=inference.rollout.max_unavailable,
             max_surge=inference.rollout.max_surge,
@@ -124,23 +124,29 @@ def _gib(size: str | None) -> float | None:
     return mebibytes(size) / 1024 if size else None
 
 
-def _engine(settings: EngineSettings, context: int | None) -> EngineSpec:
+def _engine(settings: EngineSettings, model: ModelSpec) -> EngineSpec:
     return EngineSpec(
         image=settings.image,
         backend=settings.backend,
         ray_script=settings.ray_script,
         ray_token=settings.ray_token,
         port=settings.port,
-        max_model_len=settings.max_model_len or context,
+        max_model_len=settings.max_model_len or model.context,
         gpu_memory_utilization=settings.gpu_memory_utilization,
         enforce_eager=settings.enforce_eager,
-        trust_remote_code=settings.trust_remote_code,
+        trust_remote_code=_trusts_code(settings, model.shapes),
         env=settings.env,
         secret_env={name: (place.secret, place.key) for name, place in settings.secret_env.items()},
         extra_args=settings.extra_args,
         measured_kv_cache_gib=settings.kv_cache_gib,
         stated_startup_seconds=settings.startup_seconds,
     )
+
+
+def _trusts_code(settings: EngineSettings, shapes: Model | None) -> bool:
+    if settings.trust_remote_code is not None:
+        return settings.trust_remote_code
+    return shapes is not None and Engine(version=version_of(settings.image) or newest()).needs_code_of(shapes)
 
 
 def _replicas(inference: InferenceSettings) -> ReplicasSpec:
@@ -181,6 +187,7 @@ def _weights(settings: StackSettings) -> WeightsSpec:
     return WeightsSpec(
         hub=hub,
         allow_pickle=weights.allow_pickle,
+        manifest_sha256=weights.manifest_sha256,
         upload=weights.upload,
         bucket=weights.bucket,
         prefix=weights.prefix,

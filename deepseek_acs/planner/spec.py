@@ -137,6 +137,7 @@ class WeightsSpec:
 
     hub: HubSpec | None
     allow_pickle: bool
+    manifest_sha256: str | None
     upload: "UploadSettings"
     bucket: "CreateBucket | ExistingBucket"
     prefix: str
@@ -367,7 +368,8 @@ class ResolvedSpec:
         upload = self.weights.upload
         return upload_deadline_seconds(
             weights_gib=self.model.weights_gib,
-            moves=self.weights.hub is not None,
+            # To read all bytes takes no longer than to move them.
+            moves=self.weights.hub is not None or self.weights.manifest_sha256 is not None,
             throughput_mib_s=upload.throughput_mi_bps,
             eip_bandwidth_mbps=upload.eip_bandwidth_mbps,
         )

@@ -88,6 +88,11 @@ class Engine:
         quantisation = model.quantisation
         return self.version >= changed_in("mla_in_all_formats") or quantisation is None or quantisation.bits == 8
 
+    def needs_code_of(self, model: Model) -> bool:
+        """Whether the model is loaded by code that comes with it."""
+        known = {"deepseek_v3": changed_in("deepseek_v3_known"), "deepseek_v2": changed_in("deepseek_v2_known")}
+        return self.version < known.get(model.family, self.version)
+
     def stores_fp8(self, model: Model, given: str, capability: float | None) -> bool:
         """Whether the cache is in FP8, if ``given`` is the value of ``--kv-cache-dtype``."""
         if given != "auto":

@@ -144,8 +144,9 @@ class EngineSettings(Settings):
     enforce_eager: bool = True
     """Run without CUDA graphs: faster start and less memory, slower decoding."""
 
-    trust_remote_code: bool = True
-    """Run Python code from the model's repository."""
+    trust_remote_code: bool | None = None
+    """Run Python code from the model's repository. By default only if this version of vLLM cannot load the model
+    without it, such as DeepSeek-R1 on 0.7.2. If it is on, pin weights.source.revision and weights.manifestSha256."""
 
     env: Annotated[dict[str, Text], Field(max_length=ENV_MAX)] = {}  # noqa: RUF012 - pydantic copies it
     """Additional environment variables of the containers; they override those that the network needs. Values are

@@ -105,7 +105,7 @@ class HuggingFaceSource(HubSource):
 
 class BucketSource(Settings):
     """The bucket has the weights already, moved there by this program (modelmover copy). The program only checks that
-    they are unchanged."""
+    they are unchanged, and the mover cannot write."""
 
     kind: Literal["bucket"]
 
@@ -143,6 +143,10 @@ class WeightsSettings(Settings):
         ModelScopeSource()
     )
     """Where the weights come from."""
+
+    manifest_sha256: Annotated[str | None, Field(pattern=r"^[0-9a-f]{64}$")] = None
+    """SHA-256 of the manifest, from the log of the Job that moved the weights. The Job fails if the bucket holds
+    anything else. With source.kind: bucket it reads and compares all bytes, once."""
 
     allow_pickle: bool = False
     """Also move formats that may run code when they are loaded, such as pytorch_model.bin: those named by include, or,

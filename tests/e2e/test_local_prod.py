@@ -105,7 +105,9 @@ def test_every_optional_object_is_there(project: Project) -> None:
     """The real API server has accepted each of them; nothing here enforces or acts on them."""
     namespace = project.namespace
     policies = api(project, client.NetworkingV1Api).list_namespaced_network_policy(namespace).items
-    assert {p.metadata.name for p in policies} == {"deepseek-r1-clients", "deepseek-r1-members"}
+    assert {p.metadata.name.removeprefix("deepseek-r1-") for p in policies} == {
+        *("clients", "members", "egress", "jobs", "cache"),
+    }
     (budget,) = api(project, client.PolicyV1Api).list_namespaced_pod_disruption_budget(namespace).items
     assert budget.spec.max_unavailable
     (ingress,) = api(project, client.NetworkingV1Api).list_namespaced_ingress(namespace).items

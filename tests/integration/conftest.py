@@ -120,6 +120,7 @@ class World:
         attempts: int = 6,
         chosen: Filter = SMALL,
         full: bool = False,
+        pinned: str | None = None,
     ) -> Result:
         return copy(
             source or self.modelscope(),
@@ -129,6 +130,7 @@ class World:
             options=OPTIONS,
             backoff=backoff(attempts),
             full=full,
+            pinned=pinned,
         )
 
     def content(self, path: str) -> bytes | None:

@@ -101,6 +101,18 @@ def test_moves_verifies_and_says_what_it_did(mover: Mover) -> None:
     assert "all 11 files" in output
 
 
+def test_what_the_job_prints_pins_the_weights(mover: Mover) -> None:
+    _, output = mover.run("copy")
+    (digest,) = re.findall(r"INFO weights\.manifestSha256: ([0-9a-f]{64})$", output, re.MULTILINE)
+    for command in ("copy", "verify"):
+        code, output = mover.run(command, f"--manifest-sha256={digest}")
+        assert (code, digest in output) == (0, True), output
+        code, output = mover.run(command, f"--manifest-sha256={'0' * 64}")
+        assert (code, "is pinned" in output) == (65, True), output
+        code, output = mover.run(command, "--manifest-sha256=latest")
+        assert (code, "write its 64 hexadecimal digits" in output) == (2, True), output
+
+
 def test_plan_lists_files_for_people_and_programs(mover: Mover) -> None:
     _, output = mover.run("plan")
     assert "model-00001-of-000003.safetensors" in output

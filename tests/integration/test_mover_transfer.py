@@ -535,6 +535,38 @@ class TestInterruption:
         assert not names, f"{threading.active_count()} threads, {before} before"
 
 
+class TestPinned:
+    """By the digest of the manifest, which is known before."""
+
+    def test_what_is_pinned_is_accepted(self, world: World) -> None:
+        digest = world.copy().manifest.sha256
+        assert digest == hashlib.sha256(world.bucket.get(manifest_key(PREFIX)) or b"").hexdigest()
+        assert world.copy(pinned=digest).sent == 0
+        assert verify(world.bucket, PREFIX, full=False, backoff=backoff(), pinned=digest).sha256 == digest
+
+    def test_another_model_is_moved_but_never_certified(self, world: World) -> None:
+        with pytest.raises(DataError, match=r"has the SHA-256 [0-9a-f]{64}, and 0{64} is pinned.*find out who"):
+            world.copy(pinned="0" * 64)
+        assert world.bucket.get(manifest_key(PREFIX)) is None
+        world.copy()
+        with pytest.raises(DataError, match="is pinned"):
+            world.copy(pinned="0" * 64)
+
+    def test_who_may_write_weights_and_manifest_is_found_out(self, world: World) -> None:
+        """Size, CRC-64 and hash are then those of the manifest; its own digest is in the stack file."""
+        digest = world.copy().manifest.sha256
+        world.bucket.put(model_key(PREFIX, "config.json"), b"{}")
+        head = world.bucket.head(model_key(PREFIX, "config.json"))
+        assert head is not None
+        document = json.loads(world.bucket.get(manifest_key(PREFIX)) or b"")
+        forged = {"size": 2, "digest": f"sha256:{hashlib.sha256(b'{}').hexdigest()}", "crc64": head.crc64}
+        document["files"]["config.json"] = forged
+        world.bucket.put(manifest_key(PREFIX), json.dumps(document).encode())
+        verify(world.bucket, PREFIX, full=True, backoff=backoff())
+        with pytest.raises(DataError, match=f"and {digest} is pinned"):
+            verify(world.bucket, PREFIX, full=False, backoff=backoff(), pinned=digest)
+
+
 class TestVerify:
     def test_moved_model_is_verified_without_reading_it(self, world: World) -> None:
         world.copy()

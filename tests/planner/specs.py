@@ -17,6 +17,9 @@ PATHS = {
     "config_file": "model.configFile",
     "identity": "weights.identity",
     "upload": "weights.upload",
+    "source": "weights.source",
+    "manifest_sha256": "weights.manifestSha256",
+    "trust_remote_code": "inference.engine.trustRemoteCode",
     "storage": "storage",
     "throughput_mib_s": "storage.throughputMiBps",
     "name": "inference.name",
@@ -67,6 +70,8 @@ PATHS = {
     "verification": "verification",
 }
 
+DIGEST = "0af1" * 16
+
 GUIDE: dict[str, Any] = {
     "series": "GU8TF",
     "gpus_per_pod": 8,
@@ -74,9 +79,11 @@ GUIDE: dict[str, Any] = {
     "pipeline": 2,
     "max_model_len": 2048,
     "create_namespace": True,
+    "source": {"kind": "bucket"},
+    "manifest_sha256": DIGEST,
     "security": {"securityGroups": ["sg-1"]},
 }
-"""The guide's deployment, which a security group walls, as far as it differs from the defaults."""
+"""The guide's deployment, which a security group walls and a digest pins, as far as it differs from the defaults."""
 
 
 def settings(model: str = "deepseek-ai/DeepSeek-R1", **values: Any) -> dict[str, Any]:

@@ -8,12 +8,14 @@ from typing import Any
 import pytest
 
 from deepseek_acs.planner.dangerous import FLAGS, SECRET_FLAGS, VARIABLES, meant
+from deepseek_acs.planner.findings import Field
 from deepseek_acs.planner.rules import LAYOUT_RULES, RULES
 from deepseek_acs.planner.rules.engine import PROGRAM_FLAGS
 from deepseek_acs.planner.rules.rule import Rule
 from deepseek_acs.planner.vllm import Engine, argument_problem, serving_changes
 from deepseek_acs.planner.vllm_releases.release import newest, text
-from tests.planner.specs import errors, guide, stack_findings
+from deepseek_acs.settings.paths import STACK_PATHS
+from tests.planner.specs import DIGEST, errors, guide, spec, stack_findings
 
 FLUID = {"kind": "fluid"}
 QUEUE = {"kind": "queue", "maxReplicas": 2, "prometheus": {"url": "http://p"}}
@@ -469,6 +471,26 @@ BROKEN |= {
         "$(POD_IP) reaches the engine literally: variable references in the stack file are not expanded",
         "write the value",
     ),
+    "remote-code-is-pinned": (
+        {"source": {"kind": "modelScope"}},
+        "master is a branch or a tag, and who can move it runs code on the GPUs: deployment.inference.engine.trust",
+        "write the commit that you have read",
+    ),
+    "remote-code-is-needed": (
+        {"trust_remote_code": True, **NEW},
+        "vLLM 0.33.0 has code of its own for deepseek-ai/DeepSeek-R1, and does not need that of the repository",
+        "remove it",
+    ),
+    "weights-are-pinned": (
+        {"service": {"apiKey": True}, "manifest_sha256": None, **NEW},
+        "the pods load whatever is in the bucket: nothing of it is known here, and the manifest may be written by",
+        "write what the Job says when it is done: kubectl -n default logs -l app.kubernetes.io/component=model-upload",
+    ),
+    "mover-keeps-no-right": (
+        {"source": {"kind": "modelScope"}},
+        "the digest says that the weights are moved, and the mover's AccessKey may still write and delete them",
+        "write bucket once they are: its policy then only reads",
+    ),
     "ray-is-walled": (
         {"service": LOAD_BALANCER, "security": {}},
         "Ray runs the code of all who reach its ports (CVE-2023-48022), and only a security group certainly keeps",
@@ -677,6 +699,10 @@ PLACES = {
     "pickle-format": "inference.engine.extraArgs",
     "secret-references": "inference.engine.extraArgs",
     "references": "inference.engine.env",
+    "remote-code-is-pinned": "weights.source.revision",
+    "remote-code-is-needed": "inference.engine.trustRemoteCode",
+    "weights-are-pinned": "weights.manifestSha256",
+    "mover-keeps-no-right": "weights.source.kind",
     "ray-is-walled": "security.securityGroups",
     "ray-is-walled-inside": "security.securityGroups",
     "ray-asks-for-a-token": "inference.engine.rayToken",
@@ -764,6 +790,8 @@ def test_a_rule_is_kept(rule: Rule) -> None:
             "securityGroups": ["sg-1"],
         },
         backend="mp",
+        identity={"kind": "accessKey"},
+        manifest_sha256=DIGEST,
         service={"apiKey": True},
         observability={"alerts": {"interTokenSeconds": 1}},
         verification={"smoke": True, "benchmark": {"inputTokens": 1024}},
@@ -1133,3 +1161,46 @@ def test_networks_of_clients_of_the_policies() -> None:
 def test_what_goes_out_may_be_left_open() -> None:
     open_ = {"networkPolicy": {"clients": [{"namespace": "a"}], "egress": None}}
     assert rule_called("api-server-is-closed").is_kept(guide(security=open_))
+
+
+@pytest.mark.parametrize(
+    ("changes", "fields"),
+    [
+        (
+            {"source": {"kind": "modelScope"}, "manifest_sha256": None},
+            ["weights.source.revision", "weights.manifestSha256"],
+        ),
+        (
+            {"source": {"kind": "huggingFace", "revision": "a" * 40}, "manifest_sha256": None},
+            ["weights.manifestSha256"],
+        ),
+        ({"source": {"kind": "huggingFace", "revision": "a" * 40}}, []),
+        ({"source": {"kind": "modelScope"}, "manifest_sha256": None, **NEW}, []),
+        ({"source": {"kind": "modelScope"}, "manifest_sha256": None, "trust_remote_code": False}, []),
+    ],
+)
+def test_code_that_comes_with_the_model_is_pinned(changes: dict[str, Any], fields: list[str]) -> None:
+    found = rule_called("remote-code-is-pinned")(guide(**changes))
+    assert [STACK_PATHS[Field(finding.path)] for finding in found] == [f"deployment.{field}" for field in fields]
+
+
+@pytest.mark.parametrize(
+    ("model", "image", "trusts"),
+    [
+        ("deepseek-ai/DeepSeek-R1", "vllm:v0.7.2", True),
+        ("deepseek-ai/DeepSeek-V3", "vllm:v0.8.2", True),
+        ("deepseek-ai/DeepSeek-R1", "vllm:v0.8.3", False),
+        ("deepseek-ai/DeepSeek-R1", "registry/mine:latest", False),
+        ("deepseek-ai/DeepSeek-V2-Lite", "vllm:v0.9.2", True),
+        ("deepseek-ai/DeepSeek-V2-Lite", "vllm:v0.10.1", False),
+        ("Qwen/Qwen3-32B", "vllm:v0.7.2", False),
+    ],
+)
+def test_code_that_comes_with_the_model_runs_where_it_is_needed(model: str, image: str, trusts: bool) -> None:
+    found = spec(model=model, series="GU8TF", image=image)
+    assert found.engine.trust_remote_code is trusts
+    assert rule_called("remote-code-is-needed").is_kept(found)
+    other = spec(model=model, series="GU8TF", image=image, trust_remote_code=not trusts)
+    assert other.engine.trust_remote_code is not trusts
+    (finding,) = rule_called("remote-code-is-needed")(other)
+    assert ("may know" in finding.problem) is trusts

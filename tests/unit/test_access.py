@@ -44,7 +44,7 @@ from deepseek_acs.requestfilter.program import Settings, read_settings
 from deepseek_acs.settings.route import GatewayRoute, IngressRoute, NoTls
 from deepseek_acs.settings.stack import StackSettings
 from local.plugins.kubernetes import wait_for
-from tests.unit.conftest import Recorder, Run, group_args, is_secret, merged, resolved, stack_settings, warnings
+from tests.unit.conftest import PINNED, Recorder, Run, group_args, is_secret, merged, resolved, stack_settings, warnings
 from tests.unit.test_stack_config import problems
 
 KEY = "k3y-0f-a-Test." * 4 + "zyxwvuts"
@@ -869,7 +869,7 @@ def option_warnings(changes: dict[str, Any]) -> list[str]:
         "the stack does not know the addresses of the API server",
         "the load balancer's listener is plain TCP",
     )
-    found = warnings(resolved(merged({"security": WALLED}, changes)))
+    found = warnings(resolved(merged({"security": WALLED, "weights": PINNED}, changes)))
     return [text for text in found if not any(part in text for part in by_itself)]
 
 

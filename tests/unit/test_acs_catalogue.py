@@ -12,7 +12,7 @@ from deepseek_acs.planner.catalogue import GpuSeries, Nic, gpu_series, rows
 from deepseek_acs.planner.rules import RULES, acs, storage
 from deepseek_acs.planner.spec import ResolvedSpec
 from tests.planner.specs import guide, spec
-from tests.unit.conftest import resolved, warnings
+from tests.unit.conftest import PINNED, resolved, warnings
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -238,7 +238,11 @@ class TestSeries:
         new = guide(series="NEW1", gpus_per_pod=12, driver_version="1.0", extra_ephemeral="9000Gi")
         assert acs.ephemeral_storage.is_kept(new)
         assert acs.listed_driver.is_kept(new), "what is not known of it is said once"
-        own = {"inference": {"gpu": {"series": "NEW1", "gpuMemoryGiB": 200}}, "security": {"securityGroups": ["sg-1a"]}}
+        own = {
+            "inference": {"gpu": {"series": "NEW1", "gpuMemoryGiB": 200}},
+            "weights": PINNED,
+            "security": {"securityGroups": ["sg-1a"]},
+        }
         (warning,) = warnings(resolved(own))
         assert "NEW1 is not in deepseek_acs/planner/gpu_series.toml; it is passed to ACS without a check" in warning
 
@@ -290,4 +294,4 @@ class TestBandwidthOfOss:
 
 
 def planned(changes: dict[str, Any]) -> list[str]:
-    return warnings(resolved({**changes, "security": {"securityGroups": ["sg-1a"]}}))
+    return warnings(resolved({**changes, "weights": PINNED, "security": {"securityGroups": ["sg-1a"]}}))

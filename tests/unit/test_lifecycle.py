@@ -18,7 +18,7 @@ from deepseek_acs.planner.shutdown import (
     load_balancer_seconds,
     refuses_while_ending,
 )
-from tests.unit.conftest import Run, errors, group_args, resolved, warnings
+from tests.unit.conftest import PINNED, Run, errors, group_args, resolved, warnings
 
 LIFECYCLE: dict[str, Any] = {"lifecycle": {"requestSeconds": 900, "disruptionBudget": {}, "healthCheck": {}}}
 ALL = {"inference": LIFECYCLE}
@@ -240,7 +240,7 @@ class TestPlan:
         assert "stops the only group until the model is loaded again, 37 to 65 min" in warning
 
     def test_nothing_is_said_or_done_without_the_section(self, up: Run) -> None:
-        assert warnings(resolved({"security": {"securityGroups": ["sg-1a"]}})) == []
+        assert warnings(resolved({"weights": PINNED, "security": {"securityGroups": ["sg-1a"]}})) == []
         assert group_args({}).grace_seconds == 0
         recorder = up()
         assert "PodDisruptionBudget" not in recorder.kinds()

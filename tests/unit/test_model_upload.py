@@ -147,6 +147,20 @@ class TestCommandLine:
         assert "--code" not in arguments
         assert "--allow-pickle" in arguments
 
+    def test_digest_of_the_manifest_is_pinned(self, up: Run) -> None:
+        """Those that are there by all of their bytes; those that are moved are proven anyway."""
+        digest = "0af1" * 16
+        moving = container(up({"weights": {"manifestSha256": digest}}))["args"]
+        assert f"--manifest-sha256={digest}" in moving
+        assert "--full" not in moving
+        checking = container(up(merged(BUCKET, {"weights": {"manifestSha256": digest}})))["args"]
+        assert checking[-2:] == [f"--manifest-sha256={digest}", "--full"]
+
+    def test_reading_all_bytes_has_the_time_of_moving_them(self) -> None:
+        moving, checking = resolved({}), resolved(BUCKET)
+        full = resolved(merged(BUCKET, {"weights": {"manifestSha256": "0af1" * 16}}))
+        assert checking.upload_seconds < full.upload_seconds == moving.upload_seconds
+
     def test_weights_that_are_there_are_only_checked(self, up: Run) -> None:
         arguments = container(up(BUCKET))["args"]
         assert arguments[0] == "verify"

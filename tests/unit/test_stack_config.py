@@ -20,7 +20,7 @@ from deepseek_acs.settings.errors import findings
 from deepseek_acs.settings.paths import STACK_PATHS
 from deepseek_acs.settings.secret_texts import misplaced_secrets, names_a_secret, secret_in
 from deepseek_acs.settings.stack import StackSettings
-from tests.unit.conftest import ROOT, errors, merged, resolved, stack_settings, warnings
+from tests.unit.conftest import PINNED, ROOT, errors, merged, resolved, stack_settings, warnings
 
 DEV = stack_settings("dev")
 
@@ -554,7 +554,7 @@ def test_the_specification_has_what_was_given(kubeconfig: Path) -> None:
         max_model_len=4096,
         gpu_memory_utilization=0.8,
         enforce_eager=False,
-        trust_remote_code=True,
+        trust_remote_code=False,
         env={},
         secret_env={},
         extra_args=("--max-num-seqs=64",),
@@ -617,7 +617,7 @@ def test_warnings_of_all_checks_come_together() -> None:
     changes = {
         "storage": {"kind": "fluid", "cpu": 24},
         "inference": {"network": "rdma", "gpu": {"series": "NEW1"}},
-        "weights": {"upload": {"memory": "256Gi"}},
+        "weights": {"upload": {"memory": "256Gi"}, **PINNED},
         "security": {"securityGroups": ["sg-1a"]},
     }
     said = warnings(resolved(changes))

@@ -9,6 +9,7 @@ from deepseek_acs.planner.rules import (  # noqa: I001
     engine,  # noqa: F401
     dangerous,  # noqa: F401
     security,  # noqa: F401
+    trust,  # noqa: F401
     memory,  # noqa: F401
     operation,  # noqa: F401
     controllers,  # noqa: F401

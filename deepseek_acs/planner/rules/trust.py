@@ -1,0 +1,90 @@
+"""What the pods load and run, and by what it is known."""
+
+import re
+from collections.abc import Iterator
+
+from deepseek_acs.planner.findings import Field
+from deepseek_acs.planner.rules.dangerous import is_exposed
+from deepseek_acs.planner.rules.rule import Problem, warning
+from deepseek_acs.planner.spec import ResolvedSpec
+
+CUSTOM_CODE = "https://huggingface.co/docs/transformers/models#custom-models"
+WEIGHTS = "docs/weights.md"
+
+COMMIT = re.compile("[0-9a-f]{40}")
+
+
+def _unpinned_code(spec: ResolvedSpec) -> Iterator[Problem]:
+    """Nothing where no code of the model runs, or what runs is known by commit and digest."""
+    if not spec.engine.trust_remote_code:
+        return
+    hub = spec.weights.hub
+    if hub is not None and not COMMIT.fullmatch(hub.revision):
+        yield (
+            Field.REVISION,
+            f"{hub.revision} is a branch or a tag, and who can move it runs code on the GPUs: "
+            f"{Field.TRUST_REMOTE_CODE} is on",
+            "write the commit that you have read",
+        )
+    if spec.weights.manifest_sha256 is None:
+        yield (
+            Field.MANIFEST,
+            f"{Field.TRUST_REMOTE_CODE} is on, and all who can write to the bucket, or answer for the hub, choose the "
+            "code",
+            _how_to_pin(spec),
+        )
+
+
+def _how_to_pin(spec: ResolvedSpec) -> str:
+    jobs = "-l app.kubernetes.io/component=model-upload --tail=1"
+    return f"write what the Job says when it is done: kubectl -n {spec.cluster.namespace} logs {jobs}"
+
+
+@warning(CUSTOM_CODE)
+def remote_code_is_pinned(spec: ResolvedSpec) -> Iterator[Problem]:
+    """Code that comes with the model is known by commit and digest."""
+    yield from _unpinned_code(spec)
+
+
+@warning(CUSTOM_CODE)
+def remote_code_is_needed(spec: ResolvedSpec) -> Iterator[Problem]:
+    """Code that comes with the model runs only where vLLM knows the model by nothing else."""
+    shapes, vllm = spec.model.shapes, spec.engine.vllm
+    if shapes is None or spec.engine.trust_remote_code == vllm.needs_code_of(shapes):
+        return
+    if spec.engine.trust_remote_code:
+        yield (
+            Field.TRUST_REMOTE_CODE,
+            f"{vllm.name} has code of its own for {spec.model.name}, and does not need that of the repository",
+            "remove it",
+        )
+    else:
+        yield (
+            Field.TRUST_REMOTE_CODE,
+            f"{vllm.name} may know {spec.model.name} only by the code of its repository, and then ends at its start",
+            "use a newer image, or remove it",
+        )
+
+
+@warning(WEIGHTS)
+def weights_are_pinned(spec: ResolvedSpec) -> Iterator[Problem]:
+    """The weights that clients are served from are known by a digest."""
+    if spec.weights.manifest_sha256 is None and is_exposed(spec) and not spec.engine.trust_remote_code:
+        yield (
+            Field.MANIFEST,
+            "the pods load whatever is in the bucket: nothing of it is known here, and the manifest may be written by "
+            "the same key as the weights",
+            _how_to_pin(spec),
+        )
+
+
+@warning(WEIGHTS)
+def mover_keeps_no_right(spec: ResolvedSpec) -> Iterator[Problem]:
+    """The mover's key may write only as long as there is something to move."""
+    hub, identity = spec.weights.hub, spec.weights.identity
+    if hub is not None and spec.weights.manifest_sha256 is not None and identity.kind == "ramUser":
+        yield (
+            Field.SOURCE,
+            "the digest says that the weights are moved, and the mover's AccessKey may still write and delete them",
+            "write bucket once they are: its policy then only reads",
+        )
