@@ -1,8 +1,7 @@
 """Texts on their way through Kubernetes and a shell, unchanged.
 
 Kubernetes fills in ``$(VARIABLE)`` in commands, arguments and variables before any shell reads them, also between the
-quotes of a shell. Only what this program writes is meant to be filled in.
-"""
+quotes of a shell. Only variables that this program writes are expanded."""
 
 import shlex
 

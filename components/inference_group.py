@@ -91,7 +91,7 @@ def waiting_text(args: InferenceGroupArgs, hooked: pulumi.ResourceHookArgs) -> s
     namespace = (hooked.new_inputs or {}).get("metadata", {}).get("namespace", "")
     commands = [*([args.check_command] if args.check_command else []), f"kubectl -n {namespace} get pods,events"]
     return (
-        f"waiting up to {longest} for the pods of {namespace}/{args.name}; meanwhile, in another shell: "
+        f"waiting up to {longest} for the pods of {namespace}/{args.name}; to follow it, in another shell: "
         f"{', or '.join(commands)}"
     )
 

@@ -1,10 +1,8 @@
 """Network policies of the inference group: who may reach the leaders, and who may reach the members.
 
-Ray, ``torch.distributed`` and NCCL ask nobody for a password and listen on ports of their own choice, so members admit
-each other on all ports and nobody else on any (https://docs.vllm.ai/en/stable/usage/security/). What goes out is
-limited by what is closed, and not by what is open: the addresses of OSS, DNS and the cache's pods are not all known
-beforehand.
-"""
+Ray, ``torch.distributed`` and NCCL have no authentication and listen on random ports, so members admit each other on
+all ports, and no one else on any (https://docs.vllm.ai/en/stable/usage/security/). What goes out is limited by what is
+closed, and not by what is open: the addresses of OSS, DNS and the cache's pods are not all known beforehand."""
 
 from __future__ import annotations
 

@@ -26,8 +26,8 @@ from local.verification import verify
 
 ROOT = Path(__file__).resolve().parent.parent
 
-STAND_INS_ONLY_PREVIEW = (
-    "{stack} is a stack of the real cloud, and stand-ins can only preview it ({names}).\n"
+FAKES_ONLY_PREVIEW = (
+    "{stack} is a stack of the real cloud, and fakes can only preview it ({names}).\n"
     "Install Pulumi by its official installer (https://www.pulumi.com/docs/install/), which brings the Python language "
     "host, and then the official plugins: make plugins"
 )
@@ -102,8 +102,8 @@ def _pulumi(
     needs: LocalNeeds,
 ) -> int:
     changes_something = command in ("up", "destroy")
-    if changes_something and not needs.emulated_cloud and environment.stand_ins:
-        say(STAND_INS_ONLY_PREVIEW.format(stack=stack, names=", ".join(environment.stand_ins)))
+    if changes_something and not needs.emulated_cloud and environment.fakes:
+        say(FAKES_ONLY_PREVIEW.format(stack=stack, names=", ".join(environment.fakes)))
         return 1
     say(environment.describe())
     Services(ROOT / CLUSTER_FOLDER).start(needs.services)

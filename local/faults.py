@@ -52,9 +52,9 @@ class Fault(BaseModel):
     """Regular expression, searched in ``path?query`` as the client sent it. Only one that begins with ``^/-/`` matches
     control endpoints."""
     after: int = Field(default=0, ge=0)
-    """So many matching requests are served well before the first fault."""
+    """Number of matching requests that are served before the first fault."""
     times: int | None = Field(default=1, ge=1)
-    """So many matching requests then fail; None is all of them."""
+    """Number of matching requests that then fail; None: all of them."""
     offset: int = 0
     """Bytes."""
     status: int = Field(default=503, ge=400, le=599)

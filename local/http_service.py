@@ -1,4 +1,4 @@
-"""A small HTTP/1.1 server for stand-ins of web services: threads, kept connections, bodies at memory speed, faults.
+"""A small HTTP/1.1 server for emulators of web services: threads, kept connections, bodies at memory speed, faults.
 
 A service subclasses ``Service`` and implements ``handle``; ranges, faults and the log of requests are the base's.
 Bodies of requests are received into one buffer of each thread, bodies that are files are sent by the kernel

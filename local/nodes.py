@@ -18,7 +18,7 @@ GPU_MEMORY = "1900Gi"
 
 @dataclass(frozen=True, kw_only=True)
 class GpuNodes:
-    """So many nodes of one GPU series, each with room for one pod of ``gpus_per_pod`` GPUs."""
+    """``count`` nodes of one GPU series, each with room for one pod of ``gpus_per_pod`` GPUs."""
 
     count: int
     series: str

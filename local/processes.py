@@ -120,7 +120,7 @@ def python_process(name: str, module: str, *arguments: str, folder: Path) -> Pro
 
 def wait_until(what: str, condition: Callable[[], bool], *, seconds: float, process: Process) -> None:
     """Polls ``condition`` until it holds; raises ProcessError with the log's end if it does not in time, or if
-    ``process`` has ended meanwhile."""
+    ``process`` has exited in between."""
     deadline = time.monotonic() + seconds
     while True:
         if condition():

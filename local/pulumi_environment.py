@@ -1,10 +1,9 @@
 """The environment in which ``pulumi`` runs for this project: its plugins, its state and its passphrase.
 
-On a machine with Pulumi's own plugins this sets only defaults. Where one of them is absent, the stand-in for it in
-``local/plugins`` goes first on the PATH. Order in which the CLI looks: PATH, beside its own binary (language hosts),
+On a machine with Pulumi's own plugins this sets only defaults. Where one of them is absent, the fake for it in
+``local/plugins`` goes first on the PATH. Order in which the CLI looks: PATH, next to its own binary (language hosts),
 ``$PULUMI_HOME/plugins``; see ``getPluginInfoAndPath`` in
-https://github.com/pulumi/pulumi/blob/v3.255.0/sdk/go/common/workspace/plugins.go
-"""
+https://github.com/pulumi/pulumi/blob/v3.255.0/sdk/go/common/workspace/plugins.go"""
 
 from __future__ import annotations
 
@@ -17,7 +16,7 @@ from pathlib import Path
 
 from local import passphrase, tools
 
-_STAND_INS = Path(__file__).resolve().parent / "plugins"
+_FAKES = Path(__file__).resolve().parent / "plugins"
 PROVIDER = "PROVIDER"
 """The environment variable that chooses the kubernetes plugin; ``official`` is the only value."""
 
@@ -39,9 +38,9 @@ class Plugin:
     folder: Path | None = None
 
     @property
-    def is_stand_in(self) -> bool:
+    def is_fake(self) -> bool:
         """Whether it is one of ``local/plugins``."""
-        return self.folder is not None and self.folder.parent == _STAND_INS
+        return self.folder is not None and self.folder.parent == _FAKES
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,9 +62,9 @@ class EngineEnvironment:
         return {**_without(environ, self.unset), **self.variables}
 
     @property
-    def stand_ins(self) -> tuple[str, ...]:
-        """The names of the plugins for which stand-ins are used."""
-        return tuple(plugin.name for plugin in self.plugins if plugin.is_stand_in)
+    def fakes(self) -> tuple[str, ...]:
+        """The names of the plugins for which fakes are used."""
+        return tuple(plugin.name for plugin in self.plugins if plugin.is_fake)
 
     def describe(self) -> str:
         """Name every plugin and its implementation, in one line."""
@@ -88,7 +87,7 @@ def engine_environment(
 
     :param root: the project's folder; state is kept in ``.state`` inside it.
     :param pulumi: the ``pulumi`` binary.
-    :param emulated_cloud: whether the stack's cloud is simulated on this machine. It then always gets the stand-in
+    :param emulated_cloud: whether the stack's cloud is simulated on this machine. It then always gets the fake
         for the alicloud plugin: the official one would look for the real cloud.
     :param on_loopback: whether its cluster and its cloud are both on this machine: its passphrase is then known to all.
     """
@@ -124,7 +123,7 @@ def _language_host(pulumi: Path, environ: Mapping[str, str]) -> Plugin:
     executable = f"pulumi-{name}"
     if _is_executable(pulumi.resolve().parent / executable) or _ambient(executable, environ):
         return Plugin(name=name, source="official")
-    return Plugin(name=name, source="stand-in", folder=_STAND_INS / "language_python")
+    return Plugin(name=name, source="fake", folder=_FAKES / "language_python")
 
 
 def _kubernetes(environ: Mapping[str, str]) -> Plugin:
@@ -151,12 +150,12 @@ def _provider(name: str, environ: Mapping[str, str]) -> Plugin:
     unfinished = installed.with_name(f"{installed.name}.partial")
     if _is_executable(installed / executable) and not unfinished.exists():
         return Plugin(name=name, source=f"official v{needed}")
-    source = "stand-in (previews only)" if name == "alicloud" else "stand-in"
-    return Plugin(name=name, source=source, folder=_STAND_INS / name)
+    source = "fake (previews only)" if name == "alicloud" else "fake"
+    return Plugin(name=name, source=source, folder=_FAKES / name)
 
 
 def _simulated_cloud() -> Plugin:
-    return Plugin(name="alicloud", source="stand-in (simulated cloud)", folder=_STAND_INS / "alicloud")
+    return Plugin(name="alicloud", source="fake (simulated cloud)", folder=_FAKES / "alicloud")
 
 
 def _plugin_cache(environ: Mapping[str, str]) -> Path:
@@ -183,7 +182,7 @@ def _path(environ: Mapping[str, str]) -> Iterator[str]:
 
 def _is_put_there(folder: Path) -> bool:
     built = tools.cache_directory().resolve() / "tools"
-    return folder.parent == _STAND_INS or (folder.parent == built and folder.name.startswith(tools.OFFICIAL_KUBERNETES))
+    return folder.parent == _FAKES or (folder.parent == built and folder.name.startswith(tools.OFFICIAL_KUBERNETES))
 
 
 def _is_executable(file: Path) -> bool:

@@ -50,7 +50,7 @@ class LocalNeeds:
     @property
     def on_loopback(self) -> bool:
         """Whether cluster and cloud are both on the loopback interface of this machine, so that the stack's secrets are
-        of use to nobody else."""
+        of no use to others."""
         return self.embedded_cluster and self.emulated_cloud
 
 
@@ -90,7 +90,7 @@ def embedded_stacks(root: Path) -> list[str]:
 
 
 def _objects(state: Path) -> int:
-    """Objects of Kubernetes in a stack's state; what else is there, such as a retained bucket, is in nobody's way."""
+    """Objects of Kubernetes in a stack's state; other resources, such as a retained bucket, do not matter."""
     latest = json.loads(state.read_text(encoding="utf-8"))["checkpoint"].get("latest") or {}
     return sum(resource["type"].startswith("kubernetes:") for resource in latest.get("resources") or ())
 

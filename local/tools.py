@@ -34,13 +34,11 @@ class ToolError(Exception):
 class Tool:
     """One binary, or files of a Go module.
 
-    :param module: the folder under ``local/tools``; its go.mod pins ``requirement``.
-    :param package: the Go package to build, if any; ``.`` is a main.go of ours in that folder.
-    :param version_variable: the linker variable that holds the version, if it is not known without.
-    :param tags: build tags, which leave out what is not needed.
-    :param assets: folders of the required Go module that are kept beside the binary.
-    :param minutes: a first build's length on 2 cores, for the progress line.
-    """
+    :param module: the folder under ``local/tools``; its go.mod pins ``requirement``. :param package: the Go package to
+    build, if any; ``.`` is a main.go of ours in that folder. :param version_variable: the linker variable that holds
+    the version, if it is not known without. :param tags: build tags, which leave out what is not needed. :param assets:
+    folders of the required Go module that are kept next to the binary. :param minutes: a first build's length on 2
+    cores, for the progress line."""
 
     name: str
     module: str

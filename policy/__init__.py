@@ -1,1 +1,1 @@
-"""The rules of a company for stacks of this project, as a Pulumi policy pack: pure checks, and their registration."""
+"""A company's rules for stacks of this project, as a Pulumi policy pack: pure checks, and their registration."""

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-# The language host runs this folder by its path, so the modules' names begin here; they are those of the repository.
+# The language host runs this folder by its path, so module names would begin here; they are those of the repository.
 sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 from pulumi_policy import (
@@ -24,12 +24,12 @@ from policy.resources import Resource, plain
 from policy.rules import RULES, ResourceRule, StackRule, message
 
 _managed: set[str] = set()
-"""URNs that the engine asked about one by one. It does not for resources that the program only reads, such as a bucket
-that is there already; at the end it shows those, too, and does not say which they are."""
+"""URNs of the resources that the engine validated one by one. It does not validate resources that the program only
+reads, such as an existing bucket. At the end it passes those as well, without marking them."""
 
 
 def policy(rule: ResourceRule | StackRule) -> Policy:
-    """A rule in the terms of Pulumi."""
+    """A rule as Pulumi's policy."""
     common: dict[str, Any] = {
         "name": rule.name,
         "description": rule.statement,
@@ -55,7 +55,7 @@ def _resource_check(rule: ResourceRule) -> Callable[[ResourceValidationArgs, Cal
 
 def _stack_check(rule: StackRule) -> Callable[[StackValidationArgs, Callable[..., None]], None]:
     def validate(args: StackValidationArgs, report: Callable[..., None]) -> None:
-        # Empty where a company has disabled all rules about single resources.
+        # Empty if a company has disabled all rules about single resources.
         judged = [one for one in args.resources if one.urn in _managed or not _managed]
         stack = [_resource(one, one.property_dependencies) for one in judged]
         for violation in rule.check(stack, **rule.arguments(args.get_config())):
@@ -69,7 +69,7 @@ def _resource(given: Any, references: Any = None) -> Resource:
         type=given.resource_type,
         name=given.name,
         urn=given.urn,
-        # Opens the proxies of the SDK, which refuse to show a list with one unknown value in it.
+        # Unwraps the proxies of the SDK, which refuse to return a list that contains an unknown value.
         properties=plain(serialize_properties(given.props)),
         protected=bool(given.opts.protect),
         references={name: tuple(one.urn for one in ones) for name, ones in (references or {}).items()},

@@ -1,4 +1,4 @@
-"""The pods that a Kubernetes object makes: of the kinds that have pod templates with containers."""
+"""The pods that a Kubernetes object creates, for kinds with pod templates."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -31,7 +31,7 @@ _TEMPLATES: Mapping[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Pod:
-    """One pod template and where it stands."""
+    """One pod template and its path."""
 
     path: str
     template: Mapping[str, Any]
@@ -64,7 +64,7 @@ class Pod:
 
 
 def pods(resource: Resource) -> list[Pod]:
-    """The pod templates of an object; a group without leader template makes its leaders by that of the workers."""
+    """The pod templates of an object; a group without a leader template uses that of the workers."""
     found = []
     for path in _TEMPLATES.get(resource.kind, ()):
         template: Any = resource.properties
@@ -81,7 +81,7 @@ def leader(group: Resource) -> Pod | None:
 
 
 def running_labels(group: Resource, pod: Pod) -> Mapping[str, Any]:
-    """Labels of a pod of the group as the controller makes it; of the workers, those of the first one."""
+    """Labels of a pod of the group as the controller creates it; for workers, those of the first one."""
     is_leader = pod == leader(group)
     return {
         **pod.labels,

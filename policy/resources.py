@@ -1,4 +1,4 @@
-"""A resource as the checks see it, and how to read properties of which some are not known yet."""
+"""A resource as the checks see it, and access to properties that may not be known yet."""
 
 import base64
 import binascii
@@ -19,7 +19,7 @@ UNKNOWN_VALUES = frozenset(
         "dd056dcd-154b-4c76-9bd3-c8f88648b5ff",
     }
 )
-"""What the engine sends in a preview for a value that only the update will know, by its type
+"""Placeholders of the engine in a preview for values that are known only in the update, by type
 (https://github.com/pulumi/pulumi/blob/v3.255.0/sdk/go/common/resource/plugin/rpc.go)."""
 
 
@@ -31,7 +31,7 @@ class Unknown:
 
 
 UNKNOWN: Final = Unknown()
-"""A value that is not known in a preview. No check judges it: the update asks again."""
+"""A value that is not known in a preview. Checks skip it; the update checks it again."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,17 +111,17 @@ def items(value: Any) -> Sequence[Any]:
 
 
 def text(value: Any) -> str:
-    """``value`` if it is a text, else an empty one."""
+    """``value`` if it is a string, else an empty one."""
     return value if isinstance(value, str) else ""
 
 
 def could_be(value: Any, other: Any) -> bool:
-    """Whether both are the same, as far as they are known."""
+    """Whether both are equal, as far as they are known."""
     return value is UNKNOWN or other is UNKNOWN or value == other
 
 
 def texts(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
-    """Every text inside of ``value``, with its path."""
+    """Every string in ``value``, with its path."""
     if isinstance(value, str):
         yield path, value
     elif isinstance(value, Mapping):

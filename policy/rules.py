@@ -1,4 +1,4 @@
-"""The rules: what each one says, whether it stops a deployment, what can be set, and the check behind it."""
+"""The rules: statement, level, options, and the check behind each."""
 
 import json
 from collections.abc import Callable, Iterable, Mapping
@@ -14,7 +14,7 @@ Level = Literal["mandatory", "advisory"]
 
 @dataclass(frozen=True, kw_only=True)
 class Option:
-    """Something about a rule that a company can set: ``argument`` of its check, and a JSON schema with a default."""
+    """An option of a rule that a company can set: ``argument`` of its check, and a JSON schema with a default."""
 
     argument: str
     schema: Mapping[str, Any]
@@ -35,20 +35,20 @@ class Rule:
     source: str = ""
 
     def arguments(self, config: Mapping[str, Any]) -> dict[str, Any]:
-        """Keyword arguments of the check; what ``config`` does not set has its default."""
+        """Keyword arguments of the check; options that ``config`` does not set have their default."""
         return {option.argument: config.get(name, option.schema["default"]) for name, option in self.options.items()}
 
 
 @dataclass(frozen=True, kw_only=True)
 class ResourceRule(Rule):
-    """A rule about each resource on its own, asked before it is created or changed."""
+    """A rule about each resource on its own, checked before it is created or changed."""
 
     check: Callable[..., Iterable[Finding]]
 
 
 @dataclass(frozen=True, kw_only=True)
 class StackRule(Rule):
-    """A rule about resources together, asked when all of them are known: at the end of a preview or an update."""
+    """A rule about several resources, checked when all of them are known: at the end of a preview or an update."""
 
     check: Callable[..., Iterable[Violation]]
 
@@ -65,7 +65,7 @@ PRODUCTION_STACKS = Option(
 
 REQUIRE_DIGEST = Option(
     argument="require_digest",
-    schema={"type": "boolean", "default": False, "description": "whether a tag is not enough"},
+    schema={"type": "boolean", "default": False, "description": "whether tags are refused"},
 )
 
 RULES: tuple[ResourceRule | StackRule, ...] = (
@@ -85,13 +85,13 @@ RULES: tuple[ResourceRule | StackRule, ...] = (
     ),
     StackRule(
         name="require-route-https",
-        statement="Ingress and Gateway routes answer by TLS only.",
+        statement="Ingress and Gateway routes use TLS only.",
         level="mandatory",
         check=exposure.route_without_tls,
     ),
     StackRule(
         name="require-load-balancer-tls",
-        statement="A load balancer passes nothing on in plain HTTP.",
+        statement="Load balancers do not forward plain HTTP.",
         level="advisory",
         check=exposure.plain_load_balancer,
     ),
@@ -126,14 +126,14 @@ RULES: tuple[ResourceRule | StackRule, ...] = (
     ),
     ResourceRule(
         name="require-bucket-protection",
-        statement="Buckets outlive their stack.",
+        statement="Buckets are retained when their stack is destroyed.",
         level="mandatory",
         check=storage.deletable_bucket,
         source="https://www.pulumi.com/docs/iac/concepts/resources/options/protect/",
     ),
     ResourceRule(
         name="restrict-ram-policies",
-        statement="RAM policies name their bucket and their operations.",
+        statement="RAM policies name their bucket and operations.",
         level="mandatory",
         check=storage.wide_rights,
         source="https://www.alibabacloud.com/help/en/oss/user-guide/ram-policy",
@@ -183,21 +183,21 @@ RULES: tuple[ResourceRule | StackRule, ...] = (
     ),
     ResourceRule(
         name="disable-service-links",
-        statement="Pods of the engine get no variables of Services.",
+        statement="Pods of the engine get no environment variables of Services.",
         level="mandatory",
         check=workloads.service_links,
         source="https://docs.vllm.ai/en/stable/configuration/env_vars.html",
     ),
     ResourceRule(
         name="restrict-rdma",
-        statement="RDMA is requested only where ACS offers it.",
+        statement="RDMA is requested only where ACS supports it.",
         level="mandatory",
         check=acs.illegal_rdma,
         source="https://www.alibabacloud.com/help/en/cs/user-guide/pod-hpn-type-rdma",
     ),
     ResourceRule(
         name="disallow-best-effort",
-        statement="Production does not run on pods that ACS may take back.",
+        statement="Production does not run on pods that ACS may evict.",
         level="mandatory",
         options={"productionStacks": PRODUCTION_STACKS},
         check=acs.best_effort,
@@ -226,7 +226,7 @@ def table() -> str:
         f"| {rule.level} | {_asked(rule)} | {_options(rule)} |"
         for rule in RULES
     ]
-    return "\n".join(["| rule | what it asks for | level | asked | options |", "|---|---|---|---|---|", *rows]) + "\n"
+    return "\n".join(["| rule | requirement | level | checked | options |", "|---|---|---|---|---|", *rows]) + "\n"
 
 
 def _asked(rule: Rule) -> str:

@@ -67,7 +67,7 @@ def engine() -> Callable[..., Awaitable[None]]:
 
 
 def filtered(folder: Path, clients: int) -> RequestFilter:
-    """The same behind the filter, which knows the keys of so many clients."""
+    """The same behind the filter, with the keys of this number of clients."""
     for name in ["VLLM_API_KEY", *(f"client-{number}" for number in range(clients))]:
         (folder / name).write_bytes(KEY if name == "VLLM_API_KEY" else name.encode() * 8)
     settings = Settings(

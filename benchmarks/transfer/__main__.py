@@ -38,7 +38,7 @@ QUIET = 0.05
 """A turn in which other processes took more of the machine's CPU time does not count, and is repeated."""
 
 PATIENCE = 4
-"""So many times the wanted rounds are the most."""
+"""Maximum number of rounds, as a multiple of the wanted ones."""
 
 MEMORY_BUDGET_MIB = 120
 """What the mover may take beyond its buffers."""
@@ -46,7 +46,7 @@ MEMORY_BUDGET_MIB = 120
 
 @dataclass
 class Outcome:
-    """Turns of a contender; after a failure there are no more."""
+    """Turns of a contender; a failure ends them."""
 
     usages: list[Usage] = field(default_factory=list)
     failure: str | None = None

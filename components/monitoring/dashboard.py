@@ -123,7 +123,7 @@ def figures(target: Target, settings: AlertThresholds) -> Iterator[Panel]:
         alarm=FAILED_SHARE,
     )
     yield _figure(
-        "Made anew, 1 h",
+        "Recreated, 1 h",
         "Leaders that were recreated within the last hour: restarts of whole groups, and rolling updates.",
         "short",
         f"count(count by (pod, uid) ({created})) - count(count by (pod) ({created}))",

@@ -53,7 +53,7 @@ CANARY_SECONDS = 300
 """Time between two requests of the check's own on an engine that has nothing to do."""
 
 GAP_SECONDS = 180
-"""Checks so far apart do not belong together: the container was started anew, or checks were suspended."""
+"""Checks further apart than this are unrelated: the container was restarted, or checks were suspended."""
 
 STATE_FILE = "/dev/shm/engineprobe.json"  # noqa: S108 - in the pod, the one place that can always be written
 """What the last check saw."""
@@ -144,8 +144,8 @@ def parse(metrics: str) -> Load | None:
 
 
 def can_connect(host: str, port: int, *, without_dns: bool = False) -> bool:
-    """Whether somebody listens there; a name that is not known is nobody. ``without_dns`` is the answer while no name
-    server gives one."""
+    """Whether a server listens there; not if the name is unknown. ``without_dns`` is the answer while no name server
+    gives one."""
     try:
         with socket.create_connection((host, port), timeout=HTTP_SECONDS):
             return True
@@ -158,7 +158,7 @@ def can_connect(host: str, port: int, *, without_dns: bool = False) -> bool:
 def drain(engine: Engine, *, announce_seconds: float, request_seconds: float, clock: Clock) -> str:
     """Waits until no request is left, but at most ``request_seconds``; returns why it ended.
 
-    For ``announce_seconds`` before, requests still come, because not everybody knows yet that the pod is ending.
+    For ``announce_seconds`` before, requests still come, because not all clients know yet that the pod is terminating.
     """
     if not engine.listens():
         return "the server is not up, so there are no requests"
@@ -252,7 +252,7 @@ def recall(path: str) -> Watch | None:
 
 
 def remember(path: str, watch: Watch | None) -> None:
-    """Keeps it for the next check, which must never find half of it. What cannot be kept is begun anew."""
+    """Saves it atomically for the next check. What cannot be saved starts again."""
     if watch is None:
         return
     try:

@@ -318,7 +318,7 @@ def _add_destination(command: argparse.ArgumentParser) -> None:
 
 def _url(text: str) -> str:
     if not text.startswith(("https://", "http://")):
-        raise argparse.ArgumentTypeError(f"{text!r} is no URL; write https:// in front")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a URL; write it with https://")
     try:
         (split_url(text).hostname or "").encode("idna")
         usable = True
@@ -339,7 +339,7 @@ def _sha256(text: str) -> str:
 
 def _region(text: str) -> str:
     if not REGION.fullmatch(text):
-        raise argparse.ArgumentTypeError(f"{text!r} is no region; write it as in cn-hangzhou")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a region; write it like cn-hangzhou")
     return text
 
 

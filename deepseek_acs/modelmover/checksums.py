@@ -61,7 +61,7 @@ def combine(first: int, second: int, second_length: int) -> int:
 
 @cache
 def _power(length: int) -> int:
-    """x^(8 × length) modulo the polynomial: what appending so many bytes multiplies a CRC with."""
+    """x^(8 × length) modulo the polynomial: the factor for a CRC when ``length`` bytes are appended."""
     result, square, exponent = 1 << 63, 1 << 62, length * 8
     while exponent:
         if exponent & 1:

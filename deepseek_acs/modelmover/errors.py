@@ -16,7 +16,7 @@ class MoveError(Exception):
 
 
 class UnavailableError(MoveError):
-    """The network, the hub or OSS failed too often, and nothing was moved meanwhile (EX_UNAVAILABLE). It may be a
+    """The network, the hub or OSS failed too often, and nothing was moved in between (EX_UNAVAILABLE). It may be a
     matter of time, or of a missing way to the hub."""
 
     exit_code = 69

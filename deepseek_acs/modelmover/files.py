@@ -46,7 +46,7 @@ MAX_PATH_BYTES = 1023
 """Length of a key of OSS (https://www.alibabacloud.com/help/en/oss/user-guide/object-naming-conventions)."""
 
 MAX_FILE_BYTES = 10_000 * 5 * 2**30
-"""Largest object of OSS: so many parts of 5 GiB (https://www.alibabacloud.com/help/en/oss/user-guide/limits)."""
+"""Largest object of OSS: 10,000 parts of 5 GiB (https://www.alibabacloud.com/help/en/oss/user-guide/limits)."""
 
 MAX_INDEX_BYTES = 64 * 2**20
 """DeepSeek-R1's has 9 MiB; the file is read into memory."""
@@ -87,7 +87,7 @@ class SourceFile:
         return {algorithm: value}
 
     def __post_init__(self) -> None:
-        # A path becomes a key beside those of others, and a hub is not to be trusted with where that is.
+        # A path becomes part of a key, and a hub must not be trusted to choose where that is.
         if not isinstance(self.path, str) or not _is_usable(self.path):
             raise DataError(f"the listing has a file with the unusable path {str(self.path)[:200]!r}")
         # bool is an int, too.
@@ -116,8 +116,7 @@ class Filter:
     A file is taken if it matches one of ``include`` and none of ``exclude``. Without ``include``, what serving needs is
     taken: safetensors, configuration, tokenizer and licence, with ``code`` the repository's Python files, too. Pickles
     run code where they are loaded, so they are taken only with ``pickles``: those that ``include`` names, or without it
-    where there are no safetensors. ``.git``, libraries and scripts are never taken.
-    """
+    if there are no safetensors. ``.git``, libraries and scripts are never moved."""
 
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()

@@ -1,4 +1,4 @@
-"""Where the mover keeps its own objects: beside the model's folder and not in it, so that no cache loads them."""
+"""Where the mover keeps its own objects: next to the model's folder and not in it, so that no cache loads them."""
 
 OWN_FOLDER = ".modelmover"
 

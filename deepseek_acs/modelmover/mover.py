@@ -119,7 +119,7 @@ def copy(
         return Result(manifest=found.before, sent=0)
     with Claim(bucket, prefix, plan.source) as claim:
         if _read_manifest(bucket, prefix) != found.before:
-            # Another run has ended meanwhile.
+            # Another run has finished in between.
             found = run.survey(full=full)
         return run.fill(found, claim)
 

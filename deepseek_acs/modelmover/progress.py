@@ -28,18 +28,18 @@ class Progress:
         self._thread = threading.Thread(target=self._show, name="progress", daemon=True)
 
     def fetched(self, count: int) -> None:
-        """So many bytes more are done with at the source's side; negative for those that are to be fetched again."""
+        """Adds bytes that the source has delivered; negative for bytes that will be fetched again."""
         with self._lock:
             self._fetched_bytes += count
 
     def kept(self, count: int) -> None:
-        """So many bytes more were there from an earlier run."""
+        """Adds bytes that an earlier run had already moved."""
         with self._lock:
             self._fetched_bytes += count
             self._kept_bytes += count
 
     def sent(self, count: int) -> None:
-        """So many bytes more were sent to the bucket."""
+        """Adds bytes that were sent to the bucket."""
         with self._lock:
             self.sent_bytes += count
 
@@ -89,7 +89,7 @@ class Progress:
 
 
 def _bar(total: int) -> Any:
-    """A bar of tqdm, if it is installed: in a pod it is not, and nobody looks."""
+    """A progress bar of tqdm, if it is installed. In a pod it is not."""
     try:
         from tqdm import tqdm
     except ImportError:

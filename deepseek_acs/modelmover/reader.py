@@ -11,12 +11,13 @@ from .sources import Stream
 
 CHUNK_BYTES = 4 * 2**20
 CHUNK_SECONDS = 0.5
-"""What is hashed at once: so many bytes, or what comes in this time. Each piece costs two turns of Python's lock, so
-fast streams are hashed in large ones; slow ones in small ones, so that slowness, or a wish to stop, is noticed."""
+"""What is hashed at once: this number of bytes, or what arrives in the time below. Each piece costs two turns of
+Python's lock, so fast streams are hashed in large ones; slow ones in small ones, so that slowness, or a wish to stop,
+is noticed."""
 
 SLOW_BYTES_PER_SECOND = 16 * 2**10
 SLOW_SECONDS = 60
-"""A stream that is slower than this for so long is opened anew: another server may be faster."""
+"""A stream that is slower than this for ``SLOW_SECONDS`` is reopened: another server may be faster."""
 
 
 Opener = Callable[[SourceFile, int], Stream]

@@ -59,7 +59,7 @@ class UploadState:
         return crc64 is not None and (self.digest, self.size, self.proven_crc64) == (file.digest, file.size, crc64)
 
     def is_of(self, file: SourceFile, part_size: int) -> bool:
-        """Whether it speaks of ``file`` as it is now, in parts that fit the buffers."""
+        """Whether it describes ``file`` as it is now, in parts that fit the buffers."""
         return (self.digest, self.size, self.part_size) == (file.digest, file.size, part_size)
 
 

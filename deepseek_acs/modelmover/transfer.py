@@ -28,7 +28,8 @@ from .stored import proven_entry
 MEBIBYTE = 2**20
 
 SAVE_EVERY_BYTES = 256 * MEBIBYTE
-"""What a killed run fetches again at most, for each file beside what was in flight. Each save is one small request."""
+"""Maximum that a killed run fetches again per file, in addition to what was in flight. Each save is one small
+request."""
 
 HASH_ATTEMPTS = 3
 """How often a file is moved when its hash is wrong in the end, or its upload was lost: the fault may have been on the

@@ -1,4 +1,4 @@
-"""The catalogues of models, GPUs and GPU series of ACS: data files beside this module, read when they are asked for."""
+"""The catalogues of models, GPUs and GPU series of ACS: data files next to this module, read on demand."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -118,7 +118,7 @@ class _NotModelledError(Exception):
 
 
 def read(path: Path, *, name: str) -> Model | Unpredicted:
-    """The model whose ``config.json`` is at ``path``. Files beside it complete it: an index with the size of the
+    """The model whose ``config.json`` is at ``path``. Files next to it complete it: an index with the size of the
     weights, and ``hf_quant_config.json``, in which NVIDIA's tools say how they quantised them."""
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
@@ -129,7 +129,7 @@ def read(path: Path, *, name: str) -> Model | Unpredicted:
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror}") from None
     except (ValueError, KeyError, TypeError):
-        raise ConfigError(f"{path} or a file beside it is not what Hugging Face publishes") from None
+        raise ConfigError(f"{path} or a file next to it is not in the form that Hugging Face publishes") from None
     if quantised and isinstance(config, dict) and not _nested(config)[0].get("quantization_config"):
         config = {**config, "quantization_config": {"quant_method": "modelopt", **quantised}}
     return parse(config, name=name, source=str(path), weights_gib=total / 2**30 if total else None)
@@ -215,7 +215,7 @@ class _Read:
         if quantisation is None and (named := QUANTISED_NAME.search(self.name)):
             raise _NotModelledError(
                 f"{named[0]} in its name and no quantisation in its config.json, which NVIDIA's tools write to "
-                "hf_quant_config.json beside it"
+                "hf_quant_config.json next to it"
             )
         windows = (None,) * layers if isinstance(attention, CompressedAttention) else _windows(c, layers)
         return Model(

@@ -50,7 +50,7 @@ def graph_memory(model: Model, engine: Engine, serving: Serving, step: Step) -> 
     requests = min(step.sequences, max(sizes, default=0))
     splits = SPLITS * requests * _split_width(model, engine, step.tensor) * FLOAT_BYTES
     per_size = len(sizes) * len(step.layers) * MIB / GIB
-    # Layers with a window were seen to keep the splits of every whole graph's size anew, or of none.
+    # Measured: layers with a window keep the splits for every size of a whole graph, or for none.
     whole = sum(size <= step.sequences for size in sizes)
     kept = whole * splits if model.is_hybrid and requests <= HYBRID_REQUESTS else 0
     fixed = Band(context / GIB, (max(context, splits) + kept / 2) / GIB, (max(context, splits) + kept) / GIB)

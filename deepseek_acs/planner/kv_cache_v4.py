@@ -32,7 +32,7 @@ SCALE_BYTES = 8
 for 512 elements (https://github.com/vllm-project/vllm/blob/v0.33.0/vllm/models/deepseek_v4/attention.py)."""
 
 INDEXER_SCALE_BYTES = 4
-"""Beside an indexer's FP8 key."""
+"""In addition to an indexer's FP8 key."""
 
 ALIGNMENT = 576
 """Bytes to which pages are rounded up in this layout."""

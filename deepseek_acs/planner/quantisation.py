@@ -21,7 +21,7 @@ def quantisation_of(c: Config) -> Quantisation | None:
         for pattern in found.ignore:
             if pattern.startswith("re:"):
                 re.compile(pattern[3:])
-    # DeepSeek-V4 says it beside the quantisation, which is that of all other layers.
+    # DeepSeek-V4 has it in a key next to the quantisation, which applies to all other layers.
     if found is not None and c.get("expert_dtype") == "fp4":
         return replace(found, experts=_quantisation({"quant_method": "mxfp4"}))
     return found

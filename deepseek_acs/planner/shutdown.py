@@ -1,9 +1,7 @@
 """How long a pod is given to end, with requests of up to ten minutes as the example::
 
-    announced = 15 s    until nobody sends new requests to a pod that is ending
-    requests  = 600 s   the longest request, from its beginning
-    stop      = 30 s    the engine's processes
-    grace     = 645 s   terminationGracePeriodSeconds
+    announced = 15 s    until no client sends new requests to a terminating pod requests  = 600 s   the longest request,
+    from its beginning stop      = 30 s    the engine's processes grace     = 645 s   terminationGracePeriodSeconds
 
 The grace period covers the stop hook, too; what still runs at its end is killed
 (https://kubernetes.io/docs/concepts/workloads/pods/pod-lifecycle/#pod-termination).
@@ -24,7 +22,7 @@ LOAD_BALANCER_MIN, LOAD_BALANCER_MAX = 10, 900
 
 
 def grace_seconds(request_seconds: int) -> int:
-    """Time from the order to end to the kill, for requests of so many seconds."""
+    """Time from SIGTERM to SIGKILL, for requests of ``request_seconds``."""
     return ANNOUNCE_SECONDS + request_seconds + STOP_SECONDS
 
 
@@ -34,8 +32,8 @@ def drain_seconds(grace: int) -> int:
 
 
 def load_balancer_seconds(request_seconds: int) -> int:
-    """What a load balancer grants to requests of so many seconds, which begin at the latest ``ANNOUNCE_SECONDS`` after
-    it has been told."""
+    """Time that a load balancer allows for requests of ``request_seconds``, which begin at the latest
+    ``ANNOUNCE_SECONDS`` after it has been told."""
     return min(max(request_seconds + ANNOUNCE_SECONDS, LOAD_BALANCER_MIN), LOAD_BALANCER_MAX)
 
 

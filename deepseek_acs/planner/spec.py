@@ -205,8 +205,8 @@ class EngineSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class RequestFilterSpec:
-    """The filter in front of the engine. ``clients`` have keys of their own; a request may have so many ``sequences``,
-    prompts times ``n``, and each prompt so many characters or tokens."""
+    """The filter in front of the engine. ``clients`` have their own keys. ``sequences`` is the maximum of a request,
+    prompts times ``n``; each prompt has a maximum of characters and tokens."""
 
     clients: tuple[str, ...]
     header_bytes: int
@@ -397,7 +397,7 @@ class ResolvedSpec:
 
     @property
     def request_filter(self) -> RequestFilterSpec | None:
-        """The filter in front of the engine; None where it is off, or where there is no key that it could ask for."""
+        """The filter in front of the engine; None if it is off, or if there is no key to check."""
         settings = self.service.request_filter
         if settings is None or not self.service.api_key:
             return None

@@ -68,7 +68,7 @@ WRITTEN = frozenset(
         "--pipeline-parallel-size", "--port", "--served-model-name", "--tensor-parallel-size", "--uds", "-pp", "-tp",
     }
 )  # fmt: skip
-"""Arguments that the program writes itself, of which another rule speaks."""
+"""Arguments that the program sets itself, which another rule covers."""
 
 ONLY_ADD = frozenset(
     {

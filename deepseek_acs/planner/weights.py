@@ -296,7 +296,7 @@ def layer_bytes(model: Model, layer: int, engine: Engine, split: Split, capabili
 
 
 def _absorbed(model: Model, engine: Engine, tensor: int, layer: int) -> int:
-    """What the engine derives from MLA's matrices after loading, beside the originals.
+    """What the engine derives from MLA's matrices after loading, in addition to the originals.
 
     Now: the two halves of kv_b_proj in 16 bits. 0.7: products of matrices, requantised where the checkpoint is FP8, and
     a dequantised kv_b_proj that views keep alive

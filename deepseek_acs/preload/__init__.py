@@ -1,6 +1,5 @@
-"""The program that sees to it that a Fluid cache is filled: it waits for the DataLoad, judges it, and has it made anew.
+"""Fills a Fluid cache: waits for the DataLoad, evaluates it, and recreates it if it failed.
 
-Fluid never repeats a DataLoad that is over. One that was over, and no good, before this program began is deleted and
-made anew; so whatever starts the program again repeats the preload. It reaches its pod as a ConfigMap
-(components/preload.py) and talks to the API server alone, with the pod's service account.
-"""
+Fluid never repeats a finished DataLoad. A DataLoad that had already failed when this program starts is deleted and
+recreated, so a rerun repeats the preload. The program reaches its pod as a ConfigMap (components/preload.py) and uses
+only the API server, with the pod's service account."""

@@ -12,15 +12,15 @@ from typing import Any
 REQUEST_SECONDS = 30
 
 DENIED = (401, 403)
-"""Statuses that no repetition changes."""
+"""Statuses for which a retry does not help."""
 
 
 class ApiError(Exception):
-    """The API server did not answer, or not with what was asked for; the next attempt may succeed."""
+    """The API server did not answer, or the answer was unusable; a retry may succeed."""
 
 
 class DeniedError(ApiError):
-    """The service account may not do this; no attempt will succeed."""
+    """The service account is not allowed to do this; retries do not help."""
 
 
 class ApiServer:
@@ -40,11 +40,11 @@ class ApiServer:
         return self._request("GET", path, missing=404)
 
     def create(self, path: str, body: object) -> None:
-        """Makes the object, unless there is one already. Raises ApiError."""
+        """Creates the object unless it exists. Raises ApiError."""
         self._request("POST", path, body, missing=409)
 
     def delete(self, path: str) -> None:
-        """Has the object deleted, if there is one. Raises ApiError."""
+        """Deletes the object if it exists. Raises ApiError."""
         self._request("DELETE", path, missing=404)
 
     def _request(self, method: str, path: str, body: object = None, *, missing: int) -> dict[str, Any] | None:

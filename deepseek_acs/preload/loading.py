@@ -1,4 +1,4 @@
-"""Fills a cache: waits for its DataLoad, and makes it anew if it was over, and no good, from the start."""
+"""Fills a cache: waits for its DataLoad, and recreates a DataLoad that had already failed at the start."""
 
 import time
 from collections.abc import Mapping
@@ -11,14 +11,15 @@ from .outcome import COMPLETE, is_ignored, is_over, preload_problem, progress
 POLL_SECONDS = 2
 
 SETTLE_SECONDS = 120
-"""For the Dataset to report what is cached, after a DataLoad is complete and after workers have gone: Fluid looks each
-20 s, and a look may fail (https://github.com/fluid-cloudnative/fluid/blob/master/pkg/controllers/runtime_controller.go)."""
+"""Time for the Dataset to report what is cached, after a DataLoad is complete and after workers are gone: Fluid checks
+every 20 s, and a check may fail
+(https://github.com/fluid-cloudnative/fluid/blob/master/pkg/controllers/runtime_controller.go)."""
 
 YOUNG_SECONDS = 900
-"""Age of a DataLoad that this update has made: what it has cached, no workers have taken along yet."""
+"""Age up to which a DataLoad is from this update: no worker with its data can be gone yet."""
 
 IGNORED_SECONDS = 300
-"""After which a cache that no controller has looked at is given up. A controller that restarts is faster."""
+"""Timeout for a cache that no controller handles. A controller restarts faster than that."""
 
 FLUID = "/apis/data.fluid.io/v1alpha1"
 
@@ -53,7 +54,7 @@ class Preload:
         self._said = ""
 
     def step(self) -> tuple[bool, str | None]:
-        """Looks once and moves on; whether it is over, and what is wrong then. Raises ApiError."""
+        """Checks once; returns whether it is finished, and the problem if there is one. Raises ApiError."""
         load = self._api.get(self._load)
         if load is None:
             self._say("making its DataLoad")
@@ -66,8 +67,8 @@ class Preload:
         status = load.get("status") or {}
         if is_ignored(status, dataset) and self._clock.now() - self._start >= IGNORED_SECONDS:
             return True, (
-                f"no controller has looked at its Dataset for {IGNORED_SECONDS} s: of ack-fluid this cluster has the "
-                "definitions, but nothing seems to run"
+                f"no controller has handled its Dataset for {IGNORED_SECONDS} s: the cluster has the definitions of "
+                "ack-fluid, but its controller does not seem to run"
             )
         if not is_over(status):
             self._seen_loading = True
@@ -80,7 +81,7 @@ class Preload:
             return False, None
         if problem is None or self._seen_loading:
             return True, problem
-        self._say(f"{problem}, before this run; deleting it, to load again")
+        self._say(f"{problem}, before this run; recreating it")
         self._api.delete(self._load)
         return False, None
 
@@ -101,7 +102,7 @@ class Preload:
 
 
 def fill(api: ApiServer, manifest: Mapping[str, Any], *, seconds: float, clock: Clock) -> str | None:
-    """Returns when the cache of the DataLoad ``manifest`` is filled, with None, or with what is wrong."""
+    """Returns None when the cache of the DataLoad ``manifest`` is filled, or the problem."""
     preload = Preload(api, manifest, clock)
     start = clock.now()
     error: ApiError | None = None
@@ -117,4 +118,4 @@ def fill(api: ApiServer, manifest: Mapping[str, Any], *, seconds: float, clock: 
             return problem
         clock.sleep(POLL_SECONDS)
     last = f" ({error})" if error else ""
-    return f"its DataLoad was not over after {seconds:.0f} s{last}"
+    return f"its DataLoad was not finished after {seconds:.0f} s{last}"

@@ -1,4 +1,4 @@
-"""What a preload has come to, and what to say of it."""
+"""The outcome of a preload, and the texts about it."""
 
 import re
 from collections.abc import Mapping
@@ -12,14 +12,14 @@ FILLED = 0.95
 
 
 def is_over(load: Mapping[str, Any]) -> bool:
-    """Whether the DataLoad with this status has ended, in whatever way: it has a condition then
+    """Whether the DataLoad with this status has finished, successfully or not: it then has a condition
     (https://github.com/fluid-cloudnative/fluid/blob/master/pkg/controllers/v1alpha1/dataload/status_handler.go)."""
     return bool(load.get("conditions"))
 
 
 def preload_problem(load: Mapping[str, Any], dataset: Mapping[str, Any]) -> str | None:
-    """What is wrong after the DataLoad is over, from its status and the Dataset's; None if the cache holds the data, or
-    some, where Fluid does not count what all of it would be."""
+    """The problem after the DataLoad has finished, from its status and the Dataset's. None if the cache contains the
+    data, or some data if Fluid does not report the total."""
     if load.get("phase") != COMPLETE:
         condition: Mapping[str, Any] = next(iter(load.get("conditions") or ()), {})
         said = ": ".join(filter(None, (condition.get("reason"), condition.get("message"))))
@@ -35,7 +35,7 @@ def preload_problem(load: Mapping[str, Any], dataset: Mapping[str, Any]) -> str 
 
 
 def cached_share(dataset: Mapping[str, Any]) -> float | None:
-    """The share of the data that is cached; None where Fluid has not counted, or does not count, the data."""
+    """The share of the data that is cached; None if Fluid has not counted the data."""
     states = dataset.get("cacheStates") or {}
     percentage = re.fullmatch(r"([0-9.]+)%", str(states.get("cachedPercentage", "")))
     counted = re.search(r"[1-9]", str(dataset.get("ufsTotal", "")))
@@ -43,35 +43,35 @@ def cached_share(dataset: Mapping[str, Any]) -> float | None:
 
 
 def is_ignored(load: Mapping[str, Any], dataset: Mapping[str, Any]) -> bool:
-    """Whether no controller has looked at either: Fluid's sets a phase at once."""
+    """Whether no controller has handled either: Fluid's controller sets a phase immediately."""
     return not load.get("phase") and not dataset.get("phase")
 
 
 def progress(load: Mapping[str, Any], dataset: Mapping[str, Any]) -> str:
-    """Where the DataLoad is, in a few words."""
+    """The progress of the DataLoad in a few words."""
     share = (dataset.get("cacheStates") or {}).get("cachedPercentage")
     phase = str(load.get("phase") or "new")
     return f"its DataLoad is {phase}, {share} cached" if share else f"its DataLoad is {phase}"
 
 
 def failed(problem: str, namespace: str, name: str) -> str:
-    """The error: which layer, what is wrong, where to look, how to go on."""
+    """The error: layer, problem, where to look, how to continue."""
     return (
         f"Fluid cache {namespace}/{name}: {problem}. No GPU pod was started or changed for it.\n"
         f"{where_to_look(namespace, name)}\n"
-        "  then:    pulumi up   (the preload goes on, or is repeated if it was over)"
+        "  then: pulumi up (the preload continues, or is repeated if it has finished)"
     )
 
 
 def watched(namespace: str, name: str, seconds: int) -> str:
-    """What is waited for; the log tells it also of a program that was ended from outside."""
+    """What the program waits for; in the log even if the program is killed."""
     return (
         f"Fluid cache {namespace}/{name}: waiting up to {seconds} s for its DataLoad\n{where_to_look(namespace, name)}"
     )
 
 
 def where_to_look(namespace: str, name: str) -> str:
-    """Commands that show why."""
+    """Commands that show the reason."""
     return (
         f"  look at: kubectl --namespace {namespace} describe dataload,dataset,jindoruntime {name}\n"
         f"           kubectl --namespace {namespace} logs job/{name}-loader-job"

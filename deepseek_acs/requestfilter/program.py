@@ -1,7 +1,7 @@
 """An ASGI middleware that admits requests to the API's paths with a valid key, and refuses everything else.
 
-vLLM's own check of the key covers a few path prefixes and, before 0.22, judges a URL that it rebuilds from the Host
-header (CVE-2026-48746). This one judges the path of the request line, which is what the router goes by
+vLLM's own check of the key covers a few path prefixes and, before 0.22, checks a URL that it rebuilds from the Host
+header (CVE-2026-48746). This filter checks the path of the request line, which is also what the router uses
 (https://docs.vllm.ai/en/stable/usage/security/).
 
     /health   open: the kubelet's probes have no key, and it tells nothing but that the engine lives
@@ -287,7 +287,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _finite(text: str) -> float:
-    """A number. NaN and Infinity are no JSON, and comparisons of limits go wrong with them."""
+    """A number. NaN and Infinity are not valid JSON, and limits cannot be compared with them."""
     number = float(text)
     if not math.isfinite(number):
         raise ValueError(text)

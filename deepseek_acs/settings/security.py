@@ -45,7 +45,8 @@ class EgressSettings(Settings):
 
 class NetworkPolicySettings(Settings):
     """Network policies: clients reach the leaders' HTTP port, members of the group reach each other, pods of the
-    namespace reach the cache, and nobody reaches the Jobs. Needs a cluster that enforces them: docs/access.md."""
+    namespace reach the cache, and no one reaches the Jobs. The cluster must enforce network policies:
+    docs/access.md."""
 
     clients: Annotated[tuple[NetworkClient, ...], NotEmpty]
     """Who may send requests to the leaders."""

@@ -1,4 +1,4 @@
-"""The checks of one engine through a client: health, models, a completion, and that the key is asked for."""
+"""The checks of one engine through a client: health, models, a completion, and whether the key is required."""
 
 import http.client
 from collections.abc import Callable
@@ -10,12 +10,12 @@ from .results import FaultError, Found, Layer, Report, SkippedError, Value
 
 UNAUTHORIZED = 401
 CUT = (OSError, http.client.HTTPException)
-"""What a connection raises that breaks or is silent."""
+"""Exceptions of a connection that breaks or times out."""
 
 WRONG_KEY = "no-key-of-this-stack"
 
 BENT_HOST = "leader/x"
-"""With it, versions of vLLM before 0.22 judge another path than the one that they serve (CVE-2026-48746)."""
+"""With it, versions of vLLM before 0.22 check another path than the one that they serve (CVE-2026-48746)."""
 
 ROLL = "pulumi up with service.apiKey: true, which gives the leaders keys and the request filter and rolls the group"
 GET_KEY = "export VLLM_API_KEY=$(pulumi config get --stack STACK deepseek:apiKey)"
@@ -30,11 +30,11 @@ class Expected:
     logs: str
     filtered: bool = True
     timeout_seconds: float
-    """Longest silence while an answer is waited for."""
+    """Longest time without a byte of the answer."""
 
 
 def check_engine(report: Report, client: Client, expected: Expected, *, pod: str = "") -> None:
-    """All steps; those after a failed one are not made, but nothing else is left out."""
+    """All steps; steps that need a failed one are skipped."""
     if report.step(Layer.ENGINE, lambda: health(client, expected), pod=pod) is None:
         return
     if report.step(Layer.MODEL, lambda: models(client, expected), pod=pod) is None:
@@ -42,7 +42,7 @@ def check_engine(report: Report, client: Client, expected: Expected, *, pod: str
     if report.step(Layer.COMPLETION, lambda: completion(client, expected), pod=pod) is None:
         return
     if client.key is None:
-        report.skip(Layer.KEY, "no API key is configured, so none is asked for")
+        report.skip(Layer.KEY, "no API key is configured, so none is required")
     else:
         report.step(Layer.KEY, lambda: key(client, expected), pod=pod)
         report.step(Layer.KEY, lambda: way_around(client, expected), pod=pod)
@@ -61,10 +61,10 @@ def models(client: Client, expected: Expected) -> Found[dict[str, str]]:
         raise FaultError(
             Layer.MODEL,
             f"the engine serves {', '.join(found) or 'nothing'}, not {expected.model}",
-            fix="pulumi preview shows whether deployment.model.servedName differs from what runs; pulumi up brings the "
-            "group to it",
+            fix="pulumi preview shows whether deployment.model.servedName differs from the running group; pulumi up "
+            "updates the group",
         )
-    return Found(f"{expected.model} is listed, owned by {found[expected.model] or 'nobody'}", found)
+    return Found(f"{expected.model} is listed, owned by {found[expected.model] or 'no one'}", found)
 
 
 def completion(client: Client, expected: Expected) -> Found[Completion]:
@@ -78,7 +78,7 @@ def completion(client: Client, expected: Expected) -> Found[Completion]:
 
 
 def key(client: Client, expected: Expected) -> Found[bool]:
-    """The same completion without the key is refused, and so is an empty or a wrong one."""
+    """The same completion is refused without a key, with an empty one, and with a wrong one."""
     _without_key(client, expected)
     for kind, given in {"an empty key": "", "a wrong key": WRONG_KEY}.items():
         ask = partial(client.with_key(given).status, "GET", "/v1/models")
@@ -99,15 +99,15 @@ def _without_key(client: Client, expected: Expected) -> None:
         raise _fault("the request without the key", error, expected) from None
     raise FaultError(
         Layer.KEY,
-        "the engine answers without the key: whoever reaches it can use it",
+        "the engine answers without the key: any client that reaches it can use it",
         fix=ROLL,
     )
 
 
 @dataclass(frozen=True)
 class WayAround:
-    """A request without the key that vLLM's own check of it lets pass, and the answers that refuse it. It asks for
-    nothing: an engine that takes it says that something is missing."""
+    """A request without the key that vLLM's own check accepts, and the answers that refuse it. It is incomplete: an
+    engine that accepts it answers that something is missing."""
 
     name: str
     method: str
@@ -126,7 +126,7 @@ WAYS_AROUND = (
 
 
 def way_around(client: Client, expected: Expected) -> Found[bool]:
-    """Nothing computes without the key."""
+    """No endpoint computes without the key."""
     without = client.with_key(None)
     found = []
     for way in WAYS_AROUND:
@@ -139,11 +139,11 @@ def way_around(client: Client, expected: Expected) -> Found[bool]:
     said = f"without the key it answers to {', '.join(found)}"
     if not expected.filtered:
         raise SkippedError(f"{said}: service.requestFilter is null")
-    raise FaultError(Layer.KEY, f"{said}: whoever reaches it can use it", fix=ROLL)
+    raise FaultError(Layer.KEY, f"{said}: any client that reaches it can use it", fix=ROLL)
 
 
 def _wrong(got: Completion) -> str:
-    """What is not right about an answer, empty if nothing is."""
+    """What is wrong with an answer; empty if nothing is."""
     prompt, total = got.usage.get("prompt_tokens"), got.usage.get("total_tokens")
     if not got.text:
         return "the answer has no tokens"
@@ -169,7 +169,7 @@ def _asked(what: str, ask: Callable[[], Value], expected: Expected) -> Value:
 def _fault(what: str, error: Exception, expected: Expected) -> FaultError:
     match error:
         case StatusError(status=401):
-            return FaultError(Layer.KEY, f"{what}: the engine refuses this key, or asks for one", fix=GET_KEY)
+            return FaultError(Layer.KEY, f"{what}: the engine refuses this key, or requires one", fix=GET_KEY)
         case StatusError(status=404):
             return FaultError(Layer.MODEL, f"{what}: {error}", fix=expected.logs)
         case StatusError() if error.status < http.client.INTERNAL_SERVER_ERROR:

@@ -23,12 +23,12 @@ class StatusError(Exception):
 
 
 class ProtocolError(Exception):
-    """What came is not what the API promises."""
+    """The answer does not conform to the API."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Completion:
-    """What a chat completion gave. Times in seconds from the sending of the request."""
+    """The result of a chat completion. Times in seconds since the request was sent."""
 
     text: str
     chunks: int
@@ -40,13 +40,13 @@ class Completion:
 
     @property
     def tokens(self) -> int | None:
-        """Of the answer, as the server counts them."""
+        """Tokens of the answer, as the server counts them."""
         count = self.usage.get("completion_tokens")
         return count if isinstance(count, int) else None
 
     @property
     def tokens_per_second(self) -> float | None:
-        """After the first token; None if too little came to tell."""
+        """After the first token; None if there were too few tokens."""
         if self.first_token_seconds is None or self.last_token_seconds is None or not self.tokens:
             return None
         seconds = self.last_token_seconds - self.first_token_seconds
@@ -55,7 +55,7 @@ class Completion:
 
 @dataclass(frozen=True, kw_only=True)
 class Client:
-    """Asks one server; every request has a connection of its own.
+    """A client of one server; every request has its own connection.
 
     :param connect: makes a connection whose reads end after ``silence_seconds`` without a byte.
     """
@@ -65,11 +65,11 @@ class Client:
     clock: Callable[[], float] = time.monotonic
 
     def with_key(self, key: str | None) -> "Client":
-        """The same with other credentials, or none."""
+        """The same client with other credentials, or none."""
         return Client(connect=self.connect, key=key, clock=self.clock)
 
     def status(self, method: str, path: str, body: object = None, *, host: str | None = None) -> int:
-        """The status of the answer, whatever it says. ``host`` is sent as the header Host."""
+        """The status of the answer. ``host`` is sent as the header Host."""
         try:
             for _ in self._lines(method, path, body, host=host):
                 pass
@@ -83,7 +83,7 @@ class Client:
             pass
 
     def models(self) -> dict[str, str]:
-        """Names of the served models, and who owns them: ``vllm`` is vLLM. Raises ProtocolError."""
+        """Names of the served models and their owners: ``vllm`` is vLLM. Raises ProtocolError."""
         body = _json(b"".join(self._lines("GET", "/v1/models")))
         try:
             return {str(item["id"]): str(item.get("owned_by", "")) for item in body["data"]}
@@ -107,7 +107,7 @@ class Client:
         usage: Mapping[str, Any] = {}
         for event in _events(self._lines("POST", "/v1/chat/completions", body)):
             if "error" in event:
-                # An error after the first byte cannot have a status any more.
+                # An error after the first byte cannot have a status.
                 raise StatusError(500, _message(event))
             usage = event.get("usage") or usage
             for choice in event.get("choices") or []:
@@ -151,7 +151,7 @@ class Client:
 
 
 def _text(delta: Mapping[str, Any]) -> str:
-    """With a reasoning parser the first tokens are in a field of their own, which has had two names
+    """With a reasoning parser the first tokens are in a separate field, which has had two names
     (https://docs.vllm.ai/en/latest/features/reasoning_outputs/)."""
     return "".join(delta.get(name) or "" for name in ("reasoning_content", "reasoning", "content"))
 

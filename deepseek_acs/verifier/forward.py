@@ -1,7 +1,6 @@
 """Connections to a port of a pod through the API server, as ``kubectl port-forward`` makes them.
 
-By the websocket form of the API. Whether ACS's virtual nodes serve it as they serve kubectl's is not verified.
-"""
+It uses the websocket form of the API. Whether ACS's virtual nodes serve it as they serve kubectl is not verified."""
 
 import http.client
 import ssl
@@ -47,7 +46,7 @@ class ForwardedConnection(http.client.HTTPConnection):
         try:
             return super().getresponse()
         except (ConnectionError, http.client.HTTPException):
-            # What the node said when it could not reach the port comes on a channel of its own.
+            # The node's error about an unreachable port comes on a separate channel.
             if said := self._forward.error(self.port):
                 raise self._fault(said) from None
             raise

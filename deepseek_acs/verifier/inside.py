@@ -1,4 +1,4 @@
-"""Verification from a pod of the cluster, as a client there has it: DNS, Service, engine."""
+"""Verification from a pod of the cluster, like a client there: DNS, Service, engine."""
 
 import http.client
 import ipaddress
@@ -16,12 +16,12 @@ from .results import FaultError, Found, Layer, Report, SkippedError, Value
 PAUSE_SECONDS = 2
 
 DNS_SECONDS = 60
-"""A Service has its name at once, however long its first leader takes."""
+"""A Service has its DNS name immediately, independent of its first leader."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Patience:
-    """How long it may take until the Service leads to a ready leader."""
+    """Time until the Service must have a ready leader."""
 
     seconds: float
     sleep: Callable[[float], None] = time.sleep
@@ -79,22 +79,22 @@ def resolve(host: str) -> Found[str]:
         raise FaultError(
             Layer.DNS,
             f"{host} does not resolve: {error.strerror}",
-            fix="see whether the Service is there (kubectl get services) and the cluster's DNS runs "
-            "(kubectl --namespace kube-system get pods)",
+            fix="check whether the Service exists (kubectl get services) and the cluster's DNS runs (kubectl "
+            "--namespace kube-system get pods)",
         ) from None
     return Found(f"{host} is {address}", address)
 
 
 def reach(host: str, port: int) -> Found[bool]:
-    """Somebody accepts a connection at the Service's address."""
+    """The Service's address accepts a connection."""
     try:
         with socket.create_connection((host, port), timeout=5):
             return Found(f"port {port} accepts connections", True)
     except OSError as error:
-        why = "nobody answers in 5 s" if isinstance(error, TimeoutError) else error.strerror
+        why = "no answer within 5 s" if isinstance(error, TimeoutError) else error.strerror
         raise FaultError(
             Layer.SERVICE,
             f"{host}:{port} does not accept a connection: {why}",
-            fix="see whether a ready leader is among its endpoints (kubectl get endpointslices), and whether a "
-            "NetworkPolicy keeps this pod out (kubectl get networkpolicies)",
+            fix="check whether a ready leader is among its endpoints (kubectl get endpointslices), and whether a "
+            "NetworkPolicy blocks this pod (kubectl get networkpolicies)",
         ) from None

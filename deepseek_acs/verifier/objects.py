@@ -1,4 +1,4 @@
-"""The checks of the cluster's objects: group, pods, storage, Service. Each asks one thing and says what it found."""
+"""The checks of the cluster's objects: group, pods, storage, Service. Each checks one thing and reports the result."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ DEPLOY = "pulumi up"
 
 @dataclass(frozen=True, kw_only=True)
 class Objects:
-    """The objects of one deployment, read anew by each check."""
+    """The objects of one deployment, read again by each check."""
 
     cluster: Cluster
     target: Target
@@ -33,7 +33,7 @@ class Objects:
             raise FaultError(
                 Layer.GROUP,
                 f"{target.group} is scaled to 0: nothing serves",
-                fix="set deployment.inference.replicas, then pulumi up; with deployment.inference.scaling, see the "
+                fix="set deployment.inference.replicas, then pulumi up; with deployment.inference.scaling, check the "
                 "autoscaler (kubectl describe scaledobject) and whether hold is 0",
             )
         if ready < wanted or not available:
@@ -45,7 +45,7 @@ class Objects:
         return Found(f"{target.group}: {ready} of {wanted} replicas ready, Available", found)
 
     def pods(self) -> Found[list[Pod]]:
-        """All pods of all groups are there and ready; gives the leaders."""
+        """All pods of all groups exist and are ready; returns the leaders."""
         target, spec = self.target, self._leader_worker_set()["spec"]
         size = spec["leaderWorkerTemplate"].get("size", 1)
         found = self._pods(f"{GROUP_NAME}={target.group}")
@@ -58,18 +58,18 @@ class Objects:
         if len(found) < wanted:
             raise FaultError(
                 Layer.PODS,
-                f"{len(found)} of {wanted} pods exist: the controller could not make the others (quota, admission)",
+                f"{len(found)} of {wanted} pods exist: the controller could not create the others (quota, admission)",
                 fix=target.kubectl("get events --field-selector type=Warning --sort-by .lastTimestamp"),
             )
         leaders = [pod for pod in found if is_leader(pod)]
         return Found(f"{len(found)} pods ready, {len(leaders)} of them leaders", leaders)
 
     def ready_leaders(self) -> list[Pod]:
-        """What can be asked, though others may be in trouble."""
+        """The leaders that can be tested, even if others have failed."""
         return [pod for pod in self._pods(f"{GROUP_NAME}={self.target.group}") if is_leader(pod) and is_ready(pod)]
 
     def storage(self) -> Found[str]:
-        """The claim that the pods mount is bound, and the cache behind it filled."""
+        """The claim that the pods mount is bound, and its cache is filled."""
         target = self.target
         template = self._leader_worker_set()["spec"]["leaderWorkerTemplate"]["workerTemplate"]
         volumes = template["spec"].get("volumes", [])
@@ -88,7 +88,7 @@ class Objects:
         return Found(f"the claim {claim} is bound{cache}", claim)
 
     def service(self) -> Found[int]:
-        """The Service selects leaders alone, and has those that are ready; gives the leaders' port."""
+        """The Service selects leaders only, and the ready ones are its endpoints; returns the leaders' port."""
         target = self.target
         found = self._get(f"/api/v1/namespaces/{target.namespace}/services/{target.service}")
         if not found:
@@ -101,7 +101,7 @@ class Objects:
         if not selector:
             raise FaultError(Layer.SERVICE, f"{target.service} selects no pods", fix=DEPLOY)
         if others := [pod["metadata"]["name"] for pod in self._pods(selector) if not is_leader(pod)]:
-            problem = f"{target.service} selects pods that are no leaders and answer nothing: {', '.join(others)}"
+            problem = f"{target.service} selects pods that are not leaders and do not answer: {', '.join(others)}"
             raise FaultError(Layer.SERVICE, problem, fix=describe)
         slices = self._list(
             f"/apis/discovery.k8s.io/v1/namespaces/{target.namespace}/endpointslices",
@@ -114,7 +114,7 @@ class Objects:
             fix = target.kubectl(f"get endpointslices -l kubernetes.io/service-name={target.service} -o yaml")
             problem = f"{target.service} has no ready endpoint: it selects {selector}, and no such pod is ready"
             raise FaultError(Layer.SERVICE, problem, fix=fix)
-        text = f"{target.service}:{target.port} leads to leaders alone, ready: {len(ready)}"
+        text = f"{target.service}:{target.port} selects leaders only, ready: {len(ready)}"
         return Found(text, container_ports[0])
 
     def _leader_worker_set(self) -> dict[str, Any]:
@@ -129,7 +129,7 @@ class Objects:
         return found
 
     def _cache(self, claim: str) -> str:
-        """Fluid calls the claim of a dataset like the dataset."""
+        """Fluid gives a dataset and its claim the same name."""
         target = self.target
         dataset = self._get(f"{FLUID}/namespaces/{target.namespace}/datasets/{claim}")
         if dataset is None:

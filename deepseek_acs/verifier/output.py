@@ -1,4 +1,4 @@
-"""Results for people and for programs."""
+"""Results for users and for programs."""
 
 import dataclasses
 import json
@@ -26,7 +26,7 @@ def line(result: Result) -> str:
 def _next(fix: str) -> str:
     label = " " * 5 + "next: "
     if fix.startswith("kubectl "):
-        # A command is to be copied, so it stays on one line.
+        # Users copy a command, so it stays on one line.
         return label + fix
     return textwrap.fill(
         fix,

@@ -13,7 +13,7 @@ from .target import Target
 
 
 def verify_outside(report: Report, target: Target, *, key: str | None, timeout_seconds: float) -> None:
-    """All layers from the ground up. A replica that does not answer is seen although others do: each is asked."""
+    """All layers from the bottom up. Each replica is tested, so one that does not answer is found even if others do."""
 
     def server() -> Found[ApiServer]:
         made = ApiServer(target)
@@ -28,7 +28,7 @@ def verify_outside(report: Report, target: Target, *, key: str | None, timeout_s
     report.step(Layer.PODS, objects.pods)
     report.step(Layer.STORAGE, objects.storage)
     entry = report.step(Layer.SERVICE, partial(_entry, objects))
-    report.skip(Layer.DNS, "only a pod can ask it: deployment.verification.smoke does")
+    report.skip(Layer.DNS, "only a pod can test it: deployment.verification.smoke does")
     if entry is None:
         return
     port, leaders = entry
@@ -43,7 +43,7 @@ def verify_outside(report: Report, target: Target, *, key: str | None, timeout_s
 
 
 def _entry(objects: Objects) -> Found[tuple[int, list[Pod]]]:
-    """The port of the leaders behind the Service, and those that can be asked, though others may be in trouble."""
+    """The port of the leaders behind the Service, and the leaders that can be tested, even if others have failed."""
     found = objects.service()
     return Found(found.text, (found.value, objects.ready_leaders()))
 
@@ -52,4 +52,4 @@ def _forward(connect: "partial[ForwardedConnection]", port: int) -> Found[bool]:
     connection = connect()
     connection.connect()
     connection.close()
-    return Found(f"port {port} is forwarded as by kubectl port-forward", True)
+    return Found(f"port {port} is forwarded, as with kubectl port-forward", True)

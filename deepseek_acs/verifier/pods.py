@@ -1,4 +1,4 @@
-"""What a pod waits for, told from its status alone."""
+"""What a pod waits for, from its status alone."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ MOUNT_WORDS = ("FailedMount", "FailedAttachVolume")
 
 @dataclass(frozen=True, kw_only=True)
 class Trouble:
-    """Why a pod is not ready. ``command`` is what kubectl is to be asked."""
+    """Why a pod is not ready. ``command`` is the kubectl command that shows more."""
 
     layer: Layer
     problem: str
@@ -33,7 +33,7 @@ def is_leader(pod: Pod) -> bool:
 
 
 def is_ready(pod: Pod) -> bool:
-    """As its Service sees it; a pod that ends is not."""
+    """As its Service sees it; a terminating pod is not ready."""
     return "deletionTimestamp" not in pod["metadata"] and _condition(pod, "Ready").get("status") == "True"
 
 
@@ -47,14 +47,14 @@ def trouble(pod: Pod, events: list[str], now: datetime) -> Trouble | None:
         return Trouble(layer=Layer.PODS, problem="is being deleted", command=describe)
     scheduled = _condition(pod, "PodScheduled")
     if scheduled.get("status") == "False":
-        why = scheduled.get("message") or scheduled.get("reason", "no reason is given")
-        return Trouble(layer=Layer.PODS, problem=f"finds no place: {why}", command=describe)
+        why = scheduled.get("message") or scheduled.get("reason", "no reason given")
+        return Trouble(layer=Layer.PODS, problem=f"cannot be scheduled: {why}", command=describe)
     for container in _containers(pod):
         if found := _container_trouble(container, name):
             return found
     if pod.get("status", {}).get("phase") == "Failed":
         status = pod["status"]
-        why = status.get("message") or status.get("reason", "no reason is given")
+        why = status.get("message") or status.get("reason", "no reason given")
         return Trouble(layer=Layer.PODS, problem=f"has failed: {why}", command=describe)
     if any(word in events[-5:] for word in MOUNT_WORDS):
         return Trouble(layer=Layer.STORAGE, problem="cannot mount a volume", command=describe)
@@ -72,11 +72,11 @@ def _container_trouble(container: Mapping[str, Any], pod: str) -> Trouble | None
         problem = f"its image cannot be pulled: {message or reason}"
         return Trouble(layer=Layer.PODS, problem=problem, command=f"describe pod {pod}")
     if reason.startswith("Create") and reason.endswith("Error"):
-        problem = f"its container cannot be made: {message or reason}"
+        problem = f"its container cannot be created: {message or reason}"
         return Trouble(layer=Layer.PODS, problem=problem, command=f"describe pod {pod}")
     if ended and not container.get("ready"):
         restarts = container.get("restartCount", 0)
-        how = f"ended with code {ended.get('exitCode')} ({ended.get('reason', 'no reason')}), {restarts} restarts"
+        how = f"exited with code {ended.get('exitCode')} ({ended.get('reason', 'no reason')}), {restarts} restarts"
         return Trouble(
             layer=Layer.ENGINE,
             problem=f"its container {container['name']} {how}",
@@ -86,12 +86,14 @@ def _container_trouble(container: Mapping[str, Any], pod: str) -> Trouble | None
 
 
 def _loading(pod: Pod, running: Mapping[str, Any], now: datetime) -> str:
-    """How long it has been loading, of the time that its startup probe grants."""
+    """How long it has been loading, and the time that its startup probe allows."""
     minutes = (now - datetime.fromisoformat(running["startedAt"])).total_seconds() / 60
     probes = (c["startupProbe"] for c in pod["spec"]["containers"] if "startupProbe" in c)
     granted = max((p.get("failureThreshold", 3) * p.get("periodSeconds", 10) / 60 for p in probes), default=None)
     limit = f" of at most {granted:.0f}" if granted is not None else ""
-    return f"runs and is not ready: for {minutes:.0f} min{limit} it has been loading the model, or the engine is gone"
+    return (
+        f"is running but not ready: for {minutes:.0f} min{limit} it has been loading the model, or the engine is dead"
+    )
 
 
 def _containers(pod: Pod) -> list[Mapping[str, Any]]:

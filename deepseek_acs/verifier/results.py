@@ -10,7 +10,7 @@ Value = TypeVar("Value")
 
 
 class Layer(StrEnum):
-    """Where a fault can lie, from the ground up: a layer works only if those before it do."""
+    """The layers at which a fault can be, from the bottom up: a layer works only if those before it do."""
 
     API = "API server"
     STORAGE = "storage"
@@ -32,9 +32,8 @@ EXIT_CODES = {layer: 10 + place for place, layer in enumerate(Layer)}
 class FaultError(Exception):
     """A check failed.
 
-    :param layer: what is at fault, which need not be what was looked at.
-    :param fix: what to do next, with the command to run.
-    """
+    :param layer: what is at fault, which may differ from what was checked. :param fix: what to do next, with the
+    command to run."""
 
     def __init__(self, layer: Layer, problem: str, *, fix: str) -> None:
         super().__init__(problem)
@@ -44,12 +43,12 @@ class FaultError(Exception):
 
 
 class SkippedError(Exception):
-    """A check cannot be made here; the text says why."""
+    """A check is not possible here; the text says why."""
 
 
 @dataclass(frozen=True)
 class Found(Generic[Value]):
-    """What a check that passed found, for people and for the next checks."""
+    """The result of a passed check, for users and for the next checks."""
 
     text: str
     value: Value
@@ -57,7 +56,7 @@ class Found(Generic[Value]):
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """One step. ``layer`` is the one at fault where it failed; ``pod`` is empty where it is about no single pod."""
+    """One step. ``layer`` is the layer at fault if it failed; ``pod`` is empty if it is not about a single pod."""
 
     layer: Layer
     state: Literal["passed", "failed", "skipped"]
@@ -75,7 +74,7 @@ class Report:
     results: list[Result] = field(default_factory=list)
 
     def step(self, layer: Layer, check: Callable[[], Found[Value]], *, pod: str = "") -> Value | None:
-        """Makes a check; None if it failed or was skipped."""
+        """Runs a check; None if it failed or was skipped."""
         started = self.clock()
 
         def add(state: Literal["passed", "failed", "skipped"], text: str, at: Layer = layer, fix: str = "") -> None:
@@ -94,7 +93,7 @@ class Report:
         return None
 
     def skip(self, layer: Layer, why: str) -> None:
-        """A step that is not made."""
+        """A skipped step."""
         self.results.append(Result(layer=layer, state="skipped", seconds=0, text=why))
 
     @property

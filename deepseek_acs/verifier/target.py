@@ -1,4 +1,4 @@
-"""What is verified, as the stack's outputs say."""
+"""The target of a verification, from the stack's outputs."""
 
 import shlex
 from collections.abc import Mapping

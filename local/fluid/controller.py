@@ -198,7 +198,7 @@ class Controller:
 
 
 class _Ignoring:
-    """Lets one HTTP status of the API pass: somebody else was faster."""
+    """Ignores one HTTP status of the API: another client was faster."""
 
     def __init__(self, status: int) -> None:
         self._status = status

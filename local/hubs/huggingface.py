@@ -140,7 +140,7 @@ def _tree(request: Request, commit: Commit, root: str) -> Response:
 
 def _entry(path: str, file: RepositoryFile | None, size_error: int) -> dict[str, Any]:
     if file is None:
-        # Not git's name of the folder, which nobody reads.
+        # Not git's name of the folder, which no client reads.
         oid = hashlib.sha1(path.encode(), usedforsecurity=False).hexdigest()
         return {"type": "directory", "oid": oid, "size": 0, "path": path}
     size = file.size + size_error

@@ -173,5 +173,5 @@ def _answer(code: int, message: str, data: object) -> dict[str, Any]:
 
 
 def refusal(status: int, code: str, message: str) -> Response:
-    """An error of the API; a ``code`` that is no number gives way to ``status``."""
+    """An error of the API; ``status`` is used if ``code`` is not a number."""
     return Response.json(_answer(int(code) if code.isdigit() else status, message, None), status=status)

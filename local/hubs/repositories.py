@@ -68,8 +68,8 @@ class Commit:
 
 
 class Repositories:
-    """Finds commits by branch or name. Hashes are kept beside the branch, in ``<branch>.hashes.json``, and are computed
-    again when a file's size or time of change is another."""
+    """Finds commits by branch or name. Hashes are kept next to the branch, in ``<branch>.hashes.json``, and are
+    computed again when a file's size or time of change is another."""
 
     def __init__(self, root: Path) -> None:
         self._root = root

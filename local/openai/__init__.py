@@ -1,5 +1,4 @@
 """A small OpenAI-compatible server in the place of the engines of the embedded cluster.
 
-It speaks vLLM's part of the API: health, models, chat and plain completions, streamed or not, usage, API key, metrics.
-**No token is computed**: every answer is the same sentence, which says so, and a token is a word here.
-"""
+It implements vLLM's part of the API: health, models, chat and plain completions, streamed or not, usage, API key,
+metrics. **No token is computed**: every answer is the same sentence, which says so, and a token is a word here."""

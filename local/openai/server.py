@@ -207,7 +207,7 @@ def _model(name: str) -> dict[str, Any]:
 
 
 def _judged_path(request: Request) -> str:
-    """The path that vLLM before 0.22 judges: that of a URL which its framework makes with the header Host
+    """The path that vLLM before 0.22 checks: that of a URL which its framework makes with the header Host
     (CVE-2026-48746)."""
     return urlsplit(f"http://{request.headers.get('Host') or 'localhost'}{request.target}").path
 

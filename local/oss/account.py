@@ -1,5 +1,5 @@
 """RAM, as far as OSS depends on it: users, policies, which user has which, and the users' access keys; and the names of
-roles, which nobody assumes here.
+roles, which no one assumes here.
 
 What is put here decides what the keys may do, in whatever order it comes. As in RAM, names are unique, a user has at
 most two keys, and is not deleted while it has keys or policies, but by force, which takes them along. A policy has five

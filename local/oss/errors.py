@@ -26,7 +26,7 @@ class OssError(Exception):
 
 
 def denied(message: str) -> OssError:
-    """The refusal of what nobody has allowed."""
+    """The refusal of requests that no policy allows."""
     return OssError(HTTPStatus.FORBIDDEN, "AccessDenied", message)
 
 

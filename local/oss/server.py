@@ -35,7 +35,7 @@ class OssServer(Service):
     ``data`` is the folder where everything is kept; without one, the bytes of all that is larger than a mebibyte are
     dropped, and only sizes and checksums remain, in memory.
 
-    Control endpoints, for whoever is the cloud's console here:
+    Control endpoints, in place of the cloud's console:
 
     - ``PUT`` and ``DELETE /-/access-keys/<id>`` as ``access_keys`` in-process; the body is an ``AccessKey`` in JSON;
     - ``GET``, ``PUT`` and ``DELETE /-/account/<kind>/<id>`` as ``account``; the body is a record of that kind in JSON;
@@ -127,7 +127,7 @@ class OssServer(Service):
 
     def _serve(self, request: Request, bucket: str, key: str) -> Response:
         asked = operation(request, bucket, key)
-        # Before the signature: that there is no such bucket is told to everybody.
+        # Before the signature: OSS tells any client that a bucket does not exist.
         exists = bool(bucket) and asked.action != "oss:PutBucket"
         owner = self._storage.bucket(bucket).owner if exists else ACCOUNT
         access_key = self._authenticate(request, bucket, key)

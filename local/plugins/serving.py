@@ -1,4 +1,4 @@
-"""Serves a provider plugin until the engine has done with it: what the stand-ins have in common."""
+"""Serves a provider plugin until the engine has done with it: what the fakes have in common."""
 
 import argparse
 import asyncio
@@ -16,7 +16,7 @@ MESSAGE_BYTES = 400 * 1024 * 1024
 """Limit of one message, the engine's own."""
 
 
-class StandInServicer(ProviderServicer):
+class FakeServicer(ProviderServicer):
     """Acknowledges ``Cancel``, without which the engine reports that the plugin has crashed when it ends.
 
     ``cancelled`` is set from then on: what waits should end, and an interrupt now means the end of the plugin. Before,
@@ -39,7 +39,7 @@ def engine_address(program: str) -> str:
     return str(arguments.engine_address)
 
 
-async def serve(servicer: StandInServicer, *interceptors: grpc.aio.ServerInterceptor) -> None:
+async def serve(servicer: FakeServicer, *interceptors: grpc.aio.ServerInterceptor) -> None:
     """Print the port that is served, as the engine expects, and serve."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()

@@ -142,7 +142,7 @@ class Worker:
 
     def _exit_code(self, process: subprocess.Popen[bytes]) -> int:
         """Waits for it. A signal counts as 128 plus its number."""
-        # Its number stays taken until the second wait, so that nobody else is killed.
+        # Its PID stays reserved until the second wait, so that no other process is killed.
         os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
         with self._lock:
             if self._killer is not None:

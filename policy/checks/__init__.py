@@ -1,1 +1,1 @@
-"""What the rules check. Each function gets plain data and yields findings; none of them imports Pulumi."""
+"""The checks behind the rules. Each function gets plain data and yields findings; none of them imports Pulumi."""

@@ -1,4 +1,4 @@
-"""What ACS sells: RDMA where the planner's tables have it, and no pods that it may take back under production."""
+"""Checks about ACS: RDMA only where ACS supports it, and no evictable pods in production."""
 
 from collections.abc import Iterator, Sequence
 
@@ -15,12 +15,13 @@ HPN_TYPE = "alibabacloud.com/hpn-type"
 """https://www.alibabacloud.com/help/en/cs/user-guide/pod-hpn-type-rdma"""
 
 BEST_EFFORT = "best-effort"
-"""Cheaper pods that ACS takes back when it needs them
+"""Cheaper pods that ACS evicts when it needs the capacity
 (https://www.alibabacloud.com/help/en/cs/user-guide/acs-pod-instance-overview)."""
 
 
 def illegal_rdma(resource: Resource) -> Iterator[Finding]:
-    """RDMA for a series or a number of GPUs that has none. A series that the planner does not list is not judged."""
+    """RDMA for a series or a number of GPUs that does not support it. A series that the planner does not list is not
+    checked."""
     for pod in pods(resource):
         if pod.labels.get(HPN_TYPE) != "rdma":
             continue
@@ -28,7 +29,9 @@ def illegal_rdma(resource: Resource) -> Iterator[Finding]:
         series = text(labels.get(GPU_SERIES))
         path = f"{pod.path}.metadata.labels[{HPN_TYPE}]"
         if not series:
-            yield Finding(path=path, problem="RDMA without a GPU series", fix=f"add the label {GPU_SERIES}")
+            yield Finding(
+                path=path, problem="RDMA is requested without a GPU series", fix=f"add the label {GPU_SERIES}"
+            )
         if series not in gpu_series():
             continue
         legal = HPN_GPUS_PER_POD if labels.get(COMPUTE_CLASS) == GPU_HPN else gpu_series()[series].rdma_gpus_per_pod
@@ -37,9 +40,9 @@ def illegal_rdma(resource: Resource) -> Iterator[Finding]:
             only = f"only with {' or '.join(map(str, legal))} GPUs, not {gpus_per_pod}" if legal else "not at all"
             yield Finding(
                 path=path,
-                problem=f"ACS has RDMA for pods of series {series} {only}",
-                fix="set deployment.inference.gpu.perPod to a number that has it, or deployment.inference.network: "
-                "standard",
+                problem=f"ACS supports RDMA for series {series} {only}",
+                fix="set deployment.inference.gpu.perPod to a number that supports it, or "
+                "deployment.inference.network: standard",
             )
 
 
@@ -55,13 +58,13 @@ def _gpus_per_pod(pod: Pod, series: str) -> int | None:
 
 
 def best_effort(resource: Resource, *, production_stacks: Sequence[str]) -> Iterator[Finding]:
-    """A production pod that ACS may take back at any time; one lost pod takes its whole group down."""
+    """A production pod that ACS may evict at any time; the loss of one pod stops its whole group."""
     if resource.stack not in production_stacks:
         return
     for pod in pods(resource):
         if pod.labels.get(COMPUTE_QOS) == BEST_EFFORT:
             yield Finding(
                 path=f"{pod.path}.metadata.labels[{COMPUTE_QOS}]",
-                problem="ACS may take the pod back at any time, and its group goes down with it",
+                problem="ACS may evict the pod at any time, which stops its whole group",
                 fix="set deployment.inference.qos: default",
             )

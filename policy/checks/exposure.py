@@ -1,4 +1,4 @@
-"""Who can reach the engine: Services, routes, their TLS and the API key, and the walls inside of the cluster."""
+"""Who can reach the engine: Services, routes, their TLS, the API key, and network policies in the cluster."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -26,7 +26,7 @@ ROUTES = ("Ingress", "HTTPRoute")
 
 
 def public_service(resource: Resource) -> Iterator[Finding]:
-    """A Service with an address outside of the private network."""
+    """A Service with an address outside the private network."""
     if resource.kind != "Service":
         return
     spec = resource.spec
@@ -46,20 +46,20 @@ def public_service(resource: Resource) -> Iterator[Finding]:
     if spec.get("externalIPs"):
         yield Finding(
             path="spec.externalIPs",
-            problem="the Service claims addresses that no controller vouches for",
+            problem="the Service sets externalIPs, which no controller verifies",
             fix="remove them, and use a load balancer with a private address",
         )
 
 
 def keyless_entry(stack: Sequence[Resource]) -> Iterator[Violation]:
-    """A way in from outside of the cluster to an engine that asks for no key."""
+    """Access from outside the cluster to an engine that requires no API key."""
     for entry in _entries(stack):
         for group in of_kind(stack, GROUP):
             if could_be(group.namespace, entry.namespace) and not _has_key(group):
                 finding = Finding(
                     path="",
-                    problem=f"it lets in clients from outside of the cluster, and the engine of {group.title} asks for "
-                    f"no API key ({API_KEY_VARIABLE} is not set)",
+                    problem=f"it admits clients from outside the cluster, but the engine of {group.title} requires no "
+                    f"API key ({API_KEY_VARIABLE} is not set)",
                     fix="set deployment.service.apiKey: true and the secret deepseek:apiKey, or use a ClusterIP "
                     "Service without a route",
                 )
@@ -81,14 +81,14 @@ def _has_key(group: Resource) -> bool:
 
 
 def route_without_tls(stack: Sequence[Resource]) -> Iterator[Violation]:
-    """A route that answers by plain HTTP. The listeners of a Gateway outside of the stack cannot be seen; of such a
-    one a route has to name the listener that it means."""
+    """A route that answers over plain HTTP. The listeners of a Gateway outside the stack are not visible, so a route to
+    such a Gateway must name its listener."""
     for ingress in of_kind(stack, "Ingress"):
         for host in _plain_hosts(ingress):
             finding = Finding(
                 path="spec.tls",
-                problem=f"{host or 'every host'} is served by plain HTTP, which shows the API key to the network",
-                fix="add the host to an entry of spec.tls with its certificate",
+                problem=f"{host or 'every host'} is served over plain HTTP, which exposes the API key on the network",
+                fix="add the host, with its certificate, to an entry of spec.tls",
             )
             yield Violation(resource=ingress, finding=finding)
     for route in of_kind(stack, "HTTPRoute"):
@@ -98,7 +98,7 @@ def route_without_tls(stack: Sequence[Resource]) -> Iterator[Violation]:
                 finding = Finding(
                     path=f"spec.parentRefs[{index}]",
                     problem=problem,
-                    fix="name a listener of protocol HTTPS by sectionName",
+                    fix="set sectionName to a listener with protocol HTTPS",
                 )
                 yield Violation(resource=route, finding=finding)
 
@@ -131,15 +131,15 @@ def _plain_parent(route: Resource, parent: Any, stack: Sequence[Resource]) -> st
 
 
 def plain_load_balancer(stack: Sequence[Resource]) -> Iterator[Violation]:
-    """A load balancer in front of an engine that speaks plain HTTP."""
+    """A load balancer in front of an engine that serves plain HTTP."""
     for service in of_kind(stack, "Service"):
         for group in of_kind(stack, GROUP):
             lets_in = service.spec.get("type") == "LoadBalancer" and could_be(service.namespace, group.namespace)
             if lets_in and not _has_tls(group):
                 finding = Finding(
                     path="spec.type",
-                    problem="clients of the private network speak plain HTTP with it, API key included",
-                    fix="let a route with TLS lead to the Service (deployment.service.route), or accept it for a "
+                    problem="clients in the private network use plain HTTP, also for the API key",
+                    fix="put a route with TLS in front of the Service (deployment.service.route), or accept it for a "
                     "network that you trust",
                 )
                 yield Violation(resource=service, finding=finding)
@@ -155,8 +155,8 @@ def _has_tls(group: Resource) -> bool:
 
 
 def open_group(stack: Sequence[Resource], *, production_stacks: Sequence[str]) -> Iterator[Violation]:
-    """A group of production with pods that every pod of the cluster can reach: Ray's and torch's ports ask nobody who
-    he is."""
+    """A production group whose pods any pod of the cluster can reach: the ports of Ray and torch have no
+    authentication."""
     policies = [policy for policy in of_kind(stack, "NetworkPolicy") if _restricts_ingress(policy)]
     for group in of_kind(stack, GROUP):
         if group.stack not in production_stacks:
@@ -168,13 +168,13 @@ def open_group(stack: Sequence[Resource], *, production_stacks: Sequence[str]) -
             if not walled and not pod.annotations.get(SECURITY_GROUPS):
                 finding = Finding(
                     path=pod.path,
-                    problem="neither a NetworkPolicy of the stack nor a security group says who may reach these pods",
-                    fix="set deployment.security.networkPolicy with the clients that may, or .securityGroups",
+                    problem="neither a NetworkPolicy of the stack nor a security group limits access to these pods",
+                    fix="set deployment.security.networkPolicy with the allowed clients, or .securityGroups",
                 )
                 yield Violation(resource=group, finding=finding)
 
 
 def _restricts_ingress(policy: Resource) -> bool:
-    # Ingress is the default where no types are given.
+    # Ingress is the default if no types are given.
     types = policy.spec.get("policyTypes")
     return types is None or types is UNKNOWN or "Ingress" in types

@@ -1,4 +1,4 @@
-"""Secrets that stand where everybody reads: pod specs, argument lists, ConfigMaps. No finding repeats a value."""
+"""Secrets in readable places: pod specs, argument lists, ConfigMaps. No finding repeats a value."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,35 +13,35 @@ SECRET_NAME = re.compile(
     r"|credentials?|private[_.-]?key)$",
     re.IGNORECASE,
 )
-"""Names of variables and keys whose values are secrets: they end so. MAX_TOKENS and TOKEN_FILE do not."""
+"""Endings of names of variables and keys whose values are secrets. MAX_TOKENS and TOKEN_FILE do not match."""
 
 SECRET_OPTION = re.compile(
     r"(?<!\S)--(api-key|hf-token|hub-token|token|password|secret-key|access-key(-id|-secret)?)(?=[=\s]|$)"
 )
-"""Command line options that take a secret; arguments are seen by everybody on the machine."""
+"""Command line options that take a secret; any user of the machine can read arguments."""
 
 SECRET_VALUES: Mapping[str, re.Pattern[str]] = {
     "an AccessKey of Alibaba Cloud": re.compile(r"\bLTAI[A-Za-z0-9]{12,26}\b"),
     "a token of Hugging Face": re.compile(r"\bhf_[A-Za-z0-9]{30,}\b"),
     "a private key": re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----"),
 }
-"""Texts that are secrets wherever they stand."""
+"""Strings that are secrets in any place."""
 
 _REFERENCE = re.compile(r"\$\([A-Za-z0-9_.-]+\)")
-"""Another variable, put in by Kubernetes."""
+"""A reference to another variable, expanded by Kubernetes."""
 
 SHORTEST_SECRET = 8
 """Characters; shorter values of a Secret are found in unrelated texts."""
 
 OPEN_VALUES = frozenset({"Authorization"})
-"""In a Secret only because KEDA takes the name of a header from where its value is
+"""In a Secret only because KEDA reads the name of a header from the same place as its value
 (https://keda.sh/docs/latest/scalers/prometheus/)."""
 
-INSTEAD = "keep it in a Secret and refer to it by secretKeyRef"
+INSTEAD = "keep it in a Secret and reference it by secretKeyRef"
 
 
 def plain_secrets(resource: Resource) -> Iterator[Finding]:
-    """A secret in an object that is no Secret."""
+    """A secret in an object that is not a Secret."""
     if not resource.type.startswith("kubernetes:") or resource.kind in ("", "Secret"):
         return
     for path, value in texts(resource.properties):
@@ -77,13 +77,13 @@ def _options(resource: Resource) -> Iterator[Finding]:
                     for option in SECRET_OPTION.findall(argument):
                         yield Finding(
                             path=f"{path}.{field}",
-                            problem=f"--{option[0]} puts a secret into the argument list, which every process sees",
-                            fix="give it by an environment variable from a Secret (vLLM reads VLLM_API_KEY, HF_TOKEN)",
+                            problem=f"--{option[0]} puts a secret into the argument list, which every process can read",
+                            fix="pass it as an environment variable from a Secret (vLLM reads VLLM_API_KEY, HF_TOKEN)",
                         )
 
 
 def _open_mappings(resource: Resource) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Where free keys with values in plain text are written."""
+    """Maps with free keys and plain-text values."""
     match resource.kind:
         case "ConfigMap":
             yield "data", mapping(resource.properties.get("data"))
@@ -108,5 +108,5 @@ def leaked_secret_data(stack: Sequence[Resource]) -> Iterator[Violation]:
         for path, written in texts(resource.properties):
             for value, source in values.items():
                 if value in written:
-                    finding = Finding(path=path, problem=f"the value of {source} stands here", fix=INSTEAD)
+                    finding = Finding(path=path, problem=f"this contains the value of {source}", fix=INSTEAD)
                     yield Violation(resource=resource, finding=finding)

@@ -1,4 +1,4 @@
-"""The bucket and who may use it: private, encrypted, protected, by TLS only, and no rights on other buckets."""
+"""The bucket and its users: private, encrypted, protected, TLS only, and no permissions on other buckets."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -8,7 +8,7 @@ from deepseek_acs.planner.findings import Finding
 from policy.resources import UNKNOWN, Resource, Violation, items, mapping, of_type, text
 
 WIDE_SYSTEM_POLICIES = ("AdministratorAccess", "AliyunOSSFullAccess", "AliyunOSSReadOnlyAccess")
-"""Policies of Alibaba Cloud that hold for all buckets
+"""System policies of Alibaba Cloud that apply to all buckets
 (https://www.alibabacloud.com/help/doc-detail/100680.htm)."""
 
 BUCKET = "alicloud:oss/bucket:Bucket"
@@ -20,7 +20,7 @@ RAM_POLICY = "alicloud:ram/policy:Policy"
 
 
 def public_bucket(stack: Sequence[Resource]) -> Iterator[Violation]:
-    """A bucket that anyone may read, now or after one wrong click."""
+    """A bucket that is public, or that a later policy could make public."""
     for bucket in of_type(stack, BUCKET):
         acls = [acl.properties.get("acl") for acl in _about(bucket, stack, BUCKET_ACL)]
         known = [acl for acl in acls or [bucket.properties.get("acl", "private")] if acl is not UNKNOWN]
@@ -32,7 +32,7 @@ def public_bucket(stack: Sequence[Resource]) -> Iterator[Violation]:
             yield _violation(
                 bucket,
                 "",
-                "public access to the bucket is not blocked, so a later policy could open it",
+                "public access to the bucket is not blocked, so a later policy could make it public",
                 "add a BucketPublicAccessBlock with blockPublicAccess: true",
             )
 
@@ -42,19 +42,19 @@ def plain_bucket(stack: Sequence[Resource]) -> Iterator[Violation]:
     for bucket in of_type(stack, BUCKET):
         if not bucket.properties.get("serverSideEncryptionRule") and not _about(bucket, stack, BUCKET_ENCRYPTION):
             path = "serverSideEncryptionRule"
-            yield _violation(bucket, path, "objects are stored in plain", "set sseAlgorithm: AES256, or KMS")
+            yield _violation(bucket, path, "objects are stored unencrypted", "set sseAlgorithm: AES256, or KMS")
 
 
 def bucket_without_tls_rule(stack: Sequence[Resource]) -> Iterator[Violation]:
-    """A bucket that answers by plain HTTP."""
+    """A bucket that accepts plain HTTP."""
     for bucket in of_type(stack, BUCKET):
         documents = [p.properties.get("policy") for p in _about(bucket, stack, BUCKET_POLICY)]
         if not any(document is UNKNOWN or _denies_plain_http(document) for document in documents):
             yield _violation(
                 bucket,
                 "",
-                "the bucket answers requests by plain HTTP",
-                "add a BucketPolicy that denies everything where acs:SecureTransport is false",
+                "the bucket accepts requests over plain HTTP",
+                "add a BucketPolicy that denies all requests with acs:SecureTransport false",
             )
 
 
@@ -77,7 +77,7 @@ def deletable_bucket(resource: Resource) -> Iterator[Finding]:
 
 
 def wide_rights(resource: Resource) -> Iterator[Finding]:
-    """A RAM policy that holds for all buckets, or for every operation."""
+    """A RAM policy for all buckets, or for every operation."""
     properties = resource.properties
     if resource.type == RAM_POLICY:
         document = properties.get("policyDocument") or properties.get("document")
@@ -88,8 +88,8 @@ def wide_rights(resource: Resource) -> Iterator[Finding]:
     if resource.type.endswith("PolicyAttachment") and name in WIDE_SYSTEM_POLICIES:
         yield Finding(
             path="policyName",
-            problem=f"{name} holds for all buckets of the account",
-            fix="attach a policy of your own for the one bucket",
+            problem=f"{name} applies to all buckets of the account",
+            fix="attach a custom policy for this bucket only",
         )
 
 
@@ -98,15 +98,15 @@ def _wide_statement(statement: Any) -> Iterator[Finding]:
         if _bucket_of(resource).startswith("*"):
             yield Finding(
                 path="policyDocument",
-                problem=f"{resource} means all buckets of the account",
+                problem=f"{resource} includes all buckets of the account",
                 fix="name the bucket: acs:oss:*:*:BUCKET/PREFIX/*",
             )
     for action in _listed(statement.get("Action")):
         if action in ("*", "oss:*"):
             yield Finding(
                 path="policyDocument",
-                problem=f"the action {action} allows every operation, deletion of the bucket included",
-                fix="name the operations that are needed",
+                problem=f"the action {action} allows every operation, including deletion of the bucket",
+                fix="list only the operations that are needed",
             )
 
 
@@ -140,7 +140,7 @@ def _listed(value: Any) -> list[str]:
 
 
 def _about(bucket: Resource, stack: Sequence[Resource], token: str) -> list[Resource]:
-    """The resources of a type that are about this bucket; in a preview its name may not be known yet."""
+    """The resources of a type that refer to this bucket; in a preview its name may not be known yet."""
     name = bucket.properties.get("bucket")
     return [
         resource

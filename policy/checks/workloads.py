@@ -1,4 +1,4 @@
-"""Pods: what they may use, whether they are watched, what they run, and what they may do to their node."""
+"""Pods: resources, probes, images, and access to their node."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,13 +25,14 @@ def unbounded_containers(resource: Resource) -> Iterator[Finding]:
                 if container.get("resources") is not UNKNOWN and missing:
                     yield Finding(
                         path=f"{path}.resources.{field}",
-                        problem=f"{' and '.join(missing)} not given: ACS bills by it, and sizes the pod itself without",
+                        problem=f"{' and '.join(missing)} missing: ACS bills by them, and otherwise chooses the size "
+                        "of the pod",
                         fix="write both, requests equal to limits",
                     )
 
 
 def unwatched_leader(resource: Resource) -> Iterator[Finding]:
-    """A leader that is sent requests before it has loaded, or after it has died."""
+    """A leader that would get requests before the model is loaded, or after the engine died."""
     pod = leader(resource) if resource.kind == GROUP else None
     if pod is None:
         return
@@ -39,7 +40,7 @@ def unwatched_leader(resource: Resource) -> Iterator[Finding]:
     if not serving:
         yield Finding(
             path=f"{pod.spec_path}.containers",
-            problem="no container of the leader names a port, so none is known to serve",
+            problem="no container of the leader has a port, so it is unknown which one serves",
             fix="give the engine's container its port and its probes",
         )
     for path, container in serving:
@@ -48,12 +49,12 @@ def unwatched_leader(resource: Resource) -> Iterator[Finding]:
             yield Finding(
                 path=path,
                 problem=f"it serves without {', '.join(missing)}",
-                fix="probe /health, with a startupProbe that waits as long as the model loads",
+                fix="probe /health, with a startupProbe that allows for the model's load time",
             )
 
 
 def unpinned_images(resource: Resource, *, require_digest: bool) -> Iterator[Finding]:
-    """An image that another push can change."""
+    """An image that a later push can change."""
     for pod in pods(resource):
         for path, container in pod.containers():
             image = container.get("image")
@@ -63,38 +64,38 @@ def unpinned_images(resource: Resource, *, require_digest: bool) -> Iterator[Fin
             if tag in ("", "latest"):
                 yield Finding(
                     path=f"{path}.image",
-                    problem=f"{image} is whatever was pushed last",
-                    fix="name a version, or better a digest (@sha256:...)",
+                    problem=f"{image} has no fixed version",
+                    fix="write a version, or better a digest (@sha256:...)",
                 )
             elif require_digest:
                 yield Finding(
                     path=f"{path}.image",
-                    problem=f"{image} can be pushed anew under the same tag",
+                    problem=f"{image} can change without a new tag",
                     fix="add its digest: @sha256:...",
                 )
 
 
 def host_access(resource: Resource) -> Iterator[Finding]:
-    """A pod that reaches out of its sandbox."""
+    """A pod with access to its node."""
     for pod in pods(resource):
         for field in ("hostNetwork", "hostPID", "hostIPC"):
             if pod.spec.get(field) is True:
                 yield _host(f"{pod.spec_path}.{field}", f"{field} shares the node's")
         for volume in map(mapping, items(pod.spec.get("volumes"))):
             if "hostPath" in volume:
-                yield _host(f"{pod.spec_path}.volumes[{text(volume.get('name'))}]", "hostPath opens the node's files")
+                yield _host(f"{pod.spec_path}.volumes[{text(volume.get('name'))}]", "hostPath exposes the node's files")
         for path, container in pod.containers():
             if mapping(container.get("securityContext")).get("privileged") is True:
-                yield _host(f"{path}.securityContext.privileged", "a privileged container owns the node")
+                yield _host(f"{path}.securityContext.privileged", "a privileged container has full access to the node")
 
 
 def _host(path: str, problem: str) -> Finding:
-    return Finding(path=path, problem=problem, fix="remove it; ACS has virtual nodes, which refuse most of it anyway")
+    return Finding(path=path, problem=problem, fix="remove it; the virtual nodes of ACS reject most of it anyway")
 
 
 def service_links(resource: Resource) -> Iterator[Finding]:
-    """An engine that takes the variables of a Service named vllm for its own
-    (VLLM_PORT: https://docs.vllm.ai/en/stable/configuration/env_vars.html)."""
+    """An engine that would read the variables of a Service named vllm as its own (VLLM_PORT:
+    https://docs.vllm.ai/en/stable/configuration/env_vars.html)."""
     for pod in pods(resource):
         if pod.has_engine() and pod.spec.get("enableServiceLinks", True) is True:
             yield Finding(
@@ -105,7 +106,7 @@ def service_links(resource: Resource) -> Iterator[Finding]:
 
 
 def undisrupted(stack: Sequence[Resource]) -> Iterator[Violation]:
-    """Several groups which the drain of nodes may take down at once."""
+    """Several groups that node drains may stop at the same time."""
     budgets = of_kind(stack, "PodDisruptionBudget")
     for group in of_kind(stack, GROUP):
         replicas, pod = group.spec.get("replicas", 1), leader(group)
@@ -114,7 +115,7 @@ def undisrupted(stack: Sequence[Resource]) -> Iterator[Violation]:
         if not any(_covers(budget, group, pod) for budget in budgets):
             finding = Finding(
                 path="spec.replicas",
-                problem=f"an eviction may take down all {replicas} copies of the model at once",
+                problem=f"evictions may stop all {replicas} copies of the model at the same time",
                 fix="add a PodDisruptionBudget for the leaders",
             )
             yield Violation(resource=group, finding=finding)

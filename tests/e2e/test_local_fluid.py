@@ -162,7 +162,7 @@ def failed_up(project: Project, kind: str, **storage: Any) -> str:
     assert f"Fluid cache {project.namespace}/{new}: its DataLoad" in output
     assert f"describe dataload,dataset,jindoruntime {new}" in output
     assert "Traceback" not in output
-    assert "then: pulumi up (the preload goes on, or is repeated if it was over)" in output
+    assert "then: pulumi up (the preload continues, or is repeated if it has finished)" in output
     return output
 
 
@@ -204,7 +204,7 @@ def test_preload_that_hangs_is_given_up_and_the_next_up_continues(project: Proje
     text = program.read_text()
     program.write_text(text.replace("START_SECONDS = 900", "START_SECONDS = 1"))
     output = failed_up(project, "hang", memory="104Gi", preloadMiBps=100_000)
-    assert "its DataLoad was not over after 15 s" in output
+    assert "its DataLoad was not finished after 15 s" in output
     continues(project)
     program.write_text(text)
 

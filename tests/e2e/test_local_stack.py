@@ -95,7 +95,7 @@ def test_preview_of_the_dev_stack_needs_no_account_and_no_cluster(project: Proje
     assert "previewing without a cluster" in output
     assert "LeaderWorkerSet" in output
     refused = project.run("up", stack="dev", fails=True)
-    assert "stand-ins can only preview it" in refused
+    assert "fakes can only preview it" in refused
     assert "make plugins" in refused
 
 
@@ -119,7 +119,7 @@ def test_damaged_weights_stop_the_deployment_before_a_gpu_is_asked_for(project: 
 def test_up_makes_an_available_group(project: Project) -> None:
     """Also: the failed Job of the test before is replaced."""
     output = project.run("up")
-    assert f"kubernetes {'official v4' if IS_OFFICIAL else 'stand-in'}" in output.splitlines()[0]
+    assert f"kubernetes {'official v4' if IS_OFFICIAL else 'fake'}" in output.splitlines()[0]
     assert "no token is computed" in output
     (job,) = project.batch.list_namespaced_job("deepseek").items
     assert job.status.succeeded == 1
@@ -217,8 +217,8 @@ def test_verify_answers_through_the_port_forward(project: Project) -> None:
     for text in (
         "deepseek-r1: 1 of 1 replicas ready, Available",
         "2 pods ready, 1 of them leaders",
-        "ds-leader:8000 leads to leaders alone, ready: 1",
-        "deepseek-r1-0: port 8000 is forwarded as by kubectl port-forward",
+        "ds-leader:8000 selects leaders only, ready: 1",
+        "deepseek-r1-0: port 8000 is forwarded, as with kubectl port-forward",
         "deepseek-r1-0: ds is listed, owned by deepseek-local",
         "deepseek-r1-0: 16 tokens (length)",
     ):
@@ -240,7 +240,7 @@ def test_verify_names_the_layer_at_fault(project: Project) -> None:
     project.control("openai", "DELETE", "faults")
     project.core.patch_namespaced_service("ds-leader", "deepseek", {"spec": {"selector": {"role": None}}})
     output = project.run("verify", fails=True)
-    assert "At fault: Service: ds-leader selects pods that are no leaders" in output
+    assert "At fault: Service: ds-leader selects pods that are not leaders" in output
     project.core.patch_namespaced_service("ds-leader", "deepseek", {"spec": {"selector": {"role": "leader"}}})
 
 

@@ -44,7 +44,7 @@ def test_a_broken_rule_fails_the_preview(dev: Project) -> None:
     dev.change(service={"kind": "internalLoadBalancer"}, inference={"engine": {"image": "vllm/vllm-openai:latest"}})
     output = dev.run("preview", "--policy-pack", "policy", fails=True)
     assert "[mandatory]  require-api-key  (kubernetes:core/v1:Service: inference-service-leaders)" in output
-    assert "the engine of deepseek-r1 asks for no API key (VLLM_API_KEY is not set)" in output
+    assert "the engine of deepseek-r1 requires no API key (VLLM_API_KEY is not set)" in output
     group = "kubernetes:leaderworkerset.x-k8s.io/v1:LeaderWorkerSet: inference-group-group"
     assert f"[mandatory]  disallow-mutable-tags  ({group})" in output
     assert "[advisory]  require-load-balancer-tls" in output
@@ -62,7 +62,7 @@ def test_levels_and_options_are_the_companys(dev: Project) -> None:
     )
     output = dev.run("preview", "--policy-pack", "policy", "--policy-pack-config", str(levels), fails=True)
     assert "[advisory]  disallow-mutable-tags" in output
-    assert "can be pushed anew under the same tag" in output
+    assert "can change without a new tag" in output
     assert "[mandatory]  require-network-policy" in output
 
 

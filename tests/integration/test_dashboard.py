@@ -65,8 +65,8 @@ def test_a_crash_is_seen(dashboard_and_server: tuple[dict[str, Any], Prometheus]
     panels = {panel["title"]: panel for panel in dashboard["panels"]}
     (ready,) = answers(panels["Groups ready"], server, variables(dashboard))
     assert (ready.values[0], min(ready.values), ready.values[-1]) == (1, 0.5, 1)
-    (anew,) = answers(panels["Made anew, 1 h"], server, variables(dashboard))
-    assert (anew.values[0], anew.values[-1]) == (0, 1)
+    (recreated,) = answers(panels["Recreated, 1 h"], server, variables(dashboard))
+    assert (recreated.values[0], recreated.values[-1]) == (0, 1)
 
 
 def test_a_query_that_is_wrong_is_refused(tmp_path: Path) -> None:

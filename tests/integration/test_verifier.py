@@ -200,7 +200,7 @@ class TestFaults:
 
     def test_key_is_asked_for_and_none_is_given(self, start: Start) -> None:
         layer, text = start(keys=[KEY]).at_fault()
-        assert (layer, text) == (Layer.KEY, "/v1/models: the engine refuses this key, or asks for one")
+        assert (layer, text) == (Layer.KEY, "/v1/models: the engine refuses this key, or requires one")
 
     def test_wrong_key_is_never_shown(self, start: Start) -> None:
         engine = start(keys=["other"], key=KEY)
@@ -216,12 +216,12 @@ class TestFaults:
     def test_key_that_is_not_asked_for(self, start: Start) -> None:
         layer, text = start(key=KEY).at_fault()
         assert layer is Layer.KEY
-        assert text == "the engine answers without the key: whoever reaches it can use it"
+        assert text == "the engine answers without the key: any client that reaches it can use it"
 
     def test_ways_around_the_engines_own_check(self, start: Start) -> None:
         engine = start(keys=[KEY], key=KEY, with_filter=False)
         said = "without the key it answers to /invocations (HTTP 400), /tokenize (HTTP 400), a bent Host (HTTP 200): "
-        assert engine.at_fault() == (Layer.KEY, f"{said}whoever reaches it can use it")
+        assert engine.at_fault() == (Layer.KEY, f"{said}any client that reaches it can use it")
         engine.filtered = False
         report = engine.verify()
         assert report.exit_code == 0

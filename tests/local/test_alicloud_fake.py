@@ -1,4 +1,4 @@
-"""The alicloud stand-in: it previews any stack, and can never be taken for the cloud. What it makes in the simulated
+"""The fake alicloud plugin: it previews any stack, and can never be taken for the cloud. What it makes in the simulated
 cloud is used here by the official OSS SDK."""
 
 import asyncio
@@ -20,7 +20,7 @@ from local.oss.account import MOST_KEYS, MOST_VERSIONS
 from local.oss.server import OssServer
 from local.plugins.alicloud.extract import arguments
 from local.plugins.alicloud.facts import FACTS
-from local.plugins.alicloud.provider import AlicloudStandIn, is_loopback, plain
+from local.plugins.alicloud.provider import FakeAlicloud, is_loopback, plain
 from local.plugins.alicloud.resources import RESOURCE_TYPES
 from local.plugins.alicloud.simulated_cloud import PluginFakeError
 
@@ -39,8 +39,8 @@ def values(**given: Any) -> dict[str, PropertyValue]:
     return {name: PropertyValue(value) for name, value in given.items()}
 
 
-def stand_in(endpoints: str | None = None) -> AlicloudStandIn:
-    found = AlicloudStandIn()
+def fake(endpoints: str | None = None) -> FakeAlicloud:
+    found = FakeAlicloud()
     config = values(region="cn-hangzhou", **({"endpoints": endpoints} if endpoints else {}))
     asyncio.run(found.configure(api.ConfigureRequest({}, config, True, True)))
     return found
@@ -54,7 +54,7 @@ def property_of(value: Any) -> PropertyValue:
 
 def check(urn: str, old: dict[str, PropertyValue] | None = None, **given: Any) -> api.CheckResponse:
     inputs = {name: property_of(value) for name, value in given.items()}
-    return asyncio.run(stand_in().check(api.CheckRequest(urn, old or {}, inputs, b"seed")))
+    return asyncio.run(fake().check(api.CheckRequest(urn, old or {}, inputs, b"seed")))
 
 
 def refusals(urn: str, **given: Any) -> list[tuple[str, str]]:
@@ -69,10 +69,10 @@ def endpoints_of(url: str) -> str:
 
 
 def create(urn: str, *, endpoints: str | None, preview: bool = False, **given: Any) -> api.CreateResponse:
-    return asyncio.run(stand_in(endpoints).create(api.CreateRequest(urn, values(**given), 0, preview)))
+    return asyncio.run(fake(endpoints).create(api.CreateRequest(urn, values(**given), 0, preview)))
 
 
-def invoke(provider: AlicloudStandIn, token: str, **given: Any) -> dict[str, Any]:
+def invoke(provider: FakeAlicloud, token: str, **given: Any) -> dict[str, Any]:
     answer = asyncio.run(provider.invoke(api.InvokeRequest(token, values(**given)))).return_value
     assert answer is not None
     return {name: plain(value) for name, value in answer.items()}
@@ -161,22 +161,22 @@ def test_access_control_list_is_only_recorded() -> None:
     assert create(entry, endpoints=here, aclId=made, entry="10.0.0.0/8").resource_id == f"{made}:10.0.0.0/8"
     before, after = values(aclId=made, entry="10.0.0.0/8"), values(aclId=made, entry="10.1.0.0/16")
     changed = api.DiffRequest(entry, "x", before, after, [])
-    assert asyncio.run(stand_in().diff(changed)).replaces == ["entry"]
+    assert asyncio.run(fake().diff(changed)).replaces == ["entry"]
 
 
 def test_another_bucket_name_replaces_the_bucket() -> None:
     request = api.DiffRequest(BUCKET, "a-1", values(bucket="a-1"), values(bucket="b-1"), [])
-    diff = asyncio.run(stand_in().diff(request))
+    diff = asyncio.run(fake().diff(request))
     assert diff.replaces == ["bucket"]
     assert not diff.delete_before_replace
     same = api.DiffRequest(BUCKET, "a-1", values(bucket="a-1"), values(bucket="a-1"), [])
-    assert not asyncio.run(stand_in().diff(same)).changes
+    assert not asyncio.run(fake().diff(same)).changes
 
 
 def test_documents_that_mean_the_same_are_no_change() -> None:
     before, after = values(policyDocument='{"a": 1, "b": 2}'), values(policyDocument='{"b":2,"a":1}')
     state = before | values(policyName="p", type="Custom", versionId="v1", defaultVersion="v1")
-    diff = asyncio.run(stand_in().diff(api.DiffRequest(POLICY, "p", state, after | values(policyName="p"), [])))
+    diff = asyncio.run(fake().diff(api.DiffRequest(POLICY, "p", state, after | values(policyName="p"), [])))
     assert not diff.changes
 
 
@@ -184,7 +184,7 @@ def test_documents_that_mean_the_same_are_no_change() -> None:
 def test_only_names_that_the_plugin_could_make_up_are_given_back_before_a_replacement(name: str, first: bool) -> None:
     urn, kept, changed = (CLIENTS, "name", "ipVersion") if first else (BUCKET, "bucket", "storageClass")
     old, new = values(**{kept: name, changed: "a"}), values(**{kept: name, changed: "b"})
-    diff = asyncio.run(stand_in().diff(api.DiffRequest(urn, name, old, new, [])))
+    diff = asyncio.run(fake().diff(api.DiffRequest(urn, name, old, new, [])))
     assert (diff.replaces, diff.delete_before_replace) == ([changed], first)
 
 
@@ -192,11 +192,11 @@ def test_what_is_not_served() -> None:
     with pytest.raises(PluginFakeError, match="does not serve the resource type alicloud:ecs/instance:Instance, only"):
         check(f"{PARENT}alicloud:ecs/instance:Instance::x")
     with pytest.raises(PluginFakeError, match="does not serve the function alicloud:ram/getUsers:getUsers, only"):
-        invoke(stand_in(), "alicloud:ram/getUsers:getUsers")
+        invoke(fake(), "alicloud:ram/getUsers:getUsers")
 
 
 def test_account_is_the_providers() -> None:
-    assert invoke(stand_in(), "alicloud:index/getAccount:getAccount") == {"id": "1000000000000000"}
+    assert invoke(fake(), "alicloud:index/getAccount:getAccount") == {"id": "1000000000000000"}
 
 
 @pytest.mark.parametrize(
@@ -219,7 +219,7 @@ class Account:
     def __init__(self, server: OssServer) -> None:
         self.server = server
         self.endpoints = endpoints_of(server.url)
-        self.provider = stand_in(self.endpoints)
+        self.provider = fake(self.endpoints)
 
     def create(self, urn: str, **given: Any) -> api.CreateResponse:
         return create(urn, endpoints=self.endpoints, **given)

@@ -1,4 +1,4 @@
-"""The kubernetes stand-in without a cluster: what is waited for, what is replaced, and the texts.
+"""The fake kubernetes plugin without a cluster: what is waited for, what is replaced, and the texts.
 
 What it does with an API server is in ``test_kubernetes_plugin.py``, for the official plugin alike.
 """
@@ -12,12 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pulumi.runtime.rpc import UNKNOWN
 
-from local.plugins.kubernetes import provider as stand_in
+from local.plugins.kubernetes import provider as fake
 from local.plugins.kubernetes import readiness, wait_for
 from local.plugins.kubernetes.api import ApiError, Kind, Reference, UnknownKindError
 from local.plugins.kubernetes.diff import AUTONAMED, changes, delete_first, normalized, pruned
 from local.plugins.kubernetes.managed_fields import settle, taken_over
-from local.plugins.kubernetes.provider import Configuration, InitializationError, KubernetesStandIn, ProviderError
+from local.plugins.kubernetes.provider import Configuration, FakeKubernetes, InitializationError, ProviderError
 
 CONDITION = st.from_regex(r"condition=[A-Z][a-z]{1,9}(=(True|False))?", fullmatch=True)
 JSONPATH = st.from_regex(r"jsonpath=\{(\.[a-z]{1,6}){1,3}\}(=[a-z0-9]{1,5})?", fullmatch=True)
@@ -267,9 +267,9 @@ class FakeApi:
         return ["FailedCreate: no node has a GPU"]
 
 
-def provider(api: FakeApi, **configuration: Any) -> KubernetesStandIn:
+def provider(api: FakeApi, **configuration: Any) -> FakeKubernetes:
     found: Any = api
-    return KubernetesStandIn(configuration=Configuration(api=found, **configuration))
+    return FakeKubernetes(configuration=Configuration(api=found, **configuration))
 
 
 def manifest(kind: str = "ConfigMap", **metadata: Any) -> dict[str, Any]:
@@ -278,11 +278,11 @@ def manifest(kind: str = "ConfigMap", **metadata: Any) -> dict[str, Any]:
 
 @pytest.fixture(autouse=True)
 def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stand_in, "POLL_SECONDS", 0)
-    monkeypatch.setattr(stand_in, "KIND_ATTEMPTS", 1)
+    monkeypatch.setattr(fake, "POLL_SECONDS", 0)
+    monkeypatch.setattr(fake, "KIND_ATTEMPTS", 1)
 
 
-def create(found: KubernetesStandIn, inputs: dict[str, Any], *, seconds: float = 0.01, shown: Any = None) -> Any:
+def create(found: FakeKubernetes, inputs: dict[str, Any], *, seconds: float = 0.01, shown: Any = None) -> Any:
     status = (lambda text: None) if shown is None else shown.append
     return found.create(inputs, urn="urn", seconds=seconds, status=status)
 
@@ -312,7 +312,7 @@ class TestJobs:
         plain = {**job(), "metadata": manifest()["metadata"]}
         assert not provider(FakeApi(job())).replaces_unready(plain)
         assert not provider(FakeApi(job())).replaces_unready({**job(), "kind": "Deployment"})
-        assert not KubernetesStandIn().replaces_unready(job())
+        assert not FakeKubernetes().replaces_unready(job())
         api = FakeApi(job())
         api.error = ApiError("the cluster is unreachable")
         assert not provider(api).replaces_unready(job())
@@ -425,7 +425,7 @@ class TestProvider:
             provider(FakeApi()).update({}, unknown, urn="urn")
 
     def test_without_a_cluster_only_previews_work(self) -> None:
-        found = KubernetesStandIn()
+        found = FakeKubernetes()
         found.configure({"kubeconfig": "/nowhere/kubeconfig"})
         assert found.preview_create(manifest(), urn="urn") == manifest()
         assert found.update({}, manifest(), urn="urn", preview=True) == manifest()
@@ -434,9 +434,9 @@ class TestProvider:
 
     def test_cluster_identifier_decides_about_replacement(self) -> None:
         old, new = {"clusterIdentifier": "c", "kubeconfig": "1"}, {"clusterIdentifier": "c", "kubeconfig": "2"}
-        assert not stand_in.provider_is_replaced(old, new)
-        assert stand_in.provider_is_replaced(old, {**old, "clusterIdentifier": "d"})
-        assert stand_in.provider_is_replaced({"kubeconfig": "1"}, {"kubeconfig": "2"})
+        assert not fake.provider_is_replaced(old, new)
+        assert fake.provider_is_replaced(old, {**old, "clusterIdentifier": "d"})
+        assert fake.provider_is_replaced({"kubeconfig": "1"}, {"kubeconfig": "2"})
 
 
 def owned(manager: str, operation: str = "Update", **spec: Any) -> dict[str, Any]:

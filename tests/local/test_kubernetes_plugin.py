@@ -1,4 +1,4 @@
-"""What the kubernetes plugin does with an API server, as the engine asks for it: the stand-in's contract.
+"""What the kubernetes plugin does with an API server, as the engine asks for it: the fake's contract.
 
 With ``PROVIDER=official`` the same tests run against Pulumi's own plugin, as far as it can be built: of version 4.25,
 which always upserts (``local/plugins/kubernetes/facts.toml``).
@@ -28,7 +28,7 @@ from local.cluster import Cluster
 pytestmark = pytest.mark.integration
 
 IS_OFFICIAL = os.environ.get("PROVIDER") == "official"
-STAND_IN = Path(__file__).parents[2] / "local" / "plugins" / "kubernetes" / "pulumi-resource-kubernetes"
+FAKE = Path(__file__).parents[2] / "local" / "plugins" / "kubernetes" / "pulumi-resource-kubernetes"
 ANNOTATION = "pulumi.com/patchFieldManager"
 SECONDS = 2
 
@@ -49,7 +49,7 @@ class Plugin:
 
     def __init__(self, address: str, engine: Engine, kubeconfig: str, **options: str) -> None:
         self.engine = engine
-        binary = tools.tool("pulumi-resource-kubernetes") if IS_OFFICIAL else STAND_IN
+        binary = tools.tool("pulumi-resource-kubernetes") if IS_OFFICIAL else FAKE
         self._process = subprocess.Popen([binary, address], stdout=subprocess.PIPE, stdin=subprocess.PIPE, text=True)
         assert self._process.stdout is not None
         self._channel = grpc.insecure_channel(f"127.0.0.1:{int(self._process.stdout.readline())}")

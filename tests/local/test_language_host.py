@@ -1,4 +1,4 @@
-"""Plugins in Python, such as policy packs, under the stand-in for the language host."""
+"""Plugins in Python, such as policy packs, under the fake of the language host."""
 
 import platform
 import re

@@ -18,7 +18,7 @@ from deepseek_acs.modelmover.errors import CONTINUE_EXIT_CODES
 from local import tools
 from local.cluster import Cluster
 from local.nodes import GpuNodes, ensure_nodes
-from local.plugins.kubernetes.provider import InitializationError, KubernetesStandIn
+from local.plugins.kubernetes.provider import FakeKubernetes, InitializationError
 from local.pod_runner import status
 from local.pod_runner.container import PYTHON, STANDARD_PATH, addressed, expanded, prepare, relocated
 from local.pod_runner.sources import MissingError, UnsupportedError
@@ -586,12 +586,12 @@ sys.exit(75 if len(runs.read_text()) < 3 else 0)
 
     def test_stand_in_for_the_kubernetes_plugin(self, jobs: Jobs) -> None:
         """A Job that fails, as ``pulumi up`` meets it, and the next ``pulumi up``."""
-        stand_in = KubernetesStandIn()
-        stand_in.configure({"kubeconfig": str(jobs.cluster.kubeconfig)})
+        fake = FakeKubernetes()
+        fake.configure({"kubeconfig": str(jobs.cluster.kubeconfig)})
         shown: list[str] = []
 
         def create(inputs: dict[str, Any]) -> None:
-            stand_in.create(inputs, urn=f"urn:{inputs['metadata']['name']}", seconds=60, status=shown.append)
+            fake.create(inputs, urn=f"urn:{inputs['metadata']['name']}", seconds=60, status=shown.append)
 
         def program(source: str) -> dict[str, Any]:
             return {
@@ -610,11 +610,11 @@ sys.exit(75 if len(runs.read_text()) < 3 else 0)
         (pod,) = jobs.pods("moved")
         assert f"[Pod {pod.metadata.name}]: [Error] no such model" in [text.strip() for text in caught.value.reasons]
         assert any(text.startswith('Waiting for Job "moved" to succeed') for text in shown)
-        assert stand_in.replaces_unready(job)
-        stand_in.delete("default/moved", state=job, seconds=60)
-        stand_in.update({}, program("print('moved')"), urn="urn:moved")
+        assert fake.replaces_unready(job)
+        fake.delete("default/moved", state=job, seconds=60)
+        fake.update({}, program("print('moved')"), urn="urn:moved")
         create(job)
-        assert not stand_in.replaces_unready(job)
+        assert not fake.replaces_unready(job)
 
     def test_stop_of_the_cluster_leaves_no_process(self, jobs: Jobs) -> None:
         jobs.run("last", PRINT_AND_WAIT)

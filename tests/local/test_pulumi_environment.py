@@ -55,20 +55,18 @@ def official(tmp_path: Path, pulumi: Path) -> None:
 
 def test_stand_ins_take_the_place_of_absent_plugins(compute: Callable[..., EngineEnvironment], pulumi: Path) -> None:
     environment = compute()
-    assert environment.stand_ins == ("language-python", "kubernetes", "alicloud")
+    assert environment.fakes == ("language-python", "kubernetes", "alicloud")
     folders = [PLUGINS / "language_python", PLUGINS / "kubernetes", PLUGINS / "alicloud"]
     assert environment.path_entries == (*folders, pulumi.parent)
     assert environment.variables["PATH"] == ":".join(map(str, [*folders, pulumi.parent, "/nowhere"]))
     assert environment.variables["PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION"] == "true"
-    assert environment.describe() == (
-        "plugins: language-python stand-in, kubernetes stand-in, alicloud stand-in (previews only)"
-    )
+    assert environment.describe() == ("plugins: language-python fake, kubernetes fake, alicloud fake (previews only)")
 
 
 @pytest.mark.usefixtures("official")
 def test_official_plugins_win(compute: Callable[..., EngineEnvironment], pulumi: Path) -> None:
     environment = compute()
-    assert environment.stand_ins == ()
+    assert environment.fakes == ()
     assert environment.path_entries == (pulumi.parent,)
     assert "PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION" not in environment.variables
     kubernetes, alicloud = version("pulumi-kubernetes"), version("pulumi-alicloud")
@@ -82,9 +80,9 @@ def test_a_simulated_cloud_never_gets_the_official_alicloud_plugin(
     compute: Callable[..., EngineEnvironment],
 ) -> None:
     environment = compute(emulated_cloud=True)
-    assert environment.stand_ins == ("alicloud",)
+    assert environment.fakes == ("alicloud",)
     assert environment.variables["PATH"].startswith(f"{PLUGINS / 'alicloud'}:")
-    assert environment.describe().endswith(", alicloud stand-in (simulated cloud)")
+    assert environment.describe().endswith(", alicloud fake (simulated cloud)")
 
 
 def test_another_version_or_an_unfinished_download_is_no_official_plugin(
@@ -94,9 +92,9 @@ def test_another_version_or_an_unfinished_download_is_no_official_plugin(
     executable(cache / "resource-alicloud-v3.0.0" / "pulumi-resource-alicloud")
     executable(cache / KUBERNETES / "pulumi-resource-kubernetes")
     home = str(cache.parent)
-    assert compute(PULUMI_HOME=home).stand_ins == ("language-python", "alicloud")
+    assert compute(PULUMI_HOME=home).fakes == ("language-python", "alicloud")
     (cache / f"{KUBERNETES}.partial").touch()
-    assert compute(PULUMI_HOME=home).stand_ins == ("language-python", "kubernetes", "alicloud")
+    assert compute(PULUMI_HOME=home).fakes == ("language-python", "kubernetes", "alicloud")
 
 
 @pytest.mark.usefixtures("official")
@@ -107,7 +105,7 @@ def test_provider_official_is_the_one_built_here(
     monkeypatch.setenv("DEEPSEEK_CACHE", str(tmp_path / "cache"))
     built = executable(tools._cached(tools.TOOLS[tools.OFFICIAL_KUBERNETES]))
     environment = compute(PROVIDER="official")
-    assert environment.stand_ins == ()
+    assert environment.fakes == ()
     assert environment.path_entries[0] == built.parent
     assert environment.variables["PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION"] == "true"
     assert "kubernetes official v4.0.0-2026" in environment.describe()
@@ -121,7 +119,7 @@ def test_another_provider_is_refused(compute: Callable[..., EngineEnvironment]) 
         compute(PROVIDER="offical")
 
 
-def test_plugins_on_the_path_count_unless_they_are_stand_ins(
+def test_plugins_on_the_path_count_unless_they_are_fakes(
     compute: Callable[..., EngineEnvironment], tmp_path: Path
 ) -> None:
     # Such as an archive of a release is unpacked to; the one that is built here is in a folder of such a name, too.
@@ -130,11 +128,11 @@ def test_plugins_on_the_path_count_unless_they_are_stand_ins(
         executable(ambient / name)
     path = f"{PLUGINS / 'alicloud'}:{ambient}"
     environment = compute(PATH=path)
-    assert environment.stand_ins == ("alicloud",)
+    assert environment.fakes == ("alicloud",)
     assert environment.variables["PATH"].count(str(PLUGINS / "alicloud")) == 1
     assert "kubernetes from the PATH" in environment.describe()
     ignoring = compute(PATH=path, PULUMI_IGNORE_AMBIENT_PLUGINS="true")
-    assert ignoring.stand_ins == ("language-python", "kubernetes", "alicloud")
+    assert ignoring.fakes == ("language-python", "kubernetes", "alicloud")
     assert ignoring.variables["PULUMI_IGNORE_AMBIENT_PLUGINS"] == "false"
 
 

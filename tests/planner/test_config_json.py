@@ -189,7 +189,7 @@ def test_the_index_beside_it_gives_the_size(tmp_path: Path) -> None:
     ("text", "error"),
     [
         ("[]", "config.json is not a JSON object"),
-        ("{", "config.json or a file beside it is not what Hugging Face publishes"),
+        ("{", "config.json or a file next to it is not in the form that Hugging Face publishes"),
         ("{}", "config.json has neither model_type nor architectures"),
     ],
 )

@@ -123,7 +123,7 @@ def test_nvfp4_is_found_beside_the_config_and_said_where_it_is_missing(tmp_path:
     assert isinstance(found, Unpredicted)
     assert found.why == (
         "NVFP4 in its name and no quantisation in its config.json, which NVIDIA's tools write to hf_quant_config.json "
-        "beside it"
+        "next to it"
     )
 
 

@@ -1142,8 +1142,8 @@ def test_a_policy_of_the_cluster_is_no_wall_for_ray() -> None:
     ("changes", "problem"),
     [
         ({}, "vLLM 0.7.2 is older than Ray 2.52, so its image has a Ray that asks for no token"),
-        ({"pipeline": 1, **NEW}, "it is true, and there is no Ray: the group is one pod, or joined by mp"),
-        ({"backend": "mp", **NEW}, "it is true, and there is no Ray: the group is one pod, or joined by mp"),
+        ({"pipeline": 1, **NEW}, "it is true, but Ray is not used: the group is one pod, or uses mp"),
+        ({"backend": "mp", **NEW}, "it is true, but Ray is not used: the group is one pod, or uses mp"),
         ({"image": "vllm:v0.12.0"}, None),
     ],
 )

@@ -155,21 +155,21 @@ BROKEN: dict[str, list[Broken]] = {
     "disallow-public-services": [
         Broken("spec.type", "NodePort opens", (service("NodePort"),)),
         Broken(f"metadata.annotations[{next(iter(PRIVATE))}]", "public address", (service("LoadBalancer"),)),
-        Broken("spec.externalIPs", "no controller vouches", (service(externalIPs=["192.0.2.1"]),)),
+        Broken("spec.externalIPs", "no controller verifies", (service(externalIPs=["192.0.2.1"]),)),
     ],
     "require-api-key": [
-        Broken("", "the engine of r1 asks for no API key", (BALANCER, group(NO_KEY))),
-        Broken("", "asks for no API key", (ingress([{}]), group(NO_KEY))),
-        Broken("", "asks for no API key", (route(sectionName="websecure"), group(NO_KEY))),
+        Broken("", "the engine of r1 requires no API key", (BALANCER, group(NO_KEY))),
+        Broken("", "requires no API key", (ingress([{}]), group(NO_KEY))),
+        Broken("", "requires no API key", (route(sectionName="websecure"), group(NO_KEY))),
     ],
     "require-route-https": [
-        Broken("spec.tls", "r1.example.com is served by plain HTTP", (ingress([]),)),
+        Broken("spec.tls", "r1.example.com is served over plain HTTP", (ingress([]),)),
         Broken("spec.tls", "plain HTTP", (ingress([{"hosts": ["other.example.com"]}]),)),
         Broken("spec.parentRefs[0]", "all listeners", (route(),)),
         Broken("spec.parentRefs[0]", "the listener web of gate is plain HTTP", (route(), GATEWAY)),
         Broken("spec.parentRefs[0]", "the listener web", (route(sectionName="web"), GATEWAY)),
     ],
-    "require-load-balancer-tls": [Broken("spec.type", "speak plain HTTP", (BALANCER, group()))],
+    "require-load-balancer-tls": [Broken("spec.type", "use plain HTTP", (BALANCER, group()))],
     "require-network-policy": [
         Broken(LEADER, "neither a NetworkPolicy", (group(), wall({"matchLabels": {"app": "other"}}))),
         Broken(LEADER, "neither a NetworkPolicy", (group(), wall({}, policyTypes=["Egress"]))),
@@ -192,7 +192,7 @@ BROKEN: dict[str, list[Broken]] = {
         ),
     ],
     "require-bucket-encryption": [
-        Broken("serverSideEncryptionRule", "in plain", (bucket(serverSideEncryptionRule=None),))
+        Broken("serverSideEncryptionRule", "unencrypted", (bucket(serverSideEncryptionRule=None),))
     ],
     "require-bucket-tls": [
         Broken("", "plain HTTP", (bucket(),)),
@@ -207,13 +207,15 @@ BROKEN: dict[str, list[Broken]] = {
     ],
     "restrict-ram-policies": [
         Broken(
-            "policyDocument", "acs:oss:*:*:* means all", (ram_policy(Action="oss:GetObject", Resource="acs:oss:*:*:*"),)
+            "policyDocument",
+            "acs:oss:*:*:* includes all",
+            (ram_policy(Action="oss:GetObject", Resource="acs:oss:*:*:*"),),
         ),
-        Broken("policyDocument", "* means all", (ram_policy(Action=["oss:GetObject"], Resource=["*"]),)),
+        Broken("policyDocument", "* includes all", (ram_policy(Action=["oss:GetObject"], Resource=["*"]),)),
         Broken("policyDocument", "action oss:*", (ram_policy(Action=["oss:*"], Resource=["acs:oss:*:*:weights/*"]),)),
         Broken(
             "policyName",
-            "AliyunOSSFullAccess holds for all buckets",
+            "AliyunOSSFullAccess applies to all buckets",
             (
                 resource(
                     "alicloud:ram/userPolicyAttachment:UserPolicyAttachment",
@@ -261,12 +263,12 @@ BROKEN: dict[str, list[Broken]] = {
     "disallow-leaked-secrets": [
         Broken(
             f"{LEADER}.spec.containers[0].env[0].value",
-            "the value of apiKey of the Secret key",
+            "this contains the value of apiKey of the Secret key",
             (group(pod(env=[{"name": "X", "value": f"Bearer {KEY}"}])), secret(stringData={"apiKey": KEY})),
         ),
         Broken(
             "data.note",
-            "the value of apiKey",
+            "this contains the value of apiKey",
             (
                 manifest("ConfigMap", data={"note": KEY}),
                 secret(data={"apiKey": base64.b64encode(KEY.encode()).decode(), "bytes": "/w=="}),
@@ -274,15 +276,15 @@ BROKEN: dict[str, list[Broken]] = {
         ),
     ],
     "require-requests-limits": [
-        Broken(f"{CONTAINER}.resources.requests", "cpu and memory not given", (group(pod(resources=None)),)),
+        Broken(f"{CONTAINER}.resources.requests", "cpu and memory missing", (group(pod(resources=None)),)),
         Broken(
             f"{CONTAINER}.resources.limits",
-            "memory not given",
+            "memory missing",
             (group(pod(resources={"requests": RESOURCES, "limits": {"cpu": "1"}})),),
         ),
         Broken(
             f"{LEADER}.spec.initContainers[init].resources.requests",
-            "cpu and memory not given",
+            "cpu and memory missing",
             (group(pod(spec={"initContainers": [{"name": "init"}]})),),
         ),
         Broken(
@@ -300,7 +302,7 @@ BROKEN: dict[str, list[Broken]] = {
         Broken(
             CONTAINER, "without readinessProbe, livenessProbe", (group(pod(readinessProbe=None, livenessProbe=None)),)
         ),
-        Broken(f"{LEADER}.spec.containers", "none is known to serve", (group(pod(ports=None)),)),
+        Broken(f"{LEADER}.spec.containers", "unknown which one serves", (group(pod(ports=None)),)),
         Broken(
             "spec.leaderWorkerTemplate.workerTemplate.spec.containers[vllm]",
             "without startupProbe",
@@ -308,10 +310,10 @@ BROKEN: dict[str, list[Broken]] = {
         ),
     ],
     "disallow-mutable-tags": [
-        Broken(f"{CONTAINER}.image", "pushed last", (group(pod(image="vllm/vllm-openai")),)),
-        Broken(f"{CONTAINER}.image", "pushed last", (group(pod(image="registry.example:5000/vllm")),)),
-        Broken(f"{CONTAINER}.image", "pushed last", (group(pod(image="vllm/vllm-openai:latest")),)),
-        Broken(f"{CONTAINER}.image", "under the same tag", (group(),), {"requireDigest": True}),
+        Broken(f"{CONTAINER}.image", "has no fixed version", (group(pod(image="vllm/vllm-openai")),)),
+        Broken(f"{CONTAINER}.image", "has no fixed version", (group(pod(image="registry.example:5000/vllm")),)),
+        Broken(f"{CONTAINER}.image", "has no fixed version", (group(pod(image="vllm/vllm-openai:latest")),)),
+        Broken(f"{CONTAINER}.image", "without a new tag", (group(),), {"requireDigest": True}),
     ],
     "disallow-host-namespaces": [
         Broken(f"{LEADER}.spec.hostNetwork", "the node's", (group(pod(spec={"hostNetwork": True})),)),
@@ -323,7 +325,7 @@ BROKEN: dict[str, list[Broken]] = {
         ),
         Broken(
             f"{CONTAINER}.securityContext.privileged",
-            "owns the node",
+            "has full access to the node",
             (group(pod(securityContext={"privileged": True})),),
         ),
     ],
@@ -366,12 +368,12 @@ BROKEN: dict[str, list[Broken]] = {
     "disallow-best-effort": [
         Broken(
             f"{LEADER}.metadata.labels[alibabacloud.com/compute-qos]",
-            "take the pod back",
+            "evict the pod",
             (group(pod(labels={"alibabacloud.com/compute-qos": "best-effort"})),),
         ),
         Broken(
             f"{LEADER}.metadata.labels[alibabacloud.com/compute-qos]",
-            "take the pod back",
+            "evict the pod",
             (group(pod(labels={"alibabacloud.com/compute-qos": "best-effort"}), stack="live"),),
             {"productionStacks": ["live"]},
         ),

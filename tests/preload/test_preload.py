@@ -136,11 +136,11 @@ class TestFill:
         fluid.phase = ""
         problem = fill(fluid, MANIFEST, seconds=3600, clock=clock)
         assert problem is not None
-        assert problem.startswith("no controller has looked at its Dataset for 300 s: of ack-fluid this cluster has")
+        assert problem.startswith("no controller has handled its Dataset for 300 s: the cluster has the definitions")
         assert IGNORED_SECONDS <= clock.time < 2 * IGNORED_SECONDS
 
     def test_dataset_that_waits_for_its_workers_is_waited_for(self) -> None:
-        assert run(Fluid([{}]), 500) == "its DataLoad was not over after 500 s"
+        assert run(Fluid([{}]), 500) == "its DataLoad was not finished after 500 s"
 
     def test_failure_of_its_own_is_told(self) -> None:
         fluid = Fluid([EXECUTING, FAILED])
@@ -151,7 +151,7 @@ class TestFill:
         fluid = Fluid([FAILED], [EXECUTING, COMPLETE])
         assert run(fluid) is None
         assert fluid.made == [MANIFEST]
-        assert f"{FAILED_TEXT}, before this run; deleting it, to load again\n" in capsys.readouterr().out
+        assert f"{FAILED_TEXT}, before this run; recreating it\n" in capsys.readouterr().out
 
     def test_repetition_that_fails_is_told_and_not_repeated(self) -> None:
         fluid = Fluid([FAILED], [FAILED])
@@ -190,14 +190,14 @@ class TestFill:
         assert fluid.made == [MANIFEST]
 
     def test_time_that_is_up(self) -> None:
-        assert run(Fluid([EXECUTING]), 15) == "its DataLoad was not over after 15 s"
+        assert run(Fluid([EXECUTING]), 15) == "its DataLoad was not finished after 15 s"
 
     def test_answers_that_fail_are_asked_for_again(self) -> None:
         assert run(Fluid([COMPLETE], errors=[ApiError("down"), ApiError("down")])) is None
 
     def test_answers_that_fail_to_the_end_are_told(self) -> None:
         fluid = Fluid([COMPLETE], errors=[ApiError(f"GET x: down {n}") for n in range(99)])
-        assert run(fluid, 10) == "its DataLoad was not over after 10 s (GET x: down 4)"
+        assert run(fluid, 10) == "its DataLoad was not finished after 10 s (GET x: down 4)"
 
     def test_denied_is_told_at_once(self) -> None:
         fluid = Fluid([COMPLETE], errors=[DeniedError("GET x: 403 Forbidden")])

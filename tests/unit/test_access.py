@@ -695,7 +695,7 @@ class TestOutputs:
 
     @pytest.mark.integration
     def test_curl_gets_the_key_by_its_standard_input(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        """The command is run by a shell, with stand-ins for curl and pulumi that tell what they were given."""
+        """The command is run by a shell, with fakes for curl and pulumi that tell what they were given."""
         monkeypatch.setattr("pulumi.get_stack", lambda: "dev")
         for name, body in {"pulumi": f"echo {KEY}", "curl": 'printf "%s\\n" "$@"; cat'}.items():
             path = tmp_path / name

@@ -261,7 +261,7 @@ class TestInferenceGroup:
             inputs = {"metadata": {"namespace": "deepseek"}}
             hooks[name](ResourceHookArgs(urn="", id="", name="", type="", old_inputs=old, new_inputs=inputs))
             assert said == [
-                f"waiting up to {longest} for the pods of deepseek/deepseek-r1; meanwhile, in another shell: "
+                f"waiting up to {longest} for the pods of deepseek/deepseek-r1; to follow it, in another shell: "
                 "make verify STACK=dev, or kubectl -n deepseek get pods,events"
             ]
 

@@ -1,6 +1,6 @@
 """What the program asks of the plugins, held against what the official ones accept (``local/plugins/*/facts.toml``).
 
-The stand-ins refuse the same; this is for all stacks at once, with the parts that no stack file switches on.
+The fakes refuse the same; this is for all stacks at once, with the parts that no stack file switches on.
 """
 
 from collections.abc import Iterator

@@ -55,7 +55,7 @@ class TestHealthy:
         assert found.group().text == "r1: 1 of 1 replicas ready, Available"
         assert found.pods().text == "2 pods ready, 1 of them leaders"
         assert found.storage().text == "the claim model is bound"
-        assert found.service().text == "leaders:80 leads to leaders alone, ready: 1"
+        assert found.service().text == "leaders:80 selects leaders only, ready: 1"
         assert found.service().value == 8000, "the leader's port, not the Service's"
         assert [leader["metadata"]["name"] for leader in found.ready_leaders()] == ["r1-0"]
 
@@ -100,7 +100,7 @@ class TestPods:
         condition = {"type": "PodScheduled", "status": "False", "message": "0/3 nodes: Insufficient nvidia.com/gpu"}
         found = self.one(phase="Pending", conditions=[condition])
         assert found.layer is Layer.PODS
-        assert found.problem == "r1-0-1 finds no place: 0/3 nodes: Insufficient nvidia.com/gpu"
+        assert found.problem == "r1-0-1 cannot be scheduled: 0/3 nodes: Insufficient nvidia.com/gpu"
         assert found.fix == f"{KUBECTL} describe pod r1-0-1"
 
     def test_image(self) -> None:
@@ -112,7 +112,7 @@ class TestPods:
 
     def test_secret_is_missing(self) -> None:
         found = self.one(**waiting("CreateContainerConfigError", 'secret "key" not found'))
-        assert found.problem == 'r1-0-1 its container cannot be made: secret "key" not found'
+        assert found.problem == 'r1-0-1 its container cannot be created: secret "key" not found'
 
     def test_engine_crashes(self) -> None:
         status = waiting("CrashLoopBackOff")
@@ -120,7 +120,7 @@ class TestPods:
         status["containerStatuses"][0] |= {"lastState": last, "restartCount": 4}
         found = self.one(**status)
         assert found.layer is Layer.ENGINE
-        assert found.problem == "r1-0-1 its container vllm ended with code 137 (OOMKilled), 4 restarts"
+        assert found.problem == "r1-0-1 its container vllm exited with code 137 (OOMKilled), 4 restarts"
         assert found.fix == f"{KUBECTL} logs r1-0-1 --previous --tail=100"
 
     def test_pod_has_failed_as_a_whole(self) -> None:
@@ -146,7 +146,7 @@ class TestPods:
         found = trouble(pod("r1-0", 0, **status), [], datetime(2026, 1, 1, 0, 12, tzinfo=UTC))
         assert found is not None
         assert found.problem == (
-            "runs and is not ready: for 12 min of at most 65 it has been loading the model, or the engine is gone"
+            "is running but not ready: for 12 min of at most 65 it has been loading the model, or the engine is dead"
         )
         assert found.command == "logs r1-0 --all-containers --tail=100"
 
@@ -204,7 +204,7 @@ class TestService:
             (lambda f: f[SERVICE]["spec"].pop("selector"), "leaders selects no pods"),
             (
                 lambda f: f[SERVICE]["spec"].update(selector={NAME: "r1"}),
-                "leaders selects pods that are no leaders and answer nothing: r1-0-1",
+                "leaders selects pods that are not leaders and do not answer: r1-0-1",
             ),
             (
                 lambda f: f[SLICES]["items"][0]["endpoints"][0].update(conditions={"ready": False}),

@@ -58,7 +58,7 @@ FORBID_OVERWRITE = {"x-oss-forbid-overwrite": "true"}
 (https://help.aliyun.com/en/oss/developer-reference/putobject)."""
 
 PAGES = 10_000
-"""Limit of one listing: so many thousand objects, uploads or parts."""
+"""Maximum number of objects, uploads or parts in one page of a listing."""
 
 ANSWER_BYTES = 16 * 2**20
 """Limit of one answer in XML: 1,000 objects with the longest keys, encoded, have 4 MiB."""
@@ -192,7 +192,7 @@ class Bucket:
         return self._retried("write", key, attempt)
 
     def delete(self, key: str) -> None:
-        """Deletes an object; one that does not exist is no error."""
+        """Deletes an object; it is not an error if it does not exist."""
 
         self._retried("delete", key, lambda: self._ask("DELETE", key))
 
@@ -272,7 +272,7 @@ class Bucket:
         return self._retried(f"send part {part} of", upload.key, attempt)
 
     def complete(self, upload: Upload, parts: list[Part]) -> None:
-        """Makes the object of its parts. The answer is no proof of it: ask ``head``. Raises UploadLostError, and
+        """Creates the object from its parts. The answer does not prove that: use ``head``. Raises UploadLostError, and
         ObjectExistsError if there is an object of this name."""
         root = ElementTree.Element("CompleteMultipartUpload")
         for part in parts:
@@ -283,13 +283,13 @@ class Bucket:
 
         def attempt() -> None:
             _, body = self._ask("POST", upload.key, {"uploadId": upload.id}, headers=FORBID_OVERWRITE, body=document)
-            # An object may take long to be made, and a failure meanwhile comes with the status 200.
+            # Creating an object may take long, and a failure on the way comes with status 200.
             _parse(body, "CompleteMultipartUploadResult")
 
         self._retried("complete", upload.key, attempt)
 
     def abort(self, upload: Upload) -> None:
-        """Deletes an unfinished upload and its parts; one that does not exist is no error."""
+        """Deletes an unfinished upload and its parts; it is not an error if it does not exist."""
         with contextlib.suppress(UploadLostError):
             self._retried(
                 "abort the upload of",

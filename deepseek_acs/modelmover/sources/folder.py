@@ -1,4 +1,4 @@
-"""A folder on this machine. Its files are hashed before they are moved, so one that changes meanwhile is noticed."""
+"""A folder on this machine. Its files are hashed before they are moved, so changes in between are detected."""
 
 import hashlib
 import os

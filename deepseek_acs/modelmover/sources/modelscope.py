@@ -17,7 +17,7 @@ ENDPOINT = "https://modelscope.cn"
 DEFAULT_REVISION = "master"
 
 LISTING_LIMIT = 3000
-"""A listing is cut off there without a word."""
+"""Length at which a listing is silently truncated."""
 
 REGION_HEADER = "x-aliyun-region-id"
 """Who names their region is redirected to the internal address of OSS there, whose bytes pass no NAT gateway."""

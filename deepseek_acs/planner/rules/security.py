@@ -65,7 +65,7 @@ def ray_asks_for_a_token(spec: ResolvedSpec) -> Iterator[Problem]:
     engine = spec.engine
     if not has_ray(spec):
         if engine.ray_token:
-            yield Field.RAY_TOKEN, "it is true, and there is no Ray: the group is one pod, or joined by mp", "remove it"
+            yield Field.RAY_TOKEN, "it is true, but Ray is not used: the group is one pod, or uses mp", "remove it"
         return
     if not engine.ray_token and engine.vllm.version >= changed_in("ray_tokens"):
         yield (
@@ -95,7 +95,7 @@ def ray_is_in_the_image(spec: ResolvedSpec) -> Iterator[Problem]:
 
 @warning(SECURITY)
 def narrow_networks(spec: ResolvedSpec) -> Iterator[Problem]:
-    """Networks of clients are no larger than they need to be."""
+    """Client networks are not larger than necessary."""
     policy = spec.security.network_policy
     clients = tuple(client.cidr for client in policy.clients if client.cidr) if policy else ()
     for field, networks in ((Field.ALLOWED_CIDRS, spec.service.allowed_cidrs or ()), (Field.NETWORK_POLICY, clients)):

@@ -1,4 +1,4 @@
-"""A stand-in for ``pulumi-resource-alicloud``, the provider plugin of Alibaba Cloud.
+"""A fake of ``pulumi-resource-alicloud``, the provider plugin of Alibaba Cloud.
 
 It serves the few resource types that the program declares, keeps nothing itself, and changes something only for a
 provider whose endpoints are on this machine: it is never taken for the cloud. Buckets and RAM users are made in the

@@ -8,9 +8,9 @@ from typing import Any
 
 import grpc
 
-from local.plugins.alicloud.provider import VERSION, AlicloudStandIn
+from local.plugins.alicloud.provider import VERSION, FakeAlicloud
 from local.plugins.alicloud.simulated_cloud import PluginFakeError
-from local.plugins.serving import StandInServicer, engine_address, serve
+from local.plugins.serving import FakeServicer, engine_address, serve
 
 Handler = Callable[[Any, grpc.aio.ServicerContext], Awaitable[Any]]
 
@@ -43,7 +43,7 @@ def _reporting(handle: Handler) -> Handler:
 
 def main() -> None:
     """Read the engine's address from the command line and serve."""
-    servicer = StandInServicer([], VERSION, AlicloudStandIn(), engine_address("pulumi-resource-alicloud"))
+    servicer = FakeServicer([], VERSION, FakeAlicloud(), engine_address("pulumi-resource-alicloud"))
     asyncio.run(serve(servicer, _ReportPluginFakeErrors()))
 
 

@@ -46,7 +46,7 @@ Properties = dict[str, PropertyValue]
 Answer = TypeVar("Answer")
 
 
-class AlicloudStandIn(api.Provider):
+class FakeAlicloud(api.Provider):
     """Alibaba Cloud's provider without the cloud.
 
     Check, Diff and previews are served for every stack. Whatever says what the cloud holds, or changes it, is
@@ -188,7 +188,7 @@ class AlicloudStandIn(api.Provider):
         if not is_loopback(endpoint):
             found = f"endpoints.{facts.service} is {endpoint!r}" if endpoint else f"no endpoints.{facts.service}"
             raise PluginFakeError(
-                f"cannot {action}: this is the stand-in for the alicloud plugin: it can preview this stack, not "
+                f"cannot {action}: this is the fake alicloud plugin: it can preview this stack, not "
                 f"deploy it (the provider has {found}, not a simulated cloud on this machine). "
                 f"{INSTALL_OFFICIAL}"
             )
@@ -257,7 +257,7 @@ def _versions(cloud: SimulatedCloud, place: str, facts: ResourceFacts) -> Proper
 
 
 def _computed(facts: ResourceFacts, inputs: Mapping[str, PropertyValue]) -> set[str]:
-    """Outputs that are no inputs."""
+    """Outputs that are not inputs."""
     named = {facts.named_by_cloud["argument"]} if facts.named_by_cloud else set()
     return {*facts.computed, *named} - inputs.keys()
 

@@ -11,13 +11,13 @@ from pulumi.runtime.proto import engine_pb2, engine_pb2_grpc, provider_pb2, stat
 from local.plugins.kubernetes.diff import REPLACE_UNREADY, changes, delete_first, normalized, pruned
 from local.plugins.kubernetes.provider import (
     VERSION,
+    FakeKubernetes,
     InitializationError,
-    KubernetesStandIn,
     ProviderError,
     Status,
     provider_is_replaced,
 )
-from local.plugins.serving import StandInServicer, engine_address, serve
+from local.plugins.serving import FakeServicer, engine_address, serve
 
 SECRET_KEY, SECRET = "4dabf18193072939515e22adb298388d", "1b47061264138c4ac30d75fd1eb44270"  # mark secrets on the wire
 
@@ -25,12 +25,12 @@ Context = Any
 Properties = dict[str, Any]
 
 
-class Servicer(StandInServicer):
+class Servicer(FakeServicer):
     """The engine's protocol. Requests run in threads, because objects are waited for at the same time."""
 
     def __init__(self, engine_address: str) -> None:
         super().__init__([], VERSION, Provider(), engine_address)
-        self._stand_in = KubernetesStandIn()
+        self._fake = FakeKubernetes()
         self._engine = engine_pb2_grpc.EngineStub(grpc.insecure_channel(engine_address))
 
     async def CheckConfig(self, request: Any, context: Context) -> Any:
@@ -44,8 +44,8 @@ class Servicer(StandInServicer):
 
     async def Configure(self, request: Any, context: Context) -> Any:
         variables = {key.removeprefix("kubernetes:config:"): value for key, value in request.variables.items()}
-        await asyncio.to_thread(self._stand_in.configure, {**variables, **_opened(_plain(request.args))})
-        configuration = self._stand_in.configuration
+        await asyncio.to_thread(self._fake.configure, {**variables, **_opened(_plain(request.args))})
+        configuration = self._fake.configuration
         if configuration.api is None:
             message = f"{configuration.unreachable}; previewing without a cluster"
             self._engine.Log(engine_pb2.LogRequest(severity=engine_pb2.WARNING, message=message))
@@ -53,7 +53,7 @@ class Servicer(StandInServicer):
 
     async def Check(self, request: Any, context: Context) -> Any:
         try:
-            inputs = self._stand_in.check(
+            inputs = self._fake.check(
                 _plain(request.olds),
                 _plain(request.news),
                 token=_type(request.urn),
@@ -73,11 +73,11 @@ class Servicer(StandInServicer):
         ignored = tuple(request.ignoreChanges)
         found = [
             change
-            for change in changes(old, new, mutable=self._stand_in.configuration.mutable)
+            for change in changes(old, new, mutable=self._fake.configuration.mutable)
             if change.path not in ignored and not change.path.startswith(tuple(f"{path}." for path in ignored))
         ]
         replaces = [change.path for change in found if change.replaces]
-        if await asyncio.to_thread(self._stand_in.replaces_unready, new):
+        if await asyncio.to_thread(self._fake.replaces_unready, new):
             replaces.append(REPLACE_UNREADY)
         kinds = provider_pb2.PropertyDiff.Kind
         detailed = {
@@ -98,10 +98,10 @@ class Servicer(StandInServicer):
         inputs = _plain(request.properties)
         try:
             if request.preview:
-                state = await asyncio.to_thread(self._stand_in.preview_create, inputs, urn=request.urn)
+                state = await asyncio.to_thread(self._fake.preview_create, inputs, urn=request.urn)
                 return provider_pb2.CreateResponse(id="", properties=_struct(state))
             resource_id, state = await asyncio.to_thread(
-                self._stand_in.create, inputs, urn=request.urn, seconds=request.timeout, status=self._status(request)
+                self._fake.create, inputs, urn=request.urn, seconds=request.timeout, status=self._status(request)
             )
         except ProviderError as error:
             await _abort(context, error)
@@ -111,7 +111,7 @@ class Servicer(StandInServicer):
         inputs = _plain(request.news)
         try:
             state = await asyncio.to_thread(
-                self._stand_in.update,
+                self._fake.update,
                 _plain(request.olds),
                 inputs,
                 urn=request.urn,
@@ -127,7 +127,7 @@ class Servicer(StandInServicer):
     async def Read(self, request: Any, context: Context) -> Any:
         try:
             resource_id, state, inputs = await asyncio.to_thread(
-                self._stand_in.read,
+                self._fake.read,
                 request.id,
                 token=_type(request.urn),
                 inputs=_plain(request.inputs),
@@ -136,7 +136,7 @@ class Servicer(StandInServicer):
         except ProviderError as error:
             await _abort(context, error)
         if not resource_id:
-            # Without properties, not with none: that is how the engine is told that there is no such object.
+            # Without the field properties: that tells the engine that the object does not exist.
             return provider_pb2.ReadResponse()
         if state["kind"] == "Secret":
             # The engine marks what was secret under the same name; a refresh finds stringData as data.
@@ -147,7 +147,7 @@ class Servicer(StandInServicer):
         state = {**_plain(request.properties)}
         try:
             await asyncio.to_thread(
-                self._stand_in.delete,
+                self._fake.delete,
                 request.id,
                 state=state,
                 seconds=request.timeout,
@@ -161,18 +161,18 @@ class Servicer(StandInServicer):
         await _abort(
             context,
             ProviderError(
-                f"the stand-in for the kubernetes plugin does not serve the function {request.tok}; install the "
+                f"the fake kubernetes plugin does not serve the function {request.tok}; install the "
                 f"official plugin: pulumi plugin install resource kubernetes v{VERSION}"
             ),
         )
 
     async def Cancel(self, request: Any, context: Context) -> Any:
-        self._stand_in.cancelled.set()
+        self._fake.cancelled.set()
         return await super().Cancel(request, context)
 
     def _status(self, request: Any, severity: Any = engine_pb2.INFO) -> Status:
         def show(text: str) -> None:
-            # Ephemeral: shown beside the resource while it lasts, and not in the log. Warnings stay.
+            # Ephemeral: shown next to the resource while it lasts, and not in the log. Warnings stay.
             ephemeral = severity == engine_pb2.INFO
             message = engine_pb2.LogRequest(severity=severity, message=text, urn=request.urn, ephemeral=ephemeral)
             self._engine.Log(message)

@@ -45,7 +45,7 @@ def settle(inputs: Properties, live: Mapping[str, Any], paths: Sequence[str], *,
     """The inputs to apply under the option ``ignoreChanges``; ``paths`` are dotted, without lists, as the official
     plugin's are.
 
-    An apply takes away what its manager had set before and leaves out now. So an ignored field that this manager has,
+    An apply removes fields that its manager had set before and now omits. So an ignored field that this manager has,
     alone or with others, is sent with its live value; one that only others have is left out."""
     settled = copy.deepcopy(inputs)
     for path in paths:

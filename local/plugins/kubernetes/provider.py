@@ -84,7 +84,7 @@ class Configuration:
 
 
 @dataclass
-class KubernetesStandIn:
+class FakeKubernetes:
     """One configured provider; its methods block and are called from several threads."""
 
     configuration: Configuration = field(default_factory=Configuration)
@@ -123,7 +123,7 @@ class KubernetesStandIn:
         waited = kind in FACTS["waiting"]["not_served"] and _annotations(new).get("pulumi.com/skipAwait") != "true"
         if unserved or waited or kind.endswith("Patch"):
             raise ProviderError(
-                f"the stand-in for the kubernetes plugin does not serve {token}; install the official plugin: "
+                f"the fake kubernetes plugin does not serve {token}; install the official plugin: "
                 f"pulumi plugin install resource kubernetes v{VERSION}"
             )
         checked = {**new, "apiVersion": group_version.removeprefix("core/"), "kind": kind}
@@ -140,7 +140,7 @@ class KubernetesStandIn:
 
     def replaces_unready(self, inputs: Properties) -> bool:
         """Whether ``pulumi.com/replaceUnready`` replaces this object: a Job that is there and is not complete. What
-        cannot be asked is no reason, as with the official plugin."""
+        cannot be reached does not fail it, as with the official plugin."""
         api = self.configuration.api
         if _annotations(inputs).get("pulumi.com/replaceUnready") != "true" or inputs["kind"] != "Job" or api is None:
             return False
@@ -371,7 +371,7 @@ class KubernetesStandIn:
         self, reference: Reference, inputs: Properties, live: Properties, seconds: float, status: Status
     ) -> Properties:
         """Polls until the object is ready; raises UnreadyError at the end of the time, or when it has failed. That it
-        was deleted meanwhile does not end the wait, and neither does a new object of its name."""
+        was deleted in between does not end the wait, and neither does a new object of its name."""
         annotations = _annotations(inputs)
         if annotations.get("pulumi.com/skipAwait") == "true":
             return live

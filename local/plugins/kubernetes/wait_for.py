@@ -25,7 +25,7 @@ def parse(annotation: str) -> tuple[str, ...]:
         try:
             conditions = json.loads(annotation)
         except ValueError as error:
-            raise WaitForError(f"pulumi.com/waitFor is no JSON array: {error}") from None
+            raise WaitForError(f"pulumi.com/waitFor is not a JSON array: {error}") from None
     for condition in conditions:
         if not isinstance(condition, str) or not (JSONPATH.fullmatch(condition) or CONDITION.fullmatch(condition)):
             raise WaitForError(
