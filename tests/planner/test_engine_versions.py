@@ -54,9 +54,9 @@ def test_sparse_mla_is_not_proposed_for_cards_without_kernels() -> None:
 def test_a_card_without_kernels_for_sparse_mla_is_refused(series: str, version: str, capability: str) -> None:
     case = guide(model="deepseek-ai/DeepSeek-V3.2", series=series, image=f"vllm:v{version}")
     (found,) = [finding for finding in errors(case) if finding.problem.startswith("sparse MLA")]
-    more = ", and from 0.24.0 on for 12" if version == "0.20.0" else ""
+    kernels = "9 and 10 (12 from 0.24.0 on)" if version == "0.20.0" else "9, 10 and 12"
     assert found.problem == (
-        f"sparse MLA on {series}: vLLM {version} has kernels for it for capability 9 and 10 alone{more}; this is "
+        f"sparse MLA on {series}: vLLM {version} has kernels for it for compute capability {kernels}; this GPU has "
         f"{capability}"
     )
     assert found.fix == "choose a newer GPU series, a newer image, or a checkpoint in another format"

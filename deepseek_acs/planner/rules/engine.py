@@ -221,12 +221,9 @@ def _missing_capability(spec: ResolvedSpec) -> tuple[str, str] | None:
     attention = model.attention
     is_sparse = isinstance(attention, MultiHeadLatentAttention) and attention.indexer_heads > 0
     if is_sparse and not vllm.reads_sparsely(has):
-        more = (
-            ""
-            if vllm.version >= changed_in("sparse_on_12")
-            else f", and from {text(changed_in('sparse_on_12'))} on for 12"
-        )
-        return "sparse MLA", f"{vllm.name} has kernels for it for capability 9 and 10 alone{more}; this is {has}"
+        on_12 = changed_in("sparse_on_12")
+        kernels = "9, 10 and 12" if vllm.version >= on_12 else f"9 and 10 (12 from {text(on_12)} on)"
+        return "sparse MLA", f"{vllm.name} has kernels for it for compute capability {kernels}; this GPU has {has}"
     if has < 8.0 and vllm.is_v0 and "--dtype" not in split_arguments(spec.engine.extra_args):
         return "bf16", "vLLM: Bfloat16 is only supported on GPUs with compute capability of at least 8.0."
     if model.quantisation is None:
