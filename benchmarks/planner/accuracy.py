@@ -18,6 +18,7 @@ def main() -> None:
     for name, log in logs().items():
         table.add_row(name, *weights(log), *cache(log), *tokens_of_cache(log))
     console.print(table)
+    console.print(*summary_of_published(logs().values()), sep="\n")
     table = _table(
         "Our own logs", "log", "weights", "error", "activation", "band", "graphs", "band ", "tokens", "range", "error "
     )
@@ -71,6 +72,15 @@ def tokens(log: Log) -> tuple[str, str, str]:
         return "", "", ""
     low, nominal, high = log.estimate().tokens
     return f"{log.tokens:,}", f"{low:,}-{high:,}", f"{nominal / log.tokens - 1:+.1%}"
+
+
+def summary_of_published(found: Iterable[Log]) -> tuple[str, str]:
+    """The worst error of the weights, and in how many logs the cache lies inside the band."""
+    found = tuple(found)
+    worst = max(abs(log.stage().weights_gib / log.weights - 1) for log in found if log.weights)
+    bands = [(log.cache, log.estimate().stages[-1].cache) for log in found if log.cache]
+    inside = sum(predicted.low <= said <= predicted.high for said, predicted in bands)
+    return f"Weights: {worst:.2%} at most.", f"Cache: {inside} of {len(bands)} inside the band."
 
 
 def summary(found: Iterable[Log]) -> tuple[str, str]:
