@@ -51,7 +51,7 @@ BROKEN: dict[str, tuple[dict[str, Any], str, str]] = {
     "shapes-agree": (
         {"config_file": "{config}", "weights_gib": 20.0, "model": "mine"},
         "20.0 GiB are not the 15.0 GiB that follow from the shapes of mine: either one of the two belongs to another ",
-        "correct it; if it is right, remove deployment.model.configFile and set deployment.model.weightsGiB to ",
+        "correct it; if it is right, put the model's hf_quant_config.json next to the file if it has one, or else ",
     ),
     "images": (
         {"model": "moonshotai/Kimi-K2.5", **NEW},
