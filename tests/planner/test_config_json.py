@@ -309,8 +309,8 @@ def test_a_size_that_is_not_that_of_the_shapes_stops_the_plan(given: float, agre
     )
     assert finding.fix == (
         "correct it; if it is right, put the model's hf_quant_config.json next to the file if it has one, or else "
-        "remove deployment.model.configFile and set deployment.model.weightsGiB to the size of its safetensors files in "
-        "GiB: memory is then bounded, not predicted"
+        "remove deployment.model.configFile and set deployment.model.weightsGiB to the size of its safetensors files "
+        "in GiB: memory is then bounded, not predicted"
     )
     index = {"metadata": {"total_size": given * 2**30}, "weight_map": {}}
     path.with_name("model.safetensors.index.json").write_text(json.dumps(index), encoding="utf-8")
