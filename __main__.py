@@ -31,8 +31,8 @@ in_both = ResourceOptions(providers=[alicloud, kubernetes], depends_on=[cluster]
 
 bucket = ModelBucket(MODELS, wiring.model_bucket(spec, secrets), ResourceOptions(provider=alicloud))
 access = Access(ACCESS, wiring.access(spec, secrets), in_both)
-walled = ResourceOptions.merge(in_cluster, ResourceOptions(depends_on=[access]))
-upload = ModelUpload("model-upload", wiring.model_upload(spec, secrets, bucket), walled)
+after_access = ResourceOptions.merge(in_cluster, ResourceOptions(depends_on=[access]))
+upload = ModelUpload("model-upload", wiring.model_upload(spec, secrets, bucket), after_access)
 mount = wiring.storage(spec, bucket, ResourceOptions.merge(in_cluster, ResourceOptions(depends_on=[upload])))
 
 ready = ResourceOptions.merge(in_cluster, ResourceOptions(depends_on=[access, mount.depends_on]))

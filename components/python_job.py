@@ -12,7 +12,7 @@ from deepseek_acs.planner.upload import AWAIT_SECONDS
 from .names import name_of
 from .zipapps import archive, archive_digest
 
-NOBODY = 65534
+UNPRIVILEGED_ID = 65534
 
 CONTAINER_SECURITY: k8s.core.v1.SecurityContextArgsDict = {
     "allow_privilege_escalation": False,
@@ -21,8 +21,8 @@ CONTAINER_SECURITY: k8s.core.v1.SecurityContextArgsDict = {
 }
 POD_SECURITY: k8s.core.v1.PodSecurityContextArgsDict = {
     "run_as_non_root": True,
-    "run_as_user": NOBODY,
-    "run_as_group": NOBODY,
+    "run_as_user": UNPRIVILEGED_ID,
+    "run_as_group": UNPRIVILEGED_ID,
     "seccomp_profile": {"type": "RuntimeDefault"},
 }
 """Together the profile "restricted" of https://kubernetes.io/docs/concepts/security/pod-security-standards/."""

@@ -5,7 +5,7 @@ Each function builds the arguments of the component that it is named after; None
 
 import dataclasses
 import json
-from typing import TypedDict
+from typing import TypedDict, cast
 
 import pulumi
 
@@ -130,8 +130,8 @@ def model_upload(spec: ResolvedSpec, secrets: Secrets, bucket: ModelBucket) -> M
 
 
 def _check_options(spec: ResolvedSpec) -> tuple[str, ...]:
-    """With a digest all bytes are read: size and CRC-64 are no proof against somebody who means it. Once, because the
-    Job runs again only when its arguments change."""
+    """With a digest all bytes are read: size and CRC-64 do not detect deliberate changes. Once, because the Job runs
+    again only when its arguments change."""
     digest = spec.weights.manifest_sha256
     return (f"--manifest-sha256={digest}", "--full") if digest else ()
 
@@ -420,17 +420,19 @@ def autoscaling(spec: ResolvedSpec, secrets: Secrets) -> AutoscalingArgs | None:
         max_replicas=scaler.most,
         hold=scaler.hold,
         create_seconds=spec.budget.create_seconds,
-        cache_metric=EngineMetrics(version=spec.engine.vllm.version).kv_cache_usage,
     )
     if scaler.kind == "schedule":
         windows = tuple(Window(start=w.start, end=w.end, replicas=w.replicas) for w in scaler.windows)
         return dataclasses.replace(args, timezone=scaler.timezone, windows=windows)
     args = dataclasses.replace(args, waiting_requests=scaler.waiting_requests, cache_usage=scaler.cache_usage)
     if scaler.kind == "hpa":
-        metric = scaler.cache_metric or args.cache_metric
-        return dataclasses.replace(args, waiting_metric=scaler.waiting_metric, cache_metric=metric)
+        # Resolved: the specification always has the name.
+        return dataclasses.replace(
+            args, waiting_metric=scaler.waiting_metric, cache_metric=cast(str, scaler.cache_metric)
+        )
     return dataclasses.replace(
         args,
+        cache_metric=EngineMetrics(version=spec.engine.vllm.version).kv_cache_usage,
         prometheus_url=scaler.prometheus.url,
         prometheus_token=secrets.prometheus_token,
         activation_query=scaler.activation_query,

@@ -99,8 +99,8 @@ def engine_environment(
         _provider("alicloud", environ) if not emulated_cloud else _simulated_cloud(),
     )
     folders = tuple(plugin.folder for plugin in plugins if plugin.folder)
-    beside = () if _first_on_path("pulumi", environ) == pulumi else (pulumi.parent,)
-    entries = (*folders, *beside)
+    next_to_cli = () if _first_on_path("pulumi", environ) == pulumi else (pulumi.parent,)
+    entries = (*folders, *next_to_cli)
     variables = {
         "PATH": os.pathsep.join([*map(os.fspath, entries), *_path(environ)]),
         "PULUMI_SKIP_UPDATE_CHECK": environ.get("PULUMI_SKIP_UPDATE_CHECK", "true"),

@@ -56,8 +56,8 @@ def _resource_check(rule: ResourceRule) -> Callable[[ResourceValidationArgs, Cal
 def _stack_check(rule: StackRule) -> Callable[[StackValidationArgs, Callable[..., None]], None]:
     def validate(args: StackValidationArgs, report: Callable[..., None]) -> None:
         # Empty if a company has disabled all rules about single resources.
-        judged = [one for one in args.resources if one.urn in _managed or not _managed]
-        stack = [_resource(one, one.property_dependencies) for one in judged]
+        checked = [one for one in args.resources if one.urn in _managed or not _managed]
+        stack = [_resource(one, one.property_dependencies) for one in checked]
         for violation in rule.check(stack, **rule.arguments(args.get_config())):
             report(message(violation.finding), violation.resource.urn)
 

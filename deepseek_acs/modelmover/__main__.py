@@ -333,7 +333,7 @@ def _url(text: str) -> str:
 
 def _sha256(text: str) -> str:
     if not re.fullmatch("[0-9a-f]{64}", text):
-        raise argparse.ArgumentTypeError(f"{text!r} is no SHA-256; write its 64 hexadecimal digits")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a SHA-256; write its 64 hexadecimal digits")
     return text
 
 

@@ -69,7 +69,7 @@ SHARD = re.compile(r"(?P<stem>.+)-(?P<number>[0-9]+)-of-(?P<count>[0-9]+)(?P<suf
 @dataclass(frozen=True, kw_only=True)
 class SourceFile:
     """One file of a listing: ``size`` in bytes; ``digest`` as ``sha256:…`` or ``git-sha1:…``, which a listing may lack
-    of files that nobody wants to move."""
+    of unwanted files."""
 
     path: str
     size: int

@@ -124,8 +124,12 @@ def read(path: Path, *, name: str) -> Model | Unpredicted:
         config = json.loads(path.read_text(encoding="utf-8"))
         index = path.with_name("model.safetensors.index.json")
         total = json.loads(index.read_text(encoding="utf-8"))["metadata"]["total_size"] if index.exists() else None
-        beside = path.with_name("hf_quant_config.json")
-        quantised = json.loads(beside.read_text(encoding="utf-8"))["quantization"] if beside.exists() else None
+        quantisation_file = path.with_name("hf_quant_config.json")
+        quantised = (
+            json.loads(quantisation_file.read_text(encoding="utf-8"))["quantization"]
+            if quantisation_file.exists()
+            else None
+        )
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror}") from None
     except (ValueError, KeyError, TypeError):
@@ -136,7 +140,7 @@ def read(path: Path, *, name: str) -> Model | Unpredicted:
 
 
 def parse(config: Config, *, name: str, source: str, weights_gib: float | None = None) -> Model | Unpredicted:
-    """The model that ``config`` describes; raises ConfigError if that is no model's config.json at all."""
+    """The model that ``config`` describes; raises ConfigError if it is not a model's config.json."""
     if not isinstance(config, dict):
         raise ConfigError(f"{source} is not a JSON object")
     text, levels = _nested(config)

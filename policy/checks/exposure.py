@@ -164,8 +164,8 @@ def open_group(stack: Sequence[Resource], *, production_stacks: Sequence[str]) -
         near = [policy for policy in policies if could_be(policy.namespace, group.namespace)]
         for pod in pods(group):
             labels = running_labels(group, pod)
-            walled = any(selects(policy.spec.get("podSelector"), labels) for policy in near)
-            if not walled and not pod.annotations.get(SECURITY_GROUPS):
+            restricted = any(selects(policy.spec.get("podSelector"), labels) for policy in near)
+            if not restricted and not pod.annotations.get(SECURITY_GROUPS):
                 finding = Finding(
                     path=pod.path,
                     problem="neither a NetworkPolicy of the stack nor a security group limits access to these pods",

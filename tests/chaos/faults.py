@@ -115,6 +115,6 @@ async def loops(exchange: Exchange) -> None:
 
 
 async def chunked_page(exchange: Exchange) -> None:
-    """A page of something in between, of which nobody knows the length."""
+    """A page of a proxy in between, of unknown length."""
     chunk = f"{len(HTML):x}\r\n".encode() + HTML + b"\r\n0\r\n\r\n"
     await exchange.send(Answer(body=chunk).having(transfer_encoding="chunked"))

@@ -207,4 +207,4 @@ class LyingHub(BaseHTTPRequestHandler):
             self.close_connection = True
 
     def log_message(self, format: str, *arguments: Any) -> None:
-        """Nobody reads it."""
+        """Not read by the program."""

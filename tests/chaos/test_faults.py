@@ -81,14 +81,14 @@ HUB = {
     "429 for 5 s": Case(answers(429, retry_after="5"), API, times=3),
     "429 for an hour": Case(answers(429, retry_after="3600"), API, times=3),
     "429 until a date": Case(answers(429, retry_after="Wed, 21 Oct 2099 07:28:00 GMT"), API, times=3),
-    "429 until nobody knows": Case(answers(429, retry_after="soon"), API, times=3),
+    "429 without a usable time": Case(answers(429, retry_after="soon"), API, times=3),
     "trickle": Case(trickles(), CDN, times=2),
     "trickle of the head": Case(trickles(head=True), CDN, times=2),
     "trickle of the listing": Case(trickles(), LISTING),
     "no ETag": Case(having(etag=None), CDN, times=None),
     "no length": Case(changes(lambda answer: answer.having(content_length=None), then_close=True), CDN, times=None),
     "wrong ETag and CRC": Case(having(etag='"0"', x_oss_hash_crc64ecma="1"), CDN, times=None),
-    "length that is no number": Case(having(content_length="abc"), CDN, times=2),
+    "length that is not a number": Case(having(content_length="abc"), CDN, times=2),
     "length that is never a number": Case(having(content_length="abc"), CDN, times=None, codes=(69, 75), said="length"),
     "listing with such a length": Case(having(content_length="abc"), LISTING, times=2),
     "encoded body": Case(having(content_encoding="gzip"), CDN, times=2),
@@ -154,14 +154,14 @@ OSS = {
     "trickle of a listing": Case(trickles(), LIST),
     "part without CRC": Case(having(x_oss_hash_crc64ecma=None), PART),
     "part with another CRC": Case(having(x_oss_hash_crc64ecma="1"), PART),
-    "part whose CRC is no number": Case(having(x_oss_hash_crc64ecma="abc"), PART),
+    "part whose CRC is not a number": Case(having(x_oss_hash_crc64ecma="abc"), PART),
     "parts without CRC for ever": Case(
         having(x_oss_hash_crc64ecma=None), PART, times=None, codes=(69, 75), said="OSS has None"
     ),
     "part without ETag": Case(having(etag=None), PART),
     "part with another ETag": Case(having(etag='"0"'), PART),
     "HEAD without length": Case(having(content_length=None), "model-", "HEAD", times=2),
-    "HEAD whose length is no number": Case(having(content_length="abc"), "model-", "HEAD", times=2),
+    "HEAD whose length is not a number": Case(having(content_length="abc"), "model-", "HEAD", times=2),
     "HEAD without CRC": Case(having(x_oss_hash_crc64ecma=None), "model-", "HEAD"),
     "HEAD 404": Case(answers(404), "model-", "HEAD"),
     "HEAD 404 in the last look": Case(answers(404), "model-", "HEAD", after=4),
@@ -212,16 +212,16 @@ OSS = {
 @pytest.mark.parametrize("name", HUB)
 def test_fault_of_the_hub(chaos: Chaos, name: str) -> None:
     chaos.hub.reset(HUB[name].rule)
-    judge(chaos, HUB[name], chaos.hub.rules[0])
+    evaluate(chaos, HUB[name], chaos.hub.rules[0])
 
 
 @pytest.mark.parametrize("name", OSS)
 def test_fault_of_oss(chaos: Chaos, name: str) -> None:
     chaos.oss.reset(OSS[name].rule)
-    judge(chaos, OSS[name], chaos.oss.rules[0])
+    evaluate(chaos, OSS[name], chaos.oss.rules[0])
 
 
-def judge(chaos: Chaos, case: Case, rule: Rule) -> None:
+def evaluate(chaos: Chaos, case: Case, rule: Rule) -> None:
     code, log = chaos.run()
     assert rule.happened, "the fault did not take place"
     assert code in case.codes, log
@@ -249,4 +249,4 @@ def test_fault_where_a_run_is_continued(chaos: Chaos, name: str) -> None:
     chaos.oss.reset(Rule(answers(503), path=PART, after=6, times=None))
     assert chaos.run()[0] == 75
     chaos.oss.reset(RESUMED[name].rule)
-    judge(chaos, RESUMED[name], chaos.oss.rules[0])
+    evaluate(chaos, RESUMED[name], chaos.oss.rules[0])

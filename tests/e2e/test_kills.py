@@ -210,7 +210,7 @@ def test_in_the_service(project: Project) -> None:
 
 
 def test_while_deleting(project: Project) -> None:
-    """A group whose pods take their time to go, and are gone only when the engine is no more."""
+    """A group whose pods take their time to go, and are gone only after the engine."""
     held = ("leaderworkerset.x-k8s.io", "v1", project.namespace, "leaderworkersets", "deepseek-r2")
     project.custom.patch_namespaced_custom_object(*held, {"metadata": {"finalizers": ["example.com/held"]}})
     process = project.start("destroy", "--skip-preview")

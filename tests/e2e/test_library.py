@@ -101,7 +101,7 @@ def environment(built: Path) -> dict[str, str]:
 
 @pytest.fixture
 def checkout(tmp_path: Path, installed: Path) -> Path:
-    """``provider`` and ``examples`` beside each other, with the installed wheel in place of the checkout."""
+    """``provider`` and ``examples`` next to each other, with the installed wheel in place of the checkout."""
     for part in ("provider", "examples"):
         shutil.copytree(ROOT / part, tmp_path / part, ignore=shutil.ignore_patterns(".venv", "node_modules", "sdks"))
     for user in (tmp_path / "provider", tmp_path / "examples" / "python"):

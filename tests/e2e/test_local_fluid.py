@@ -1,4 +1,5 @@
-"""The second road on the embedded cluster: cache and RDMA, every combination of storage and network on one live stack.
+"""The second variant on the embedded cluster: cache and RDMA, every combination of storage and network on one live
+stack.
 
 One stack through its life, in the order of the file: each test begins where the one before it ended.
 """
@@ -134,7 +135,7 @@ def test_workers_are_changed_in_place(project: Project) -> None:
     project.change(storage={"workers": 9})
     output = project.run("up")
     assert "~ 1 updated" in output
-    assert "+-1 replaced" in output, "the Job that judges the cache"
+    assert "+-1 replaced" in output, "the Job that evaluates the cache"
     (runtime,) = objects(project, "jindoruntimes")
     assert runtime["spec"]["replicas"] == 9
     assert objects(project, "datasets")[0]["metadata"]["uid"] == before["metadata"]["uid"]

@@ -67,29 +67,6 @@ def test_missing_api_is_said_before_anything_is_created(project: Project) -> Non
     program.write_text(text)
 
 
-def test_what_exists_already_is_refused_before_anything_is_created(project: Project) -> None:
-    project.run("preview")  # brings OSS up
-    core, owner = project.core, {"owner": "other-team"}
-    core.create_namespace({"metadata": {"name": "deepseek", "labels": owner}})
-    port = {"port": 80}
-    core.create_namespaced_service("deepseek", {"metadata": {"name": "ds-leader"}, "spec": {"ports": [port]}})
-    bucket = project.settings()["weights"]["bucket"]
-    project.change(weights={"bucket": {**bucket, "name": "taken-by-another"}})
-    project.control("oss", "PUT", "buckets/taken-by-another", {"owner": "2000000000000000"})
-    output = " ".join(project.run("up", fails=True).split())
-    assert "the Namespace deepseek exists already in the cluster, and this stack did not create it" in output
-    assert "the Service deepseek/ds-leader exists already" in output
-    assert "the OSS bucket taken-by-another exists already" in output
-    assert "Traceback" not in output
-    assert core.read_namespace("deepseek").metadata.labels["owner"] == "other-team"
-    assert [s.metadata.name for s in core.list_namespaced_service("deepseek").items] == ["ds-leader"]
-    project.run("destroy")
-    core.delete_namespaced_service("ds-leader", "deepseek")
-    core.delete_namespace("deepseek")
-    eventually(lambda: "deepseek" not in [n.metadata.name for n in core.list_namespace().items])
-    project.change(weights={"bucket": bucket})
-
-
 def test_preview_of_the_dev_stack_needs_no_account_and_no_cluster(project: Project) -> None:
     output = project.run("preview", stack="dev")
     assert "previewing without a cluster" in output
@@ -324,7 +301,7 @@ def test_replicas_are_changed_in_place(project: Project) -> None:
 
 
 def test_parallelism_rolls_the_groups(project: Project) -> None:
-    """What LWS really does: the size of a group is part of its template, so groups are made anew one by one."""
+    """What LWS really does: the size of a group is part of its template, so groups are recreated one by one."""
     project.change(inference={"replicas": 1, "parallelism": {"tensor": 8, "pipeline": 3}})
     before = project.group()["metadata"]["uid"]
     project.run("up")

@@ -60,7 +60,7 @@ def resources(project: Project) -> list[str]:
 
 @pytest.fixture(scope="module")
 def before(project: Project) -> dict[str, str]:
-    """Somebody works in the namespace already."""
+    """Another team uses the namespace already."""
     project.core.create_namespace({"metadata": {"name": NAMESPACE, "labels": {"owner": "other"}}})
     project.core.create_namespaced_config_map(NAMESPACE, {"metadata": {"name": "precious"}, "data": {"a": "b"}})
     spec = {"selector": {"app": "other"}, "ports": [{"port": 80}]}

@@ -106,7 +106,7 @@ def test_the_count_is_held_and_then_taken_back(project: Project) -> None:
     before = uids(project)
     project.change(inference={"scaling": {"kind": "manual", "takeOver": True}, "replicas": 2})
     project.run("up")
-    assert uids(project) == before, "no pod was made anew"
+    assert uids(project) == before, "no pod was recreated"
     with pytest.raises(client.ApiException):
         scaled_object(project)
     project.change(inference={"replicas": 3})

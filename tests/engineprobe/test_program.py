@@ -133,7 +133,7 @@ class TestOutlast:
 def checked(
     loads: Callable[[float], Load | None], *, seconds: int, canary: bool = False, status: int | None = None
 ) -> tuple[list[str | None], FakeEngine]:
-    """The verdicts of all checks over so many seconds."""
+    """The verdicts of all checks over ``seconds``."""
     clock = FakeClock()
     engine = FakeEngine(clock, loads)
     engine.status = status

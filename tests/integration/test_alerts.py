@@ -48,7 +48,7 @@ class Case:
 
 
 def counter(*increments: tuple[int, float]) -> str:
-    """A counter that grows, for so many minutes each, by so much a minute."""
+    """A counter that grows for the given minutes by the given rate."""
     value, parts = 0.0, []
     for minutes, step in increments:
         parts.append(f"{value:g}{step:+g}x{minutes - 1}")

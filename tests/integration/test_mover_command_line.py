@@ -73,7 +73,7 @@ class Mover:
         return process.returncode, output
 
     def wait_for_parts(self, count: int, process: subprocess.Popen[str]) -> None:
-        """Until so many parts more are on their way, or the process has ended."""
+        """Until this number of parts more is on its way, or the process has exited."""
         before = len(self.parts())
         while len(self.parts()) < before + count and process.poll() is None:
             pass

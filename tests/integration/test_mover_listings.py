@@ -135,7 +135,7 @@ def test_listing_that_is_none_is_reported(world: World, source: type[ModelScope 
 
 
 class Moved(ModelHub):
-    """Sends on whoever asks for the repository by its former name; to ``place`` if there is one."""
+    """Redirects requests for the repository by its former name; to ``place`` if there is one."""
 
     place = ""
 

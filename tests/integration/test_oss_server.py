@@ -261,7 +261,7 @@ class TestObjects:
     def test_body_of_unknown_length_that_breaks_off(
         self, server: OssServer, client: oss.Client, sent: bytes, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        """There is nobody left to answer, and nothing wrong with the server."""
+        """The client is gone, and the server is fine."""
         host, port = urlsplit(server.url).netloc.split(":")
         with socket.create_connection((host, int(port))) as connection:
             head = f"PUT /{BUCKET}/broken HTTP/1.1\r\nHost: {host}\r\nTransfer-Encoding: chunked\r\n\r\n"

@@ -469,7 +469,7 @@ class TestSimulatedCloud:
     @pytest.mark.parametrize(
         ("urn", "given", "message"),
         [
-            (KEY, {"userName": "nobody"}, "EntityNotExist.User Message: There is no user nobody"),
+            (KEY, {"userName": "ghost"}, "EntityNotExist.User Message: There is no user ghost"),
             (
                 ATTACHMENT,
                 {"userName": "u", "policyName": "AliyunOSSFullAccess", "policyType": "System"},

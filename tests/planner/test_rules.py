@@ -491,13 +491,13 @@ BROKEN |= {
         "the digest says that the weights are moved, and the mover's AccessKey may still write and delete them",
         "write bucket once they are: its policy then only reads",
     ),
-    "ray-is-walled": (
+    "ray-is-restricted": (
         {"service": LOAD_BALANCER, "security": {}},
         "Ray runs the code of all who reach its ports (CVE-2023-48022), and only a security group certainly keeps",
         "name a security group whose members reach each other on all ports and clients only port 8000; or prefer "
         "deployment.inference.engine.backend: mp with vLLM 0.11.1 or newer, which has no such ports",
     ),
-    "ray-is-walled-inside": (
+    "ray-is-restricted-inside": (
         {"security": {}, **NEW},
         "Ray runs the code of all who reach its ports (CVE-2023-48022), and only a security group certainly keeps",
         "name a security group whose members reach each other on all ports and clients only port 8000; or prefer "
@@ -703,8 +703,8 @@ PLACES = {
     "remote-code-is-needed": "inference.engine.trustRemoteCode",
     "weights-are-pinned": "weights.manifestSha256",
     "mover-keeps-no-right": "weights.source.kind",
-    "ray-is-walled": "security.securityGroups",
-    "ray-is-walled-inside": "security.securityGroups",
+    "ray-is-restricted": "security.securityGroups",
+    "ray-is-restricted-inside": "security.securityGroups",
     "ray-asks-for-a-token": "inference.engine.rayToken",
     "ray-is-in-the-image": "inference.engine.backend",
     "narrow-networks": "service.allowedCidrs",
@@ -1129,13 +1129,13 @@ def test_ray_that_the_vpc_does_not_reach(changes: dict[str, Any]) -> None:
     """A stack of this machine is known by its cloud, not by its name."""
     for service in (LOAD_BALANCER, {}):
         found = guide(**{"security": {}, "service": service, **changes})
-        assert rule_called("ray-is-walled").is_kept(found)
-        assert rule_called("ray-is-walled-inside").is_kept(found)
+        assert rule_called("ray-is-restricted").is_kept(found)
+        assert rule_called("ray-is-restricted-inside").is_kept(found)
 
 
 def test_a_policy_of_the_cluster_is_no_wall_for_ray() -> None:
     found = guide(security=CLIENTS, service=LOAD_BALANCER)
-    assert not rule_called("ray-is-walled").is_kept(found)
+    assert not rule_called("ray-is-restricted").is_kept(found)
 
 
 @pytest.mark.parametrize(

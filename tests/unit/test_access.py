@@ -95,14 +95,14 @@ GATEWAY = {
     "host": "llm.example.com",
 }
 MP = {"engine": {"backend": "mp", "image": "vllm/vllm-openai:v0.33.0"}}
-WALLED = {"securityGroups": ["sg-1a"]}
+RESTRICTED = {"securityGroups": ["sg-1a"]}
 """What keeps the VPC away from Ray."""
 
 BY_CACHE_AND_GATEWAY = {
     "storage": {"kind": "fluid"},
     "inference": {"network": "rdma"},
     "service": {"kind": "clusterIP", "apiKey": True, "route": GATEWAY},
-    "security": WALLED,
+    "security": RESTRICTED,
 }
 """Cache, RDMA and a Gateway, where less can be enforced."""
 
@@ -269,7 +269,7 @@ class TestLoadBalancer:
         assert {r.object["aclId"] for r in entries} == {"access-clients-id"}
 
     def test_listener_never_meets_an_empty_list(self, on: Recorder) -> None:
-        """An empty white list admits everybody."""
+        """An empty access control list admits every client."""
         needed = on.request("Service").dependencies
         assert sum(":AclEntryAttachment::" in urn for urn in needed) == 2
 
@@ -401,7 +401,7 @@ class TestPods:
             assert context["capabilities"] == {"drop": ["ALL"], "add": ["IPC_LOCK"]}
             assert "runAsUser" not in context
             assert "HOME" not in variables(template)
-            # The cache's client beside it has to be root.
+            # The cache's client in the same pod has to be root.
             assert "securityContext" not in template["spec"]
 
     def test_namespace_enforces_what_all_its_pods_keep(self, on: Recorder, by_cache_and_gateway: Recorder) -> None:
@@ -514,7 +514,7 @@ class TestIngress:
 
     def test_certificate_that_is_in_the_cluster(self, up: Run) -> None:
         route = {**INGRESS, "tls": {"kind": "secret", "name": "mine"}}
-        changes = {"service": {"kind": "clusterIP", "apiKey": True, "route": route}, "security": WALLED}
+        changes = {"service": {"kind": "clusterIP", "apiKey": True, "route": route}, "security": RESTRICTED}
         recorder = up(changes, secrets={"apiKey": KEY})
         (tls,) = recorder.manifest("Ingress")["spec"]["tls"]
         assert tls == {"hosts": ["llm.example.com"], "secretName": "mine"}
@@ -525,7 +525,7 @@ class TestIngress:
 
     def test_plain_http(self, up: Run) -> None:
         route = {**INGRESS, "tls": {"kind": "none"}}
-        changes = {"service": {"kind": "clusterIP", "apiKey": True, "route": route}, "security": WALLED}
+        changes = {"service": {"kind": "clusterIP", "apiKey": True, "route": route}, "security": RESTRICTED}
         recorder = up(changes, secrets={"apiKey": KEY})
         assert "tls" not in recorder.manifest("Ingress")["spec"]
         assert outputs(recorder)["serviceUrl"] == "http://llm.example.com/v1"
@@ -869,7 +869,7 @@ def option_warnings(changes: dict[str, Any]) -> list[str]:
         "the stack does not know the addresses of the API server",
         "the load balancer's listener is plain TCP",
     )
-    found = warnings(resolved(merged({"security": WALLED, "weights": PINNED}, changes)))
+    found = warnings(resolved(merged({"security": RESTRICTED, "weights": PINNED}, changes)))
     return [text for text in found if not any(part in text for part in by_itself)]
 
 

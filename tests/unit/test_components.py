@@ -197,7 +197,7 @@ class TestOssVolume:
         ],
     )
     def test_what_is_mounted_names_the_volume(self, up: Run, changes: dict[str, Any]) -> None:
-        """Another name is another volume beside the first one: one in use can be neither changed nor deleted."""
+        """Another name is a second volume: one in use can be neither changed nor deleted."""
         before, after = up(), up(changes)
         for kind in ("PersistentVolume", "PersistentVolumeClaim"):
             assert before.manifest(kind)["metadata"]["name"] != after.manifest(kind)["metadata"]["name"]

@@ -44,7 +44,7 @@ OPTIONS_OFF: dict[str, Any] = {
     "verification": None,
     "inference": {"scaling": None, "lifecycle": None},
 }
-"""The prod stack without what goes beyond the guide's second road."""
+"""The prod stack without what goes beyond the guide's second variant."""
 
 
 def serving(recorder: Recorder) -> list[dict[str, Any]]:

@@ -79,7 +79,7 @@ def test_a_weak_stack_breaks_them(up: Run) -> None:
 
 
 def test_the_pack_knows_the_programs_names() -> None:
-    """The pack judges what is deployed, not the program, so it has the names itself."""
+    """The pack checks what is deployed, not the program, so it has the names itself."""
     assert exposure.ADDRESS_TYPE == inference_service.ADDRESS_TYPE
     assert labels.CONTAINER == pods.ENGINE
     assert pods.WORKER_INDEX_LABEL == inference_group.WORKER_INDEX_LABEL

@@ -637,7 +637,7 @@ def test_missing_kubeconfig_file_stops_an_update_and_not_a_preview(up: Any, caps
     with pytest.raises(pulumi.RunError, match=r"there is no file\s(?s:.)*/none"):
         up(changes)
     recorder = up(changes, preview=True)
-    assert not recorder.reads, "without a cluster there is nobody to ask for the API"
+    assert not recorder.reads, "without a cluster the API cannot be queried"
     assert "LeaderWorkerSet" in recorder.kinds()
 
 

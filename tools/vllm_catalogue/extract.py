@@ -27,7 +27,7 @@ NAMES_OF = {
     "--distributed-executor-backend": "executors",
     "--quantization": "quantizations",
 }
-"""Arguments of which some versions list the choices in the parser, and others beside it."""
+"""Arguments whose choices some versions list in the parser, and others outside it."""
 
 LITERALS = {
     "CacheDType": "cache_types",

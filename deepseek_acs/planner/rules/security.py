@@ -24,7 +24,7 @@ def has_ray(spec: ResolvedSpec) -> bool:
 
 def _is_open(spec: ResolvedSpec) -> bool:
     """Whether all of the VPC reaches Ray, as far as is known: network policies may not hold on GPU pods of ACS. What
-    runs on this machine is no ACS cluster."""
+    runs on this machine is not an ACS cluster."""
     on_acs = spec.cloud.endpoint is None or not is_loopback(spec.cloud.endpoint)
     return has_ray(spec) and on_acs and not spec.security.security_groups
 
@@ -46,14 +46,14 @@ def _ray_problem(spec: ResolvedSpec) -> Problem:
 
 
 @rule(RAY_SECURITY)
-def ray_is_walled(spec: ResolvedSpec) -> Iterator[Problem]:
+def ray_is_restricted(spec: ResolvedSpec) -> Iterator[Problem]:
     """Ray's ports are closed to the VPC, where clients come from outside the cluster."""
     if _is_open(spec) and _has_outside_clients(spec):
         yield _ray_problem(spec)
 
 
 @warning(RAY_SECURITY)
-def ray_is_walled_inside(spec: ResolvedSpec) -> Iterator[Problem]:
+def ray_is_restricted_inside(spec: ResolvedSpec) -> Iterator[Problem]:
     """The same where only pods of the cluster are clients."""
     if _is_open(spec) and not _has_outside_clients(spec):
         yield _ray_problem(spec)
