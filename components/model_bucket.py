@@ -6,14 +6,16 @@ The bucket is private, encrypted and TLS-only, and outlives the stack unless the
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import pulumi
 import pulumi_alicloud as alicloud
 
 from deepseek_acs.modelmover.layout import OWN_FOLDER
+from deepseek_acs.planner.findings import report
 
 from .credentials import AccessKey, AssumableRole
+from .existing_bucket import bucket_findings
 from .names import MOVER, READER, bucket_name, cloud_name
 
 STALE_UPLOAD_DAYS = 7
@@ -101,7 +103,7 @@ class ModelBucket(pulumi.ComponentResource):
         if args.existing:
             there = "" if args.bucket is None else args.bucket
             found = alicloud.oss.Bucket.get(f"{name}-bucket", there, opts=pulumi.ResourceOptions(parent=self))
-            return found.id
+            return self._inspected(found)
         # What protects the bucket is retained with it: without its policy it would accept plain HTTP.
         keep = pulumi.ResourceOptions(parent=self, protect=args.retain, retain_on_delete=args.retain)
         bucket = alicloud.oss.Bucket(
@@ -130,6 +132,26 @@ class ModelBucket(pulumi.ComponentResource):
         policy = own_name.apply(tls_only_policy)
         alicloud.oss.BucketPolicy(f"{name}-tls-only", bucket=bucket.id, policy=policy, opts=keep)
         return own_name
+
+    def _inspected(self, found: alicloud.oss.Bucket) -> pulumi.Output[str]:
+        """The bucket's name. What the bucket is, is judged apart from it: what a provider leaves out of an answer is
+        unknown in a preview, and the name must not be."""
+
+        def judge(values: dict[str, Any]) -> None:
+            findings = bucket_findings(str(values.pop("name")), region=self.region, **values)
+            if errors := [finding for finding in findings if finding.severity == "error"]:
+                raise pulumi.RunError(report(errors, where=f"Pulumi.{pulumi.get_stack()}.yaml"))
+            for finding in findings:
+                pulumi.log.warn(str(finding), resource=self)
+
+        for read in (
+            {"location": found.location},
+            {"acl": found.acl},
+            {"policy": found.policy},
+            {"encryption": found.server_side_encryption_rule},
+        ):
+            pulumi.Output.all(name=found.id, **read).apply(judge)
+        return found.id
 
     def _bucket_name(self) -> pulumi.Output[str]:
         account = alicloud.get_account_output(opts=pulumi.InvokeOutputOptions(parent=self))

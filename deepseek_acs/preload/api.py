@@ -23,13 +23,20 @@ class DeniedError(ApiError):
     """The service account is not allowed to do this; retries do not help."""
 
 
+class _NoRedirects(urllib.request.HTTPRedirectHandler):
+    """The API server redirects nobody, and the token is for it alone."""
+
+    def redirect_request(self, *_: object) -> None:
+        """None is an answer like any other error."""
+
+
 class ApiServer:
     """``url`` is the server's, ``credentials`` the folder with ``ca.crt`` and ``token``."""
 
     def __init__(self, url: str, credentials: Path) -> None:
         self._url = url
         self._token = credentials / "token"
-        handlers: list[urllib.request.BaseHandler] = [urllib.request.ProxyHandler({})]
+        handlers: list[urllib.request.BaseHandler] = [urllib.request.ProxyHandler({}), _NoRedirects()]
         if url.startswith("https:"):
             context = ssl.create_default_context(cafile=str(credentials / "ca.crt"))
             handlers.append(urllib.request.HTTPSHandler(context=context))

@@ -267,6 +267,7 @@ class Handler(BaseHTTPRequestHandler):
         asked = {"method": self.command, "token": self.headers["Authorization"], "body": body}
         content = b"no JSON" if self.path.endswith("/text/200") else json.dumps(asked).encode()
         self.send_response(int(self.path.rpartition("/")[2]))
+        self.send_header("Location", "/200")
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()
         self.wfile.write(content)
@@ -306,6 +307,9 @@ class TestApiServer:
             ("/403", DeniedError, "GET /403: 403 Forbidden"),
             ("/401", DeniedError, "GET /401: 401 Unauthorized"),
             ("/text/200", ApiError, "GET /text/200: Expecting value"),
+            # The token would go along.
+            ("/302", ApiError, "GET /302: 302 Found"),
+            ("/307", ApiError, "GET /307: 307 Temporary Redirect"),
         ],
     )
     def test_other_answers(self, path: str, kind: type[ApiError], text: str, api: ApiServer) -> None:
