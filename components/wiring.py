@@ -327,11 +327,11 @@ def _request_filter(spec: ResolvedSpec) -> RequestFilterArgs | None:
 def _arguments(spec: ResolvedSpec) -> tuple[str, ...]:
     engine, lifecycle = spec.engine, spec.lifecycle
     logs = spec.observability.logs if spec.observability else None
-    quiet = log_arguments(logs, image=engine.image, extra_args=engine.extra_args) if logs else []
+    quiet = log_arguments(logs, version=engine.named_version, extra_args=engine.extra_args) if logs else []
     drains = lifecycle is not None and refuses_while_ending(engine.named_version)
     # With it, the engine itself finishes its requests after SIGTERM.
     ending = ["--shutdown-timeout", str(lifecycle.request_seconds)] if lifecycle and drains else []
-    return (*quiet, *ending, *engine.extra_args)
+    return (*quiet, *ending, *engine.arguments)
 
 
 def inference_service(spec: ResolvedSpec, group: InferenceGroup, access: Access) -> InferenceServiceArgs:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from deepseek_acs.planner.vllm import split_arguments, version_of
+from deepseek_acs.planner.vllm import split_arguments
 from deepseek_acs.planner.vllm_releases.release import Version, changed_in, has_argument
 from deepseek_acs.settings.observability import LogSettings
 
@@ -31,10 +31,10 @@ QUIET_ARGUMENTS = (
 )
 
 
-def log_arguments(logs: LogSettings, *, image: str, extra_args: Sequence[str]) -> list[str]:
-    """Arguments that silence the engine of ``image``, except those that ``extra_args`` sets either way. An image whose
-    name contains no version gets none: an engine does not start with an unknown argument."""
-    version, given = version_of(image), split_arguments(extra_args)
+def log_arguments(logs: LogSettings, *, version: Version | None, extra_args: Sequence[str]) -> list[str]:
+    """Arguments that silence an engine of this ``version``, except those that ``extra_args`` sets either way. Without a
+    version there are none: an engine does not start with an unknown argument."""
+    given = split_arguments(extra_args)
     if not logs.quiet or version is None:
         return []
     return [

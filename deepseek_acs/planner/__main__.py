@@ -29,6 +29,7 @@ FLAGS: Spelling = {
     Field.GPU_MEMORY_GIB: "--gpu-memory-gib",
     Field.NETWORK: "--network",
     Field.IMAGE: "--image",
+    Field.ENGINE_VERSION: "--vllm-version",
     Field.BACKEND: "--backend",
     Field.MAX_MODEL_LEN: "--max-model-len",
     Field.UTILIZATION: "--gpu-memory-utilization",
@@ -49,6 +50,7 @@ def parser() -> argparse.ArgumentParser:
     deployment.add_argument("--tensor", type=int, help="tensor parallel size")
     deployment.add_argument("--pipeline", type=int, help="pipeline parallel size")
     deployment.add_argument("--image", help="image of the engine; its name contains the version (default: the guide's)")
+    deployment.add_argument("--vllm-version", help="version of vLLM, if the image's name does not contain it")
     deployment.add_argument("--backend", choices=("ray", "mp"), help="how pods form one engine")
     deployment.add_argument(
         "--max-model-len", type=int, help="longest request in tokens (default: the model's context)"
@@ -113,6 +115,7 @@ def specification(arguments: argparse.Namespace, series: str) -> ResolvedSpec:
             network=arguments.network,
             engine=given(
                 image=arguments.image,
+                version=arguments.vllm_version,
                 backend=arguments.backend,
                 maxModelLen=arguments.max_model_len,
                 gpuMemoryUtilization=arguments.gpu_memory_utilization,

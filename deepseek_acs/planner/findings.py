@@ -60,6 +60,12 @@ class Field(StrEnum):
     NETWORK = "<network>"
     ZONE = "<zone>"
     IMAGE = "<engine.image>"
+    ENGINE_VERSION = "<engine.version>"
+    REASONING_PARSER = "<engine.reasoning_parser>"
+    TOOL_CALLING = "<engine.tool_calling>"
+    PREFIX_CACHING = "<engine.prefix_caching>"
+    CHUNKED_PREFILL = "<engine.chunked_prefill>"
+    SPECULATIVE_TOKENS = "<engine.speculative_tokens>"
     BACKEND = "<engine.backend>"
     RAY_TOKEN = "<engine.ray_token>"  # noqa: S105 - a field
     PORT = "<engine.port>"

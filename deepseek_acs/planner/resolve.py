@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from deepseek_acs.planner import catalogue, config_json
+from deepseek_acs.planner.findings import Field
 from deepseek_acs.planner.metrics import EngineMetrics
 from deepseek_acs.planner.model import Model, Unpredicted
 from deepseek_acs.planner.search import smallest_layout, with_open_layout
@@ -19,8 +20,9 @@ from deepseek_acs.planner.spec import (
     WeightsSpec,
     gpu_spec,
 )
-from deepseek_acs.planner.vllm import Engine, version_of
-from deepseek_acs.planner.vllm_releases.release import newest
+from deepseek_acs.planner.vllm import LONGEST_UNCHUNKED, Engine, engine_of, serving_changes, version_of
+from deepseek_acs.planner.vllm_releases import features
+from deepseek_acs.planner.vllm_releases.release import Version, newest, version
 from deepseek_acs.planner.weights import checkpoint_gib
 from deepseek_acs.settings.base import gibibytes, mebibytes
 from deepseek_acs.settings.inference import EngineSettings, InferenceSettings
@@ -131,13 +133,15 @@ def _engine(settings: EngineSettings, model: ModelSpec) -> EngineSpec:
         ray_script=settings.ray_script,
         ray_token=settings.ray_token,
         port=settings.port,
-        max_model_len=settings.max_model_len or model.context,
+        max_model_len=settings.max_model_len or _longest(settings, model),
         gpu_memory_utilization=settings.gpu_memory_utilization,
         enforce_eager=settings.enforce_eager,
         trust_remote_code=_trusts_code(settings, model.shapes),
         env=settings.env,
         secret_env={name: (place.secret, place.key) for name, place in settings.secret_env.items()},
+        features=_features(settings),
         extra_args=settings.extra_args,
+        stated_version=_stated_version(settings),
         measured_kv_cache_gib=settings.kv_cache_gib,
         stated_startup_seconds=settings.startup_seconds,
     )
@@ -146,7 +150,43 @@ def _engine(settings: EngineSettings, model: ModelSpec) -> EngineSpec:
 def _trusts_code(settings: EngineSettings, shapes: Model | None) -> bool:
     if settings.trust_remote_code is not None:
         return settings.trust_remote_code
-    return shapes is not None and Engine(version=version_of(settings.image) or newest()).needs_code_of(shapes)
+    return shapes is not None and Engine(version=_version(settings)).needs_code_of(shapes)
+
+
+def _longest(settings: EngineSettings, model: ModelSpec) -> int | None:
+    """The model's context, or the longest request that the version answers whole."""
+    context, shapes, known = model.context, model.shapes, _stated_version(settings) or version_of(settings.image)
+    if context is None or shapes is None or known is None:
+        return context
+    step = serving_changes(settings.extra_args).get("max_num_batched_tokens")
+    engine = engine_of(known, settings.env)
+    is_answered = engine.answers(shapes, length=context, step=step if isinstance(step, int) else None)
+    return context if is_answered else LONGEST_UNCHUNKED
+
+
+def _stated_version(settings: EngineSettings) -> Version | None:
+    return version(settings.version) if settings.version else None
+
+
+def _version(settings: EngineSettings) -> Version:
+    """The engine's version, or the one that is assumed."""
+    return _stated_version(settings) or version_of(settings.image) or newest()
+
+
+def _features(settings: EngineSettings) -> dict[Field, tuple[str, ...]]:
+    """Arguments for the features that are set, as the version writes them."""
+    vllm, found = _version(settings), {}
+    if settings.reasoning_parser is not None:
+        found[Field.REASONING_PARSER] = features.reasoning(vllm, settings.reasoning_parser)
+    if (tools := settings.tool_calling) is not None:
+        found[Field.TOOL_CALLING] = features.tool_calling(tools.parser, tools.chat_template)
+    if settings.prefix_caching is not None:
+        found[Field.PREFIX_CACHING] = features.prefix_caching(settings.prefix_caching)
+    if settings.chunked_prefill is not None:
+        found[Field.CHUNKED_PREFILL] = features.chunked_prefill(vllm, settings.chunked_prefill)
+    if settings.speculative_tokens is not None:
+        found[Field.SPECULATIVE_TOKENS] = features.multi_token_prediction(vllm, settings.speculative_tokens)
+    return found
 
 
 def _replicas(inference: InferenceSettings) -> ReplicasSpec:
@@ -154,8 +194,7 @@ def _replicas(inference: InferenceSettings) -> ReplicasSpec:
     if isinstance(scaling, ManualScaling):
         return ReplicasSpec(first=count, least=count, most=count, scaler=None, take_over=scaling.take_over)
     if isinstance(scaling, HpaScaling) and scaling.cache_metric is None:
-        version = version_of(inference.engine.image) or newest()
-        metric = EngineMetrics(version=version).kv_cache_usage
+        metric = EngineMetrics(version=_version(inference.engine)).kv_cache_usage
         scaling = scaling.model_copy(update={"cache_metric": metric})
     first = scaling.min_replicas if scaling.hold is None else scaling.hold
     return ReplicasSpec(first=first, least=scaling.min_replicas, most=scaling.most, scaler=scaling, take_over=False)

@@ -127,11 +127,13 @@ def with_open_layout(spec: ResolvedSpec) -> ResolvedSpec:
 
 
 def longest_context(spec: ResolvedSpec) -> int:
-    """The longest ``max_model_len`` that certainly fits: the model's own, or a half, a quarter … of it; 0 for none."""
+    """The longest ``max_model_len`` that certainly fits and whose prompts are answered: the model's own, or a half, a
+    quarter … of it; 0 for none."""
     length = spec.model.shapes.context if spec.model.shapes else 0
     while length >= SHORTEST_CONTEXT:
-        memory = spec.with_length(length).memory
-        if memory is not None and memory.verdict is Verdict.FITS:
+        candidate = spec.with_length(length)
+        memory = candidate.memory
+        if memory is not None and memory.verdict is Verdict.FITS and candidate.answers_long_prompts:
             return length
         length //= 2
     return 0

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Literal, Self
 from deepseek_acs.planner import catalogue
 from deepseek_acs.planner.api_paths import api_paths
 from deepseek_acs.planner.catalogue import Gpu, GpuSeries, resource_name
+from deepseek_acs.planner.findings import Field
 from deepseek_acs.planner.fluid import CachePlan, plan_cache
 from deepseek_acs.planner.loading import LoadBudget, load_budget
 from deepseek_acs.planner.memory import Memory, estimate
@@ -188,7 +189,11 @@ class EngineSpec:
     secret_env: Mapping[str, tuple[str, str]]
     """Secret and its key, by variable."""
 
+    features: Mapping[Field, tuple[str, ...]]
+    """Arguments of ``vllm serve`` for features that have settings of their own, by setting."""
+
     extra_args: tuple[str, ...]
+    stated_version: Version | None
     measured_kv_cache_gib: float | None
     stated_startup_seconds: int | None
 
@@ -199,8 +204,13 @@ class EngineSpec:
 
     @cached_property
     def named_version(self) -> Version | None:
-        """The version that the image's name contains, if any."""
-        return version_of(self.image)
+        """The version that the settings tell or the image's name contains, if any."""
+        return self.stated_version or version_of(self.image)
+
+    @cached_property
+    def arguments(self) -> tuple[str, ...]:
+        """All arguments of ``vllm serve`` that change how it serves: those of features, and the additional ones."""
+        return (*(argument for arguments in self.features.values() for argument in arguments), *self.extra_args)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -313,7 +323,7 @@ class ResolvedSpec:
             utilization=engine.gpu_memory_utilization,
             eager=engine.enforce_eager,
         )
-        return dataclasses.replace(base, **serving_changes(engine.extra_args))  # type: ignore[arg-type]
+        return dataclasses.replace(base, **serving_changes(engine.arguments))  # type: ignore[arg-type]
 
     @cached_property
     def memory(self) -> Memory | None:
@@ -337,7 +347,7 @@ class ResolvedSpec:
     def uncounted(self) -> Uncounted:
         """What the engine is given that the estimate does not count."""
         engine = self.engine
-        return uncounted(engine.extra_args, engine.env, model=self.model.shapes, engine=engine.vllm)
+        return uncounted(engine.arguments, engine.env, model=self.model.shapes, engine=engine.vllm)
 
     @property
     def reads_images(self) -> bool:
@@ -393,7 +403,7 @@ class ResolvedSpec:
     @property
     def api_paths(self) -> tuple[str, ...]:
         """Methods and paths of the API that clients are let through to."""
-        return api_paths(self.engine.extra_args)
+        return api_paths(self.engine.arguments)
 
     @property
     def request_filter(self) -> RequestFilterSpec | None:
@@ -412,6 +422,15 @@ class ResolvedSpec:
             prompt_characters=settings.max_prompt_characters or CHARACTERS_PER_TOKEN * tokens,
             prompt_tokens=tokens,
         )
+
+    @property
+    def answers_long_prompts(self) -> bool:
+        """Whether the engine answers prompts up to the longest request, as far as is known."""
+        serving, model = self.serving, self.model.shapes
+        if serving is None or model is None or self.engine.named_version is None:
+            return True
+        step = serving.max_num_batched_tokens
+        return self.engine.vllm.answers(model, length=serving.max_model_len, step=step)
 
     def with_layout(self, layout: Layout) -> Self:
         """The same on another layout, for which nothing was measured."""

@@ -39,10 +39,50 @@ LARGEST_GRAPH_GPT_OSS = 1024
 set for gpt-oss (https://github.com/vllm-project/vllm/blob/v0.20.2/vllm/config/vllm.py)."""
 
 
+OTHER_ENGINES = {
+    "sglang": "SGLang",
+    "lmdeploy": "LMDeploy",
+    "tensorrt-llm": "TensorRT-LLM",
+    "tensorrt_llm": "TensorRT-LLM",
+    "trtllm": "TensorRT-LLM",
+    "text-generation-inference": "Text Generation Inference",
+    "tgi": "Text Generation Inference",
+    "ktransformers": "KTransformers",
+    "llama.cpp": "llama.cpp",
+    "ollama": "Ollama",
+    "mindie": "MindIE",
+}
+"""Words in names of images of other engines."""
+
+
+LONGEST_UNCHUNKED = 32768
+"""Tokens of max_model_len above which 0.7 limits a step by default
+(https://github.com/vllm-project/vllm/blob/v0.7.2/vllm/engine/arg_utils.py)."""
+
+SHORT_STEP = 2048
+"""Tokens of such a step."""
+
+
 def version_of(image: str | None) -> Version | None:
-    """vLLM's version in an image's name, as in ``vllm:v0.7.2`` or ``25.10-vllm0.11.0-pytorch2.8``, if any."""
-    found = re.search(r"vllm[a-z/_-]*:?v?(\d+)\.(\d+)(?:\.(\d+))?", (image or "").rsplit("@", 1)[0])
+    """vLLM's version in an image's name, as in ``vllm:v0.7.2`` or ``25.10-vllm0.11.0-pytorch2.8``, if any. What is no
+    version of vLLM stands in many names: NVIDIA's releases (25.10), dates, versions of the image itself."""
+    found = re.search(r"vllm[a-z/_-]*:?v?(0)\.(\d{1,3})(?:\.(\d{1,3}))?(?![\d])", (image or "").rsplit("@", 1)[0])
     return (int(found[1]), int(found[2]), int(found[3] or 0)) if found else None
+
+
+def other_engine(image: str) -> str | None:
+    """The engine that an image's name tells, if it is not vLLM."""
+    words = re.split(r"[/:@]", image.lower())[1:] or [image.lower()]
+    if any("vllm" in word for word in words):
+        return None
+    return next(
+        (
+            engine
+            for name, engine in OTHER_ENGINES.items()
+            if any(re.search(rf"(?<![a-z]){re.escape(name)}(?![a-z])", word) for word in words)
+        ),
+        None,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,6 +174,15 @@ class Engine:
         """Schedulers, each with its own share of the cache
         (https://github.com/vllm-project/vllm/blob/v0.7.2/vllm/worker/cache_engine.py)."""
         return pipeline if self.is_v0 else 1
+
+    def answers(self, model: Model, *, length: int, step: int | None) -> bool:
+        """Whether prompts up to ``length`` tokens are answered, if a step takes ``step`` tokens (None: the default).
+
+        0.7.2 does not split prompts for MLA, and above 32 K limits a step all the same
+        (https://github.com/vllm-project/vllm/pull/13620).
+        """
+        is_limited = self.version < changed_in("long_prompts_of_mla") and self.uses_mla(model)
+        return not is_limited or length <= LONGEST_UNCHUNKED or (step or SHORT_STEP) >= length
 
     def stages(self, layers: int, pipeline: int) -> list[range]:
         """The layers of each pipeline stage; fewer layers than stages leave stages empty.

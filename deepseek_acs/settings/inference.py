@@ -37,6 +37,12 @@ Text = Annotated[str, Field(pattern=r"^[^\x00]*$")]
 """A string that can be passed to a process: without the character NUL."""
 
 
+PARSER = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
+"""Names of vLLM's parsers."""
+
+VERSION = r"^[0-9]+\.[0-9]+\.[0-9]+$"
+
+
 class GpuSettings(Settings):
     """The GPUs of one pod."""
 
@@ -105,12 +111,26 @@ class SecretVariable(Settings):
     """Key of the Secret that holds the value."""
 
 
+class ToolCallingSettings(Settings):
+    """Calls of tools that the model decides on (tool_choice: auto)."""
+
+    parser: Annotated[str, Field(pattern=PARSER)]
+    """Name of the parser, for example deepseek_v3; which ones there are depends on the version of vLLM."""
+
+    chat_template: Annotated[str | None, Field(pattern=SCRIPT)] = None
+    """Chat template, a path in the image, for example
+    /vllm-workspace/examples/tool_chat_template_deepseekr1.jinja. By default the model's own."""
+
+
 class EngineSettings(Settings):
     """vLLM."""
 
     image: Annotated[str, Field(pattern=IMAGE)] = "registry-cn-hangzhou.ack.aliyuncs.com/ack-demo/vllm:v0.7.2"
     """Container image with a tag or digest, without https://. An image of a public registry is pulled through a NAT
     gateway."""
+
+    version: Annotated[str | None, Field(pattern=VERSION, examples=["0.11.0"])] = None
+    """vLLM's version in the image, if the image's name does not contain it. By default what the name says."""
 
     backend: Literal["ray", "mp"] = "ray"
     """How the pods of a group form one engine: ray (images that ship Ray and a start script, such as the guide's) or
@@ -128,7 +148,8 @@ class EngineSettings(Settings):
     """Port of the OpenAI-compatible server in the leader."""
 
     max_model_len: Annotated[int | None, Field(ge=1)] = None
-    """Longest request in tokens, prompt and answer together. By default the model's full context."""
+    """Longest request in tokens, prompt and answer together. By default the model's full context; with MLA on vLLM
+    0.7.2, which answers longer prompts with nothing, 32,768."""
 
     startup_seconds: Annotated[int | None, Field(ge=1)] = None
     """Seconds that a pod may take from its start to its first answer. By default derived from the model's size and
@@ -148,6 +169,22 @@ class EngineSettings(Settings):
     """Run Python code from the model's repository. By default only if this version of vLLM cannot load the model
     without it, such as DeepSeek-R1 on 0.7.2. If it is on, pin weights.source.revision and weights.manifestSha256."""
 
+    reasoning_parser: Annotated[str | None, Field(pattern=PARSER, examples=["deepseek_r1"])] = None
+    """Return the model's reasoning apart from the content of an answer, as this parser of vLLM finds it."""
+
+    tool_calling: ToolCallingSettings | None = None
+    """Let the model call tools. By default it cannot decide to."""
+
+    prefix_caching: bool | None = None
+    """Keep the KV cache of prompts for others that begin alike. By default as the version does: on from 0.8."""
+
+    chunked_prefill: bool | None = None
+    """Split long prompts over steps. By default as the version does: on from 0.8."""
+
+    speculative_tokens: Annotated[int | None, Field(ge=1, le=16)] = None
+    """Tokens that each step predicts ahead, by the layer for multi-token prediction that comes with the model
+    (DeepSeek, GLM and others). It takes memory for one more layer. By default off."""
+
     env: Annotated[dict[str, Text], Field(max_length=ENV_MAX)] = {}  # noqa: RUF012 - pydantic copies it
     """Additional environment variables of the containers; they override those that the network needs. Values are
     literal: $(VARIABLE) is not expanded."""
@@ -156,7 +193,7 @@ class EngineSettings(Settings):
     """Environment variables whose values come from Secrets that you create in the deployment's namespace."""
 
     extra_args: tuple[Annotated[Text, Field(min_length=1)], ...] = ()
-    """Additional arguments of vllm serve, one per item, for example --reasoning-parser=deepseek_r1. They are literal:
+    """Additional arguments of vllm serve, one per item, for example --max-num-seqs=64. They are literal:
     neither a shell nor $(VARIABLE) of Kubernetes expands them."""
 
     @model_validator(mode="after")

@@ -65,7 +65,8 @@ def test_what_is_left_out_is_derived() -> None:
     layout = plan.layout
     assert (layout.tensor, layout.pipeline, layout.gpus_per_pod, plan.layout.pods) == (8, 2, 8, 2)
     assert (plan.pod.cpu, plan.pod.memory_gib, plan.pod.shared_memory_gib) == (64, 512, 32)
-    assert working(guide(max_model_len=None)).engine.max_model_len == 163_840
+    assert working(guide(max_model_len=None, image="vllm:v0.9.2")).engine.max_model_len == 163_840
+    assert working(guide(max_model_len=None)).engine.max_model_len == 32_768
     only = working(spec(model="Qwen/Qwen3-32B", series="GX8SF", **CURRENT))
     assert (only.layout.gpus_per_pod, only.pod.cpu, only.pod.memory_gib) == (8, 184, 1800)
 

@@ -138,8 +138,8 @@ BROKEN: dict[str, tuple[dict[str, Any], str, str]] = {
         "write --max-num-batched-tokens=2048 or more",
     ),
     "expert-parallel": (
-        {"extra_args": ("--enable-expert-parallel",)},
-        "--enable-expert-parallel: vLLM 0.7.2 does not have this argument",
+        {"extra_args": ("--enable-expert-parallel",), "model": "Qwen/Qwen3-32B", "tensor": 8, "pipeline": 1, **NEW},
+        "--enable-expert-parallel: Qwen/Qwen3-32B has no experts; vLLM: Number of experts in the model must be",
         "remove it",
     ),
     "capability": (
@@ -258,7 +258,52 @@ BROKEN: dict[str, tuple[dict[str, Any], str, str]] = {
     "image-version": (
         {"image": "registry/engine:stable"},
         "the image name registry/engine:stable contains no vLLM version; the plan assumes vLLM " + text(newest()),
-        "use an image with a tag such as vllm-openai:v0.11.0",
+        "set deployment.inference.engine.version, or use an image with a tag such as vllm-openai:v0.11.0",
+    ),
+    "engine-image": (
+        {"image": "lmsysorg/sglang:v0.4.5"},
+        "lmsysorg/sglang:v0.4.5 is an image of SGLang, and the program starts vllm serve",
+        "use an image of vLLM",
+    ),
+    "features": (
+        {"tool_calling": {"parser": "deepseek_v3"}},
+        "vLLM 0.7.2 has no parser for tool calls deepseek_v3 yet, which was added in 0.9.0",
+        "write one of granite",
+    ),
+    "arguments-in-full": (
+        {"extra_args": ("--max-num-se=64",)},
+        "vLLM reads --max-num-se as --max-num-seqs, and the plan does not",
+        "write --max-num-seqs",
+    ),
+    "arguments-together": (
+        {"extra_args": ("--enable-auto-tool-choice",)},
+        "vLLM: Error: --enable-auto-tool-choice requires --tool-call-parser",
+        "add --tool-call-parser, or remove --enable-auto-tool-choice",
+    ),
+    "idle-arguments": (
+        {"extra_args": ("--reasoning-parser=deepseek_r1",)},
+        "--reasoning-parser has no effect on vLLM 0.7.2 without --enable-reasoning",
+        "add --enable-reasoning",
+    ),
+    "long-prompts": (
+        {"max_model_len": 65_536},
+        "above 32,768, vLLM 0.7.2 answers prompts of more than 2,048 tokens with nothing",
+        "write 32768 or less, or --max-num-batched-tokens=65536, or use an image with vLLM 0.7.3 or newer",
+    ),
+    "drafts-in-stages": (
+        {"speculative_tokens": 1, "image": "vllm:v0.20.2", "backend": "mp"},
+        "vLLM 0.20.2 has no multi-token prediction with pipeline stages",
+        "write 1 and a larger tensor parallel size, remove the speculative decoding, or use an image with vLLM 0.30.0",
+    ),
+    "variables": (
+        {"env": {"CUDA_VISIBLE_DEVICES": "0,1,2,3"}},
+        "CUDA_VISIBLE_DEVICES hides GPUs of the pod, which the layout counts and ACS bills",
+        "remove it and set deployment.inference.gpu.perPod",
+    ),
+    "idle-variables": (
+        {"env": {"VLLM_ATTENTION_BACKEND": "FLASHMLA"}, "image": "vllm:v0.20.0"},
+        "vLLM 0.20.0 has no VLLM_ATTENTION_BACKEND any more, which was dropped in 0.15.0; it has no effect",
+        "remove it and write the argument --attention-backend",
     ),
     "image-hardware": (
         {"series": "P16EN"},
@@ -651,6 +696,15 @@ PLACES = {
     "tensor-in-pod": "inference.parallelism.tensor",
     "experts-even": "inference.engine.extraArgs",
     "image-version": "inference.engine.image",
+    "engine-image": "inference.engine.image",
+    "features": "inference.engine.toolCalling",
+    "arguments-in-full": "inference.engine.extraArgs",
+    "arguments-together": "inference.engine.extraArgs",
+    "idle-arguments": "inference.engine.extraArgs",
+    "long-prompts": "inference.engine.maxModelLen",
+    "drafts-in-stages": "inference.parallelism.pipeline",
+    "variables": "inference.engine.env",
+    "idle-variables": "inference.engine.env",
     "backend": "inference.engine.backend",
     "context": "inference.engine.maxModelLen",
     "batched-tokens": "inference.engine.extraArgs",
@@ -914,7 +968,7 @@ def test_gpus_per_pod_that_are_left_out_have_rdma() -> None:
 
 
 def test_layout_rules_stop_deployments() -> None:
-    assert len(LAYOUT_RULES) == 14
+    assert len(LAYOUT_RULES) == 15
     assert all(rule.severity == "error" for rule in LAYOUT_RULES)
 
 

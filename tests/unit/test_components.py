@@ -353,9 +353,9 @@ class TestInferenceGroup:
 
     def test_extra_arguments_are_quoted_for_the_shell(self, up: Run) -> None:
         leader, _ = containers(
-            up({"inference": {"engine": {"extraArgs": ['--hf-overrides={"a": 1}', "--x=; rm -rf /"]}}})
+            up({"inference": {"engine": {"extraArgs": ['--hf-overrides={"a": 1}', "--chat-template=; rm -rf /"]}}})
         )
-        assert "'--hf-overrides={\"a\": 1}' '--x=; rm -rf /'" in leader["command"][2]
+        assert "'--hf-overrides={\"a\": 1}' '--chat-template=; rm -rf /'" in leader["command"][2]
 
     def test_variables_from_a_secret(self, up: Run) -> None:
         secret_env = {"RAY_AUTH_TOKEN": {"secret": "ray", "key": "token"}}
@@ -466,7 +466,7 @@ class TestPlan:
         recorder = up(preview=True, again=True)
         (text,) = shown
         assert "layout    2 pods × 8 GU8TF (H20, 95.0 GiB), tensor 8 × pipeline 2" in text
-        assert "2,048 per request is a choice: 163,840 (all of its context) fits too" in text
+        assert "2,048 per request is a choice: 20,480 (of 163,840) fits too" in text
         assert max(map(len, text.splitlines())) <= TERMINAL_WIDTH
         (outputs,) = (found for urn, found in recorder.component_outputs.items() if "pulumi:pulumi:Stack" in urn)
         assert outputs["plan"]["verdict"] == "fits"

@@ -17,6 +17,7 @@ from components.monitoring.logs import log_arguments, log_environment
 from components.observability import pod_monitor_spec
 from deepseek_acs.planner.loading import load_budget
 from deepseek_acs.planner.metrics import EngineMetrics, Target
+from deepseek_acs.planner.vllm import version_of
 from deepseek_acs.planner.vllm_releases.release import Version
 from deepseek_acs.settings.errors import findings
 from deepseek_acs.settings.observability import LogSettings
@@ -241,8 +242,8 @@ class TestLogs:
         ],
     )
     def test_arguments_are_those_that_the_version_has(self, image: str, expected: list[str]) -> None:
-        assert log_arguments(LogSettings(), image=image, extra_args=()) == expected
-        assert log_arguments(LogSettings(quiet=False), image=image, extra_args=()) == []
+        assert log_arguments(LogSettings(), version=version_of(image), extra_args=()) == expected
+        assert log_arguments(LogSettings(quiet=False), version=version_of(image), extra_args=()) == []
 
     def test_nccl_can_be_left_alone(self) -> None:
         assert log_environment(LogSettings(nccl_debug=None)) == {}

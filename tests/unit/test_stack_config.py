@@ -557,7 +557,9 @@ def test_the_specification_has_what_was_given(kubeconfig: Path) -> None:
         trust_remote_code=False,
         env={},
         secret_env={},
+        features={},
         extra_args=("--max-num-seqs=64",),
+        stated_version=None,
         measured_kv_cache_gib=35.5,
         stated_startup_seconds=7200,
     )

@@ -17,7 +17,7 @@ from deepseek_acs.planner.vllm_releases.kinds import KINDS, takes
 from tools.vllm_catalogue.parser_of import SAMPLES
 
 PARSER = Path(__file__).with_name("parser_of.py")
-TIMEOUT_SECONDS = 120
+TIMEOUT_SECONDS = 900
 
 PINNED = ("torch", "ray", "transformers")
 """Packages whose required versions are recorded."""
@@ -44,7 +44,7 @@ class NotUnderstoodError(Exception):
 def run_parser(folder: Path, what: str, cases: Any = None) -> Any:
     """What ``parser_of.py`` prints for a version."""
     done = subprocess.run(  # noqa: S603 - our own program
-        [sys.executable, "-I", str(PARSER), str(folder), what],
+        [sys.executable, "-I", "-B", str(PARSER), str(folder), what],
         input=json.dumps(cases),
         capture_output=True,
         text=True,

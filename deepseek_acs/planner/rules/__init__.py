@@ -7,6 +7,7 @@ from deepseek_acs.planner.rules import (  # noqa: I001
     acs,  # noqa: F401
     parallelism,  # noqa: F401
     engine,  # noqa: F401
+    arguments,  # noqa: F401
     dangerous,  # noqa: F401
     security,  # noqa: F401
     trust,  # noqa: F401

@@ -1,6 +1,6 @@
 """What a version of vLLM supports, and what may be on its command line."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from deepseek_acs.planner.dangerous import API_KEY_FLAG, SECRET_FLAGS, flag_of, meant
 from deepseek_acs.planner.findings import Field
@@ -13,11 +13,21 @@ from deepseek_acs.planner.vllm import (
     RAY_PORTS,
     RENDEZVOUS_PORTS,
     Engine,
-    argument_problem,
+    other_engine,
     serving_changes,
     split_arguments,
+    version_of,
 )
-from deepseek_acs.planner.vllm_releases.release import Version, added, changed_in, published, text, versions
+from deepseek_acs.planner.vllm_releases.release import (
+    Version,
+    added,
+    changed_in,
+    newest,
+    published,
+    release,
+    text,
+    versions,
+)
 
 COMPRESSED_CAPABILITY = 9.0
 """Lowest compute capability for DeepSeek-V4's attention kernels (https://github.com/vllm-project/vllm/issues/50576)."""
@@ -59,14 +69,47 @@ PROGRAM_FLAGS = {
 """Arguments of ``vllm serve`` that the program writes itself, and the field behind each."""
 
 
+def program_flags(spec: ResolvedSpec) -> Mapping[str, Field]:
+    """Arguments that the program writes for this deployment, and the field behind each."""
+    features = {flag_of(argument): field for field, found in spec.engine.features.items() for argument in found}
+    return {**PROGRAM_FLAGS, **features}
+
+
 @warning("docs/planner.md")
 def image_version(spec: ResolvedSpec) -> Iterator[Problem]:
     """The name of the image contains the version of vLLM."""
     if spec.engine.named_version is None:
         yield (
             Field.IMAGE,
-            f"the image name {spec.engine.image} contains no vLLM version; the plan assumes {spec.engine.vllm.name}",
-            "use an image with a tag such as vllm-openai:v0.11.0",
+            f"the image name {spec.engine.image} contains no vLLM version; the plan assumes {spec.engine.vllm.name}, "
+            "and arguments and variables are not checked",
+            f"set {Field.ENGINE_VERSION}, or use an image with a tag such as vllm-openai:v0.11.0",
+        )
+    elif release(spec.engine.named_version) is None:
+        place = "newer" if spec.engine.named_version > newest() else "older"
+        yield (
+            Field.IMAGE,
+            f"{spec.engine.vllm.name} is {place} than the versions that are known here ({text(versions()[0])} to "
+            f"{text(newest())}); arguments and variables are not checked",
+            "check the figures in the engine's log at its first start",
+        )
+    stated, named = spec.engine.stated_version, version_of(spec.engine.image)
+    if stated and named and stated != named:
+        yield (
+            Field.ENGINE_VERSION,
+            f"it is {text(stated)}, and the image's name says {text(named)}; the plan follows the setting",
+            "remove it, unless the name is wrong",
+        )
+
+
+@rule("https://docs.vllm.ai/en/stable/cli/serve/")
+def engine_image(spec: ResolvedSpec) -> Iterator[Problem]:
+    """The image is one of vLLM, as far as its name tells."""
+    if engine := other_engine(spec.engine.image):
+        yield (
+            Field.IMAGE,
+            f"{spec.engine.image} is an image of {engine}, and the program starts vllm serve",
+            "use an image of vLLM",
         )
 
 
@@ -120,16 +163,10 @@ def batched_tokens(spec: ResolvedSpec) -> Iterator[Problem]:
         )
 
 
-@rule(f"{VLLM}/engine/arg_utils.py")
-def arguments(spec: ResolvedSpec) -> Iterator[Problem]:
-    """Additional arguments are well-formed, and their numbers are numbers."""
-    if found := argument_problem(spec.engine.extra_args, spec.engine.vllm):
-        yield Field.EXTRA_ARGS, *found
-
-
 @rule("https://docs.vllm.ai/en/stable/cli/serve/")
 def extra_arguments(spec: ResolvedSpec) -> Iterator[Problem]:
     """Additional arguments carry no secret and repeat none that the program sets, abbreviated or not."""
+    flags = program_flags(spec)
     for argument in spec.engine.extra_args:
         flag = flag_of(argument)
         if flag in ("-", "--"):
@@ -142,11 +179,11 @@ def extra_arguments(spec: ResolvedSpec) -> Iterator[Problem]:
                 if name == API_KEY_FLAG
                 else f"remove it and set {Field.SECRET_ENV}",
             )
-        elif name := meant(flag, PROGRAM_FLAGS):
+        elif name := meant(flag, flags):
             yield (
                 Field.EXTRA_ARGS,
                 f"{flag} is set by the program itself" + ("" if flag == name else f": vLLM reads it as {name}"),
-                f"remove it and set {PROGRAM_FLAGS[name]}",
+                f"remove it and set {flags[name]}",
             )
 
 
@@ -185,19 +222,17 @@ def port(spec: ResolvedSpec) -> Iterator[Problem]:
 
 @rule(f"{VLLM}/config/parallel.py")
 def expert_parallel(spec: ResolvedSpec) -> Iterator[Problem]:
-    """Expert parallelism needs a model with experts, and a version that supports it."""
-    if "expert_parallel" not in serving_changes(spec.engine.extra_args):
+    """Expert parallelism needs a model with experts."""
+    if "expert_parallel" not in serving_changes(spec.engine.arguments):
         return
-    model, why = spec.model.shapes, ""
-    if spec.engine.vllm.version < changed_in("expert_parallel"):
-        why = f"{spec.engine.vllm.name} does not have this argument"
-    elif model and not model.experts:
-        why = (
-            f"{model.name} has no experts; vLLM: Number of experts in the model must be greater than 0 when expert "
-            "parallelism is enabled."
+    model = spec.model.shapes
+    if model and not model.experts:
+        yield (
+            Field.EXTRA_ARGS,
+            f"--enable-expert-parallel: {model.name} has no experts; vLLM: Number of experts in the model must be "
+            "greater than 0 when expert parallelism is enabled.",
+            "remove it",
         )
-    if why:
-        yield Field.EXTRA_ARGS, f"--enable-expert-parallel: {why}", "remove it"
 
 
 @rule(f"{VLLM_07}/model_executor/layers/quantization/fp8.py")

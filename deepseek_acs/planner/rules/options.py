@@ -84,7 +84,8 @@ def benchmark_image(spec: ResolvedSpec) -> Iterator[Problem]:
     """The benchmark's image contains vLLM's benchmark client."""
     if spec.benchmark_image is None:
         return
-    version = version_of(spec.benchmark_image) or newest()
+    is_own = spec.benchmark_image != spec.engine.image
+    version = (version_of(spec.benchmark_image) if is_own else spec.engine.named_version) or newest()
     if version < changed_in("bench_serve"):
         yield (
             Field.BENCHMARK_IMAGE,
