@@ -173,7 +173,7 @@ def _type(field: dict[str, Any]) -> str:
     if "enum" in field:
         return " or ".join(f"`{value}`" for value in field["enum"])
     names = [option["type"] for option in _options(field) if option.get("type", "null") != "null"]
-    return " or ".join("list of text" if n == "array" else "text" if n == "string" else n for n in names)
+    return " or ".join("list of strings" if n == "array" else n for n in names)
 
 
 def _default(name: str, field: dict[str, Any], model: dict[str, Any]) -> str:
