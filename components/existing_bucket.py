@@ -60,7 +60,7 @@ def _policy(policy: str | None) -> _Found:
     statements = _statements(policy)
     if any(_allows_everybody(statement) for statement in statements):
         yield (
-            "has a bucket policy that allows something to everybody, without a condition",
+            "has a bucket policy that allows something to every account, without a condition",
             f"name principals, or remove the statement ({CONSOLE}/oss-bucket-policy/)",
             "error",
         )
@@ -93,8 +93,8 @@ def _statements(policy: str | None) -> Sequence[Mapping[str, Any]]:
 
 def _allows_everybody(statement: Mapping[str, Any]) -> bool:
     principals = statement.get("Principal")
-    everybody = "*" in principals if isinstance(principals, list | str) else False
-    return statement.get("Effect") == "Allow" and everybody and not statement.get("Condition")
+    public = "*" in principals if isinstance(principals, list | str) else False
+    return statement.get("Effect") == "Allow" and public and not statement.get("Condition")
 
 
 def _denies_plain_http(statement: Mapping[str, Any]) -> bool:

@@ -134,10 +134,10 @@ class ModelBucket(pulumi.ComponentResource):
         return own_name
 
     def _inspected(self, found: alicloud.oss.Bucket) -> pulumi.Output[str]:
-        """The bucket's name. What the bucket is, is judged apart from it: what a provider leaves out of an answer is
+        """The bucket's name. Its properties are checked separately: what a provider leaves out of an answer is
         unknown in a preview, and the name must not be."""
 
-        def judge(values: dict[str, Any]) -> None:
+        def evaluate(values: dict[str, Any]) -> None:
             findings = bucket_findings(str(values.pop("name")), region=self.region, **values)
             if errors := [finding for finding in findings if finding.severity == "error"]:
                 raise pulumi.RunError(report(errors, where=f"Pulumi.{pulumi.get_stack()}.yaml"))
@@ -150,7 +150,7 @@ class ModelBucket(pulumi.ComponentResource):
             {"policy": found.policy},
             {"encryption": found.server_side_encryption_rule},
         ):
-            pulumi.Output.all(name=found.id, **read).apply(judge)
+            pulumi.Output.all(name=found.id, **read).apply(evaluate)
         return found.id
 
     def _bucket_name(self) -> pulumi.Output[str]:

@@ -24,7 +24,7 @@ class DeniedError(ApiError):
 
 
 class _NoRedirects(urllib.request.HTTPRedirectHandler):
-    """The API server redirects nobody, and the token is for it alone."""
+    """The API server does not redirect, and only it may get the token."""
 
     def redirect_request(self, *_: object) -> None:
         """None is an answer like any other error."""

@@ -85,7 +85,7 @@ MISTAKES: list[tuple[str, dict[str, Any], str, str]] = [
      "remove it and write the argument --attention-backend"),
     ("a variable that is misspelt", {"env": {"VLLM_LOGING_LEVEL": "DEBUG"}},
      "vLLM 0.7.2 reads no variable VLLM_LOGING_LEVEL", "did you mean VLLM_LOGGING_LEVEL?"),
-    ("a variable that is no number", {"env": {"VLLM_RPC_TIMEOUT": "10s"}},
+    ("a variable that is not a number", {"env": {"VLLM_RPC_TIMEOUT": "10s"}},
      "VLLM_RPC_TIMEOUT takes a whole number", "write digits alone"),
     ("hidden GPUs", {"env": {"CUDA_VISIBLE_DEVICES": "0,1"}},
      "CUDA_VISIBLE_DEVICES hides GPUs of the pod", "remove it and set deployment.inference.gpu.perPod"),

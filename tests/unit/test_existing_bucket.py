@@ -55,7 +55,7 @@ def test_nothing_is_said_of_what_was_not_read() -> None:
         (
             {"policy": policy(Effect="Allow", Principal=["*"], Action=["oss:GetObject"], Resource=["*"])},
             "error",
-            "the bucket mine has a bucket policy that allows something to everybody, without a condition",
+            "the bucket mine has a bucket policy that allows something to every account, without a condition",
             "name principals, or remove the statement",
         ),
         (
