@@ -1,4 +1,4 @@
-"""The route through a proxy of the cluster, only to the paths of the OpenAI API that the key protects."""
+"""The way in through a proxy of the cluster, and only to the paths of the OpenAI API that the key protects."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import pulumi_kubernetes as k8s
 from .crds import HTTPRoute
 
 REQUEST_BYTES = "32m"
-"""Largest request, in ingress-nginx's notation: a prompt of 160,000 tokens in escaped Chinese exceeds the default of 1
-MiB (https://kubernetes.github.io/ingress-nginx/user-guide/nginx-configuration/annotations/#custom-max-body-size)."""
+"""Largest request in ingress-nginx's notation: a prompt of 160,000 tokens in escaped Chinese is above its 1 MiB
+(https://kubernetes.github.io/ingress-nginx/user-guide/nginx-configuration/annotations/#custom-max-body-size)."""
 
 TAKEN = "jsonpath={.status.parents[0].conditions[0].type}"
-"""A controller has accepted the HTTPRoute; none does if the Gateway does not exist."""
+"""A controller has answered to the HTTPRoute; with a Gateway that does not exist none does."""
 
 TAKEN_MINUTES = 5
 
@@ -113,14 +113,15 @@ class Route(pulumi.ComponentResource):
 
 
 def ingress_tls(host: str, secret: pulumi.Input[str] | None) -> k8s.networking.v1.IngressTLSArgsDict:
-    """TLS for the host; without a Secret, with a certificate of the controller
+    """TLS for the host; without a Secret, with a certificate that the controller finds
     (https://kubernetes.io/docs/reference/kubernetes-api/service-resources/ingress-v1/)."""
     return {"hosts": [host]} if secret is None else {"hosts": [host], "secret_name": secret}
 
 
 def ingress_annotations(args: RouteArgs) -> dict[str, str]:
-    """For ingress-nginx (https://kubernetes.github.io/ingress-nginx/user-guide/nginx-configuration/annotations/); other
-    controllers ignore them. Tokens are forwarded immediately, and a request may be as long as the API needs."""
+    """For ingress-nginx (https://kubernetes.github.io/ingress-nginx/user-guide/nginx-configuration/annotations/) and
+    controllers that read its annotations, and for ALB. Tokens are passed on as they come, and a request may be as long
+    as it needs to be. With TLS, plain HTTP is redirected, which only ingress-nginx does by default."""
     nginx = {
         "proxy-read-timeout": str(args.request_seconds),
         "proxy-send-timeout": str(args.request_seconds),
@@ -128,8 +129,17 @@ def ingress_annotations(args: RouteArgs) -> dict[str, str]:
         "proxy-body-size": REQUEST_BYTES,
     }
     return {
-        # Not every controller reports an address, for which Pulumi would wait, and the host is known anyway.
+        # Not every controller reports an address, for which Pulumi would wait; and the host is known already.
         "pulumi.com/skipAwait": "true",
         **{f"nginx.ingress.kubernetes.io/{name}": value for name, value in nginx.items()},
+        **(redirect_annotations(args.class_name) if args.tls else {}),
         **args.annotations,
     }
+
+
+def redirect_annotations(class_name: str | None) -> dict[str, str]:
+    """Makes a controller redirect plain HTTP to HTTPS
+    (https://www.alibabacloud.com/help/en/ack/ack-managed-and-ack-dedicated/user-guide/alb-ingress-configuration-dictionary,
+    https://www.alibabacloud.com/help/en/mse/user-guide/advanced-usage-of-mse-ingress)."""
+    prefix = "alb" if class_name == "alb" else "nginx"
+    return {f"{prefix}.ingress.kubernetes.io/ssl-redirect": "true"}

@@ -6,8 +6,8 @@ from urllib.parse import urlsplit
 
 def is_loopback(url: str) -> bool:
     """Whether a URL leads to this machine itself."""
-    host = urlsplit(url).hostname or ""
     try:
+        host = urlsplit(url).hostname or ""
         return host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False

@@ -71,7 +71,7 @@ class IngressRoute(Route):
     kind: Literal["ingress"]
 
     class_name: ObjectName
-    """Ingress class, for example nginx or alb."""
+    """Ingress class, for example alb. ingress-nginx (nginx) has been retired; prefer a route of kind gateway."""
 
     tls: Annotated[
         SecretCertificate | StackCertificate | ControllerCertificate | NoTls,

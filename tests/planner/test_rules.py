@@ -26,6 +26,7 @@ SCHEDULE = {
 }
 CLIENTS = {"networkPolicy": {"clients": [{"namespace": "a"}]}}
 LOAD_BALANCER = {"kind": "internalLoadBalancer"}
+INGRESS_NGINX = {"kind": "ingress", "className": "nginx", "host": "a.example.com", "tls": {"kind": "controller"}}
 INSTALL_OLD_LWS = {"lws": {"kind": "install", "version": "0.8.0"}}
 OLD_FLUID = {"fluid": {"kind": "install", "chart": "https://x/ack-fluid-1.0.10.tgz"}}
 RRSA = {"kind": "rrsa", "oidcProviderArn": "acs:ram::1:oidc-provider/a", "oidcIssuer": "https://a"}
@@ -621,6 +622,11 @@ BROKEN |= {
         "pods (",
         "test whether they are enforced (docs/access.md), or set deployment.security.securityGroups as well",
     ),
+    "maintained-ingress-controller": (
+        {"service": {"apiKey": True, "route": INGRESS_NGINX}},
+        "nginx is the class of ingress-nginx, which has had no security fixes since March 2026",
+        "use a route of kind gateway",
+    ),
     "namespace-labelled": (
         {"create_namespace": False},
         "the stack did not create the namespace, so it does not label it",
@@ -770,6 +776,7 @@ PLACES = {
     "benchmark-length": "verification.benchmark",
     "objectives": "observability.alerts.interTokenSeconds",
     "network-policies-hold": "security.networkPolicy",
+    "maintained-ingress-controller": "service.route",
     "namespace-labelled": "security.pods",
     "old-groups-keep-their-objects": "inference.rollout.partition",
     "requests-are-finished": "inference.lifecycle.requestSeconds",

@@ -283,9 +283,18 @@ def kubeconfig(home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return home / ".kube" / "config"
 
 
-def stack_settings(stack: str) -> dict[str, Any]:
+def stack_file(stack: str) -> dict[str, Any]:
     """The ``deployment`` object of a stack file of the project."""
     return copy.deepcopy(_deployment(stack))
+
+
+def stack_settings(stack: str) -> dict[str, Any]:
+    """The same, and of dev without ``security``: tests change one setting of it, which its network policies are not to
+    mix with."""
+    settings = stack_file(stack)
+    if stack == "dev":
+        del settings["security"]
+    return settings
 
 
 @functools.cache

@@ -27,7 +27,7 @@ from components.group_access import API_KEY_VARIABLE, HOME, with_access
 from components.inference_service import ACL, ADDRESS_TYPE
 from components.operators import GATEWAY as GATEWAY_API
 from components.operators import expected_apis
-from components.route import ingress_tls
+from components.route import ingress_tls, redirect_annotations
 from components.secret_forms import (
     API_KEY_MIN,
     api_key_problem,
@@ -510,7 +510,18 @@ class TestIngress:
             "nginx.ingress.kubernetes.io/proxy-send-timeout": "1800",
             "nginx.ingress.kubernetes.io/proxy-buffering": "off",
             "nginx.ingress.kubernetes.io/proxy-body-size": "1g",
+            "nginx.ingress.kubernetes.io/ssl-redirect": "true",
         }
+
+    @pytest.mark.parametrize(("class_name", "prefix"), [("alb", "alb"), ("mse", "nginx"), (None, "nginx")])
+    def test_plain_http_is_redirected(self, class_name: str | None, prefix: str) -> None:
+        assert redirect_annotations(class_name) == {f"{prefix}.ingress.kubernetes.io/ssl-redirect": "true"}
+
+    def test_without_tls_there_is_nowhere_to_redirect_to(self, up: Run) -> None:
+        route = {**INGRESS, "tls": {"kind": "none"}}
+        changes = {"service": {"kind": "clusterIP", "apiKey": True, "route": route}, "security": RESTRICTED}
+        recorder = up(changes, secrets={"apiKey": KEY})
+        assert not [name for name in recorder.manifest("Ingress")["metadata"]["annotations"] if "redirect" in name]
 
     def test_certificate_that_is_in_the_cluster(self, up: Run) -> None:
         route = {**INGRESS, "tls": {"kind": "secret", "name": "mine"}}

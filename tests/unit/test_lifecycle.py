@@ -105,7 +105,8 @@ class TestLoadBalancer:
         assert load_balancer_seconds(requests) == granted
 
     def test_it_lets_connections_to_a_pod_that_ends_go_on(self, up: Run) -> None:
-        annotations = up(stack="prod").manifest("Service", "leaders")["metadata"]["annotations"]
+        changes = {"service": {"kind": "internalLoadBalancer", "apiKey": True, "allowedCidrs": ["10.0.0.0/16"]}}
+        annotations = up(changes, stack="prod").manifest("Service", "leaders")["metadata"]["annotations"]
         assert annotations[DRAIN] == "on"
         assert annotations[f"{DRAIN}-timeout"] == "615"
 

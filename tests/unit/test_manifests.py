@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from components.secrets import SECRET_FORMS
-from tests.unit.conftest import ROOT, Recorder, Run
+from tests.unit.conftest import ROOT, Recorder, Run, stack_file
 from tools.generate import CONFIGURATION, SCHEMA, configuration, schema
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -35,10 +35,11 @@ BY_CACHE_AND_RDMA = {
 }
 """The same with the guide's cache and RDMA."""
 
+DEV = {"security": stack_file("dev")["security"]}
 MP = {"inference": {"engine": {"backend": "mp", "image": "vllm/vllm-openai:v0.33.0", "enforceEager": False}}}
 
 OPTIONS_OFF: dict[str, Any] = {
-    "service": {"apiKey": None, "allowedCidrs": None},
+    "service": {"apiKey": None, "route": None},
     "security": {"networkPolicy": None, "pods": None},
     "observability": None,
     "verification": None,
@@ -54,7 +55,12 @@ def serving(recorder: Recorder) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize(
     ("name", "stack", "changes"),
-    [("ray", "dev", {}), ("mp", "dev", MP), ("prod", "prod", {}), ("prod-options-off", "prod", OPTIONS_OFF)],
+    [
+        ("ray", "dev", DEV),
+        ("mp", "dev", {**DEV, **MP}),
+        ("prod", "prod", {}),
+        ("prod-options-off", "prod", OPTIONS_OFF),
+    ],
 )
 def test_golden(name: str, stack: str, changes: dict[str, Any], up: Run, request: pytest.FixtureRequest) -> None:
     """``make golden`` rewrites them."""

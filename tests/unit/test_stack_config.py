@@ -20,7 +20,7 @@ from deepseek_acs.settings.errors import findings
 from deepseek_acs.settings.paths import STACK_PATHS
 from deepseek_acs.settings.secret_texts import misplaced_secrets, names_a_secret, secret_in
 from deepseek_acs.settings.stack import StackSettings
-from tests.unit.conftest import PINNED, ROOT, errors, merged, resolved, stack_settings, warnings
+from tests.unit.conftest import PINNED, ROOT, errors, merged, resolved, stack_file, stack_settings, warnings
 
 DEV = stack_settings("dev")
 
@@ -43,7 +43,7 @@ def test_stack_files_are_valid() -> None:
     stacks = [path.stem.removeprefix("Pulumi.") for path in ROOT.glob("Pulumi.*.yaml")]
     assert "dev" in stacks
     for stack in stacks:
-        StackSettings.model_validate(stack_settings(stack))
+        StackSettings.model_validate(stack_file(stack))
 
 
 @pytest.mark.parametrize(
@@ -698,7 +698,7 @@ def test_forms_of_secrets(text: str) -> None:
 
 @pytest.mark.parametrize("stack", ["dev", "prod", "local", "local-fluid", "local-prod"])
 def test_stack_files_look_like_no_secrets(stack: str) -> None:
-    assert not list(misplaced_secrets(stack_settings(stack), "deployment"))
+    assert not list(misplaced_secrets(stack_file(stack), "deployment"))
 
 
 @pytest.mark.parametrize(

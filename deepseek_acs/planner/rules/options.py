@@ -16,6 +16,10 @@ from deepseek_acs.planner.vllm_releases.release import changed_in, newest, text
 POLICIES_ON_ACS = "https://help.aliyun.com/en/ack/product-overview/poseidon"
 """The component that enforces NetworkPolicy. Its limitations name only CPU pods of ACS."""
 
+INGRESS_NGINX = "https://kubernetes.io/blog/2025/11/11/ingress-nginx-retirement/"
+RETIRED_CLASSES = frozenset({"nginx", "ingress-nginx"})
+"""Classes that ingress-nginx has by default, and by its Helm chart's name."""
+
 
 @rule("https://github.com/kubernetes-sigs/lws/blob/main/pkg/controllers/leaderworkerset_controller.go")
 def service_name(spec: ResolvedSpec) -> Iterator[Problem]:
@@ -147,6 +151,18 @@ def namespace_labelled(spec: ResolvedSpec) -> Iterator[Problem]:
             Field.POD_SECURITY,
             "the stack did not create the namespace, so it does not label it",
             f"label it: kubectl label namespace {spec.cluster.namespace} {text}",
+        )
+
+
+@warning(INGRESS_NGINX)
+def maintained_ingress_controller(spec: ResolvedSpec) -> Iterator[Problem]:
+    """The controller of an Ingress gets security fixes."""
+    route = spec.service.route
+    if route is not None and route.kind == "ingress" and route.class_name in RETIRED_CLASSES:
+        yield (
+            Field.ROUTE,
+            f"{route.class_name} is the class of ingress-nginx, which has had no security fixes since March 2026",
+            "use a route of kind gateway, or an Ingress of a controller that is maintained, such as alb",
         )
 
 
