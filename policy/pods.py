@@ -4,11 +4,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from policy.resources import Resource, items, mapping, text
+from policy.resources import UNKNOWN, Resource, items, mapping, text
 
 GROUP = "LeaderWorkerSet"
 ENGINE = "vllm"
 """The engine's container."""
+
+HPN_TYPE = "alibabacloud.com/hpn-type"
+"""Of a pod with RDMA (https://www.alibabacloud.com/help/en/cs/user-guide/pod-hpn-type-rdma)."""
 
 GROUP_NAME_LABEL = "leaderworkerset.sigs.k8s.io/name"
 WORKER_INDEX_LABEL = "leaderworkerset.sigs.k8s.io/worker-index"
@@ -53,10 +56,23 @@ class Pod:
         return f"{self.path}.spec" if self.path else "spec"
 
     def containers(self) -> Iterator[tuple[str, Mapping[str, Any]]]:
-        """All containers that are listed, init containers too, each with its path."""
-        for field in ("initContainers", "containers"):
+        """All containers that are listed, init and ephemeral containers too, each with its path."""
+        for field in ("initContainers", "containers", "ephemeralContainers"):
             for container in map(mapping, items(self.spec.get(field))):
                 yield f"{self.spec_path}.{field}[{text(container.get('name'))}]", container
+
+    def volumes(self) -> Iterator[tuple[str, Mapping[str, Any]]]:
+        """All volumes, each with its path."""
+        for volume in map(mapping, items(self.spec.get("volumes"))):
+            yield f"{self.spec_path}.volumes[{text(volume.get('name'))}]", volume
+
+    def setting(self, container: Mapping[str, Any], name: str) -> Any:
+        """A field of the container's security context, or else of the pod's
+        (https://kubernetes.io/docs/reference/kubernetes-api/workload-resources/pod-v1/#security-context)."""
+        if UNKNOWN in (contexts := (container.get("securityContext"), self.spec.get("securityContext"))):
+            return UNKNOWN
+        own, shared = map(mapping, contexts)
+        return own.get(name, shared.get(name))
 
     def has_engine(self) -> bool:
         """Whether vLLM runs in it."""

@@ -2,11 +2,13 @@
 
 import base64
 import binascii
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from deepseek_acs.planner.findings import Finding
+from deepseek_acs.planner.urls import is_loopback
 
 UNKNOWN_VALUES = frozenset(
     {
@@ -31,7 +33,11 @@ class Unknown:
 
 
 UNKNOWN: Final = Unknown()
-"""A value that is not known in a preview. Checks skip it; the update checks it again."""
+"""A value that is not known in a preview. No check evaluates it: the update asks again."""
+
+CLOUD_PROVIDER = "pulumi:providers:alicloud"
+CLOUD_SERVICES = ("oss", "ram", "sts", "slb")
+"""Services of Alibaba Cloud that the program calls."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +46,7 @@ class Resource:
 
     :param type: Pulumi's type token.
     :param properties: plain data with :data:`UNKNOWN` in it; secrets are open, so no finding may repeat a value.
+    :param read_only: the program reads it and does not manage it; known to stack checks only.
     :param references: URNs of the resources that a property was made from, by property; known to stack checks only.
     """
 
@@ -48,6 +55,7 @@ class Resource:
     urn: str
     properties: Mapping[str, Any]
     protected: bool = False
+    read_only: bool = False
     references: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
@@ -58,7 +66,9 @@ class Resource:
     @property
     def kind(self) -> str:
         """Of a Kubernetes object; empty for other resources."""
-        return text(self.properties.get("kind")) if self.type.startswith("kubernetes:") else ""
+        if not self.type.startswith("kubernetes:"):
+            return ""
+        return text(self.properties.get("kind")) or self.type.rpartition(":")[2]
 
     @property
     def spec(self) -> Mapping[str, Any]:
@@ -69,6 +79,11 @@ class Resource:
     def metadata(self) -> Mapping[str, Any]:
         """Of a Kubernetes object."""
         return mapping(self.properties.get("metadata"))
+
+    @property
+    def annotations(self) -> Mapping[str, Any]:
+        """Of a Kubernetes object."""
+        return mapping(self.metadata.get("annotations"))
 
     @property
     def title(self) -> str:
@@ -121,7 +136,7 @@ def could_be(value: Any, other: Any) -> bool:
 
 
 def texts(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
-    """Every string in ``value``, with its path."""
+    """Every string inside ``value``, with its path."""
     if isinstance(value, str):
         yield path, value
     elif isinstance(value, Mapping):
@@ -142,6 +157,27 @@ def of_type(stack: Sequence[Resource], token: str) -> list[Resource]:
     return [resource for resource in stack if resource.type == token]
 
 
+def is_local(stack: Sequence[Resource]) -> bool:
+    """Whether the stack's cloud is an emulator on this machine: all services that the program calls have an endpoint,
+    and each endpoint is a loopback address. A stack's name says nothing."""
+    providers = of_type(stack, CLOUD_PROVIDER)
+    return bool(providers) and all(map(_is_emulated, providers))
+
+
+def _is_emulated(provider: Resource) -> bool:
+    endpoints = {name: url for entry in map(mapping, cloud_endpoints(provider)) for name, url in entry.items()}
+    return set(CLOUD_SERVICES) <= set(endpoints) and all(is_loopback(text(url)) for url in endpoints.values())
+
+
+def cloud_endpoints(provider: Resource) -> Sequence[Any]:
+    """Entries of a provider's ``endpoints``; inputs of a provider travel as JSON."""
+    given = provider.properties.get("endpoints")
+    try:
+        return items(json.loads(given) if isinstance(given, str) else given)
+    except json.JSONDecodeError:
+        return ()
+
+
 def secret_values(secret: Resource) -> Iterator[tuple[str, str]]:
     """Keys and values of a Secret, decoded."""
     for key, value in mapping(secret.properties.get("stringData")).items():
@@ -150,4 +186,4 @@ def secret_values(secret: Resource) -> Iterator[tuple[str, str]]:
         try:
             yield key, base64.b64decode(text(value), validate=True).decode()
         except (binascii.Error, UnicodeDecodeError):
-            continue  # bytes: they stand in no text
+            continue  # bytes: no string contains them

@@ -1,18 +1,16 @@
-"""Checks about ACS: RDMA only where ACS supports it, and no evictable pods in production."""
+"""What ACS sells: RDMA where the planner's tables have it, and pods that it does not take back."""
 
 from collections.abc import Iterator, Sequence
 
 from deepseek_acs.planner.acs import GPU_HPN, HPN_GPUS_PER_POD
 from deepseek_acs.planner.catalogue import gpu_series, resource_name
 from deepseek_acs.planner.findings import Finding
-from policy.pods import Pod, pods
-from policy.resources import Resource, mapping, text
+from policy.pods import HPN_TYPE, Pod, pods
+from policy.resources import Resource, Violation, is_local, mapping, text
 
 COMPUTE_CLASS = "alibabacloud.com/compute-class"
 COMPUTE_QOS = "alibabacloud.com/compute-qos"
 GPU_SERIES = "alibabacloud.com/gpu-model-series"
-HPN_TYPE = "alibabacloud.com/hpn-type"
-"""https://www.alibabacloud.com/help/en/cs/user-guide/pod-hpn-type-rdma"""
 
 BEST_EFFORT = "best-effort"
 """Cheaper pods that ACS evicts when it needs the capacity
@@ -20,8 +18,7 @@ BEST_EFFORT = "best-effort"
 
 
 def illegal_rdma(resource: Resource) -> Iterator[Finding]:
-    """RDMA for a series or a number of GPUs that does not support it. A series that the planner does not list is not
-    checked."""
+    """RDMA for a series or a number of GPUs that has none. A series that the planner does not list is not checked."""
     for pod in pods(resource):
         if pod.labels.get(HPN_TYPE) != "rdma":
             continue
@@ -57,14 +54,16 @@ def _gpus_per_pod(pod: Pod, series: str) -> int | None:
     return gpus_per_pod
 
 
-def best_effort(resource: Resource, *, production_stacks: Sequence[str]) -> Iterator[Finding]:
-    """A production pod that ACS may evict at any time; the loss of one pod stops its whole group."""
-    if resource.stack not in production_stacks:
+def best_effort(stack: Sequence[Resource], *, exempt_stacks: Sequence[str]) -> Iterator[Violation]:
+    """A pod that ACS may take back at any time; one lost pod takes its whole group down."""
+    if is_local(stack):
         return
-    for pod in pods(resource):
-        if pod.labels.get(COMPUTE_QOS) == BEST_EFFORT:
-            yield Finding(
-                path=f"{pod.path}.metadata.labels[{COMPUTE_QOS}]",
-                problem="ACS may evict the pod at any time, which stops its whole group",
-                fix="set deployment.inference.qos: default",
-            )
+    for resource in stack:
+        for pod in pods(resource):
+            if resource.stack not in exempt_stacks and pod.labels.get(COMPUTE_QOS) == BEST_EFFORT:
+                finding = Finding(
+                    path=f"{pod.path}.metadata.labels[{COMPUTE_QOS}]".lstrip("."),
+                    problem="ACS may evict the pod at any time, which stops its whole group",
+                    fix="set deployment.inference.qos: default",
+                )
+                yield Violation(resource=resource, finding=finding)

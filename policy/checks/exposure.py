@@ -1,16 +1,32 @@
-"""Who can reach the engine: Services, routes, their TLS, the API key, and network policies in the cluster."""
+"""Addresses of Services and pods, and the API key that clients from outside the cluster need."""
 
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 from deepseek_acs.planner.findings import Finding
-from policy.label_selectors import selects
-from policy.pods import GROUP, leader, pods, running_labels
-from policy.resources import UNKNOWN, Resource, Violation, could_be, items, mapping, of_kind, text
+from policy.checks.engine_options import middleware
+from policy.checks.routes import ROUTES
+from policy.pods import GROUP, leader, pods
+from policy.resources import UNKNOWN, Resource, Violation, could_be, items, mapping, of_kind, secret_values, text
 
-ADDRESS_TYPE = "service.beta.kubernetes.io/alibaba-cloud-loadbalancer-address-type"
-"""Without the value ``intranet`` a load balancer gets a public address
-(https://github.com/kubernetes/cloud-provider-alibaba-cloud)."""
+LOAD_BALANCER = "service.beta.kubernetes.io/alibaba-cloud-loadbalancer"
+"""Prefix of the annotations of a load balancer (https://github.com/kubernetes/cloud-provider-alibaba-cloud)."""
+
+ADDRESS_TYPE = f"{LOAD_BALANCER}-address-type"
+"""Without the value ``intranet`` a load balancer gets a public address."""
+
+LOAD_BALANCER_ID = f"{LOAD_BALANCER}-id"
+"""An existing load balancer, whose address no other annotation changes."""
+
+ACL = f"{LOAD_BALANCER}-acl"
+PROTOCOLS = f"{LOAD_BALANCER}-protocol-port"
+"""Listeners by protocol and port, for example ``https:443``."""
+
+EIP_PREFIXES = ("network.alibabacloud.com/", "k8s.aliyun.com/")
+"""Of annotations that give a pod an elastic IP address
+(https://www.alibabacloud.com/help/en/cs/user-guide/notes-on-mounting-an-independent-public-network-eip-for-a)."""
+
+EIP_SWITCHES = ("pod-with-eip", "eci-with-eip")
+EIP_INSTANCES = ("eip-instance-id", "pod-eip-instanceid", "eci-eip-instanceid")
 
 API_KEY_VARIABLE = "VLLM_API_KEY"
 """https://docs.vllm.ai/en/stable/configuration/env_vars.html"""
@@ -18,14 +34,8 @@ API_KEY_VARIABLE = "VLLM_API_KEY"
 TLS_OPTION = "--ssl-certfile"
 """https://docs.vllm.ai/en/stable/cli/serve/"""
 
-SECURITY_GROUPS = "network.alibabacloud.com/security-group-ids"
-"""Of a pod on ACS, instead of the cluster's security group
-(https://www.alibabacloud.com/help/en/cs/user-guide/pod-annotation-function-description)."""
 
-ROUTES = ("Ingress", "HTTPRoute")
-
-
-def public_service(resource: Resource) -> Iterator[Finding]:
+def public_service(resource: Resource, *, allowed_load_balancers: Sequence[str]) -> Iterator[Finding]:
     """A Service with an address outside the private network."""
     if resource.kind != "Service":
         return
@@ -36,12 +46,18 @@ def public_service(resource: Resource) -> Iterator[Finding]:
             problem="NodePort opens the Service on every node",
             fix="write ClusterIP, or LoadBalancer with a private address",
         )
-    address_type = mapping(resource.metadata.get("annotations")).get(ADDRESS_TYPE)
-    if spec.get("type") == "LoadBalancer" and not could_be(address_type, "intranet"):
+    if spec.get("type") == "LoadBalancer" and not could_be(resource.annotations.get(ADDRESS_TYPE), "intranet"):
         yield Finding(
             path=f"metadata.annotations[{ADDRESS_TYPE}]",
             problem="the load balancer gets a public address",
             fix="write intranet",
+        )
+    existing = resource.annotations.get(LOAD_BALANCER_ID)
+    if existing is not None and existing is not UNKNOWN and existing not in allowed_load_balancers:
+        yield Finding(
+            path=f"metadata.annotations[{LOAD_BALANCER_ID}]",
+            problem=f"whether the existing load balancer {text(existing)} has a public address cannot be seen",
+            fix="let the Service have a load balancer of its own, or add the ID to the option allowedLoadBalancers",
         )
     if spec.get("externalIPs"):
         yield Finding(
@@ -51,17 +67,70 @@ def public_service(resource: Resource) -> Iterator[Finding]:
         )
 
 
+def unlisted_clients(resource: Resource) -> Iterator[Finding]:
+    """A load balancer that every address of the VPC may use, and of what is connected with it."""
+    if resource.kind != "Service" or resource.spec.get("type") != "LoadBalancer":
+        return
+    expected = {f"{ACL}-status": "on", f"{ACL}-type": "white"}
+    given = resource.annotations
+    if not given.get(f"{ACL}-id") or not all(could_be(given.get(key), value) for key, value in expected.items()):
+        yield Finding(
+            path=f"metadata.annotations[{ACL}-id]",
+            problem="without an access control list every address of the VPC reaches the engine",
+            fix="set deployment.service.allowedCidrs",
+        )
+
+
+def public_pod(resource: Resource, *, allowed_containers: Sequence[str]) -> Iterator[Finding]:
+    """A pod with a public address. One that only moves weights may have one: it listens on no port."""
+    for pod in pods(resource):
+        containers = [container for _, container in pod.containers()]
+        is_client = all(one.get("name") in allowed_containers and not one.get("ports") for one in containers)
+        for key, value in pod.annotations.items():
+            if _is_public(key, value) and not (containers and is_client):
+                yield Finding(
+                    path=f"{pod.path}.metadata.annotations[{key}]".lstrip("."),
+                    problem="the pod gets a public address",
+                    fix="remove the annotation, and use a NAT gateway for what the pod has to download",
+                )
+
+
+def _is_public(key: str, value: object) -> bool:
+    if not key.startswith(EIP_PREFIXES):
+        return False
+    name = key.partition("/")[2]
+    return (name in EIP_SWITCHES and value not in ("false", UNKNOWN)) or (name in EIP_INSTANCES and bool(value))
+
+
 def keyless_entry(stack: Sequence[Resource]) -> Iterator[Violation]:
-    """Access from outside the cluster to an engine that requires no API key."""
+    """Access from outside the cluster to an engine that asks for no key."""
     for entry in _entries(stack):
         for group in of_kind(stack, GROUP):
-            if could_be(group.namespace, entry.namespace) and not _has_key(group):
+            problem = _missing_key(group, stack) if could_be(group.namespace, entry.namespace) else None
+            if problem:
                 finding = Finding(
                     path="",
                     problem=f"it admits clients from outside the cluster, but the engine of {group.title} requires no "
-                    f"API key ({API_KEY_VARIABLE} is not set)",
+                    f"API key ({problem})",
                     fix="set deployment.service.apiKey: true and the secret deepseek:apiKey, or use a ClusterIP "
                     "Service without a route",
+                )
+                yield Violation(resource=entry, finding=finding)
+
+
+def unfiltered_entry(stack: Sequence[Resource], *, request_filters: Sequence[str]) -> Iterator[Violation]:
+    """Access from outside the cluster to an engine that checks the API key by itself, which it does for some paths
+    only, and before 0.22 not even for those."""
+    for entry in _entries(stack):
+        for group in of_kind(stack, GROUP):
+            pod = leader(group) if could_be(group.namespace, entry.namespace) else None
+            if pod is not None and not middleware(pod) & {*request_filters}:
+                finding = Finding(
+                    path="",
+                    problem=f"it admits clients from outside the cluster, and no request filter is in front of the "
+                    f"engine of {group.title}: /invocations and more answer without the API key",
+                    fix="remove deployment.service.requestFilter: null, or add your own filter to the option "
+                    "requestFilters",
                 )
                 yield Violation(resource=entry, finding=finding)
 
@@ -71,78 +140,57 @@ def _entries(stack: Sequence[Resource]) -> list[Resource]:
     return [*of_kind(stack, *ROUTES), *(s for s in services if s.spec.get("type") in ("LoadBalancer", "NodePort"))]
 
 
-def _has_key(group: Resource) -> bool:
+def _missing_key(group: Resource, stack: Sequence[Resource]) -> str | None:
+    """Why the leaders ask for no key; None if they do."""
     pod = leader(group)
-    return pod is not None and any(
-        container.get("env") is UNKNOWN
-        or any(could_be(mapping(one).get("name"), API_KEY_VARIABLE) for one in items(container.get("env")))
-        for _, container in pod.containers()
-    )
-
-
-def route_without_tls(stack: Sequence[Resource]) -> Iterator[Violation]:
-    """A route that answers over plain HTTP. The listeners of a Gateway outside the stack are not visible, so a route to
-    such a Gateway must name its listener."""
-    for ingress in of_kind(stack, "Ingress"):
-        for host in _plain_hosts(ingress):
-            finding = Finding(
-                path="spec.tls",
-                problem=f"{host or 'every host'} is served over plain HTTP, which exposes the API key on the network",
-                fix="add the host, with its certificate, to an entry of spec.tls",
-            )
-            yield Violation(resource=ingress, finding=finding)
-    for route in of_kind(stack, "HTTPRoute"):
-        for index, parent in enumerate(items(route.spec.get("parentRefs"))):
-            problem = _plain_parent(route, mapping(parent), stack)
-            if problem:
-                finding = Finding(
-                    path=f"spec.parentRefs[{index}]",
-                    problem=problem,
-                    fix="set sectionName to a listener with protocol HTTPS",
-                )
-                yield Violation(resource=route, finding=finding)
-
-
-def _plain_hosts(ingress: Resource) -> Iterator[str]:
-    entries = [mapping(entry) for entry in items(ingress.spec.get("tls"))]
-    names = {name for entry in entries for name in items(entry.get("hosts"))}
-    # An entry without hosts is for all of them.
-    if ingress.spec.get("tls") is UNKNOWN or any(not entry.get("hosts") for entry in entries):
-        return
-    for rule in items(ingress.spec.get("rules")) or [{}]:
-        host = text(mapping(rule).get("host"))
-        wildcard = f"*.{host.partition('.')[2]}"
-        if UNKNOWN not in names and not names & {host, wildcard}:
-            yield host
-
-
-def _plain_parent(route: Resource, parent: Any, stack: Sequence[Resource]) -> str | None:
-    """What is wrong with a Gateway that a route names as its parent."""
-    section, namespace = parent.get("sectionName"), parent.get("namespace", route.namespace)
-    for gateway in of_kind(stack, "Gateway"):
-        if parent.get("name") == gateway.metadata.get("name") and could_be(namespace, gateway.namespace):
-            listeners = map(mapping, items(gateway.spec.get("listeners")))
-            used = [one for one in listeners if section is None or could_be(section, one.get("name"))]
-            plain = [text(one.get("name")) for one in used if one.get("protocol") == "HTTP"]
-            return f"the listener {plain[0]} of {gateway.title} is plain HTTP" if plain else None
-    if section is None:
-        return "without sectionName the route is attached to all listeners of the Gateway, plain HTTP included"
+    containers = [container for _, container in pod.containers()] if pod else []
+    if any(container.get("env") is UNKNOWN for container in containers):
+        return None
+    variables = [mapping(one) for container in containers for one in items(container.get("env"))]
+    # Of a variable that is listed twice, the last one counts.
+    given = [one for one in variables if could_be(one.get("name"), API_KEY_VARIABLE)][-1:]
+    if not given:
+        return f"{API_KEY_VARIABLE} is not set"
+    source, value = mapping(given[0].get("valueFrom")).get("secretKeyRef"), given[0].get("value")
+    if source is None:
+        return None if value else f"{API_KEY_VARIABLE} is empty"
+    reference = mapping(source)
+    if reference.get("optional") is True:
+        return f"{API_KEY_VARIABLE} is optional, and the engine starts without it"
+    for secret in of_kind(stack, "Secret"):
+        is_meant = secret.metadata.get("name") == reference.get("name") is not None
+        values = dict(secret_values(secret))
+        if is_meant and values.get(text(reference.get("key"))) == "" and not _is_unknown(secret, reference.get("key")):
+            return f"{API_KEY_VARIABLE} is empty in the Secret {secret.title}"
     return None
 
 
+def _is_unknown(secret: Resource, key: object) -> bool:
+    fields = (secret.properties.get(name) for name in ("stringData", "data"))
+    return any(field is UNKNOWN or mapping(field).get(text(key)) is UNKNOWN for field in fields)
+
+
 def plain_load_balancer(stack: Sequence[Resource]) -> Iterator[Violation]:
-    """A load balancer in front of an engine that serves plain HTTP."""
+    """A load balancer that passes the API key on in plain HTTP."""
     for service in of_kind(stack, "Service"):
         for group in of_kind(stack, GROUP):
-            lets_in = service.spec.get("type") == "LoadBalancer" and could_be(service.namespace, group.namespace)
-            if lets_in and not _has_tls(group):
+            is_entry = service.spec.get("type") == "LoadBalancer" and could_be(service.namespace, group.namespace)
+            if is_entry and not (_has_tls_listeners(service) or _has_tls(group)):
                 finding = Finding(
                     path="spec.type",
-                    problem="clients in the private network use plain HTTP, also for the API key",
-                    fix="put a route with TLS in front of the Service (deployment.service.route), or accept it for a "
-                    "network that you trust",
+                    problem="clients send the API key and all prompts through the network in plain HTTP",
+                    fix="use a route with TLS (deployment.service.route) and kind: clusterIP",
                 )
                 yield Violation(resource=service, finding=finding)
+
+
+def _has_tls_listeners(service: Resource) -> bool:
+    """Whether all ports are listeners with TLS of the load balancer."""
+    listeners = service.annotations.get(PROTOCOLS)
+    ports = {str(mapping(port).get("port")) for port in items(service.spec.get("ports"))}
+    pairs = [entry.partition(":") for entry in text(listeners).replace(" ", "").split(",")]
+    encrypted = {port for protocol, _, port in pairs if protocol in ("https", "tcpssl")}
+    return listeners is UNKNOWN or (bool(ports) and ports <= encrypted)
 
 
 def _has_tls(group: Resource) -> bool:
@@ -152,29 +200,3 @@ def _has_tls(group: Resource) -> bool:
         for _, container in pod.containers()
         for argument in [*items(container.get("command")), *items(container.get("args"))]
     )
-
-
-def open_group(stack: Sequence[Resource], *, production_stacks: Sequence[str]) -> Iterator[Violation]:
-    """A production group whose pods any pod of the cluster can reach: the ports of Ray and torch have no
-    authentication."""
-    policies = [policy for policy in of_kind(stack, "NetworkPolicy") if _restricts_ingress(policy)]
-    for group in of_kind(stack, GROUP):
-        if group.stack not in production_stacks:
-            continue
-        near = [policy for policy in policies if could_be(policy.namespace, group.namespace)]
-        for pod in pods(group):
-            labels = running_labels(group, pod)
-            restricted = any(selects(policy.spec.get("podSelector"), labels) for policy in near)
-            if not restricted and not pod.annotations.get(SECURITY_GROUPS):
-                finding = Finding(
-                    path=pod.path,
-                    problem="neither a NetworkPolicy of the stack nor a security group limits access to these pods",
-                    fix="set deployment.security.networkPolicy with the allowed clients, or .securityGroups",
-                )
-                yield Violation(resource=group, finding=finding)
-
-
-def _restricts_ingress(policy: Resource) -> bool:
-    # Ingress is the default if no types are given.
-    types = policy.spec.get("policyTypes")
-    return types is None or types is UNKNOWN or "Ingress" in types

@@ -1,10 +1,12 @@
-"""Secrets in readable places: pod specs, argument lists, ConfigMaps. No finding repeats a value."""
+"""Secrets where many can read them: pod specs, argument lists, ConfigMaps. No finding repeats a value."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from deepseek_acs.planner.dangerous import REFERENCE, SECRET_FLAGS, flag_of, meant
 from deepseek_acs.planner.findings import Finding
+from deepseek_acs.settings.secret_texts import names_a_secret, secret_in
 from policy.pods import pods
 from policy.resources import Resource, Violation, items, mapping, of_kind, secret_values, text, texts
 
@@ -15,20 +17,13 @@ SECRET_NAME = re.compile(
 )
 """Endings of names of variables and keys whose values are secrets. MAX_TOKENS and TOKEN_FILE do not match."""
 
+FILE_NAME = re.compile(r"(file|path|dir)$", re.IGNORECASE)
+"""Variables that say where a secret is."""
+
 SECRET_OPTION = re.compile(
     r"(?<!\S)--(api-key|hf-token|hub-token|token|password|secret-key|access-key(-id|-secret)?)(?=[=\s]|$)"
 )
-"""Command line options that take a secret; any user of the machine can read arguments."""
-
-SECRET_VALUES: Mapping[str, re.Pattern[str]] = {
-    "an AccessKey of Alibaba Cloud": re.compile(r"\bLTAI[A-Za-z0-9]{12,26}\b"),
-    "a token of Hugging Face": re.compile(r"\bhf_[A-Za-z0-9]{30,}\b"),
-    "a private key": re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----"),
-}
-"""Strings that are secrets in any place."""
-
-_REFERENCE = re.compile(r"\$\([A-Za-z0-9_.-]+\)")
-"""A reference to another variable, expanded by Kubernetes."""
+"""Command line options that take a secret; every user of the machine sees arguments."""
 
 SHORTEST_SECRET = 8
 """Characters; shorter values of a Secret are found in unrelated texts."""
@@ -45,15 +40,18 @@ def plain_secrets(resource: Resource) -> Iterator[Finding]:
     if not resource.type.startswith("kubernetes:") or resource.kind in ("", "Secret"):
         return
     for path, value in texts(resource.properties):
-        for what, pattern in SECRET_VALUES.items():
-            if pattern.search(value):
-                yield Finding(path=path, problem=f"this is {what}", fix=INSTEAD)
+        if what := secret_in(value):
+            yield Finding(path=path, problem=f"this looks like {what}", fix=INSTEAD)
     yield from _variables(resource)
     yield from _options(resource)
     for path, values in _open_mappings(resource):
         for key, value in values.items():
-            if SECRET_NAME.search(key) and text(value):
+            if _names_a_secret(key) and text(value):
                 yield Finding(path=f"{path}.{key}", problem="this looks like a secret in plain text", fix=INSTEAD)
+
+
+def _names_a_secret(name: str) -> bool:
+    return bool(SECRET_NAME.search(name)) or (names_a_secret(name) and not FILE_NAME.search(name))
 
 
 def _variables(resource: Resource) -> Iterator[Finding]:
@@ -61,7 +59,7 @@ def _variables(resource: Resource) -> Iterator[Finding]:
         for path, container in pod.containers():
             for variable in map(mapping, items(container.get("env"))):
                 name, value = text(variable.get("name")), variable.get("value")
-                if SECRET_NAME.search(name) and value and not _REFERENCE.fullmatch(text(value)):
+                if _names_a_secret(name) and value and not REFERENCE.fullmatch(text(value)):
                     yield Finding(
                         path=f"{path}.env[{name}].value",
                         problem="this looks like a secret in plain text",
@@ -70,16 +68,38 @@ def _variables(resource: Resource) -> Iterator[Finding]:
 
 
 def _options(resource: Resource) -> Iterator[Finding]:
+    fix = "give it by an environment variable from a Secret (vLLM reads VLLM_API_KEY, HF_TOKEN)"
     for pod in pods(resource):
         for path, container in pod.containers():
+            variables = _secret_variables(container)
             for field in ("command", "args"):
                 for argument in map(text, items(container.get(field))):
-                    for option in SECRET_OPTION.findall(argument):
+                    options = {f"--{found[0]}" for found in SECRET_OPTION.findall(argument)}
+                    if pod.has_engine():
+                        options |= {name for word in argument.split() if (name := _secret_flag(word))}
+                    for option in sorted(options):
                         yield Finding(
                             path=f"{path}.{field}",
-                            problem=f"--{option[0]} puts a secret into the argument list, which every process can read",
-                            fix="pass it as an environment variable from a Secret (vLLM reads VLLM_API_KEY, HF_TOKEN)",
+                            problem=f"{option} puts a secret into the argument list, which every process can read",
+                            fix=fix,
                         )
+                    for name in sorted(variables & {*REFERENCE.findall(argument)}):
+                        yield Finding(
+                            path=f"{path}.{field}",
+                            problem=f"$({name}) puts a secret into the argument list, which every process can read",
+                            fix=f"remove it; programs read the variable {name} by themselves",
+                        )
+
+
+def _secret_flag(word: str) -> str | None:
+    """The option with a secret that vLLM takes a word for."""
+    flag = flag_of(word)
+    return meant(flag, sorted(SECRET_FLAGS)) if flag.startswith("--") and len(flag) > len("--a") else None
+
+
+def _secret_variables(container: Mapping[str, Any]) -> set[str]:
+    variables = map(mapping, items(container.get("env")))
+    return {text(one.get("name")) for one in variables if mapping(one.get("valueFrom")).get("secretKeyRef")}
 
 
 def _open_mappings(resource: Resource) -> Iterator[tuple[str, Mapping[str, Any]]]:

@@ -1,22 +1,17 @@
-"""The bucket and its users: private, encrypted, protected, TLS only, and no permissions on other buckets."""
+"""Buckets: private, encrypted, protected, by TLS only, and without grants to others."""
 
-import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from deepseek_acs.planner.findings import Finding
-from policy.resources import UNKNOWN, Resource, Violation, items, mapping, of_type, text
-
-WIDE_SYSTEM_POLICIES = ("AdministratorAccess", "AliyunOSSFullAccess", "AliyunOSSReadOnlyAccess")
-"""System policies of Alibaba Cloud that apply to all buckets
-(https://www.alibabacloud.com/help/doc-detail/100680.htm)."""
+from policy.checks.ram import listed, statements
+from policy.resources import UNKNOWN, Resource, Violation, mapping, of_type, text
 
 BUCKET = "alicloud:oss/bucket:Bucket"
 BUCKET_ACL = "alicloud:oss/bucketAcl:BucketAcl"
 BUCKET_ENCRYPTION = "alicloud:oss/bucketServerSideEncryption:BucketServerSideEncryption"
 BUCKET_POLICY = "alicloud:oss/bucketPolicy:BucketPolicy"
 PUBLIC_ACCESS_BLOCK = "alicloud:oss/bucketPublicAccessBlock:BucketPublicAccessBlock"
-RAM_POLICY = "alicloud:ram/policy:Policy"
 
 
 def public_bucket(stack: Sequence[Resource]) -> Iterator[Violation]:
@@ -28,7 +23,9 @@ def public_bucket(stack: Sequence[Resource]) -> Iterator[Violation]:
             if acl != "private":
                 yield _violation(bucket, "acl", f"the bucket's access control list is {acl}", "write private")
         blocks = _about(bucket, stack, PUBLIC_ACCESS_BLOCK)
-        if not any(block.properties.get("blockPublicAccess") in (True, UNKNOWN) for block in blocks):
+        is_blocked = any(block.properties.get("blockPublicAccess") in (True, UNKNOWN) for block in blocks)
+        # Of a bucket that is only read this is not visible.
+        if not is_blocked and (blocks or not bucket.read_only):
             yield _violation(
                 bucket,
                 "",
@@ -48,8 +45,9 @@ def plain_bucket(stack: Sequence[Resource]) -> Iterator[Violation]:
 def bucket_without_tls_rule(stack: Sequence[Resource]) -> Iterator[Violation]:
     """A bucket that accepts plain HTTP."""
     for bucket in of_type(stack, BUCKET):
-        documents = [p.properties.get("policy") for p in _about(bucket, stack, BUCKET_POLICY)]
-        if not any(document is UNKNOWN or _denies_plain_http(document) for document in documents):
+        name = bucket.properties.get("bucket")
+        documents = [p.properties.get("policy") for p in (bucket, *_about(bucket, stack, BUCKET_POLICY))]
+        if not any(document is UNKNOWN or _denies_plain_http(document or "", name) for document in documents):
             yield _violation(
                 bucket,
                 "",
@@ -60,7 +58,7 @@ def bucket_without_tls_rule(stack: Sequence[Resource]) -> Iterator[Violation]:
 
 def deletable_bucket(resource: Resource) -> Iterator[Finding]:
     """A bucket that ``pulumi destroy`` deletes, and with it days of transfer."""
-    if resource.type != BUCKET:
+    if resource.type != BUCKET or resource.read_only:
         return
     if not resource.protected:
         yield Finding(
@@ -76,67 +74,39 @@ def deletable_bucket(resource: Resource) -> Iterator[Finding]:
         )
 
 
-def wide_rights(resource: Resource) -> Iterator[Finding]:
-    """A RAM policy for all buckets, or for every operation."""
-    properties = resource.properties
-    if resource.type == RAM_POLICY:
-        document = properties.get("policyDocument") or properties.get("document")
-        for statement in _statements(document):
-            if statement.get("Effect") == "Allow":
-                yield from _wide_statement(statement)
-    name = properties.get("policyName")
-    if resource.type.endswith("PolicyAttachment") and name in WIDE_SYSTEM_POLICIES:
-        yield Finding(
-            path="policyName",
-            problem=f"{name} applies to all buckets of the account",
-            fix="attach a custom policy for this bucket only",
-        )
+def foreign_grants(resource: Resource, *, allowed_principals: Sequence[str]) -> Iterator[Finding]:
+    """A bucket policy that grants access; the stack's own identities have RAM policies for that."""
+    document = resource.properties.get("policy") if resource.type in (BUCKET, BUCKET_POLICY) else None
+    if not document:
+        return
+    fix = "remove the statement, and give the identity a RAM policy; or add it to the option allowedPrincipals"
+    for statement in statements(document):
+        if statement is None:
+            yield Finding(path="policy", problem="it is not a JSON document with statements", fix="write a policy")
+        elif statement.get("Effect") != "Deny":
+            principals = listed(statement.get("Principal"))
+            is_listed = bool(principals) and all(one in allowed_principals for one in principals)
+            if "NotPrincipal" in statement or not is_listed:
+                who = ", ".join(principals) or "everyone but those whom it names"
+                yield Finding(path="policy", problem=f"it grants {who} access to the bucket", fix=fix)
 
 
-def _wide_statement(statement: Any) -> Iterator[Finding]:
-    for resource in _listed(statement.get("Resource")):
-        if _bucket_of(resource).startswith("*"):
-            yield Finding(
-                path="policyDocument",
-                problem=f"{resource} includes all buckets of the account",
-                fix="name the bucket: acs:oss:*:*:BUCKET/PREFIX/*",
-            )
-    for action in _listed(statement.get("Action")):
-        if action in ("*", "oss:*"):
-            yield Finding(
-                path="policyDocument",
-                problem=f"the action {action} allows every operation, including deletion of the bucket",
-                fix="list only the operations that are needed",
-            )
-
-
-def _bucket_of(resource: str) -> str:
-    """The bucket of ``acs:oss:REGION:ACCOUNT:BUCKET/OBJECT``; all of it for another text."""
-    parts = resource.split(":", 4)
-    if len(parts) < 5:
-        return resource
-    return parts[4].partition("/")[0] if parts[1] in ("oss", "*") else ""
-
-
-def _denies_plain_http(document: Any) -> bool:
-    for statement in _statements(document):
-        condition = mapping(mapping(statement.get("Condition")).get("Bool")).get("acs:SecureTransport")
-        denies = statement.get("Effect") == "Deny" and "false" in [str(value).lower() for value in _listed(condition)]
-        if denies and "oss:*" in _listed(statement.get("Action")) and "*" in _listed(statement.get("Principal")):
-            return True
+def _denies_plain_http(document: Any, bucket: Any) -> bool:
+    """Whether one statement denies everything in the bucket, to everyone, under no other condition than plain HTTP."""
+    for statement in statements(document):
+        if statement is None or statement.get("Effect") != "Deny":
+            continue
+        conditions = mapping(statement.get("Condition"))
+        plain = listed(mapping(conditions.get("Bool")).get("acs:SecureTransport"))
+        is_only_condition = list(conditions) == ["Bool"] and list(mapping(conditions["Bool"])) == [
+            "acs:SecureTransport"
+        ]
+        is_for_all = "oss:*" in listed(statement.get("Action")) and "*" in listed(statement.get("Principal"))
+        if is_only_condition and [one.lower() for one in plain] == ["false"] and is_for_all:
+            resources = [one.split(":", 4)[-1] for one in listed(statement.get("Resource"))]
+            if bucket is UNKNOWN or "*" in resources or {text(bucket), f"{text(bucket)}/*"} <= set(resources):
+                return True
     return False
-
-
-def _statements(document: Any) -> list[Any]:
-    try:
-        body = mapping(json.loads(text(document) or "{}"))
-    except json.JSONDecodeError:
-        return []  # the cloud refuses it
-    return [mapping(statement) for statement in items(body.get("Statement"))]
-
-
-def _listed(value: Any) -> list[str]:
-    return [value] if isinstance(value, str) else [text(item) for item in items(value)]
 
 
 def _about(bucket: Resource, stack: Sequence[Resource], token: str) -> list[Resource]:

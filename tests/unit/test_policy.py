@@ -1,17 +1,21 @@
 """The policy pack and the program: every resource of each stack goes through every rule."""
 
+from typing import Any
+
 import pytest
 from google.protobuf import json_format
 
-from components import acs_pods, group_access, inference_group, inference_service, labels
+from components import acs_pods, group_access, inference_group, inference_service, labels, providers
+from deepseek_acs.planner.rules import options
 from policy import pods
-from policy.checks import acs, exposure
-from policy.resources import Resource
+from policy.checks import acs, exposure, networks, routes
+from policy.resources import CLOUD_SERVICES, Resource
 from policy.resources import plain as known
 from policy.rules import RULES, ResourceRule, message
-from tests.unit.conftest import API_KEY, PROJECT, ROOT, Recorder, Run, plain
+from tests.unit.conftest import API_KEY, PROJECT, ROOT, RRSA, Recorder, Run, plain, stack_file
 from tools.generate import documents
 
+SECURITY = {stack: {"security": stack_file(stack)["security"]} for stack in ("dev", "prod")}
 STACKS = ("dev", "prod", "local", "local-fluid", "local-prod")
 
 
@@ -53,14 +57,36 @@ def violations(found: list[Resource]) -> dict[str, list[str]]:
 @pytest.mark.parametrize("stack", STACKS)
 def test_stacks_keep_the_rules(up: Run, stack: str) -> None:
     # The embedded cluster of the local stacks is not up here.
-    changes = {"cluster": {"kubeconfigFile": "~/.kube/config"}} if stack.startswith("local") else None
+    changes = {"cluster": {"kubeconfigFile": "~/.kube/config"}} if stack.startswith("local") else SECURITY[stack]
     found = violations(resources(up(changes, stack=stack), stack))
+    assert not found
+
+
+ALB = {"kind": "ingress", "className": "alb", "host": "llm.example.com", "tls": {"kind": "controller"}}
+
+VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
+    "RRSA": ("dev", {"weights": {"identity": RRSA}}),
+    "a bucket that exists": ("dev", {"weights": {"bucket": {"kind": "existing", "name": "weights"}}}),
+    "mp": ("prod", {"inference": {"engine": {"backend": "mp", "image": "vllm/vllm-openai:v0.33.0"}}}),
+    "operators": ("prod", {"operators": {"lws": {"kind": "install"}, "fluid": {"kind": "install"}}}),
+    "an HPA": ("prod", {"inference": {"scaling": {"kind": "hpa", "maxReplicas": 2}}}),
+    "ALB": ("prod", {"service": {"kind": "clusterIP", "apiKey": True, "route": ALB}}),
+    "MSE": ("prod", {"service": {"kind": "clusterIP", "apiKey": True, "route": {**ALB, "className": "mse"}}}),
+    "an EIP for the mover": ("dev", {"weights": {"upload": {"eipBandwidthMbps": 100}}}),
+    "csi and RDMA": ("prod", {"storage": {"kind": "csi"}}),
+}
+"""Settings of the example stacks that make other resources."""
+
+
+@pytest.mark.parametrize(("stack", "changes"), VARIANTS.values(), ids=VARIANTS)
+def test_other_settings_keep_the_rules(up: Run, stack: str, changes: dict[str, Any]) -> None:
+    found = violations(resources(up({**SECURITY[stack], **changes}, stack=stack), stack))
     assert not found
 
 
 def test_header_of_the_autoscalers_secret_is_no_leak(up: Run) -> None:
     """Authorization is also a word in the programs that the stack brings along."""
-    changes = {"inference": {"scaling": {"prometheus": {"authorization": True}}}}
+    changes = {"inference": {"scaling": {"prometheus": {"url": "https://prometheus.example", "authorization": True}}}}
     found = resources(up(changes, stack="prod", secrets={**API_KEY, "prometheusToken": "Bearer 0123456789"}), "prod")
     assert not violations(found)
 
@@ -83,8 +109,10 @@ def test_the_pack_knows_the_programs_names() -> None:
     assert exposure.ADDRESS_TYPE == inference_service.ADDRESS_TYPE
     assert labels.CONTAINER == pods.ENGINE
     assert pods.WORKER_INDEX_LABEL == inference_group.WORKER_INDEX_LABEL
+    assert routes.RETIRED_CLASSES == options.RETIRED_CLASSES
+    assert set(CLOUD_SERVICES) == set(providers.EMULATED_SERVICES)
     assert exposure.API_KEY_VARIABLE == group_access.API_KEY_VARIABLE
-    assert exposure.SECURITY_GROUPS == acs_pods.SECURITY_GROUPS
+    assert networks.SECURITY_GROUPS == acs_pods.SECURITY_GROUPS
     names = ("COMPUTE_CLASS", "COMPUTE_QOS", "GPU_SERIES", "HPN_TYPE")
     assert [getattr(acs, name) for name in names] == [getattr(acs_pods, name) for name in names]
 
