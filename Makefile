@@ -2,8 +2,8 @@
 STACK ?= local
 PYTHON ?= python3
 OPTIONS ?=
-# POLICY=1 checks with the policy pack, POLICY=FILE.json with the levels and options of that file (docs/policy.md).
-POLICY ?=
+# POLICY=off leaves the policy pack out, POLICY=FILE.json takes levels and options from that file (docs/policy.md).
+POLICY ?= on
 # PROVIDER=official takes Pulumi's own kubernetes plugin, built by `make official` (CONTRIBUTING.md).
 PROVIDER ?=
 export PROVIDER
@@ -15,8 +15,7 @@ INSTALLED := $(VENV)/installed
 INSTALLED_DEV := $(VENV)/installed-dev
 PACK := policy/$(VENV)/installed
 OLD_STARLETTE := $(VENV)/starlette/installed
-PACK_OPTIONS := $(if $(POLICY),--policy-pack policy $(if $(filter %.json,$(POLICY)),--policy-pack-config $(POLICY)))
-PACK_NEEDED := $(if $(POLICY),$(PACK))
+PACK_NEEDED := $(if $(filter off,$(POLICY)),,$(PACK))
 
 .DEFAULT_GOAL := help
 .PHONY: help up preview destroy verify status down reset env plugins test unit integration chaos filter-starlette e2e examples wheel lint format schema facts golden picture constraints official
@@ -25,10 +24,10 @@ help: ## this list
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /make \1|/' | column -t -s '|'
 
 up: $(INSTALLED) $(PACK_NEEDED) ## bring the stack up: the embedded cluster if it needs it, then pulumi up
-	@$(LOCAL) up --stack $(STACK) -- $(PACK_OPTIONS) $(OPTIONS)
+	@$(LOCAL) up --stack $(STACK) --policy $(or $(POLICY),on) -- $(OPTIONS)
 
-preview: $(INSTALLED) $(PACK_NEEDED) ## pulumi preview; with POLICY=1 by the rules of policy/
-	@$(LOCAL) preview --stack $(STACK) -- $(PACK_OPTIONS) $(OPTIONS)
+preview: $(INSTALLED) $(PACK_NEEDED) ## pulumi preview, with the rules of policy/; POLICY=off leaves them out
+	@$(LOCAL) preview --stack $(STACK) --policy $(or $(POLICY),on) -- $(OPTIONS)
 
 destroy: $(INSTALLED) ## pulumi destroy, without what is protected (the bucket)
 	@$(LOCAL) destroy --stack $(STACK) -- $(OPTIONS)
@@ -127,7 +126,7 @@ $(OLD_STARLETTE): tests/data/requirements-starlette-0.45.txt | $(RUN)
 	@touch $@
 
 $(PACK): policy/requirements.txt | $(RUN)
-	@echo "installing the policy pack's packages (first time only)" >&2
+	@echo "installing the policy pack's packages (first time only, half a minute; POLICY=off does without)" >&2
 	@$(RUN) -m venv policy/$(VENV)
 	@policy/$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r policy/requirements.txt
 	@touch $@

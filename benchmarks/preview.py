@@ -23,7 +23,7 @@ from benchmarks.transfer.usage import Usage, run
 from local.pulumi_environment import engine_environment
 from local.stack import CLUSTER_FOLDER
 from local.tools import tool
-from tests.e2e.conftest import Project, make_project
+from tests.e2e.conftest import Project, install_policy_pack, make_project
 
 GOAL = 2.5
 """Times an empty program's preview that one of the stack may take."""
@@ -34,7 +34,8 @@ QUIET = 0.1
 PATIENCE = 2
 """Rounds at most, as a multiple of the wanted ones."""
 
-EMPTY, PROVIDERS, STACK, DRIVER = "empty program", "both providers, no resource", "stack local", "make preview"
+EMPTY, PROVIDERS, STACK = "empty program", "both providers, no resource", "stack local"
+DRIVER, WITH_POLICIES = "make preview POLICY=off", "make preview"
 
 PROJECT_FILE = """\
 name: {name}
@@ -88,6 +89,7 @@ def main() -> None:
         (folder / "project").mkdir()
         project = make_project(folder / "project", "local")
         try:
+            install_policy_pack(project.folder)
             _compare(project, folder, rounds)
         finally:
             project.stop()
@@ -117,7 +119,11 @@ def _compare(project: Project, folder: Path, rounds: int) -> None:
             for name, place in programs.items()
         ]
         driver = ["env", "-C", str(project.folder), sys.executable, "-m", "local", "preview", "--stack", project.stack]
-        return [*previews, Contender(name=DRIVER, command=driver)]
+        return [
+            *previews,
+            Contender(name=DRIVER, command=driver),
+            Contender(name=WITH_POLICIES, command=[*driver, "--policy", "on"]),
+        ]
 
     for state in ("before the first up", "up, nothing changed"):
         print(f"\n{state}\n" + "\n".join(_table(_turns(contenders(), rounds, environment, pids))))

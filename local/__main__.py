@@ -10,6 +10,7 @@ from pathlib import Path
 
 from local.cluster import Cluster
 from local.nodes import ensure_nodes
+from local.policy_pack import OFF, pack_options
 from local.processes import ProcessError, ProcessStatus, memory_mib
 from local.pulumi_environment import EngineEnvironment, ProviderChoiceError, engine_environment
 from local.services import Services
@@ -49,12 +50,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     commands = ("up", "preview", "destroy", "verify", "status", "down", "reset", "env", "official")
     parser.add_argument("command", choices=commands)
     parser.add_argument("--stack", default="local", help="the stack, as in Pulumi.<stack>.yaml (default: local)")
+    parser.add_argument(
+        "--policy",
+        default=OFF,
+        help="for up and preview, the policy pack: on, off, or a file with levels and options (default: off)",
+    )
     parser.epilog = "What follows -- is passed on to pulumi, or to the verifier."
     given = list(sys.argv[1:] if arguments is None else arguments)
     split = given.index("--") if "--" in given else len(given)
     parsed = parser.parse_args(given[:split])
     try:
-        return _run(parsed.command, parsed.stack, given[split + 1 :])
+        return _run(parsed.command, parsed.stack, given[split + 1 :], policy=parsed.policy)
     except (ToolError, ProcessError, ProviderChoiceError, StackError) as error:
         say(f"error: {error}")
         return 1
@@ -62,7 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
 
 
-def _run(command: str, stack: str, options: Sequence[str]) -> int:
+def _run(command: str, stack: str, options: Sequence[str], *, policy: str) -> int:
     if command == "status":
         return _status()
     if command == "official":
@@ -90,6 +96,8 @@ def _run(command: str, stack: str, options: Sequence[str]) -> int:
         return _reset(pulumi, environment)
     if command == "verify":
         return verify(ROOT, stack, options, pulumi, environment, needs, say)
+    if command in ("up", "preview"):
+        options = [*pack_options(ROOT, policy, on_loopback=needs.on_loopback), *options]
     return _pulumi(command, stack, options, pulumi, environment, needs)
 
 

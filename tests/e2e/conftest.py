@@ -60,9 +60,10 @@ class Project:
         offline = {"https_proxy": "http://127.0.0.1:9", "no_proxy": "127.0.0.1,localhost"}
         return {**kept, **offline, "HOME": str(self.folder / "home"), "DEEPSEEK_CACHE": str(tools.cache_directory())}
 
-    def start(self, command: str, *options: str, stack: str = "") -> subprocess.Popen[str]:
+    def start(self, command: str, *options: str, stack: str = "", policy: str = "off") -> subprocess.Popen[str]:
+        own = ["--stack", stack or self.stack, "--policy", policy]
         return subprocess.Popen(
-            [sys.executable, "-m", "local", command, "--stack", stack or self.stack, "--", *options],
+            [sys.executable, "-m", "local", command, *own, "--", *options],
             cwd=self.folder,
             env=self.environment(),
             stdout=subprocess.PIPE,
@@ -71,8 +72,8 @@ class Project:
             start_new_session=True,
         )
 
-    def run(self, command: str, *options: str, stack: str = "", fails: bool = False) -> str:
-        process = self.start(command, *options, stack=stack)
+    def run(self, command: str, *options: str, stack: str = "", policy: str = "off", fails: bool = False) -> str:
+        process = self.start(command, *options, stack=stack, policy=policy)
         output, _ = process.communicate(timeout=COMMAND_SECONDS)
         self.said.append(output)
         assert (process.returncode != 0) is fails, output
@@ -204,6 +205,12 @@ def make_project(folder: Path, stack: str) -> Project:
     found = Project(folder, stack)
     found.use_free_ports()
     return found
+
+
+def install_policy_pack(folder: Path) -> None:
+    """Copies the policy pack into a copy of the project, with the environment that ``make`` has made for it."""
+    shutil.copytree(ROOT / "policy", folder / "policy", ignore=shutil.ignore_patterns(".venv"))
+    (folder / "policy" / ".venv").symlink_to(ROOT / "policy" / ".venv")
 
 
 def left_in_namespace(project: Project) -> set[str]:

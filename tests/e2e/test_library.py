@@ -10,16 +10,11 @@ import shutil
 import subprocess
 import sys
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import yaml
-from kubernetes import client, config
 
 from local import tools
-from local.cluster import Cluster
-from local.nodes import GpuNodes, ensure_nodes
 from local.pulumi_environment import engine_environment
 from tests.e2e.conftest import ROOT
 
@@ -167,49 +162,6 @@ def test_mistakes_in_yaml(checkout: Path, environment: dict[str, str]) -> None:
     assert "ModelService deepseek-r1: " in said
     assert "tensorParallelSize" in said
     assert "gpusPerPod" in said
-
-
-@pytest.fixture
-def cluster(tmp_path: Path) -> Iterator[Cluster]:
-    """With nodes for one group."""
-    tools.build_all(tools.CLUSTER_TOOLS)
-    found = Cluster(tmp_path / "cluster")
-    nodes = GpuNodes(count=2, series="GU8TF", resource="nvidia.com/gpu", gpus_per_pod=8, region="cn-hangzhou")
-    try:
-        found.start()
-        ensure_nodes(found.kubeconfig, nodes, kubelet_port=found.kubelet_port)
-        yield found
-    finally:
-        found.stop(delete=True)
-
-
-def test_a_deployment_from_yaml(checkout: Path, environment: dict[str, str], cluster: Cluster) -> None:
-    """Storage over a bucket of others, and the service: created, unchanged, and deleted."""
-    folder = checkout / "examples" / "yaml"
-    program = yaml.safe_load((folder / "Pulumi.yaml").read_text())
-    del program["resources"]["weights"]
-    key = {"accessKeyId": "id", "accessKeySecret": {"fn::secret": "hidden"}}
-    program["resources"]["storage"]["properties"] = {"bucketName": "theirs", **key}
-    (folder / "Pulumi.yaml").write_text(yaml.safe_dump(program))
-
-    def pulumi(*words: str | Path) -> str:
-        return run("pulumi", *words, folder=folder, environment=environment)
-
-    pulumi("stack", "select", "--create", "dev")
-    pulumi("config", "set", "--stack", "dev", "kubernetes:kubeconfig", cluster.kubeconfig)
-    said = pulumi("up", "--yes", "--skip-preview", "--non-interactive")
-    # The hook is called in the component's own process.
-    assert "waiting up to 95m for the pods of default/deepseek-r1" in said
-    assert "kubectl -n default get pods,events" in said
-    assert "make verify" not in said
-    api = client.CustomObjectsApi(config.new_client_from_config(str(cluster.kubeconfig)))
-    live = api.get_namespaced_custom_object(
-        "leaderworkerset.x-k8s.io", "v1", "default", "leaderworkersets", "deepseek-r1"
-    )
-    assert live["status"]["readyReplicas"] == 1
-    pulumi("preview", "--non-interactive", "--expect-no-changes")
-    pulumi("destroy", "--yes", "--skip-preview", "--non-interactive")
-    assert "hidden" not in said
 
 
 @pytest.mark.skipif(shutil.which("npm") is None, reason="npm is not installed")
