@@ -14,11 +14,16 @@ LOCAL := $(RUN) -m local
 INSTALLED := $(VENV)/installed
 INSTALLED_DEV := $(VENV)/installed-dev
 PACK := policy/$(VENV)/installed
+AUDIT_BIN := $(VENV)-audit/bin
+AUDIT := $(VENV)-audit/installed
+# As the lock files are made: for all platforms, from the pins of constraints.txt.
+LOCK := $(AUDIT_BIN)/uv pip compile --quiet --universal --generate-hashes --no-annotate --no-header --python-version 3.11
+GOVULNCHECK := go run golang.org/x/vuln/cmd/govulncheck@v1.9.0
 OLD_STARLETTE := $(VENV)/starlette/installed
 PACK_NEEDED := $(if $(filter off,$(POLICY)),,$(PACK))
 
 .DEFAULT_GOAL := help
-.PHONY: help up preview destroy verify status down reset env plugins test unit integration chaos filter-starlette e2e examples wheel lint format schema facts golden picture constraints official
+.PHONY: help up preview destroy verify status down reset env plugins test unit integration chaos filter-starlette e2e examples wheel lint format schema facts golden picture lock audit secrets official
 
 help: ## this list
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /make \1|/' | column -t -s '|'
@@ -103,21 +108,34 @@ golden: $(INSTALLED_DEV) ## rewrite the golden manifests and the schema of the t
 picture: $(INSTALLED_DEV) ## redraw docs/dashboard.png, from the dashboard's JSON and a real Prometheus
 	$(RUN) -m tools.dashboard
 
-constraints: $(INSTALLED_DEV) ## pin all versions again, from the direct ones
+lock: $(INSTALLED_DEV) $(AUDIT) ## pin all versions again, with hashes, from the direct ones
 	$(RUN) -m pip freeze --exclude-editable > constraints.txt
+	$(LOCK) requirements.txt local/requirements.txt deepseek_acs/verifier/requirements.txt -o requirements.lock
+	$(LOCK) requirements-dev.txt -o requirements-dev.lock
+	$(LOCK) policy/requirements.txt -o policy/requirements.lock
+	$(LOCK) tools/audit/requirements.txt -o tools/audit/requirements.lock
+
+audit: $(AUDIT) ## known vulnerabilities of the pinned packages and modules; asks pypi.org and vuln.go.dev
+	@for lock in requirements-dev.lock policy/requirements.lock tools/audit/requirements.lock; do \
+	  $(AUDIT_BIN)/pip-audit --strict --disable-pip --require-hashes -r $$lock || exit 1; done
+	@for module in local/tools/*/go.mod; do \
+	  (cd $$(dirname $$module) && $(GOVULNCHECK) -scan module) || exit 1; done
+
+secrets: $(AUDIT) ## secrets in the files that git tracks; OPTIONS=--update when all that is found is none
+	@$(PYTHON) -m tools.secret_scan $(AUDIT_BIN)/detect-secrets $(OPTIONS)
 
 $(RUN):
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed; set PYTHON")'
 	@echo "making $(VENV) (first time only)" >&2
 	@$(PYTHON) -m venv $(VENV)
 
-$(INSTALLED): requirements.txt local/requirements.txt deepseek_acs/verifier/requirements.txt constraints.txt | $(RUN)
+$(INSTALLED): requirements.lock | $(RUN)
 	@echo "installing Python packages (first time only, about 1 min)" >&2
-	@$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements.txt -r local/requirements.txt -r deepseek_acs/verifier/requirements.txt
+	@$(RUN) -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
 	@touch $@
 
-$(INSTALLED_DEV): requirements-dev.txt deepseek_acs/planner/requirements.txt $(INSTALLED)
-	@$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+$(INSTALLED_DEV): requirements-dev.lock $(INSTALLED)
+	@$(RUN) -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
 	@touch $@
 
 $(OLD_STARLETTE): tests/data/requirements-starlette-0.45.txt | $(RUN)
@@ -125,8 +143,13 @@ $(OLD_STARLETTE): tests/data/requirements-starlette-0.45.txt | $(RUN)
 	@$(dir $@)bin/python -m pip install --quiet --disable-pip-version-check -r $<
 	@touch $@
 
-$(PACK): policy/requirements.txt | $(RUN)
+$(AUDIT): tools/audit/requirements.lock | $(RUN)
+	@$(RUN) -m venv $(VENV)-audit
+	@$(AUDIT_BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
+	@touch $@
+
+$(PACK): policy/requirements.lock | $(RUN)
 	@echo "installing the policy pack's packages (first time only, half a minute; POLICY=off does without)" >&2
 	@$(RUN) -m venv policy/$(VENV)
-	@policy/$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r policy/requirements.txt
+	@policy/$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
 	@touch $@
