@@ -78,6 +78,20 @@ def weights_are_pinned(spec: ResolvedSpec) -> Iterator[Problem]:
         )
 
 
+@warning("https://kubernetes.io/docs/concepts/containers/images/#image-names")
+def images_are_pinned(spec: ResolvedSpec) -> Iterator[Problem]:
+    """Images that clients are served from, and the one that has the mover's key, are known by their digest."""
+    if not is_exposed(spec):
+        return
+    for field, image in ((Field.IMAGE, spec.engine.image), (Field.UPLOAD, spec.weights.upload.image)):
+        if "@sha256:" not in image:
+            yield (
+                field,
+                f"the registry may give another image for {image} tomorrow",
+                "append the digest that you have tested: docs/access.md#images",
+            )
+
+
 @warning(WEIGHTS)
 def mover_keeps_no_right(spec: ResolvedSpec) -> Iterator[Problem]:
     """The mover's key may write only as long as there is something to move."""
