@@ -11,6 +11,7 @@ It stands on the standard library's ``http.server``. aiohttp 3.14 was tried in i
 
 import contextlib
 import http.client
+import ipaddress
 import json
 import os
 import re
@@ -465,6 +466,7 @@ class _Handler(BaseHTTPRequestHandler):
             return replace(response, headers={**response.headers, **waits})
         try:
             if request.path.startswith("/-/"):
+                _require_address(request.headers.get("Host", ""))
                 return service.control(request)
             return service.handle(request)
         except RefusedError as error:
@@ -509,6 +511,17 @@ class _Handler(BaseHTTPRequestHandler):
         # Closing sends a reset then.
         self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
         self.close_connection = True
+
+
+def _require_address(host: str) -> None:
+    """Raises RefusedError if a control endpoint is asked for by a name: a web page can have its name lead to this
+    machine (DNS rebinding), but cannot send an address in the header Host."""
+    name = urlsplit(f"//{host}").hostname or ""
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        if name != "localhost":
+            raise RefusedError(HTTPStatus.FORBIDDEN, "control endpoints are for addresses, not for names") from None
 
 
 def _ranged(service: Service, request: Request, whole: Response) -> Response:

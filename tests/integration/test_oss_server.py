@@ -1076,6 +1076,14 @@ class TestHttp:
         with Files(tmp_path / "file") as files:
             yield files
 
+    @pytest.mark.parametrize(
+        ("host", "status"),
+        [("rebound.example.com:80", 403), ("", 403), ("127.0.0.1", 200), ("[::1]:9000", 200), ("localhost:1", 200)],
+    )
+    def test_control_endpoints_are_for_addresses(self, server: OssServer, host: str, status: int) -> None:
+        """A web page can have its name lead here, and then reads what keys there are, or makes one."""
+        assert raw(server, "GET", "/-/health", headers={"Host": host}).status == status
+
     def test_connection_is_kept_also_after_errors(self, files: Files) -> None:
         files.faults.add(Fault(action="answer", status=503))
         connection = http.client.HTTPConnection(urlsplit(files.url).netloc, timeout=10)
