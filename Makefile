@@ -118,8 +118,8 @@ lock: $(INSTALLED_DEV) $(AUDIT) ## pin all versions again, with hashes, from the
 audit: $(AUDIT) ## known vulnerabilities of the pinned packages and modules; asks pypi.org and vuln.go.dev
 	@for lock in requirements-dev.lock policy/requirements.lock tools/audit/requirements.lock; do \
 	  $(AUDIT_BIN)/pip-audit --strict --disable-pip --require-hashes -r $$lock || exit 1; done
-	@for module in local/tools/*/go.mod; do \
-	  (cd $$(dirname $$module) && $(GOVULNCHECK) -scan module) || exit 1; done
+	@for module in $$(grep -l "^tool" local/tools/*/go.mod); do \
+	  (cd $$(dirname $$module) && $(GOVULNCHECK) -scan package tool) || exit 1; done
 
 secrets: $(AUDIT) ## secrets in the files that git tracks; OPTIONS=--update when all that is found is none
 	@$(PYTHON) -m tools.secret_scan $(AUDIT_BIN)/detect-secrets $(OPTIONS)
