@@ -11,6 +11,7 @@ from .errors import DataError
 
 NEVER = (
     *(".git", ".git/*", "*/.git/*", ".gitattributes", ".gitignore", ".cache/*"),
+    *("._____temp/*", "*.incomplete", "*.aria2"),
     *("*.so", "*.so.*", "*.pyd", "*.pyc", "*.dll", "*.dylib", "*.exe", "*.whl", "*.jar"),
     *("*.sh", "*.bash", "*.bat", "*.cmd", "*.ps1"),
 )

@@ -22,6 +22,7 @@ from .errors import (
 )
 from .files import INDEX, MAX_INDEX_BYTES, Filter, SourceFile, require_every_shard
 from .layout import manifest_key, model_key, state_key, states_prefix
+from .loadable import require_configuration, require_content
 from .manifest import Entry, Manifest
 from .oss.client import Bucket, ObjectExistsError, Upload
 from .progress import Progress, size
@@ -70,6 +71,7 @@ def make_plan(source: Source, chosen: Filter, backoff: Backoff) -> Plan:
         raise DataError(f"{source.url}: none of its {len(listed)} files is selected; check include and exclude")
     index = next((file for file in files if file.path == INDEX), None)
     require_every_shard(files, _content(source, index, backoff) if index else None)
+    require_configuration(files)
     taken = {file.path for file in files}
     return Plan(source=source.url, files=files, left_out=[file for file in listed if file.path not in taken])
 
@@ -194,7 +196,10 @@ class _Run:
         return bool(self._strays() or self._states()) or holder(self.bucket, self.prefix) == self.plan.source
 
     def fill(self, found: _Survey, claim: Claim) -> Result:
-        """Moves what is missing, and certifies all of it."""
+        """Moves what is missing, if an engine can load it, and certifies all of it."""
+        if not found.present and not self._states():
+            # A run that put something there before has looked already.
+            _for_each(found.missing, lambda file: require_content(self.source, file, self.backoff))
         present = dict(found.present)
         log.info(
             "%s: %d files, %s, of which %d files, %s are in oss://%s/%s already",

@@ -27,6 +27,7 @@ class Field(StrEnum):
     CONFIG_FILE = "<model.config_file>"
     IDENTITY = "<weights.identity>"
     UPLOAD = "<weights.upload>"
+    WEIGHTS_SOURCE = "<weights.files>"
     REVISION = "<weights.revision>"
     SOURCE = "<weights.source>"
     MANIFEST = "<weights.manifest>"

@@ -261,6 +261,21 @@ BROKEN: dict[str, tuple[dict[str, Any], str, str]] = {
         "the image name registry/engine:stable contains no vLLM version; the plan assumes vLLM " + text(newest()),
         "set deployment.inference.engine.version, or use an image with a tag such as vllm-openai:v0.11.0",
     ),
+    "loadable-files": (
+        {"source": {"kind": "modelScope", "include": ["*.safetensors"]}},
+        "include and exclude leave out the model's configuration (config.json, params.json)",
+        "let them take config.json, or remove both",
+    ),
+    "planned-weights": (
+        {"source": {"kind": "huggingFace", "repository": "unsloth/DeepSeek-R1-BF16"}},
+        "the plan is that of deepseek-ai/DeepSeek-R1, and the weights are those of unsloth/DeepSeek-R1-BF16",
+        "write unsloth/DeepSeek-R1-BF16 as deployment.model.name",
+    ),
+    "host-memory": (
+        {"cpu": 64, "memory": "64Gi"},
+        "64 GiB without shared memory are 4.0 GiB for each of 8 GPUs",
+        "write more memory; the guide has 64 GiB per GPU",
+    ),
     "engine-image": (
         {"image": "lmsysorg/sglang:v0.4.5"},
         "lmsysorg/sglang:v0.4.5 is an image of SGLang, and the program starts vllm serve",
@@ -708,6 +723,9 @@ PLACES = {
     "experts-even": "inference.engine.extraArgs",
     "image-version": "inference.engine.image",
     "engine-image": "inference.engine.image",
+    "loadable-files": "weights.source",
+    "planned-weights": "weights.source",
+    "host-memory": "inference.resources",
     "features": "inference.engine.toolCalling",
     "arguments-in-full": "inference.engine.extraArgs",
     "arguments-together": "inference.engine.extraArgs",

@@ -126,13 +126,14 @@ class TestCommandLine:
             "repository": "me/R1",
             "revision": "0a0fb4d",
             "endpoint": "https://hf-mirror.com",
-            "include": ["*.safetensors"],
+            "include": ["*.safetensors", "*.json"],
             "exclude": ["*.bin", "x*"],
         }
         arguments = container(up({"weights": {"source": source}}))["args"]
         assert arguments[1] == "hf://me/R1@0a0fb4d"
-        assert arguments[-5:] == [
+        assert arguments[-6:] == [
             "--include=*.safetensors",
+            "--include=*.json",
             "--exclude=*.bin",
             "--exclude=x*",
             "--code",

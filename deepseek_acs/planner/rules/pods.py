@@ -9,6 +9,10 @@ from deepseek_acs.planner.findings import Field
 from deepseek_acs.planner.rules.rule import ACS_PODS, Problem, rule, warning
 from deepseek_acs.planner.spec import ResolvedSpec
 
+HOST_GIB_PER_GPU = 16
+"""Memory of the pod for one GPU, beyond shared memory, below which loading has been seen to fail: 4.7 GiB were measured
+for a worker (https://github.com/HabanaAI/vllm-fork/issues/809), besides the API server, Ray and pinned buffers."""
+
 
 @warning(ACS_PODS)
 def series_known(spec: ResolvedSpec) -> Iterator[Problem]:
@@ -148,3 +152,17 @@ def available_gpus(spec: ResolvedSpec) -> Iterator[Problem]:
         if each <= available
         else f"a single group needs {each}: choose a smaller layout, or correct the number of available GPUs",
     )
+
+
+@warning("https://github.com/vllm-project/vllm/issues/12756")
+def host_memory(spec: ResolvedSpec) -> Iterator[Problem]:
+    """Beyond shared memory, the pod has memory for the processes of its GPUs while they load."""
+    pod, gpus = spec.pod, spec.layout.gpus_per_pod
+    rest = (pod.memory_gib - pod.shared_memory_gib) / gpus
+    if 0 < rest < HOST_GIB_PER_GPU:
+        yield (
+            Field.POD,
+            f"{pod.memory_gib:g} GiB without shared memory are {rest:.1f} GiB for each of {gpus} GPUs; below "
+            f"{HOST_GIB_PER_GPU} GiB, processes may be killed while they load",
+            "write more memory; the guide has 64 GiB per GPU",
+        )

@@ -1,6 +1,7 @@
 """Capacity and bandwidth of bucket and cache."""
 
 from collections.abc import Iterator
+from fnmatch import fnmatchcase
 
 from deepseek_acs.planner.acs import oss_gbits
 from deepseek_acs.planner.findings import Field
@@ -13,6 +14,12 @@ RUNTIME = "https://www.alibabacloud.com/help/en/cs/user-guide/acs-pod-instance-o
 
 USUAL_CPU, USUAL_GIB = 16, 128
 """vCPUs and memory of a worker, from the guide."""
+
+NEEDED_FILES = {
+    "configuration": ("config.json", "params.json"),
+    "tokenizer": ("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "tekken.json", "vocab.json"),
+}
+"""Of which one each is needed; the mover looks for the same."""
 
 MANY = 2
 """Multiple of the usual number of workers from which on their size is probably a mistake."""
@@ -101,3 +108,43 @@ def oss_bandwidth(spec: ResolvedSpec) -> Iterator[Problem]:
             f"{mib_s} MiB/s is more than OSS delivers: an account has {gbits} Gbit/s in {region}, and {each}",
             f"write {possible}, so that the timeouts allow for the real load time",
         )
+
+
+@rule("docs/weights.md")
+def loadable_files(spec: ResolvedSpec) -> Iterator[Problem]:
+    """The files that are moved have the model's configuration and tokenizer."""
+    hub = spec.weights.hub
+    if hub is None:
+        return
+    for what, names in NEEDED_FILES.items():
+        is_taken = any(
+            any(fnmatchcase(name, pattern) for pattern in hub.include or ("*",))
+            and not any(fnmatchcase(name, pattern) for pattern in hub.exclude)
+            for name in names
+        )
+        if not is_taken:
+            yield (
+                Field.WEIGHTS_SOURCE,
+                f"include and exclude leave out the model's {what} ({', '.join(names)}), without which no engine loads "
+                "it",
+                f"let them take {names[0]}, or remove both: what serving needs is taken by default",
+            )
+
+
+@warning("docs/weights.md")
+def planned_weights(spec: ResolvedSpec) -> Iterator[Problem]:
+    """The weights that are moved are those of the model that is planned."""
+    hub = spec.weights.hub
+    if (
+        hub is None
+        or hub.repository == spec.model.name
+        or spec.model.shapes is None
+        or spec.model.stated_gib is not None
+    ):
+        return
+    yield (
+        Field.WEIGHTS_SOURCE,
+        f"the plan is that of {spec.model.name}, and the weights are those of {hub.repository}, which may be of "
+        "another format and size",
+        f"write {hub.repository} as {Field.MODEL}, or give the size of its files as {Field.WEIGHTS_GIB}",
+    )

@@ -1,0 +1,94 @@
+"""What no engine could load is refused before it is moved: a model without configuration or tokenizer, pointers of Git
+LFS in place of files, and safetensors that are shorter or longer than their own header says."""
+
+import re
+from collections.abc import Sequence
+from contextlib import closing
+from fnmatch import fnmatchcase
+
+from .checksums import hasher
+from .errors import DataError
+from .files import WEIGHTS, SourceFile
+from .reader import Reader
+from .retry import Backoff
+from .sources import Source
+
+CONFIGURATIONS = ("config.json", "params.json")
+"""The second is Mistral's own."""
+
+TOKENIZERS = ("tokenizer.json", "tokenizer.model*", "tokenizer_config.json", "tekken.json", "*.tiktoken", "vocab.json")
+"""One of them has every model that answers text."""
+
+HUB_CACHE = re.compile(r"snapshots/[^/]+/config\.json")
+"""Where the cache folder of huggingface_hub has what belongs at the top."""
+
+POINTER = b"version https://git-lfs"
+POINTER_BYTES = 200
+"""Of a pointer's size, which is about 130 bytes (https://github.com/git-lfs/git-lfs/blob/main/docs/spec.md)."""
+
+LENGTH_BYTES = 8
+"""A safetensors file begins with the length of its header (https://huggingface.co/docs/safetensors)."""
+
+MAX_HEADER_BYTES = 16 * 2**20
+"""A longer header is not read; DeepSeek-R1's have 0.1 MiB."""
+
+OFFSETS = re.compile(rb'"data_offsets"\s*:\s*\[\s*([0-9]{1,19})\s*,\s*([0-9]{1,19})\s*\]')
+
+
+def require_configuration(files: Sequence[SourceFile]) -> None:
+    """Raises DataError unless ``files`` have a configuration and a tokenizer."""
+    paths = [file.path for file in files]
+    cached = next((path for path in paths if HUB_CACHE.fullmatch(path)), None)
+    if not any(name in paths for name in CONFIGURATIONS):
+        folder = cached.rpartition("/")[0] if cached else ""
+        hint = f"; this is the cache of a download tool, whose model is in {folder}" if folder else ""
+        raise DataError(
+            f"there is no config.json among the files to move, so that no engine knows what they are{hint}; check the "
+            "repository and the include and exclude patterns"
+        )
+    if not any(fnmatchcase(path, pattern) for path in paths for pattern in TOKENIZERS):
+        raise DataError(
+            "there is no tokenizer (tokenizer.json, tokenizer.model, tokenizer_config.json) among the files to move; "
+            "check the repository and the include and exclude patterns"
+        )
+
+
+def require_content(source: Source, file: SourceFile, backoff: Backoff) -> None:
+    """Raises DataError if ``file`` is a pointer of Git LFS, or safetensors of another size than its header says. Reads
+    its beginning, and nothing of files that can be neither."""
+    is_weights = fnmatchcase(file.path, WEIGHTS)
+    if not is_weights and file.size > POINTER_BYTES:
+        return
+    hashed = hasher(file.algorithm, size=file.size)
+    with closing(Reader(source.open, file, offset=0, hasher=hashed, backoff=backoff)) as reader:
+        start = _read(reader, min(file.size, LENGTH_BYTES))
+        if POINTER.startswith(start) and start + _read(reader, min(file.size, len(POINTER)) - len(start)) == POINTER:
+            raise DataError(
+                f"{file.path} is a pointer of Git LFS and not the file itself: the repository was cloned without git "
+                "lfs; download it again"
+            )
+        if is_weights:
+            _require_size(file, reader, start)
+
+
+def _require_size(file: SourceFile, reader: Reader, start: bytes) -> None:
+    """Raises DataError unless the header that follows ``start`` speaks of all bytes of the file, and of no more."""
+    length = int.from_bytes(start, "little")
+    rest = file.size - LENGTH_BYTES - length
+    if len(start) < LENGTH_BYTES or rest < 0:
+        raise DataError(f"{file.path} has {file.size} bytes, fewer than its header; the source has a damaged file")
+    if length > MAX_HEADER_BYTES:
+        return
+    header = _read(reader, length)
+    end = max((int(last) for _, last in OFFSETS.findall(header)), default=0)
+    if not header.startswith(b"{") or rest != end:
+        raise DataError(
+            f"{file.path} has {file.size} bytes, and {LENGTH_BYTES + length + end} by its own header; the source has a "
+            "damaged file"
+        )
+
+
+def _read(reader: Reader, count: int) -> bytes:
+    content = bytearray(count)
+    reader.fill(memoryview(content))
+    return bytes(content)
