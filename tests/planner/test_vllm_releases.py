@@ -123,6 +123,7 @@ def test_an_unknown_patch_is_taken_for_the_one_before_it() -> None:
         ("0.10.0", ["-O", "x"], "-O: takes a JSON object"),
         ("0.10.0", ["-Ox"], "argument -O: expected a level"),
         ("0.7.2", ["-O3"], None),
+        ("0.20.2", ["-O.a=1"], None),
         ("0.33.0", ["--enforce-eager=true"], "ignored explicit argument"),
         ("0.33.0", ["word"], "unrecognized arguments: word"),
     ],

@@ -114,11 +114,13 @@ def _optimization(release: Release, words: Sequence[str]) -> list[str]:
     written: list[str] = []
     for number, word in enumerate(words):
         following = words[number + 1] if number + 1 < len(words) else ""
-        if not word.startswith("-O") or word[2:3] == "." or (word == "-O" and following not in LEVELS):
+        has_level = "--optimization-level" in release.arguments
+        is_dotted = word[2:3] == "." and not has_level
+        if not word.startswith("-O") or is_dotted or (word == "-O" and following not in LEVELS):
             written.append(word)
         elif release.version < changed_in("level_argument"):
             written += ["-O", word[2:]] if len(word) == 3 else [word]
-        elif "--optimization-level" in release.arguments:
+        elif has_level:
             written += ["--optimization-level", *([word[2:].removeprefix("=")] if word != "-O" else [])]
         elif word != "-O" and not _is_whole(word[2:].removeprefix("=")):
             raise RefusedError("argument -O: expected a level")
