@@ -60,7 +60,7 @@ def problems(release: Release, words: Sequence[str]) -> Iterator[Problem]:
     names in them are known."""
     found = [problem for item in given(words) if (problem := _problem(release, item, words))]
     yield from found
-    if not found and (said := refusal(release, words)):
+    if words and not found and (said := refusal(release, words)):
         # argparse may repeat a value behind these.
         what = said.partition(": ")[0] if said.startswith("unrecognized") else said.partition(": '")[0]
         yield f"{release.name} does not take the arguments: {what}", "check their order, and what belongs to which"
