@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from deepseek_acs.planner.catalogue import gpu_series
-from deepseek_acs.planner.findings import Field, Finding, PlanError, Spelling, report, spelled
+from deepseek_acs.planner.findings import Field, Finding, PlanError, Spelling, report, spelled, wrapped
 from deepseek_acs.planner.spec import ResolvedSpec
 
 FLAGS: Spelling = {
@@ -196,7 +196,7 @@ def _show(spec: ResolvedSpec, warnings: Sequence[Finding], *, as_json: bool) -> 
         return
     print(text(summary(spec)))
     for warning in warnings:
-        print(f"warning   {warning}")
+        print(wrapped("warning   ", str(warning)))
     if spec.memory:
         print()
         tables.show(tables.memory_table(spec.memory))

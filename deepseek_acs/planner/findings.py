@@ -100,6 +100,7 @@ class Field(StrEnum):
     NETWORK_POLICY = "<security.network_policy>"
     SECURITY_GROUPS = "<security.security_groups>"
     POD_SECURITY = "<security.pods>"
+    ACCEPTED_ADVISORIES = "<security.accepted_advisories>"
     LWS_VERSION = "<operators.lws.version>"
     FLUID_CHART = "<operators.fluid.chart>"
     OBSERVABILITY = "<observability>"
@@ -152,17 +153,18 @@ def spelled(finding: Finding, spelling: Spelling) -> Finding:
 def report(findings: Sequence[Finding], *, where: str, outcome: str = "nothing was created or changed") -> str:
     """All findings as one text for a terminal; ``where`` names the file they are about."""
     count = "1 problem" if len(findings) == 1 else f"{len(findings)} problems"
-    blocks = [f"  {f.path}\n{_line('problem: ', f.problem)}\n{_line('fix:     ', f.fix)}" for f in findings]
+    blocks = [f"  {f.path}\n{wrapped('    problem: ', f.problem)}\n{wrapped('    fix:     ', f.fix)}" for f in findings]
     return "\n\n".join([f"{where}: {count}, {outcome}", *blocks])
 
 
-def _line(label: str, text: str) -> str:
+def wrapped(label: str, text: str) -> str:
+    """A text for a terminal, after its label and below it."""
     # Commands and addresses are to be copied, so they stay whole.
     return textwrap.fill(
         text,
         width=TERMINAL_WIDTH,
-        initial_indent=f"    {label}",
-        subsequent_indent=" " * (4 + len(label)),
+        initial_indent=label,
+        subsequent_indent=" " * len(label),
         break_long_words=False,
         break_on_hyphens=False,
     )

@@ -82,6 +82,7 @@ _PATHS = {
     Field.NETWORK_POLICY: "security.networkPolicy",
     Field.SECURITY_GROUPS: "security.securityGroups",
     Field.POD_SECURITY: "security.pods",
+    Field.ACCEPTED_ADVISORIES: "security.acceptedAdvisories",
     Field.LWS_VERSION: "operators.lws.version",
     Field.FLUID_CHART: "operators.fluid.chart",
     Field.OBSERVABILITY: "observability",

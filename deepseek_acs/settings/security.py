@@ -12,6 +12,11 @@ LABEL_VALUE = r"^([A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?)?$"
 SecurityGroup = Annotated[str, Field(pattern=r"^sg-[a-z0-9]+$", examples=["sg-bp1fg655nh68xyz9i"])]
 
 
+AdvisoryId = Annotated[
+    str, Field(pattern=r"^(CVE-[0-9]{4}-[0-9]{4,}|GHSA(-[0-9a-z]{4}){3})$", examples=["CVE-2025-48956"])
+]
+
+
 class NetworkClient(Settings):
     """A client of the leaders: pods of a namespace, or a network. What scrapes /metrics is a client as well, and so is
     the proxy behind service.route: the namespace of its pods, or the networks of an ALB's vSwitches."""
@@ -91,3 +96,7 @@ class SecuritySettings(Settings):
 
     pods: PodSecuritySettings | None = PodSecuritySettings()
     """Hardening of the pods, on by default as far as it needs no choice; null switches it off."""
+
+    accepted_advisories: tuple[AdvisoryId, ...] = ()
+    """IDs of published vulnerabilities that the preview does not report, for example CVE-2025-48956. Remove an ID when
+    the vulnerability is fixed."""

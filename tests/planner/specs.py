@@ -6,6 +6,7 @@ from typing import Any
 from deepseek_acs.planner.check import check
 from deepseek_acs.planner.findings import Finding, PlanError, spelled
 from deepseek_acs.planner.resolve import resolve
+from deepseek_acs.planner.rules.advisories import TABLE
 from deepseek_acs.planner.spec import ResolvedSpec
 from deepseek_acs.settings.paths import STACK_PATHS
 from deepseek_acs.settings.stack import StackSettings
@@ -128,8 +129,9 @@ def errors(found: ResolvedSpec) -> list[Finding]:
 
 
 def warnings(found: ResolvedSpec) -> list[str]:
-    """What does not."""
-    return [str(finding) for finding in stack_findings(found) if finding.severity == "warning"]
+    """What does not, but for the vulnerabilities of its versions (tests/planner/test_advisories.py)."""
+    said = [finding for finding in stack_findings(found) if finding.severity == "warning"]
+    return [str(finding) for finding in said if finding.source != TABLE]
 
 
 def working(found: ResolvedSpec) -> ResolvedSpec:

@@ -495,6 +495,21 @@ BROKEN |= {
         "called default, for all other pods",
         "write another name",
     ),
+    "exposed-advisories": (
+        {"service": {"kind": "internalLoadBalancer", "apiKey": True}},
+        "by the load balancer, clients can use 4 published vulnerabilities of vLLM 0.7.2: CVE-2025-48956 (one huge",
+        "use an image with vLLM 0.24.0 or newer; or name what you accept in deployment.security.acceptedAdvisories",
+    ),
+    "known-advisories": (
+        {"security": {}},
+        "this deployment has 8 published vulnerabilities of vLLM 0.7.2: CVE-2026-34756 (one request with a huge n",
+        "use an image with vLLM 0.24.0 or newer, and close Ray's ports with deployment.security.networkPolicy or",
+    ),
+    "accepted-advisories": (
+        {"security": {"acceptedAdvisories": ["CVE-2026-48746"]}},
+        "CVE-2026-48746 does not concern this deployment",
+        "remove it, so that it accepts nothing that comes later",
+    ),
     "key-is-kept": (
         {"service": {"apiKey": True, "requestFilter": None}},
         "without it vLLM 0.7.2 asks for the key on some paths only: /invocations computes answers for everyone who",
@@ -775,6 +790,9 @@ PLACES = {
     "zone": "inference.zone",
     "load-balancer-clients": "security.networkPolicy",
     "service-account": "inference.name",
+    "exposed-advisories": "inference.engine.image",
+    "known-advisories": "inference.engine.image",
+    "accepted-advisories": "security.acceptedAdvisories",
     "key-is-kept": "service.requestFilter",
     "filter-is-in-front": "inference.engine.env",
     "closed-doors": "inference.engine.env",

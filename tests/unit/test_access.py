@@ -44,7 +44,18 @@ from deepseek_acs.requestfilter.program import Settings, read_settings
 from deepseek_acs.settings.route import GatewayRoute, IngressRoute, NoTls
 from deepseek_acs.settings.stack import StackSettings
 from local.plugins.kubernetes import wait_for
-from tests.unit.conftest import PINNED, Recorder, Run, group_args, is_secret, merged, resolved, stack_settings, warnings
+from tests.unit.conftest import (
+    ACCEPTED,
+    PINNED,
+    Recorder,
+    Run,
+    group_args,
+    is_secret,
+    merged,
+    resolved,
+    stack_settings,
+    warnings,
+)
 from tests.unit.test_stack_config import problems
 
 KEY = "k3y-0f-a-Test." * 4 + "zyxwvuts"
@@ -80,6 +91,7 @@ ON = {
         "route": INGRESS,
     },
     "security": {
+        "acceptedAdvisories": ACCEPTED,
         "networkPolicy": {"clients": CLIENTS, "egress": {"closedCidrs": ["192.168.3.4/32"]}},
         "securityGroups": ["sg-1a", "sg-2b"],
         "pods": {"runAsUser": 1000, "imagePullSecrets": ["registry"]},
@@ -95,7 +107,7 @@ GATEWAY = {
     "host": "llm.example.com",
 }
 MP = {"engine": {"backend": "mp", "image": "vllm/vllm-openai:v0.33.0"}}
-RESTRICTED = {"securityGroups": ["sg-1a"]}
+RESTRICTED = {"securityGroups": ["sg-1a"], "acceptedAdvisories": ACCEPTED}
 """What keeps the VPC away from Ray."""
 
 BY_CACHE_AND_GATEWAY = {

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from components.inference_group import group_spec
-from tests.unit.conftest import Recorder, Run, group_args
+from tests.unit.conftest import ACCEPTED, Recorder, Run, group_args
 
 RDMA = {"network": "rdma"}
 P16EN = {"gpu": {"series": "P16EN", "perPod": 16}, "parallelism": {"tensor": 16, "pipeline": 1}}
@@ -156,7 +156,10 @@ class TestLimitsOfPods:
             ("prod", {}),
             (
                 "dev",
-                {"service": {"kind": "internalLoadBalancer", "port": 80}, "security": {"securityGroups": ["sg-1a"]}},
+                {
+                    "service": {"kind": "internalLoadBalancer", "port": 80},
+                    "security": {"securityGroups": ["sg-1a"], "acceptedAdvisories": ACCEPTED},
+                },
             ),
             ("dev", {"weights": {"source": {"kind": "bucket"}}}),
         ],

@@ -21,6 +21,7 @@ from deepseek_acs.planner.findings import TERMINAL_WIDTH
 from deepseek_acs.planner.loading import load_budget
 from deepseek_acs.settings.base import mebibytes
 from tests.unit.conftest import (
+    ACCEPTED,
     NO_SECRETS,
     RRSA,
     Recorder,
@@ -487,7 +488,10 @@ class TestInferenceService:
 
     def test_load_balancer_is_internal_and_has_no_node_ports(self, up: Run) -> None:
         service = up(
-            {"service": {"kind": "internalLoadBalancer", "port": 80}, "security": {"securityGroups": ["sg-1a"]}}
+            {
+                "service": {"kind": "internalLoadBalancer", "port": 80},
+                "security": {"securityGroups": ["sg-1a"], "acceptedAdvisories": ACCEPTED},
+            }
         ).manifest("Service")
         assert service["spec"]["type"] == "LoadBalancer"
         assert service["metadata"]["annotations"] == {ADDRESS_TYPE: "intranet"}

@@ -1,0 +1,149 @@
+"""Published vulnerabilities of vLLM, torch and Ray, and which of them a deployment has.
+
+The table is ``advisories.toml``, as of the date in its head; a vulnerability that was published later is not in it.
+"""
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import date
+from functools import cache
+from typing import Literal
+
+from deepseek_acs.planner.catalogue import rows
+from deepseek_acs.planner.dangerous import PICKLE_FORMATS
+from deepseek_acs.planner.spec import ResolvedSpec
+from deepseek_acs.planner.vllm import split_arguments
+
+Release = tuple[int, ...]
+"""``(0, 10, 1, 1)``; a Version has three numbers, a release may have more."""
+
+TORCH: tuple[tuple[Release, Release], ...] = (
+    ((0, 7, 2), (2, 5, 1)),
+    ((0, 8, 0), (2, 6, 0)),
+    ((0, 9, 0), (2, 7, 0)),
+    ((0, 10, 0), (2, 7, 1)),
+    ((0, 11, 0), (2, 8, 0)),
+    ((0, 12, 0), (2, 9, 0)),
+    ((0, 17, 0), (2, 10, 0)),
+    ((0, 33, 0), (2, 14, 0)),
+)
+"""The torch that a version of vLLM requires, at least that of the versions between (requirements/cuda.txt of its source
+distributions)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Advisory:
+    """One row of the table; its head says what the fields mean."""
+
+    id: str
+    package: Literal["vllm", "torch", "ray"]
+    published: date
+    reach: Literal["api", "pods", "model"]
+    effect: str
+    ghsa: str = ""
+    introduced: Release = ()
+    fixed: Release | None = None
+    needs: tuple[str, ...] = ()
+    filtered: bool = False
+    confirmed: bool = True
+    note: str = ""
+
+    @property
+    def names(self) -> frozenset[str]:
+        """The names by which it is accepted."""
+        return frozenset({self.id, self.ghsa} - {""})
+
+    @property
+    def source(self) -> str:
+        """Its page; that of GitHub's database, where an ID of that is known."""
+        known = self.ghsa or (self.id if self.id.startswith("GHSA-") else "")
+        return f"https://github.com/advisories/{known}" if known else f"https://nvd.nist.gov/vuln/detail/{self.id}"
+
+    def concerns(self, release: Release) -> bool:
+        """Whether a release of its package is in its range."""
+        return self.introduced <= release and (self.fixed is None or release < self.fixed)
+
+
+def release(text: str) -> Release:
+    """``0.10.1.1`` as numbers. Raises ValueError."""
+    return tuple(int(part) for part in text.split("."))
+
+
+def image_release(image: str) -> Release | None:
+    """vLLM's release in an image's name, with all of its numbers; None without one."""
+    found = re.search(r"vllm[a-z/_-]*:?v?(\d+(?:\.\d+)+)", image.rsplit("@", 1)[0])
+    return release(found[1]) if found else None
+
+
+@cache
+def advisories() -> tuple[Advisory, ...]:
+    """All of the table. Raises TypeError, ValueError for a row that is wrong."""
+    found = []
+    for row in rows("advisories.toml")["advisory"]:
+        versions = {field: release(row[field]) for field in ("introduced", "fixed") if field in row}
+        found.append(Advisory(**{**row, **versions, "needs": tuple(row.get("needs", ()))}))
+    return tuple(found)
+
+
+def applying(spec: ResolvedSpec) -> Iterator[Advisory]:
+    """Those that ``spec`` has as it is set, accepted ones included."""
+    vllm = image_release(spec.engine.image) or spec.engine.vllm.version
+    releases: Mapping[str, Release] = {"vllm": vllm, "torch": torch_of(vllm)}
+    for advisory in advisories():
+        # Images do not tell their version of Ray: any is possible.
+        in_range = advisory.package == "ray" or advisory.concerns(releases[advisory.package])
+        kept_out = advisory.filtered and spec.request_filter is not None
+        if in_range and not kept_out and all(CONDITIONS[need](spec) for need in advisory.needs):
+            yield advisory
+
+
+def torch_of(vllm: Release) -> Release:
+    """The least torch that a release of vLLM requires."""
+    return max((torch for since, torch in TORCH if since <= vllm), default=(0,))
+
+
+def _arguments(spec: ResolvedSpec) -> Mapping[str, str]:
+    return split_arguments(spec.engine.extra_args)
+
+
+def _prefix_cache(spec: ResolvedSpec) -> bool:
+    given = _arguments(spec)
+    return "--enable-prefix-caching" in given or (
+        not spec.engine.vllm.is_v0 and "--no-enable-prefix-caching" not in given
+    )
+
+
+def _pickle(spec: ResolvedSpec) -> bool:
+    return spec.weights.allow_pickle or _arguments(spec).get("--load-format") in PICKLE_FORMATS
+
+
+def _open_group(spec: ResolvedSpec) -> bool:
+    return spec.layout.pods > 1 and spec.security.network_policy is None and not spec.security.security_groups
+
+
+CONDITIONS: Mapping[str, Callable[[ResolvedSpec], bool]] = {
+    "key": lambda spec: spec.service.api_key,
+    "v0-engine": lambda spec: spec.engine.vllm.is_v0,
+    "tensor-across-pods": lambda spec: spec.layout.pods > 1 and spec.layout.tensor > spec.layout.gpus_per_pod,
+    "kv-transfer": lambda spec: "--kv-transfer-config" in _arguments(spec),
+    "prefix-cache": _prefix_cache,
+    "tool-parser": lambda spec: "--tool-call-parser" in _arguments(spec),
+    "qwen3-coder-parser": lambda spec: _arguments(spec).get("--tool-call-parser") == "qwen3_coder",
+    "hidden-states": lambda spec: "extract_hidden_states" in _arguments(spec).get("--speculative-config", ""),
+    "prompt-embeds": lambda spec: "--enable-prompt-embeds" in _arguments(spec),
+    # The catalogue's models, and those of a config.json, are texts only; of others nothing is known.
+    "multimodal": lambda spec: spec.model.shapes is None,
+    "gguf": lambda spec: "gguf" in (_arguments(spec).get("--load-format"), _arguments(spec).get("--quantization")),
+    "embed": lambda spec: "POST /v1/embeddings" in spec.api_paths,
+    "remote-code": lambda spec: spec.engine.trust_remote_code,
+    "no-remote-code": lambda spec: not spec.engine.trust_remote_code,
+    "python-optimized": lambda spec: bool(spec.engine.env.get("PYTHONOPTIMIZE")),
+    "rust-frontend": lambda spec: spec.engine.env.get("VLLM_USE_RUST_FRONTEND", "0") != "0",
+    "pickle": _pickle,
+    "ray-without-token": lambda spec: (
+        spec.engine.backend == "ray" and spec.layout.pods > 1 and not spec.engine.ray_token
+    ),
+    "open-group": _open_group,
+}
+"""What ``needs`` may name: of a deployment, whether it is so."""
