@@ -267,7 +267,7 @@ def pods_are_killed(project: Project) -> Iterator[list[str]]:
 
 def test_new_image_while_pods_die(project: Project) -> None:
     scale(project, 2)
-    image = "registry-cn-hangzhou.ack.aliyuncs.com/ack-demo/vllm:v0.7.3"
+    image = "vllm/vllm-openai:v0.33.0-cu129"
     project.change(inference={"engine": {**project.settings()["inference"]["engine"], "image": image}})
     process = project.start("up", "--skip-preview")
     eventually(
