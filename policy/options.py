@@ -158,6 +158,16 @@ REQUEST_FILTERS = _names(
     "middleware that checks the API key on every path; by default, the program's request filter",
     ("requestfilter.RequestFilter",),
 )
+MINIMUM_VERSION = Option(
+    argument="minimum_version",
+    schema={
+        "type": "string",
+        "pattern": r"^([0-9]+(\.[0-9]+)+)?$",
+        "default": "",
+        "description": "oldest version of vLLM that may run anywhere",
+    },
+)
+ACCEPTED_ADVISORIES = _names("accepted", "IDs of vulnerabilities that are accepted")
 ALLOWED_MIDDLEWARE = _names(
     "allowed_middleware",
     "modules that run in the engine's server; by default, the program's request filter",

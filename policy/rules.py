@@ -13,6 +13,7 @@ from policy import options
 from policy.checks import (
     acs,
     engine_options,
+    engine_versions,
     exposure,
     networks,
     plain_http,
@@ -107,6 +108,16 @@ RULES: tuple[ResourceRule | StackRule, ...] = (
         options={"requestFilters": options.REQUEST_FILTERS},
         check=exposure.unfiltered_entry,
         source="https://github.com/vllm-project/vllm/issues/58144",
+    ),
+    StackRule(
+        name="require-patched-engine",
+        statement="Clients from outside the cluster can use no published vulnerability of the engine.",
+        options={
+            "minimumVersion": options.MINIMUM_VERSION,
+            "accepted": options.ACCEPTED_ADVISORIES,
+        },
+        check=engine_versions.unpatched_engine,
+        source="https://github.com/advisories?query=vllm+ecosystem%3Apip",
     ),
     ResourceRule(
         name="require-load-balancer-acl",

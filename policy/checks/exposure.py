@@ -104,7 +104,7 @@ def _is_public(key: str, value: object) -> bool:
 
 def keyless_entry(stack: Sequence[Resource]) -> Iterator[Violation]:
     """Access from outside the cluster to an engine that asks for no key."""
-    for entry in _entries(stack):
+    for entry in entries(stack):
         for group in of_kind(stack, GROUP):
             problem = _missing_key(group, stack) if could_be(group.namespace, entry.namespace) else None
             if problem:
@@ -121,7 +121,7 @@ def keyless_entry(stack: Sequence[Resource]) -> Iterator[Violation]:
 def unfiltered_entry(stack: Sequence[Resource], *, request_filters: Sequence[str]) -> Iterator[Violation]:
     """Access from outside the cluster to an engine that checks the API key by itself, which it does for some paths
     only, and before 0.22 not even for those."""
-    for entry in _entries(stack):
+    for entry in entries(stack):
         for group in of_kind(stack, GROUP):
             pod = leader(group) if could_be(group.namespace, entry.namespace) else None
             if pod is not None and not middleware(pod) & {*request_filters}:
@@ -135,7 +135,8 @@ def unfiltered_entry(stack: Sequence[Resource], *, request_filters: Sequence[str
                 yield Violation(resource=entry, finding=finding)
 
 
-def _entries(stack: Sequence[Resource]) -> list[Resource]:
+def entries(stack: Sequence[Resource]) -> list[Resource]:
+    """What lets clients in from outside the cluster."""
     services = of_kind(stack, "Service")
     return [*of_kind(stack, *ROUTES), *(s for s in services if s.spec.get("type") in ("LoadBalancer", "NodePort"))]
 

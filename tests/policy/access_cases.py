@@ -37,6 +37,7 @@ from tests.policy.stacks import (
 
 IN_A_SECURITY_GROUP = {**pod(), "metadata": {"annotations": {"network.alibabacloud.com/security-group-ids": "sg-1"}}}
 GROUPED = manifest("LeaderWorkerSet", spec={"leaderWorkerTemplate": {"workerTemplate": IN_A_SECURITY_GROUP}})
+OLD = "registry.example/vllm:v0.7.2"
 EIP = "network.alibabacloud.com/pod-with-eip"
 REDIRECT = "alb.ingress.kubernetes.io/ssl-redirect"
 MONITORING = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}
@@ -152,6 +153,19 @@ BROKEN: Mapping[str, list[Broken]] = {
             Broken("", "no request filter is in front of the engine of r1", (entry, group(pod(command=command))))
             for entry in (BALANCER, ingress(), http_route(), manifest("TCPRoute", spec={}))
             for command in (["vllm", "serve"], ["vllm", "serve", "--middleware=other.Filter"])
+        ),
+    ],
+    "require-patched-engine": [
+        Broken(
+            f"{CONTAINER}.image",
+            "clients can use what is published of vLLM 0.7.2: CVE-2026-48746 (a bent header Host opens /v1",
+            (BALANCER, group(pod(image=OLD, command=["vllm", "serve"]))),
+        ),
+        Broken(
+            f"{CONTAINER}.image", "of vLLM 0.7.2: CVE-2025-48956 (one huge header", (BALANCER, group(pod(image=OLD)))
+        ),
+        Broken(
+            f"{CONTAINER}.image", "vLLM 0.7.2 is older than 0.11", (group(pod(image=OLD)),), {"minimumVersion": "0.11"}
         ),
     ],
     "require-load-balancer-acl": [
@@ -436,6 +450,11 @@ KEPT: Mapping[str, list[Kept]] = {
         (BALANCER, group(pod(command=["sh", "-c", "exec vllm serve --middleware requestfilter.RequestFilter"]))),
         (BALANCER, group(pod(args=["--middleware=requestfilter.RequestFilter"], command=["vllm", "serve"]))),
         (service(), group(pod(command=["vllm", "serve"]))),
+    ],
+    "require-patched-engine": [
+        (BALANCER, group(pod(image="registry.example/vllm:v0.33.0"))),
+        (BALANCER, group(pod(image=UNKNOWN))),
+        (service(), group(pod(image=OLD))),
     ],
     "require-load-balancer-acl": [
         (service("LoadBalancer", {**PRIVATE, **LISTED}),),

@@ -46,6 +46,11 @@ CHANGES: Mapping[tuple[str, str], tuple[Resource | Kept, Any]] = {
         (BALANCER, group(pod(command=["vllm", "serve", "--middleware=mine"]))),
         ["mine"],
     ),
+    ("require-patched-engine", "minimumVersion"): (group(), "0.31"),
+    ("require-patched-engine", "accepted"): (
+        (BALANCER, group(pod(image="registry.example/vllm:v0.22.0"))),
+        ["CVE-2026-55574"],
+    ),
     ("require-https-redirect", "redirectingClasses"): (ingress(class_name="traefik"), ["traefik"]),
     ("restrict-route-paths", "allowedPaths"): (http_route([{"path": {"value": "/v1"}}]), ["/v1", "/v1/*"]),
     ("restrict-ingress-classes", "allowedClasses"): (ingress(class_name="traefik"), ["traefik"]),
@@ -125,6 +130,7 @@ def test_schemas_are_typed_and_described(key: tuple[str, str]) -> None:
         ([1], ("restrict-ingress-classes", "allowedClasses")),
         (33, ("restrict-network-policy-peers", "minPrefixLength")),
         ("no", ("disallow-mutable-tags", "requireDigest")),
+        ("latest", ("require-patched-engine", "minimumVersion")),
     ],
 )
 def test_schemas_refuse_other_types(value: Any, key: tuple[str, str]) -> None:
@@ -139,6 +145,8 @@ def fits(value: Any, option: Option) -> bool:
             return isinstance(value, bool)
         case "integer":
             return isinstance(value, int) and schema["minimum"] <= value <= schema["maximum"]
+        case "string":
+            return isinstance(value, str) and bool(re.search(schema["pattern"], value))
         case "array":
             pattern = schema["items"]["pattern"]
             assert schema["items"]["type"] == "string"
