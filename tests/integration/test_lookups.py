@@ -33,7 +33,7 @@ OBJECTS: dict[str, dict[str, Any]] = {
 
 
 class ApiServer(ThreadingHTTPServer):
-    """Knows RESOURCES and OBJECTS, and forbids everything in the namespace ``secret``."""
+    """Knows RESOURCES and OBJECTS, and forbids everything in the namespace or bucket ``secret``."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
@@ -55,7 +55,7 @@ class Handler(BaseHTTPRequestHandler):
             return
         accept, token = self.headers.get("Accept"), self.headers.get("Authorization")
         self.server.requests.append((self.command, self.path, accept, token))
-        if "/namespaces/secret/" in self.path:
+        if "/secret/" in self.path:
             self._answer(403, {})
         elif self.path in RESOURCES:
             listed = [{"kind": kind, "name": name, "namespaced": own} for kind, name, own in RESOURCES[self.path]]
@@ -177,7 +177,8 @@ class TestBucket:
 
     def test_refusal_that_is_not_of_oss_says_nothing(self, server: ApiServer) -> None:
         """But of a proxy, for example."""
-        assert not bucket_exists(CloudSettings(region=REGION, endpoint=f"{server.url}/namespaces/secret"), BUCKET)
+        assert not bucket_exists(CloudSettings(region=REGION, endpoint=server.url), "secret")
+        assert [path for _, path, _, _ in server.requests] == ["/secret/"]
 
     def test_without_a_way_there_nothing_is_known(self) -> None:
         # Port 9 of this machine: nothing listens there.
