@@ -85,10 +85,11 @@ examples: $(INSTALLED_DEV) ## build the package, install it elsewhere, and previ
 wheel: $(INSTALLED_DEV) ## build the package into dist/
 	$(RUN) -m build
 
-lint: $(INSTALLED_DEV) ## ruff, import contracts and mypy --strict
+lint: $(INSTALLED_DEV) ## ruff, import contracts, plain words and mypy --strict
 	$(RUN) -m ruff format --check .
 	$(RUN) -m ruff check .
 	$(VENV)/bin/lint-imports --no-cache
+	$(RUN) -m tools.vocabulary
 	$(RUN) -m mypy
 
 format: $(INSTALLED_DEV) ## ruff format and safe fixes
