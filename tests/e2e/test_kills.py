@@ -8,6 +8,7 @@ and no less. One stack, in the order of the file.
 import base64
 import json
 import subprocess
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -100,9 +101,20 @@ def under_way(project: Project) -> list[str]:
     return [o["resource"]["type"].rpartition(":")[2] for o in project.state().get("pending_operations") or ()]
 
 
+SETTLED_SECONDS = 3
+
+
 def kill_while(project: Project, process: subprocess.Popen[str], kind: str) -> None:
     """Kills the engine once it waits for one resource of that kind and for nothing else."""
-    eventually(lambda: under_way(project) == [kind])
+
+    def is_alone() -> bool:
+        if under_way(project) != [kind]:
+            return False
+        # What does not depend on it may not have begun yet.
+        time.sleep(SETTLED_SECONDS)
+        return under_way(project) == [kind]
+
+    eventually(is_alone)
     kill(process)
     process.communicate()
 

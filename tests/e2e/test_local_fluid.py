@@ -201,7 +201,7 @@ def test_preload_that_caches_nothing_stops_and_the_next_up_repeats_it(project: P
 
 
 def test_preload_that_hangs_is_given_up_and_the_next_up_continues(project: Project) -> None:
-    program = project.folder / "deepseek_acs" / "planner" / "cache.py"
+    program = project.folder / "deepseek_acs" / "planner" / "fluid.py"
     text = program.read_text()
     program.write_text(text.replace("START_SECONDS = 900", "START_SECONDS = 1"))
     output = failed_up(project, "hang", memory="104Gi", preloadMiBps=100_000)
