@@ -56,6 +56,14 @@ def require_configuration(files: Sequence[SourceFile]) -> None:
 def require_content(source: Source, file: SourceFile, backoff: Backoff) -> None:
     """Raises DataError if ``file`` is a pointer of Git LFS, or safetensors of another size than its header says. Reads
     its beginning, and nothing of files that can be neither."""
+    try:
+        _require_content(source, file, backoff)
+    except DataError:
+        # No hash proves what was read: a proxy may have answered with something else, once.
+        _require_content(source, file, backoff)
+
+
+def _require_content(source: Source, file: SourceFile, backoff: Backoff) -> None:
     is_weights = fnmatchcase(file.path, WEIGHTS)
     if not is_weights and file.size > POINTER_BYTES:
         return
