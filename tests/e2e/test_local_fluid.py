@@ -228,7 +228,8 @@ def test_fluid_to_csi_on_the_live_stack(project: Project) -> None:
 def test_standard_network_changes_the_pods_alone(project: Project) -> None:
     project.change(inference={"network": "standard"})
     output = project.run("up")
-    assert "~ 1 updated" in output
+    # And the namespace's labels: pods without RDMA keep a stricter standard.
+    assert "~ 2 updated" in output
     assert not labelled_for_rdma(project), "csi × standard"
     assert all_ready(project)
 
