@@ -3,6 +3,8 @@
 They are Helm releases and not single resources: each is one resource instead of twenty-five, Helm never deletes the
 content of a chart's ``crds/``, and the hooks with which ack-fluid upgrades its definitions run."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any

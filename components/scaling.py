@@ -4,6 +4,8 @@ Both compute an absolute number of groups: the load divided by the capacity of o
 load and do not reduce the load until then. Ratios to the current load would multiply them; an absolute number does not.
 """
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 from typing import Any, Literal
 

@@ -8,7 +8,6 @@ interpreter need not have it.
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 import os
 import runpy
@@ -37,9 +36,6 @@ def main(engine_address: str) -> int:
     """Run the program that standard input asks for; return the exit code."""
     # The engine itself says that it was interrupted; a traceback adds nothing.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    # Hundreds of thousands of objects of the generated SDKs live as long as the program. To look through them again and
-    # again took a tenth of its time.
-    gc.set_threshold(100_000, 50, 1_000)
     request = language_pb2.RunRequest.FromString(sys.stdin.buffer.read())
     os.chdir(request.pwd)
     program = Path(request.info.program_directory or request.pwd, request.info.entry_point or ".").resolve()
