@@ -6,8 +6,9 @@ from collections.abc import Mapping
 
 import pulumi
 
+from deepseek_acs.planner import cost
 from deepseek_acs.planner.spec import ResolvedSpec
-from deepseek_acs.planner.summary import summary
+from deepseek_acs.planner.summary import with_cost
 from deepseek_acs.settings.cloud import ClusterSettings
 from deepseek_acs.settings.route import GatewayRoute, IngressRoute
 
@@ -35,7 +36,8 @@ def outputs(
         "model": name,
         "namespace": namespace,
         "group": spec.name,
-        "plan": summary(spec),
+        "plan": with_cost(spec),
+        "cost": cost.data(cost.cost(spec)),
         "bucket": bucket.bucket_name,
         "weights": pulumi.Output.format("oss://{0}/{1}", bucket.bucket_name, spec.weights.prefix),
         "claim": mount.claim_name,

@@ -9,7 +9,7 @@ from deepseek_acs.planner.check import check
 from deepseek_acs.planner.findings import Finding, report, spelled
 from deepseek_acs.planner.resolve import resolve
 from deepseek_acs.planner.spec import ResolvedSpec
-from deepseek_acs.planner.summary import summary, text
+from deepseek_acs.planner.summary import text, with_cost
 from deepseek_acs.settings.errors import DEPLOYMENT, findings
 from deepseek_acs.settings.paths import STACK_PATHS
 from deepseek_acs.settings.secret_texts import misplaced_secrets
@@ -45,7 +45,7 @@ def load() -> tuple[ResolvedSpec, Secrets]:
     errors = [finding for finding in found if finding.severity == "error"]
     if errors := [*errors, *name_findings(spec), *secret_findings(config, spec)]:
         raise _error(errors)
-    pulumi.log.info(text(summary(spec)))
+    pulumi.log.info(text(with_cost(spec)))
     for finding in found:
         pulumi.log.warn(str(finding))
     return spec, read_secrets(config, spec)

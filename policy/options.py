@@ -174,3 +174,21 @@ ALLOWED_MIDDLEWARE = _names(
     ("requestfilter.RequestFilter",),
 )
 ALLOWED_HOSTS = _names("allowed_hosts", "hosts to which secrets may go by plain HTTP")
+MAX_HOURLY_COST = Option(
+    argument="max_hourly_cost",
+    schema={
+        "type": "number",
+        "minimum": 0,
+        "default": 0,
+        "description": "most that all GPUs of a stack may cost per hour, with autoscaling and updates; 0 sets none",
+    },
+)
+GPU_HOUR = Option(
+    argument="gpu_hour",
+    schema={
+        "type": "object",
+        "additionalProperties": {"type": "number", "minimum": 0},
+        "default": {},
+        "description": "price of one GPU for an hour by series, in the currency of the limit",
+    },
+)

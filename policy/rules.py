@@ -12,6 +12,7 @@ from deepseek_acs.planner.findings import Finding
 from policy import options
 from policy.checks import (
     acs,
+    cost,
     engine_options,
     engine_versions,
     exposure,
@@ -439,6 +440,13 @@ RULES: tuple[ResourceRule | StackRule, ...] = (
         options={"exemptStacks": options.EXEMPT_STACKS},
         check=acs.best_effort,
         source="https://www.alibabacloud.com/help/en/cs/user-guide/acs-pod-instance-overview",
+    ),
+    StackRule(
+        name="restrict-hourly-cost",
+        statement="The GPUs of a stack cost no more per hour than a limit, if there is one.",
+        options={"maxHourlyCost": options.MAX_HOURLY_COST, "gpuHour": options.GPU_HOUR},
+        check=cost.hourly_cost,
+        source="https://www.alibabacloud.com/help/en/cs/product-overview/product-billing-rules",
     ),
 )
 

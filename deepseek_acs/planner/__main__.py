@@ -36,6 +36,11 @@ FLAGS: Spelling = {
     Field.MEASURED_KV_CACHE: "--kv-cache-gib",
     Field.ENFORCE_EAGER: "--enforce-eager",
     Field.EXTRA_ARGS: "--engine-arg",
+    Field.CURRENCY: "--currency",
+    Field.GPU_HOUR: "--gpu-hour",
+    Field.VCPU_HOUR: "--vcpu-hour",
+    Field.MEMORY_GIB_HOUR: "--memory-gib-hour",
+    Field.TOKENS_PER_SECOND: "--tokens-per-second",
 }
 """How the command line spells the fields that it has."""
 
@@ -64,6 +69,11 @@ def parser() -> argparse.ArgumentParser:
     deployment.add_argument("--network", choices=("standard", "rdma"), help="network of the pods")
     deployment.add_argument("--region", default="cn-hangzhou", help="region of the bucket (cn-hangzhou)")
     deployment.add_argument("--throughput", type=int, metavar="MIB_S", help="storage, per pod (300)")
+    deployment.add_argument("--currency", help="of prices; list prices are known in USD (default) and CNY")
+    deployment.add_argument("--gpu-hour", type=float, metavar="PRICE", help="price of one GPU for one hour")
+    deployment.add_argument("--vcpu-hour", type=float, metavar="PRICE", help="price of one vCPU of a GPU pod")
+    deployment.add_argument("--memory-gib-hour", type=float, metavar="PRICE", help="price of one GiB of a GPU pod")
+    deployment.add_argument("--tokens-per-second", type=float, help="measured output of one group, for its price")
     deployment.add_argument(
         "--engine-arg",
         action="append",
@@ -123,6 +133,13 @@ def specification(arguments: argparse.Namespace, series: str) -> ResolvedSpec:
                 enforceEager=arguments.enforce_eager,
                 extraArgs=tuple(arguments.engine_arg),
             ),
+        ),
+        "prices": given(
+            currency=arguments.currency,
+            gpuHour=arguments.gpu_hour,
+            vcpuHour=arguments.vcpu_hour,
+            memoryGiBHour=arguments.memory_gib_hour,
+            tokensPerSecond=arguments.tokens_per_second,
         ),
     }
     try:
@@ -189,12 +206,12 @@ def _checked(arguments: argparse.Namespace) -> tuple[ResolvedSpec, list[Finding]
 
 def _show(spec: ResolvedSpec, warnings: Sequence[Finding], *, as_json: bool) -> None:
     from deepseek_acs.planner import report as tables
-    from deepseek_acs.planner.summary import summary, text
+    from deepseek_acs.planner.summary import text, with_cost
 
     if as_json:
         print(json.dumps(tables.spec_data(spec, warnings), indent=2))
         return
-    print(text(summary(spec)))
+    print(text(with_cost(spec)))
     for warning in warnings:
         print(wrapped("warning   ", str(warning)))
     if spec.memory:

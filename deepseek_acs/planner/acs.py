@@ -42,7 +42,11 @@ OSS_GBITS_MAINLAND, OSS_GBITS_ELSEWHERE = 10, 5
 """The same in regions of mainland China that are not listed, and in all others."""
 
 
+def is_mainland(region: str) -> bool:
+    """Whether a region is in mainland China."""
+    return region.startswith("cn-") and region != "cn-hongkong"
+
+
 def oss_gbits(region: str) -> int:
     """What an account reads from OSS within ``region``, in Gbit/s."""
-    mainland = region.startswith("cn-") and region != "cn-hongkong"
-    return OSS_GBITS.get(region, OSS_GBITS_MAINLAND if mainland else OSS_GBITS_ELSEWHERE)
+    return OSS_GBITS.get(region, OSS_GBITS_MAINLAND if is_mainland(region) else OSS_GBITS_ELSEWHERE)

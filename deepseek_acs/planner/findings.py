@@ -103,6 +103,11 @@ class Field(StrEnum):
     ACCEPTED_ADVISORIES = "<security.accepted_advisories>"
     LWS_VERSION = "<operators.lws.version>"
     FLUID_CHART = "<operators.fluid.chart>"
+    CURRENCY = "<prices.currency>"
+    GPU_HOUR = "<prices.gpu_hour>"
+    VCPU_HOUR = "<prices.vcpu_hour>"
+    MEMORY_GIB_HOUR = "<prices.memory_gib_hour>"
+    TOKENS_PER_SECOND = "<prices.tokens_per_second>"
     OBSERVABILITY = "<observability>"
     FIRST_TOKEN = "<observability.first_token>"  # noqa: S105 - a field
     INTER_TOKEN = "<observability.inter_token>"  # noqa: S105 - a field

@@ -7,6 +7,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from deepseek_acs.planner import cost
 from deepseek_acs.planner.activation import Band
 from deepseek_acs.planner.catalogue import gpu_series, gpus, models
 from deepseek_acs.planner.compare import Row
@@ -159,6 +160,7 @@ def spec_data(spec: ResolvedSpec, warnings: Sequence[Finding]) -> dict[str, Any]
         "memory": memory_data(spec.memory) if spec.memory else None,
         "readSeconds": budget.read_seconds,
         "startupSeconds": budget.startup_seconds,
+        "cost": cost.data(cost.cost(spec)),
         "warnings": [str(warning) for warning in warnings],
     }
 

@@ -6,6 +6,7 @@ from deepseek_acs.planner import catalogue, config_json
 from deepseek_acs.planner.findings import Field
 from deepseek_acs.planner.metrics import EngineMetrics
 from deepseek_acs.planner.model import Model, Unpredicted
+from deepseek_acs.planner.prices import PodPrice, Prices, list_price, storage_list_price
 from deepseek_acs.planner.search import smallest_layout, with_open_layout
 from deepseek_acs.planner.shutdown import grace_seconds
 from deepseek_acs.planner.spec import (
@@ -28,6 +29,7 @@ from deepseek_acs.settings.base import gibibytes, mebibytes
 from deepseek_acs.settings.inference import EngineSettings, InferenceSettings
 from deepseek_acs.settings.lifecycle import LifecycleSettings
 from deepseek_acs.settings.model import ModelSettings
+from deepseek_acs.settings.prices import PriceSettings
 from deepseek_acs.settings.scaling import HpaScaling, ManualScaling
 from deepseek_acs.settings.stack import StackSettings
 from deepseek_acs.settings.weights import BucketSource
@@ -75,6 +77,7 @@ def resolve(settings: StackSettings, *, folder: Path) -> ResolvedSpec:
         service=settings.service,
         security=settings.security,
         operators=settings.operators,
+        prices=_prices(settings.prices, settings.cloud.region),
         observability=settings.observability,
         verification=settings.verification,
     )
@@ -208,6 +211,20 @@ def _lifecycle(settings: LifecycleSettings) -> LifecycleSpec:
         evictable_groups=budget.max_unavailable if budget else None,
         health_check=settings.health_check,
         group_restart=settings.group_restart,
+    )
+
+
+def _prices(settings: PriceSettings, region: str) -> Prices:
+    currency, storage = settings.currency, settings.storage_gib_month
+    return Prices(
+        currency=currency,
+        gpu_hour=settings.gpu_hour,
+        gpu_pod=PodPrice(vcpu_hour=settings.vcpu_hour, memory_gib_hour=settings.memory_gib_hour),
+        cache=list_price(currency, "performance", region=region),
+        job=list_price(currency, "general-purpose", region=region),
+        storage_gib_month=storage_list_price(currency) if storage is None else storage,
+        traffic_gib=settings.traffic_gib,
+        tokens_per_second=settings.tokens_per_second,
     )
 
 

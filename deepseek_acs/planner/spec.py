@@ -19,6 +19,7 @@ from deepseek_acs.planner.fluid import CachePlan, plan_cache
 from deepseek_acs.planner.loading import LoadBudget, load_budget
 from deepseek_acs.planner.memory import Memory, estimate
 from deepseek_acs.planner.model import Model, Unpredicted
+from deepseek_acs.planner.prices import Prices
 from deepseek_acs.planner.uncounted import Uncounted, reads_images, uncounted
 from deepseek_acs.planner.upload import upload_deadline_seconds
 from deepseek_acs.planner.vllm import Engine, Serving, engine_of, serving_changes, version_of
@@ -293,6 +294,7 @@ class ResolvedSpec:
     service: "ServiceSettings"
     security: "SecuritySettings"
     operators: "OperatorsSettings"
+    prices: Prices
     observability: "ObservabilitySettings | None"
     verification: "VerificationSettings | None"
 

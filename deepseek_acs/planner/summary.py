@@ -2,6 +2,7 @@
 
 import math
 
+from deepseek_acs.planner import cost
 from deepseek_acs.planner.fluid import CachePlan
 from deepseek_acs.planner.memory import Memory, Stage
 from deepseek_acs.planner.roofline import decode_floor_ms
@@ -29,6 +30,11 @@ def summary(spec: ResolvedSpec) -> dict[str, str]:
     if spec.replicas.scaler is not None:
         lines["scaling"] = _scaling(spec, spec.replicas)
     return lines
+
+
+def with_cost(spec: ResolvedSpec) -> dict[str, str]:
+    """The summary, and what the deployment costs."""
+    return {**summary(spec), **dict(cost.lines(spec))}
 
 
 def text(lines: dict[str, str]) -> str:

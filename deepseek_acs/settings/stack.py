@@ -10,6 +10,7 @@ from deepseek_acs.settings.inference import InferenceSettings
 from deepseek_acs.settings.model import ModelSettings
 from deepseek_acs.settings.observability import ObservabilitySettings
 from deepseek_acs.settings.operators import OperatorsSettings
+from deepseek_acs.settings.prices import PriceSettings
 from deepseek_acs.settings.security import SecuritySettings
 from deepseek_acs.settings.service import ServiceSettings
 from deepseek_acs.settings.storage import FluidCacheSettings, OssVolumeSettings
@@ -46,6 +47,9 @@ class StackSettings(Settings):
 
     operators: OperatorsSettings = OperatorsSettings()
     """The controllers in the cluster, expected or installed by the stack."""
+
+    prices: PriceSettings = PriceSettings()
+    """Prices, for the costs in the preview."""
 
     observability: ObservabilitySettings | None = None
     """Metrics, alerts, dashboard and logs. Off by default."""

@@ -1,6 +1,7 @@
 """What ACS sells: RDMA where the planner's tables have it, and pods that it does not take back."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from deepseek_acs.planner.acs import GPU_HPN, HPN_GPUS_PER_POD
 from deepseek_acs.planner.catalogue import gpu_series, resource_name
@@ -22,8 +23,8 @@ def illegal_rdma(resource: Resource) -> Iterator[Finding]:
     for pod in pods(resource):
         if pod.labels.get(HPN_TYPE) != "rdma":
             continue
-        labels = {**mapping(pod.spec.get("nodeSelector")), **pod.labels}
-        series = text(labels.get(GPU_SERIES))
+        labels = labels_of(pod)
+        series = series_of(labels)
         path = f"{pod.path}.metadata.labels[{HPN_TYPE}]"
         if not series:
             yield Finding(
@@ -32,9 +33,9 @@ def illegal_rdma(resource: Resource) -> Iterator[Finding]:
         if series not in gpu_series():
             continue
         legal = HPN_GPUS_PER_POD if labels.get(COMPUTE_CLASS) == GPU_HPN else gpu_series()[series].rdma_gpus_per_pod
-        gpus_per_pod = _gpus_per_pod(pod, series)
-        if gpus_per_pod is not None and gpus_per_pod not in legal:
-            only = f"only with {' or '.join(map(str, legal))} GPUs, not {gpus_per_pod}" if legal else "not at all"
+        gpus = gpus_per_pod(pod, series)
+        if gpus is not None and gpus not in legal:
+            only = f"only with {' or '.join(map(str, legal))} GPUs, not {gpus}" if legal else "not at all"
             yield Finding(
                 path=path,
                 problem=f"ACS supports RDMA for series {series} {only}",
@@ -43,15 +44,25 @@ def illegal_rdma(resource: Resource) -> Iterator[Finding]:
             )
 
 
-def _gpus_per_pod(pod: Pod, series: str) -> int | None:
+def labels_of(pod: Pod) -> Mapping[str, Any]:
+    """By which ACS chooses hardware: the pod's own, and those of its nodes."""
+    return {**mapping(pod.spec.get("nodeSelector")), **pod.labels}
+
+
+def series_of(labels: Mapping[str, Any]) -> str:
+    """The GPU series; empty without one."""
+    return text(labels.get(GPU_SERIES))
+
+
+def gpus_per_pod(pod: Pod, series: str) -> int | None:
     """GPUs of the whole pod; None if they are not known."""
-    name, gpus_per_pod = resource_name(series), 0
+    name, found = resource_name(series), 0
     for _, container in pod.containers():
         given = mapping(mapping(container.get("resources")).get("limits")).get(name, 0)
         if not isinstance(given, int) and not text(given).isdecimal():
             return None
-        gpus_per_pod += int(given)
-    return gpus_per_pod
+        found += int(given)
+    return found
 
 
 def best_effort(stack: Sequence[Resource], *, exempt_stacks: Sequence[str]) -> Iterator[Violation]:

@@ -72,6 +72,7 @@ PATHS = {
     "service": "service",
     "security": "security",
     "operators": "operators",
+    "prices": "prices",
     "create_namespace": "cluster.createNamespace",
     "observability": "observability",
     "verification": "verification",

@@ -419,6 +419,11 @@ BROKEN |= {
         "ACS counts GPUs of series P16EN as alibabacloud.com/ppu, so a pod that requests",
         "remove the setting",
     ),
+    "priced-tokens": (
+        {"prices": {"tokensPerSecond": 10}},
+        "the price of a token is not known without the price of a GU8TF, and there is no public one",
+        "set deployment.prices.gpuHour, or remove it",
+    ),
     "eviction-notice": (
         {"qos": "best-effort", "request_seconds": 256},
         "ACS evicts best-effort pods with 300 s notice, so requests are cut off after 255 of 256 s",
@@ -824,6 +829,7 @@ PLACES = {
     "requests-are-finished": "inference.lifecycle.requestSeconds",
     "metrics-are-found": "inference.scaling",
     "something-is-verified": "verification",
+    "priced-tokens": "prices.tokensPerSecond",
 }
 """The setting that each is about."""
 

@@ -56,6 +56,22 @@ def namespace(**levels: Any) -> Resource:
     return manifest("Namespace", metadata={"labels": labels})
 
 
+def pair(**spec: Any) -> Resource:
+    """A group of two pods with eight GPUs each."""
+    both = {"leaderTemplate": pod(), "workerTemplate": pod(), "size": 2}
+    return group(leaderWorkerTemplate=both, **spec)
+
+
+def scaled(kind: str, **spec: Any) -> Resource:
+    """An autoscaler of the group."""
+    return manifest(kind, spec={"scaleTargetRef": {"kind": "LeaderWorkerSet", "name": "r1"}, **spec})
+
+
+GPU_CONTAINER = {"name": "gpu", "resources": {"limits": RESOURCES}}
+GU8TF = {"alibabacloud.com/gpu-model-series": "GU8TF"}
+PRICED = {"gpuHour": {"GU8TF": 5}}
+SURGE = {"rolloutStrategy": {"rollingUpdateConfiguration": {"maxSurge": 1}}}
+
 PRIVILEGED = namespace(enforce="privileged", audit="baseline", warn="baseline")
 ENFORCE = "metadata.labels[pod-security.kubernetes.io/enforce]"
 CACHE = manifest("Dataset", spec={})
@@ -406,6 +422,23 @@ BROKEN: Mapping[str, list[Broken]] = {
             {"exemptStacks": ["dev"]},
         ),
     ],
+    "restrict-hourly-cost": [
+        Broken("spec.replicas", "may cost 80.00 per hour, and 79.00 are", (pair(),), {**PRICED, "maxHourlyCost": 79}),
+        Broken("spec.replicas", "may cost 160.00 per", (pair(replicas=2),), {**PRICED, "maxHourlyCost": 159}),
+        *(
+            Broken("spec.replicas", "may cost 240.00 per", (pair(), scaler), {**PRICED, "maxHourlyCost": 239})
+            for scaler in (scaled("ScaledObject", maxReplicaCount=3), scaled("HorizontalPodAutoscaler", maxReplicas=3))
+        ),
+        Broken("spec.replicas", "may cost 160.00 per", (pair(**SURGE),), {**PRICED, "maxHourlyCost": 159}),
+        Broken(
+            "spec.replicas",
+            "may cost 120.00 per hour",
+            (pair(), job({**GPU_CONTAINER, "name": "benchmark"}, nodeSelector=GU8TF)),
+            {**PRICED, "maxHourlyCost": 119},
+        ),
+        Broken("spec", "8 GPUs of series GU8TF, whose price", (group(),), {"maxHourlyCost": 1000}),
+        Broken("spec", "8 GPUs of series (none), whose", (job(GPU_CONTAINER),), {**PRICED, "maxHourlyCost": 1000}),
+    ],
     "disallow-unsafe-engine-options": [
         *(
             Broken(f"{CONTAINER}.env[{name}]", problem, (group(pod(env=[{"name": name, "value": value}])),))
@@ -564,6 +597,7 @@ KEPT: Mapping[str, list[Kept]] = {
         (group(),),
         (EMULATED, group(pod(labels={"alibabacloud.com/compute-qos": "best-effort"}))),
     ],
+    "restrict-hourly-cost": [(pair(replicas=100),)],
     "disallow-unsafe-engine-options": [
         (group(pod(env=[{"name": "VLLM_SERVER_DEV_MODE", "value": "0"}, {"name": "VLLM_PORT", "value": "1"}])),),
         (group(pod(args=["--middleware", "requestfilter.RequestFilter", "--ssl-certfile=x", "--host=::"])),),

@@ -34,6 +34,7 @@ API_GROUPS = {
     "Gateway": "gateway.networking.k8s.io/v1",
     "HTTPRoute": "gateway.networking.k8s.io/v1",
     "TCPRoute": "gateway.networking.k8s.io/v1alpha2",
+    "HorizontalPodAutoscaler": "autoscaling/v2",
     "ScaledObject": "keda.sh/v1alpha1",
     "LeaderWorkerSet": "leaderworkerset.x-k8s.io/v1",
     "Ingress": "networking.k8s.io/v1",

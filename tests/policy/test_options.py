@@ -98,8 +98,13 @@ CHANGES: Mapping[tuple[str, str], tuple[Resource | Kept, Any]] = {
     ("require-run-as-nonroot", "rootContainers"): (group(), []),
     ("restrict-automount-sa-token", "tokenContainers"): (job({"name": "operator"}), ["operator"]),
     ("disallow-best-effort", "exemptStacks"): (BEST_EFFORT, ["live"]),
+    ("restrict-hourly-cost", "maxHourlyCost"): (group(), 10),
+    ("restrict-hourly-cost", "gpuHour"): (group(), {"GU8TF": 1.5}),
 }
 """By rule and option: a resource of which another value of the option changes what is said."""
+
+TOGETHER: Mapping[tuple[str, str], Mapping[str, Any]] = {("restrict-hourly-cost", "gpuHour"): {"maxHourlyCost": 100}}
+"""Other options without which an option has no effect."""
 
 OPTIONS = {(rule.name, name): option for rule in RULES for name, option in rule.options.items()}
 
@@ -113,7 +118,9 @@ def test_an_option_changes_what_its_rule_says(rule: str, option: str) -> None:
     given, value = CHANGES[rule, option]
     stack = given if isinstance(given, tuple) else (given,)
     assert fits(value, OPTIONS[rule, option])
-    assert bool(list(found(stack, rule))) is not bool(list(found(stack, rule, config={option: value})))
+    others = TOGETHER.get((rule, option), {})
+    changed = {**others, option: value}
+    assert bool(list(found(stack, rule, config=others))) is not bool(list(found(stack, rule, config=changed)))
 
 
 @pytest.mark.parametrize("key", OPTIONS)
@@ -131,6 +138,8 @@ def test_schemas_are_typed_and_described(key: tuple[str, str]) -> None:
         (33, ("restrict-network-policy-peers", "minPrefixLength")),
         ("no", ("disallow-mutable-tags", "requireDigest")),
         ("latest", ("require-patched-engine", "minimumVersion")),
+        (-1, ("restrict-hourly-cost", "maxHourlyCost")),
+        ({"GU8TF": "5"}, ("restrict-hourly-cost", "gpuHour")),
     ],
 )
 def test_schemas_refuse_other_types(value: Any, key: tuple[str, str]) -> None:
@@ -145,6 +154,11 @@ def fits(value: Any, option: Option) -> bool:
             return isinstance(value, bool)
         case "integer":
             return isinstance(value, int) and schema["minimum"] <= value <= schema["maximum"]
+        case "number":
+            return isinstance(value, int | float) and value >= schema["minimum"]
+        case "object":
+            inner = Option(argument="", schema=schema["additionalProperties"])
+            return isinstance(value, dict) and all(fits(one, inner) for one in value.values())
         case "string":
             return isinstance(value, str) and bool(re.search(schema["pattern"], value))
         case "array":

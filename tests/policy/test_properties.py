@@ -4,7 +4,7 @@ import ipaddress
 import string
 from typing import Any
 
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from policy.checks.rbac import VERBS
@@ -208,3 +208,16 @@ def test_no_check_fails_on_any_shape(kind: str, spec: Any, rules: Any) -> None:
     for rule in RULES:
         arguments = rule.arguments({})
         list(rule.check(one, **arguments) if isinstance(rule, ResourceRule) else rule.check([one], **arguments))
+
+
+@given(st.integers(0, 50), st.integers(1, 8), st.integers(0, 5), st.floats(0, 100), st.floats(0.01, 100_000))
+def test_any_cost_above_the_limit_is_found(replicas: int, size: int, surge: int, price: float, limit: float) -> None:
+    rolling = {"rollingUpdateConfiguration": {"maxSurge": surge}}
+    both = {"leaderTemplate": pod(), "workerTemplate": pod(), "size": size}
+    stack = group(leaderWorkerTemplate=both, replicas=replicas, rolloutStrategy=rolling)
+    config = {"maxHourlyCost": limit, "gpuHour": {"GU8TF": price}}
+    cost = (replicas + surge) * 8 * size * price
+    assume(abs(cost - limit) > 1e-6)
+    assert is_found("restrict-hourly-cost", stack, **config) is (cost > limit)
+    unknown = group(leaderWorkerTemplate=both, replicas=UNKNOWN)
+    assert not is_found("restrict-hourly-cost", unknown, **config), "asked for again in the update"

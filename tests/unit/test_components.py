@@ -472,6 +472,8 @@ class TestPlan:
         (outputs,) = (found for urn, found in recorder.component_outputs.items() if "pulumi:pulumi:Stack" in urn)
         assert outputs["plan"]["verdict"] == "fits"
         assert all(line in text for line in outputs["plan"].values())
+        assert outputs["cost"]["storagePerMonth"] == 11.09
+        assert "GPUs" in outputs["cost"]["notPriced"]
 
 
 class TestInferenceService:

@@ -18,6 +18,7 @@ from deepseek_acs.planner.rules import (  # noqa: I001
     access,  # noqa: F401
     advisories,  # noqa: F401
     options,  # noqa: F401
+    prices,  # noqa: F401
 )
 from deepseek_acs.planner.rules.rule import RULES
 
