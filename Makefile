@@ -19,11 +19,12 @@ AUDIT := $(VENV)-audit/installed
 # As the lock files are made: for all platforms, from the pins of constraints.txt.
 LOCK := $(AUDIT_BIN)/uv pip compile --quiet --universal --generate-hashes --no-annotate --no-header --python-version 3.11
 GOVULNCHECK := go run golang.org/x/vuln/cmd/govulncheck@v1.9.0
-OLD_STARLETTE := $(VENV)/starlette/installed
+# The servers of vLLM that the request filter's tests put behind it.
+ENGINES := $(patsubst tests/data/engine_servers/%.lock,$(VENV)/engines/%/installed,$(wildcard tests/data/engine_servers/*.lock))
 PACK_NEEDED := $(if $(filter off,$(POLICY)),,$(PACK))
 
 .DEFAULT_GOAL := help
-.PHONY: help up preview destroy verify status down reset env plugins test unit integration chaos filter-starlette e2e examples wheel lint format schema facts golden picture lock audit secrets official
+.PHONY: help up preview destroy verify status down reset env plugins test unit integration chaos e2e examples wheel lint format schema facts golden picture lock audit secrets official
 
 help: ## this list
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /make \1|/' | column -t -s '|'
@@ -67,14 +68,11 @@ unit: $(INSTALLED_DEV) ## unit tests: no network, no processes
 	$(RUN) -m pytest -q -n auto --dist loadfile -p no:unraisableexception -m "not integration and not e2e" \
 	  --ignore tests/integration --ignore tests/e2e --ignore tests/chaos --ignore tests/local
 
-integration: $(INSTALLED_DEV) ## tests of local/, and with servers and processes of this machine; no cluster
+integration: $(INSTALLED_DEV) $(ENGINES) ## tests of local/, and with servers and processes of this machine; no cluster
 	$(RUN) -m pytest -q -n auto -m integration
 
 chaos: $(INSTALLED_DEV) ## kills the mover and breaks what it talks to, about 5 minutes; CHAOS_SEED chooses other faults
 	timeout 900 $(RUN) -m pytest -q -n auto --dist load -m chaos tests/chaos
-
-filter-starlette: $(OLD_STARLETTE) ## the request filter's tests on the Starlette of vLLM 0.7.2, in an environment of its own
-	$(dir $(OLD_STARLETTE))bin/python -m pytest -q --noconftest -p no:cacheprovider tests/integration/test_request_filter.py
 
 e2e: $(INSTALLED_DEV) $(PACK) ## end-to-end tests: real engine, real API server; PROVIDER=official as above
 	$(RUN) -m pytest -q -m e2e
@@ -115,6 +113,7 @@ lock: $(INSTALLED_DEV) $(AUDIT) ## pin all versions again, with hashes, from the
 	$(LOCK) requirements-dev.txt -o requirements-dev.lock
 	$(LOCK) policy/requirements.txt -o policy/requirements.lock
 	$(LOCK) tools/audit/requirements.txt -o tools/audit/requirements.lock
+	@for versions in tests/data/engine_servers/*.txt; do $(LOCK) $$versions -o $${versions%.txt}.lock || exit 1; done
 
 audit: $(AUDIT) ## known vulnerabilities of the pinned packages and modules; asks pypi.org and vuln.go.dev
 	@for lock in requirements-dev.lock policy/requirements.lock tools/audit/requirements.lock; do \
@@ -139,9 +138,9 @@ $(INSTALLED_DEV): requirements-dev.lock $(INSTALLED)
 	@$(RUN) -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
 	@touch $@
 
-$(OLD_STARLETTE): tests/data/requirements-starlette-0.45.txt | $(RUN)
+$(ENGINES): $(VENV)/engines/%/installed: tests/data/engine_servers/%.lock | $(RUN)
 	@$(RUN) -m venv $(dir $@)
-	@$(dir $@)bin/python -m pip install --quiet --disable-pip-version-check -r $<
+	@$(dir $@)bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
 	@touch $@
 
 $(AUDIT): tools/audit/requirements.lock | $(RUN)

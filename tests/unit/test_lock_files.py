@@ -13,6 +13,10 @@ LOCKS = {
     "requirements-dev.lock": ["requirements-dev.txt", "requirements.txt", "deepseek_acs/planner/requirements.txt"],
     "policy/requirements.lock": ["policy/requirements.txt"],
     "tools/audit/requirements.lock": ["tools/audit/requirements.txt"],
+    **{
+        f"tests/data/engine_servers/{version}.lock": [f"tests/data/engine_servers/{version}.txt"]
+        for version in ("0.7.2", "0.11.0", "0.33.0")
+    },
 }
 PIN = re.compile(r"^([A-Za-z0-9._-]+)(?:\[[a-z,]+\])?==([^\s;]+)", re.MULTILINE)
 HASH = "--hash=sha256:"

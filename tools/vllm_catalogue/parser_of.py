@@ -23,7 +23,7 @@ import os
 import re
 import sys
 import types
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from pathlib import Path
 from typing import Any, Union
 
@@ -141,15 +141,16 @@ class _EmptyModule(types.ModuleType):
 class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     """Finds an empty module for everything that is neither real nor vLLM's own Python."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, real: Set[str]) -> None:
         self._folder = folder
+        self._real = real
 
     def find_spec(self, name: str, _path: Any, _target: Any = None) -> importlib.machinery.ModuleSpec | None:
         top = name.partition(".")[0]
         if top in ABSENT:
             raise ModuleNotFoundError(name)
         own = top == "vllm" and self._is_file(name) and not name.startswith(EMPTIED)
-        if top in REAL or top in sys.stdlib_module_names or own:
+        if top in self._real or top in sys.stdlib_module_names or own:
             return None
         return importlib.machinery.ModuleSpec(name, self, is_package=True)
 
@@ -174,10 +175,11 @@ class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         pass
 
 
-def build(folder: Path) -> argparse.ArgumentParser:
-    """The parser of the words after ``vllm serve``."""
+def build(folder: Path, real: Set[str] = frozenset(REAL)) -> argparse.ArgumentParser:
+    """The parser of the words after ``vllm serve``. From then on everything of this version can be imported, with the
+    packages ``real`` as they are."""
     sys.path.insert(0, str(folder))
-    sys.meta_path.insert(0, _Finder(folder))
+    sys.meta_path.insert(0, _Finder(folder, real))
     version = importlib.metadata.version
     importlib.metadata.version = lambda distribution_name: (
         version("vllm") if distribution_name == "vllm" else VERSIONS.get(distribution_name, "1.0.0")

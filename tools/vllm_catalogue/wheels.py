@@ -4,10 +4,13 @@ A wheel is a zip archive, and PyPI's file host answers ranges: the archive's dir
 that are needed, neighbours in one request.
 """
 
+import contextlib
+import hashlib
 import io
 import json
 import os
 import re
+import tempfile
 import urllib.request
 import zipfile
 from collections.abc import Iterator, Sequence
@@ -127,9 +130,18 @@ def _end(member: zipfile.ZipInfo) -> int:
 def unpacked(wheel: Wheel) -> Path:
     """A folder with the Python files and the metadata of ``wheel``, from the cache if they are there."""
     folder = CACHE / str(wheel.version)
-    done = folder / "complete"
-    if done.exists():
+    if folder.exists():
         return folder
+    CACHE.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=CACHE) as unfinished:
+        _unpack(wheel, Path(unfinished) / "files")
+        # Another process may have been quicker.
+        with contextlib.suppress(FileExistsError):
+            Path(unfinished, "files").rename(folder)
+    return folder
+
+
+def _unpack(wheel: Wheel, folder: Path) -> None:
     remote = _Remote(wheel)
     # The least that is read at the end of the archive is its directory.
     remote.hold(max(0, wheel.size - DIRECTORY_BYTES), wheel.size)
@@ -143,8 +155,16 @@ def unpacked(wheel: Wheel) -> Path:
                     raise OSError(f"{wheel.url} has a member outside its folder: {member.filename}")
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_bytes(archive.read(member))
-    done.touch()
-    return folder
+
+
+def digest(folder: Path) -> str:
+    """SHA-256 over names and contents of the Python files in ``folder``."""
+    found = hashlib.sha256()
+    for file in sorted(folder.rglob("*.py")):
+        found.update(
+            f"{hashlib.sha256(file.read_bytes()).hexdigest()}  {file.relative_to(folder).as_posix()}\n".encode()
+        )
+    return found.hexdigest()
 
 
 def _is_needed(name: str) -> bool:
