@@ -50,7 +50,7 @@ LOST_READINGS = 3
 LOST_PERIOD_SECONDS = 5
 
 CANARY_SECONDS = 300
-"""Time between two requests of the check's own on an engine that has nothing to do."""
+"""Longest time between two requests of the check's own on an engine that has nothing to do."""
 
 GAP_SECONDS = 180
 """Checks further apart than this are unrelated: the container was restarted, or checks were suspended."""
@@ -201,18 +201,18 @@ class Watch(NamedTuple):
     progress: float
     moved: float
     """When ``progress`` last changed, or nothing was to be done."""
-    asked: float
-    """When the check's own request was last sent."""
-    unanswered: float | None = None
-    """Since when such requests have had no answer."""
+    alive: float
+    """When ``progress`` last changed, or the engine last answered a request of the check's own."""
+    unanswered: bool = False
+    """Whether the last such request had no answer."""
 
 
 def observe(before: Watch | None, load: Load, now: float) -> Watch:
     """The memory after a reading of the metrics."""
     if before is None or not 0 <= now - before.seen <= GAP_SECONDS:
-        return Watch(seen=now, progress=load.progress, moved=now, asked=now)
+        return Watch(seen=now, progress=load.progress, moved=now, alive=now)
     if load.progress != before.progress:
-        return before._replace(seen=now, progress=load.progress, moved=now, unanswered=None)
+        return Watch(seen=now, progress=load.progress, moved=now, alive=now)
     return before._replace(seen=now, moved=before.moved if load.requests else now)
 
 
@@ -221,7 +221,10 @@ def check_engine(
 ) -> tuple[Watch | None, str | None]:
     """What to remember, and what is wrong: the engine says so itself; or it has requests, does nothing for
     ``stall_seconds``, and completes no request of the check's own, because the number of requests can be stale after
-    clients have left; or, with ``canary``, it leaves such requests without an answer for as long while it is idle."""
+    clients have left; or, with ``canary``, it seems idle and gives no sign of life for as long, although it is asked.
+
+    The gauges change only in the engine's steps. An engine that hangs before the first step of its requests therefore
+    seems idle, and only the canary can tell."""
     if not engine.is_healthy():
         return before, "/health does not answer 200"
     load = engine.load()
@@ -232,13 +235,14 @@ def check_engine(
         if engine.complete(model) == 200:
             return watch._replace(moved=now), None
         return watch, f"{load.requests:.0f} requests and no progress for {now - watch.moved:.0f} s"
-    if canary and not load.requests and (watch.unanswered is not None or now - watch.asked >= CANARY_SECONDS):
+    period = min(CANARY_SECONDS, stall_seconds / 2)
+    if canary and not load.requests and (watch.unanswered or now - watch.alive >= period):
         # A refusal is an answer, too: nothing is known of the engine then, and nothing held against it.
-        answered = engine.complete(model) is not None
-        since = None if answered else now if watch.unanswered is None else watch.unanswered
-        watch = watch._replace(asked=now, unanswered=since)
-    if watch.unanswered is not None and now - watch.unanswered >= stall_seconds:
-        return watch, f"no answer to a request for one token for {now - watch.unanswered:.0f} s"
+        if engine.complete(model) is not None:
+            return watch._replace(alive=now, unanswered=False), None
+        watch = watch._replace(unanswered=True)
+    if watch.unanswered and now - watch.alive >= stall_seconds:
+        return watch, f"no answer to a request for one token for {now - watch.alive:.0f} s"
     return watch, None
 
 

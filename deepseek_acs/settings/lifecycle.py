@@ -25,8 +25,9 @@ class HealthCheckSettings(Settings):
     model again. The longest prompt must take less."""
 
     canary: bool = False
-    """Request one token from an idle engine every five minutes, to detect a dead engine before a client does. The
-    metrics count these requests."""
+    """Request one token from an engine that seems idle, after half of stallSeconds (at most five minutes). Detects a
+    dead engine before a client does, and one that hangs before the first step of its requests, which no metric shows.
+    The metrics count these requests."""
 
 
 class LifecycleSettings(Settings):

@@ -131,15 +131,23 @@ class TestOutlast:
 
 
 def checked(
-    loads: Callable[[float], Load | None], *, seconds: int, canary: bool = False, status: int | None = None
+    loads: Callable[[float], Load | None],
+    *,
+    seconds: int,
+    canary: bool = False,
+    status: int | None = None,
+    stall: int = STALL,
+    answers_from: float | None = None,
 ) -> tuple[list[str | None], FakeEngine]:
     """The verdicts of all checks over ``seconds``."""
     clock = FakeClock()
     engine = FakeEngine(clock, loads)
     engine.status = status
-    watch, verdicts = None, []
+    watch, verdicts, start = None, [], clock.now()
     for _ in range(0, seconds + 1, PERIOD):
-        watch, wrong = check_engine(engine, watch, stall_seconds=STALL, model="ds", canary=canary, now=clock.now())
+        if answers_from is not None and clock.now() - start >= answers_from:
+            engine.status = 200
+        watch, wrong = check_engine(engine, watch, stall_seconds=stall, model="ds", canary=canary, now=clock.now())
         verdicts.append(wrong)
         clock.sleep(PERIOD)
     return verdicts, engine
@@ -197,7 +205,7 @@ class TestCheckEngine:
 
     def test_idle_engine_is_asked_now_and_then_and_only_on_request(self) -> None:
         _, engine = checked(lambda s: Load(0, 42), seconds=3600, canary=True, status=200)
-        assert engine.asked == ["ds"] * (3600 // CANARY_SECONDS)
+        assert engine.asked == ["ds"] * (3600 // (STALL // 2))
         _, engine = checked(lambda s: Load(0, 42), seconds=3600)
         assert engine.asked == []
 
@@ -205,16 +213,29 @@ class TestCheckEngine:
         _, engine = checked(lambda s: Load(1, s), seconds=3600, canary=True)
         assert engine.asked == []
 
-    def test_idle_engine_that_answers_nothing(self) -> None:
-        verdicts, engine = checked(lambda s: Load(0, 42), seconds=700, canary=True)
-        first = verdicts.index("no answer to a request for one token for 300 s")
-        assert first * PERIOD == CANARY_SECONDS + STALL
+    def test_time_between_two_requests_is_limited(self) -> None:
+        _, engine = checked(lambda s: Load(0, 42), seconds=3600, canary=True, status=200, stall=3600)
+        assert engine.asked == ["ds"] * (3600 // CANARY_SECONDS)
+
+    @pytest.mark.parametrize("stall", [60, STALL])
+    def test_an_engine_that_hangs_before_the_first_step_of_its_requests_seems_idle(self, stall: int) -> None:
+        verdicts, engine = checked(lambda s: Load(0, 42), seconds=700, canary=True, stall=stall)
+        first = verdicts.index(f"no answer to a request for one token for {stall} s")
+        assert first * PERIOD == stall
         assert verdicts[:first] == [None] * first
-        assert len(engine.asked) > STALL // PERIOD
+        assert len(engine.asked) >= 2
+
+    def test_an_answer_is_a_sign_of_life(self) -> None:
+        verdicts, _ = checked(lambda s: Load(0, 42), seconds=700, canary=True, answers_from=STALL - PERIOD)
+        assert set(verdicts) == {None}
+
+    def test_progress_is_a_sign_of_life(self) -> None:
+        verdicts, _ = checked(lambda s: Load(0, s // 270), seconds=3600, canary=True)
+        assert set(verdicts) == {None}
 
     def test_a_container_that_was_started_anew_is_no_stall(self) -> None:
-        old = Watch(seen=0, progress=0, moved=0, asked=0, unanswered=0)
-        fresh = Watch(seen=4000, progress=0, moved=4000, asked=4000)
+        old = Watch(seen=0, progress=0, moved=0, alive=0, unanswered=True)
+        fresh = Watch(seen=4000, progress=0, moved=4000, alive=4000)
         assert observe(old, Load(1, 0), 4000) == fresh
         assert observe(old, Load(1, 0), GAP_SECONDS).moved == 0
         assert observe(old._replace(seen=5000), Load(1, 0), 4000) == fresh, "another machine's clock"
@@ -251,7 +272,7 @@ def test_a_memory_that_cannot_be_read_is_begun_anew(content: str, tmp_path: Path
 
 
 def test_a_memory_is_kept(tmp_path: Path, capsys: Any) -> None:
-    watch = Watch(seen=3.5, progress=1e9, moved=2, asked=1, unanswered=None)
+    watch = Watch(seen=3.5, progress=1e9, moved=2, alive=1, unanswered=True)
     path = str(tmp_path / "state.json")
     remember(path, watch)
     remember(path, None)

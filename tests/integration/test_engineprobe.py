@@ -120,7 +120,7 @@ def test_its_own_request_takes_the_key_from_the_environment(
     vllm.completions = status
     run(*check)
     state = json.loads((tmp_path / "state").read_text())
-    (tmp_path / "state").write_text(json.dumps({**state, "asked": state["asked"] - 300}))
+    (tmp_path / "state").write_text(json.dumps({**state, "alive": state["alive"] - 300}))
     assert run(*check, "--canary", VLLM_API_KEY="hunter2") == (0, "ok")
     assert vllm.keys == ["Bearer hunter2"]
     assert "hunter2" not in (tmp_path / "state").read_text()
