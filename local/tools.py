@@ -35,7 +35,7 @@ class Tool:
     """One binary, or files of a Go module.
 
     :param module: the folder under ``local/tools``; its go.mod pins ``requirement``. :param package: the Go package to
-    build, if any; ``.`` is a main.go of ours in that folder. :param version_variable: the linker variable that holds
+    build, if any; ``.`` is a program of ours in that folder. :param version_variable: the linker variable that holds
     the version, if it is not known without. :param tags: build tags, which leave out what is not needed. :param assets:
     folders of the required Go module that are kept next to the binary. :param minutes: a first build's length on 2
     cores, for the progress line."""
@@ -150,6 +150,20 @@ TOOLS: Mapping[str, Tool] = {
             package=".",
             minutes=1.5,
         ),
+        Tool(
+            name="ossplugin",
+            module="ossplugin",
+            requirement="github.com/container-storage-interface/spec",
+            package=".",
+            minutes=1,
+        ),
+        Tool(
+            name="csi-sanity",
+            module="ossplugin",
+            requirement="github.com/kubernetes-csi/csi-test/v5",
+            package="github.com/kubernetes-csi/csi-test/v5/cmd/csi-sanity",
+            minutes=0.5,
+        ),
         _prometheus("promtool", 2),
         _prometheus("prometheus", 0.8),
         _files("gateway-api", "sigs.k8s.io/gateway-api", "config/crd/standard"),
@@ -223,9 +237,10 @@ def _flags(wanted: Tool) -> list[str]:
 
 def _cached(wanted: Tool) -> Path:
     key = hashlib.sha256()
-    sources = ("main.go",) if wanted.package == "." else ()
-    for name in ("go.mod", "go.sum", *sources):
-        key.update((MODULES / wanted.module / name).read_bytes())
+    folder = MODULES / wanted.module
+    sources = sorted(folder.glob("*.go")) if wanted.package == "." else ()
+    for path in (folder / "go.mod", folder / "go.sum", *sources):
+        key.update(path.read_bytes())
     key.update(repr((_flags(wanted), wanted.package, wanted.assets, os.uname().machine, sys.platform)).encode())
     return cache_directory() / "tools" / f"{wanted.name}-{key.hexdigest()[:12]}" / wanted.name
 
