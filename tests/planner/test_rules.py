@@ -552,6 +552,11 @@ BROKEN |= {
         "$(POD_IP) reaches the engine literally: variable references in the stack file are not expanded",
         "write the value",
     ),
+    "exposed-remote-code-is-pinned": (
+        {"source": {"kind": "modelScope", "revision": "a" * 40}, "manifest_sha256": None, "service": LOAD_BALANCER},
+        "deployment.inference.engine.trustRemoteCode is on, and all who can write to the bucket, or answer for the hub",
+        "write what the Job says when it is done: kubectl -n default logs -l app.kubernetes.io/component=model-upload",
+    ),
     "remote-code-is-pinned": (
         {"source": {"kind": "modelScope"}},
         "master is a branch or a tag, and who can move it runs code on the GPUs: deployment.inference.engine.trust",
@@ -805,6 +810,7 @@ PLACES = {
     "pickle-format": "inference.engine.extraArgs",
     "secret-references": "inference.engine.extraArgs",
     "references": "inference.engine.env",
+    "exposed-remote-code-is-pinned": "weights.manifestSha256",
     "remote-code-is-pinned": "weights.source.revision",
     "remote-code-is-needed": "inference.engine.trustRemoteCode",
     "weights-are-pinned": "weights.manifestSha256",
@@ -1292,6 +1298,23 @@ def test_what_goes_out_may_be_left_open() -> None:
 def test_code_that_comes_with_the_model_is_pinned(changes: dict[str, Any], fields: list[str]) -> None:
     found = rule_called("remote-code-is-pinned")(guide(**changes))
     assert [STACK_PATHS[Field(finding.path)] for finding in found] == [f"deployment.{field}" for field in fields]
+
+
+def test_unpinned_code_stops_what_clients_outside_reach() -> None:
+    exposed: dict[str, Any] = {"service": LOAD_BALANCER, "source": {"kind": "modelScope"}, "manifest_sha256": None}
+    names = ("exposed-remote-code-is-pinned", "remote-code-is-pinned")
+    error, warning = (rule_called(name) for name in names)
+    found = list(error(guide(**exposed)))
+    assert [finding.severity for finding in found] == ["error", "error"]
+    assert all(
+        str(Field.REPLICAS) in finding.fix and finding.fix.endswith(": 0 moves the weights without running it")
+        for finding in found
+    )
+    assert warning.is_kept(guide(**exposed))
+    # The digest has to be learnt from something.
+    assert error.is_kept(guide(**exposed, replicas=0))
+    assert not warning.is_kept(guide(**exposed, replicas=0))
+    assert error.is_kept(guide(**exposed, **NEW))
 
 
 @pytest.mark.parametrize(

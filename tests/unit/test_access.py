@@ -47,6 +47,7 @@ from local.plugins.kubernetes import wait_for
 from tests.unit.conftest import (
     ACCEPTED,
     PINNED,
+    REVIEWED,
     Recorder,
     Run,
     group_args,
@@ -84,6 +85,7 @@ CLIENTS = [
     {"cidr": "10.1.0.0/16"},
 ]
 ON = {
+    "weights": REVIEWED,
     "service": {
         "kind": "internalLoadBalancer",
         "apiKey": True,
@@ -111,6 +113,7 @@ RESTRICTED = {"securityGroups": ["sg-1a"], "acceptedAdvisories": ACCEPTED}
 """What keeps the VPC away from Ray."""
 
 BY_CACHE_AND_GATEWAY = {
+    "weights": REVIEWED,
     "storage": {"kind": "fluid"},
     "inference": {"network": "rdma"},
     "service": {"kind": "clusterIP", "apiKey": True, "route": GATEWAY},
@@ -531,13 +534,15 @@ class TestIngress:
 
     def test_without_tls_there_is_nowhere_to_redirect_to(self, up: Run) -> None:
         route = {**INGRESS, "tls": {"kind": "none"}}
-        changes = {"service": {"kind": "clusterIP", "apiKey": True, "route": route}, "security": RESTRICTED}
+        service = {"kind": "clusterIP", "apiKey": True, "route": route}
+        changes = {"service": service, "security": RESTRICTED, "weights": REVIEWED}
         recorder = up(changes, secrets={"apiKey": KEY})
         assert not [name for name in recorder.manifest("Ingress")["metadata"]["annotations"] if "redirect" in name]
 
     def test_certificate_that_is_in_the_cluster(self, up: Run) -> None:
         route = {**INGRESS, "tls": {"kind": "secret", "name": "mine"}}
-        changes = {"service": {"kind": "clusterIP", "apiKey": True, "route": route}, "security": RESTRICTED}
+        service = {"kind": "clusterIP", "apiKey": True, "route": route}
+        changes = {"service": service, "security": RESTRICTED, "weights": REVIEWED}
         recorder = up(changes, secrets={"apiKey": KEY})
         (tls,) = recorder.manifest("Ingress")["spec"]["tls"]
         assert tls == {"hosts": ["llm.example.com"], "secretName": "mine"}
@@ -548,7 +553,8 @@ class TestIngress:
 
     def test_plain_http(self, up: Run) -> None:
         route = {**INGRESS, "tls": {"kind": "none"}}
-        changes = {"service": {"kind": "clusterIP", "apiKey": True, "route": route}, "security": RESTRICTED}
+        service = {"kind": "clusterIP", "apiKey": True, "route": route}
+        changes = {"service": service, "security": RESTRICTED, "weights": REVIEWED}
         recorder = up(changes, secrets={"apiKey": KEY})
         assert "tls" not in recorder.manifest("Ingress")["spec"]
         assert outputs(recorder)["serviceUrl"] == "http://llm.example.com/v1"

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from components.inference_group import group_spec
-from tests.unit.conftest import ACCEPTED, Recorder, Run, group_args
+from tests.unit.conftest import ACCEPTED, REVIEWED, Recorder, Run, group_args
 
 RDMA = {"network": "rdma"}
 P16EN = {"gpu": {"series": "P16EN", "perPod": 16}, "parallelism": {"tensor": 16, "pipeline": 1}}
@@ -159,6 +159,7 @@ class TestLimitsOfPods:
                 {
                     "service": {"kind": "internalLoadBalancer", "port": 80},
                     "security": {"securityGroups": ["sg-1a"], "acceptedAdvisories": ACCEPTED},
+                    "weights": REVIEWED,
                 },
             ),
             ("dev", {"weights": {"source": {"kind": "bucket"}}}),

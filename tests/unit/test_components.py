@@ -23,6 +23,7 @@ from deepseek_acs.settings.base import mebibytes
 from tests.unit.conftest import (
     ACCEPTED,
     NO_SECRETS,
+    REVIEWED,
     RRSA,
     Recorder,
     Run,
@@ -493,6 +494,7 @@ class TestInferenceService:
             {
                 "service": {"kind": "internalLoadBalancer", "port": 80},
                 "security": {"securityGroups": ["sg-1a"], "acceptedAdvisories": ACCEPTED},
+                "weights": REVIEWED,
             }
         ).manifest("Service")
         assert service["spec"]["type"] == "LoadBalancer"

@@ -11,13 +11,13 @@ from google.protobuf import json_format
 
 from local.plugins.alicloud.facts import FACTS
 from local.plugins.kubernetes.facts import FACTS as KUBERNETES
-from tests.unit.conftest import ACCEPTED, RRSA, Recorder, Run, plain
+from tests.unit.conftest import ACCEPTED, REVIEWED, RRSA, Recorder, Run, plain
 
 RESTRICTED = {"securityGroups": ["sg-1a"], "acceptedAdvisories": ACCEPTED}
 BALANCED = {"kind": "internalLoadBalancer", "allowedCidrs": ["10.0.0.0/8"]}
 STACKS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("dev", {}),
-    ("dev", {"weights": {"identity": RRSA}, "service": BALANCED, "security": RESTRICTED}),
+    ("dev", {"weights": {**REVIEWED, "identity": RRSA}, "service": BALANCED, "security": RESTRICTED}),
     ("prod", {}),
     ("local", {}),
     ("local-fluid", {}),

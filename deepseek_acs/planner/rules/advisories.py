@@ -10,7 +10,7 @@ from deepseek_acs.planner.spec import ResolvedSpec
 TABLE = "deepseek_acs/planner/advisories.toml"
 
 
-def is_exposed(spec: ResolvedSpec) -> bool:
+def is_reached_from_outside(spec: ResolvedSpec) -> bool:
     """Whether clients outside the cluster reach the engine's port."""
     return spec.service.route is not None or spec.service.kind == "internalLoadBalancer"
 
@@ -22,7 +22,7 @@ def _open(spec: ResolvedSpec) -> list[Advisory]:
 
 def _stops(advisory: Advisory, spec: ResolvedSpec) -> bool:
     # What was not read in a record is reported, and does not stop a deployment.
-    return advisory.reach == "api" and advisory.confirmed and is_exposed(spec)
+    return advisory.reach == "api" and advisory.confirmed and is_reached_from_outside(spec)
 
 
 @rule(TABLE)

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from deepseek_acs.planner.dangerous import FLAGS, PICKLE_FORMATS, REFERENCE, VARIABLES, Danger, flag_of, meant
 from deepseek_acs.planner.findings import Field
+from deepseek_acs.planner.rules.advisories import is_reached_from_outside
 from deepseek_acs.planner.rules.rule import Problem, rule, warning
 from deepseek_acs.planner.spec import ResolvedSpec
 from deepseek_acs.planner.vllm import split_arguments
@@ -17,8 +18,7 @@ API_KEY_VARIABLES = ("VLLM_API_KEY",)
 
 def is_exposed(spec: ResolvedSpec) -> bool:
     """Whether clients come from outside the cluster, or need an API key."""
-    service = spec.service
-    return service.api_key or service.route is not None or service.kind == "internalLoadBalancer"
+    return spec.service.api_key or is_reached_from_outside(spec)
 
 
 def _dangers(spec: ResolvedSpec) -> Iterator[tuple[Field, str, Danger]]:

@@ -4,8 +4,9 @@ import re
 from collections.abc import Iterator
 
 from deepseek_acs.planner.findings import Field
+from deepseek_acs.planner.rules.advisories import is_reached_from_outside
 from deepseek_acs.planner.rules.dangerous import is_exposed
-from deepseek_acs.planner.rules.rule import Problem, warning
+from deepseek_acs.planner.rules.rule import Problem, rule, warning
 from deepseek_acs.planner.spec import ResolvedSpec
 
 CUSTOM_CODE = "https://huggingface.co/docs/transformers/models#custom-models"
@@ -40,10 +41,24 @@ def _how_to_pin(spec: ResolvedSpec) -> str:
     return f"write what the Job says when it is done: kubectl -n {spec.cluster.namespace} logs {jobs}"
 
 
+def _serves_clients_outside(spec: ResolvedSpec) -> bool:
+    # Without groups nothing runs, and the weights can be moved to learn their digest.
+    return is_reached_from_outside(spec) and spec.replicas.most > 0
+
+
+@rule(CUSTOM_CODE)
+def exposed_remote_code_is_pinned(spec: ResolvedSpec) -> Iterator[Problem]:
+    """Behind a route or a load balancer, code that comes with the model is known by commit and digest."""
+    if _serves_clients_outside(spec):
+        for field, problem, fix in _unpinned_code(spec):
+            yield field, problem, f"{fix}. {Field.REPLICAS}: 0 moves the weights without running it"
+
+
 @warning(CUSTOM_CODE)
 def remote_code_is_pinned(spec: ResolvedSpec) -> Iterator[Problem]:
     """Code that comes with the model is known by commit and digest."""
-    yield from _unpinned_code(spec)
+    if not _serves_clients_outside(spec):
+        yield from _unpinned_code(spec)
 
 
 @warning(CUSTOM_CODE)
