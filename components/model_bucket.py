@@ -55,6 +55,9 @@ class ModelBucketArgs:
     vpc_id: str | None = None
     """The one VPC from which the AccessKeys and roles are of use; None: from everywhere."""
 
+    mover_rights_end: str | None = None
+    """The day in UTC, such as 2026-12-31, from which the mover may do nothing; None: its rights do not end."""
+
     rotation: int = 1
     """Another number makes other AccessKeys for the RAM users."""
 
@@ -162,7 +165,9 @@ class ModelBucket(pulumi.ComponentResource):
             MOVER,
             args,
             policy=self.bucket_name.apply(
-                lambda bucket: mover_policy(bucket, args.prefix, writes=args.moves, vpc_id=args.vpc_id)
+                lambda bucket: mover_policy(
+                    bucket, args.prefix, writes=args.moves, vpc_id=args.vpc_id, end=args.mover_rights_end
+                )
             ),
             subject=args.mover_subject,
         )
@@ -267,22 +272,22 @@ def read_policy(bucket: str, prefix: str, *, vpc_id: str | None = None) -> str:
     return _document(
         {
             "Effect": "Allow",
-            **_from(vpc_id),
+            **_only(vpc_id),
             "Action": ["oss:GetBucketInfo", "oss:ListObjects"],
             "Resource": [f"acs:oss:*:*:{bucket}"],
         },
         {
             "Effect": "Allow",
-            **_from(vpc_id),
+            **_only(vpc_id),
             "Action": ["oss:GetObject"],
             "Resource": [f"acs:oss:*:*:{bucket}/{prefix}", f"acs:oss:*:*:{bucket}/{prefix}/*"],
         },
     )
 
 
-def mover_policy(bucket: str, prefix: str, *, writes: bool, vpc_id: str | None = None) -> str:
+def mover_policy(bucket: str, prefix: str, *, writes: bool, vpc_id: str | None = None, end: str | None = None) -> str:
     """RAM policy of the mover: what ``prefix`` and the mover's own objects for it need, and nothing else of the bucket.
-    Without ``writes`` it may only list and read (actions by operation:
+    Without ``writes`` it may only list and read, and from the day ``end`` on nothing (actions by operation:
     https://www.alibabacloud.com/help/en/oss/user-guide/ram-policy)."""
     whole_bucket = ["oss:ListObjects"]
     objects = ["oss:GetObject"]
@@ -291,20 +296,26 @@ def mover_policy(bucket: str, prefix: str, *, writes: bool, vpc_id: str | None =
         objects += ["oss:PutObject", "oss:ListParts", "oss:AbortMultipartUpload", "oss:DeleteObject"]
     folders = (prefix, f"{OWN_FOLDER}/{prefix}")
     return _document(
-        {"Effect": "Allow", **_from(vpc_id), "Action": whole_bucket, "Resource": [f"acs:oss:*:*:{bucket}"]},
+        {"Effect": "Allow", **_only(vpc_id, end), "Action": whole_bucket, "Resource": [f"acs:oss:*:*:{bucket}"]},
         {
             "Effect": "Allow",
-            **_from(vpc_id),
+            **_only(vpc_id, end),
             "Action": objects,
             "Resource": [f"acs:oss:*:*:{bucket}/{folder}/*" for folder in folders],
         },
     )
 
 
-def _from(vpc_id: str | None) -> dict[str, object]:
-    """Condition of a statement that holds only for requests from this VPC
-    (https://www.alibabacloud.com/help/en/oss/user-guide/ram-policy-overview, ``acs:SourceVpc``)."""
-    return {} if vpc_id is None else {"Condition": {"StringEquals": {"acs:SourceVpc": [vpc_id]}}}
+def _only(vpc_id: str | None, end: str | None = None) -> dict[str, object]:
+    """Condition of a statement that holds only for requests from this VPC, and only before this day in UTC
+    (https://www.alibabacloud.com/help/en/oss/user-guide/ram-policy-overview, ``acs:SourceVpc``;
+    https://www.alibabacloud.com/help/en/ram/user-guide/access-alibaba-cloud-in-a-specified-period-of-time)."""
+    condition: dict[str, object] = {}
+    if vpc_id is not None:
+        condition["StringEquals"] = {"acs:SourceVpc": [vpc_id]}
+    if end is not None:
+        condition["DateLessThan"] = {"acs:CurrentTime": f"{end}T00:00:00+00:00"}
+    return {"Condition": condition} if condition else {}
 
 
 def trust_policy(provider: str, *, issuer: str, subject: str) -> str:

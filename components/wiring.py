@@ -89,6 +89,7 @@ def model_bucket(spec: ResolvedSpec, secrets: Secrets) -> ModelBucketArgs:
         oidc_provider_arn=rrsa.oidc_provider_arn if rrsa else None,
         oidc_issuer=rrsa.oidc_issuer if rrsa else None,
         vpc_id=spec.cloud.vpc_id,
+        mover_rights_end=spec.weights.upload.rights_end,
         rotation=identity.rotation if identity.kind == "ramUser" else 1,
         mover_subject=f"system:serviceaccount:{spec.cluster.namespace}:{_mover_account()}",
     )

@@ -27,6 +27,7 @@ class Field(StrEnum):
     CONFIG_FILE = "<model.config_file>"
     IDENTITY = "<weights.identity>"
     UPLOAD = "<weights.upload>"
+    RIGHTS_END = "<weights.upload.rights_end>"
     WEIGHTS_SOURCE = "<weights.files>"
     REVISION = "<weights.revision>"
     SOURCE = "<weights.source>"

@@ -14,6 +14,7 @@ _PATHS = {
     Field.MANIFEST: "weights.manifestSha256",
     Field.ALLOW_PICKLE: "weights.allowPickle",
     Field.UPLOAD: "weights.upload",
+    Field.RIGHTS_END: "weights.upload.rightsEnd",
     Field.WEIGHTS_SOURCE: "weights.source",
     Field.STORAGE: "storage",
     Field.STORAGE_KIND: "storage.kind",

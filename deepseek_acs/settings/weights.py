@@ -1,10 +1,19 @@
 """The model's files: where they come from, the bucket, and who reads it."""
 
+from datetime import date
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from deepseek_acs.settings.base import BUCKET_NAME, IMAGE, KEY_PREFIX, Endpoint, Quantity, Settings, mebibytes
+
+
+def _day(text: str) -> str:
+    date.fromisoformat(text)
+    return text
+
+
+Day = Annotated[str, Field(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}$", examples=["2026-12-31"]), AfterValidator(_day)]
 
 
 class CreateBucket(Settings):
@@ -129,6 +138,10 @@ class UploadSettings(Settings):
     eip_bandwidth_mbps: Annotated[int | None, Field(ge=1, le=1000)] = None
     """Bandwidth in Mbit/s of a public address (EIP) that ACS creates for the pod and releases afterwards. Without it,
     the pod reaches the hub through the NAT gateway of its VPC."""
+
+    rights_end: Day | None = None
+    """Day, in UTC and in quotes, from which the mover may do nothing in the bucket any more. By default its rights do
+    not end by themselves; with source.kind: bucket it may only read."""
 
     @property
     def memory_gib(self) -> float:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable
+from datetime import UTC, datetime
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
@@ -18,17 +19,36 @@ Patterns = Annotated[list[str], BeforeValidator(_as_list), Field(min_length=1)]
 """One or more, with ``*`` for any text and ``?`` for one character."""
 
 
+class CurrentTime(BaseModel):
+    """A condition on the time of a request."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    time: datetime = Field(alias="acs:CurrentTime")
+
+
+class Conditions(BaseModel):
+    """All must hold. Others are refused rather than ignored: this server does not evaluate them."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    date_less_than: CurrentTime = Field(alias="DateLessThan")
+
+
 class Statement(BaseModel):
-    """Conditions are refused rather than ignored: this server does not evaluate them."""
+    """What is allowed or denied, and until when."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     effect: Literal["Allow", "Deny"] = Field(alias="Effect")
     actions: Patterns = Field(alias="Action")
     resources: Patterns = Field(alias="Resource")
+    conditions: Conditions | None = Field(default=None, alias="Condition")
 
     def covers(self, action: str, resource: str) -> bool:
-        """Whether it is about this action on this resource."""
+        """Whether it is about this action on this resource, now."""
+        if self.conditions is not None and datetime.now(UTC) >= self.conditions.date_less_than.time:
+            return False
         return _matches(self.actions, action) and _matches(self.resources, resource)
 
 

@@ -176,6 +176,16 @@ def test_least_rights_of_the_program_are_enough(mover: Mover, world: World) -> N
     assert "AccessDenied" in output
 
 
+@pytest.mark.parametrize(("end", "code"), [("2026-01-31", 77), ("9999-12-31", 0)])
+def test_rights_end_on_a_day(mover: Mover, world: World, end: str, code: int) -> None:
+    policy = mover_policy(BUCKET, PREFIX, writes=True, end=end)
+    key = AccessKey.model_validate_json(f'{{"secret": "other", "policies": [{policy}]}}')
+    world.oss.access_keys.put("LTAI-ends", key)
+    mover.environment |= {"OSS_ACCESS_KEY_ID": "LTAI-ends", "OSS_ACCESS_KEY_SECRET": "other"}
+    assert mover.run("copy")[0] == code
+    assert mover.run("verify")[0] == code
+
+
 def test_secrets_are_never_printed(mover: Mover, world: World) -> None:
     world.private[REPOSITORY] = "hub-token"
     mover.environment |= {"MODELSCOPE_API_TOKEN": "hub-token"}

@@ -577,6 +577,11 @@ BROKEN |= {
         "the registry may give another image for vllm:v0.33.0 tomorrow",
         "append the digest that you have tested: docs/access.md#images",
     ),
+    "mover-rights-end": (
+        {"source": {"kind": "modelScope"}, "upload": {"rightsEnd": "2026-01-31"}},
+        "since 2026-01-31 the mover has no rights: a Job that has something to move fails",
+        "write a later day, or deployment.weights.source.kind: bucket if the weights are moved",
+    ),
     "mover-keeps-no-right": (
         {"source": {"kind": "modelScope"}},
         "the digest says that the weights are moved, and the mover's AccessKey may still write and delete them",
@@ -815,6 +820,7 @@ PLACES = {
     "remote-code-is-needed": "inference.engine.trustRemoteCode",
     "weights-are-pinned": "weights.manifestSha256",
     "images-are-pinned": "inference.engine.image",
+    "mover-rights-end": "weights.upload.rightsEnd",
     "mover-keeps-no-right": "weights.source.kind",
     "ray-is-restricted": "security.securityGroups",
     "ray-is-restricted-inside": "security.securityGroups",
@@ -1298,6 +1304,27 @@ def test_what_goes_out_may_be_left_open() -> None:
 def test_code_that_comes_with_the_model_is_pinned(changes: dict[str, Any], fields: list[str]) -> None:
     found = rule_called("remote-code-is-pinned")(guide(**changes))
     assert [STACK_PATHS[Field(finding.path)] for finding in found] == [f"deployment.{field}" for field in fields]
+
+
+@pytest.mark.parametrize(
+    ("changes", "problems"),
+    [
+        ({"source": {"kind": "bucket"}, "upload": {"rightsEnd": "2026-01-31"}}, []),
+        ({"source": {"kind": "modelScope"}, "upload": {"rightsEnd": "9999-12-31"}}, []),
+        (
+            {"identity": {"kind": "accessKey"}, "upload": {"rightsEnd": "9999-12-31"}},
+            ["the mover uses your own AccessKey, whose rights are not set here"],
+        ),
+    ],
+)
+def test_the_day_on_which_the_movers_rights_end(changes: dict[str, Any], problems: list[str]) -> None:
+    assert [finding.problem for finding in rule_called("mover-rights-end")(guide(**changes))] == problems
+
+
+def test_a_mover_whose_rights_end_keeps_none() -> None:
+    moved: dict[str, Any] = {"source": {"kind": "modelScope"}}
+    assert not rule_called("mover-keeps-no-right").is_kept(guide(**moved))
+    assert rule_called("mover-keeps-no-right").is_kept(guide(**moved, upload={"rightsEnd": "9999-12-31"}))
 
 
 def test_unpinned_code_stops_what_clients_outside_reach() -> None:

@@ -221,6 +221,20 @@ class TestIdentity:
                 json.dumps({"StringEquals": {"acs:SourceVpc": ["vpc-1a2b"]}})
             }
 
+    def test_rights_of_the_mover_that_end(self, program: Run) -> None:
+        changes = {"cloud": {"vpcId": "vpc-1a2b"}, "weights": {"upload": {"rightsEnd": "2030-12-31"}}}
+        recorder = program(changes)
+        vpc = {"StringEquals": {"acs:SourceVpc": ["vpc-1a2b"]}}
+        day = {"DateLessThan": {"acs:CurrentTime": "2030-12-31T00:00:00+00:00"}}
+        for who, condition in (("mover", {**vpc, **day}), ("reader", vpc)):
+            document = json.loads(recorder.inputs("Policy", f"models-{who}")["policyDocument"])
+            assert [statement["Condition"] for statement in document["Statement"]] == [condition] * 2
+        # The day changes the policy alone: nothing is moved or mounted again.
+        without = program({"cloud": {"vpcId": "vpc-1a2b"}})
+        assert [m for m in recorder.manifests() if m["kind"] != "Secret"] == [
+            m for m in without.manifests() if m["kind"] != "Secret"
+        ]
+
     def test_another_rotation_makes_other_keys_and_keeps_the_old(self, program: Run) -> None:
         """Until they are deleted by hand: volumes that are mounted use them. Nothing else changes its name."""
         first, second = program(), program({"weights": {"identity": {"kind": "ramUser", "rotation": 2}}})

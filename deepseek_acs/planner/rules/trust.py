@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from datetime import UTC, date, datetime
 
 from deepseek_acs.planner.findings import Field
 from deepseek_acs.planner.rules.advisories import is_reached_from_outside
@@ -110,10 +111,32 @@ def images_are_pinned(spec: ResolvedSpec) -> Iterator[Problem]:
 @warning(WEIGHTS)
 def mover_keeps_no_right(spec: ResolvedSpec) -> Iterator[Problem]:
     """The mover's key may write only as long as there is something to move."""
-    hub, identity = spec.weights.hub, spec.weights.identity
-    if hub is not None and spec.weights.manifest_sha256 is not None and identity.kind == "ramUser":
+    weights = spec.weights
+    ends = weights.upload.rights_end is not None
+    if (
+        weights.hub is not None
+        and weights.manifest_sha256 is not None
+        and weights.identity.kind == "ramUser"
+        and not ends
+    ):
         yield (
             Field.SOURCE,
             "the digest says that the weights are moved, and the mover's AccessKey may still write and delete them",
-            "write bucket once they are: its policy then only reads",
+            f"write bucket once they are: its policy then only reads; or write {Field.RIGHTS_END}",
+        )
+
+
+@warning(WEIGHTS)
+def mover_rights_end(spec: ResolvedSpec) -> Iterator[Problem]:
+    """The day on which the mover's rights end is to come, and the rights are this program's to end."""
+    end = spec.weights.upload.rights_end
+    if end is None:
+        return
+    if spec.weights.identity.kind == "accessKey":
+        yield Field.RIGHTS_END, "the mover uses your own AccessKey, whose rights are not set here", "remove it"
+    elif spec.weights.hub is not None and date.fromisoformat(end) <= datetime.now(UTC).date():
+        yield (
+            Field.RIGHTS_END,
+            f"since {end} the mover has no rights: a Job that has something to move fails",
+            f"write a later day, or {Field.SOURCE}: bucket if the weights are moved",
         )
