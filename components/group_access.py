@@ -17,8 +17,8 @@ RAY_TOKEN_VARIABLE = "RAY_AUTH_TOKEN"  # noqa: S105 - the name of a variable
 (https://docs.ray.io/en/latest/ray-security/token-auth.html)."""
 
 HOME = "/home/engine"
-HOME_VOLUME = "home"
 HOME_ENVIRONMENT = {"HOME": HOME, "USER": "engine"}
+TMP = "/tmp"  # noqa: S108 - in the pod
 
 
 def with_access(template: Mapping[str, Any], args: InferenceGroupArgs, *, serves: bool) -> dict[str, Any]:
@@ -43,23 +43,35 @@ def with_access(template: Mapping[str, Any], args: InferenceGroupArgs, *, serves
         spec["serviceAccountName"] = args.service_account
     if args.hardened:
         container["securityContext"] = container_security(
-            run_as_user=args.run_as_user, run_as_group=args.run_as_group, rdma=args.uses_rdma
+            run_as_user=args.run_as_user,
+            run_as_group=args.run_as_group,
+            read_only_root=args.read_only_root,
+            rdma=args.uses_rdma,
         )
+        if args.run_as_user or args.read_only_root:
+            container["env"] += _home_environment(container)
+            spec, container = _with_folder("home", HOME, spec, container)
+        if args.read_only_root:
+            spec, container = _with_folder("tmp", TMP, spec, container)
         if args.run_as_user:
-            container |= _with_home(container)
             # Only the group: the cache's client, which the cluster adds to the pod, has to be root.
             group = {"fsGroup": args.run_as_group or args.run_as_user, "fsGroupChangePolicy": "OnRootMismatch"}
             spec["securityContext"] = group
-            spec["volumes"] = [*spec["volumes"], {"name": HOME_VOLUME, "emptyDir": {}}]
     return {**template, "spec": {**spec, "containers": [container]}}
 
 
-def _with_home(container: Mapping[str, Any]) -> dict[str, Any]:
+def _home_environment(container: Mapping[str, Any]) -> list[dict[str, str]]:
     """vLLM, Triton and Ray keep their caches below the home folder. PyTorch asks for the user's name, and an ID that
     the image does not define has none."""
     given = {variable["name"] for variable in container["env"]}
-    home = [{"name": name, "value": value} for name, value in HOME_ENVIRONMENT.items() if name not in given]
-    return {
-        "env": [*container["env"], *home],
-        "volumeMounts": [*container["volumeMounts"], {"name": HOME_VOLUME, "mountPath": HOME}],
-    }
+    return [{"name": name, "value": value} for name, value in HOME_ENVIRONMENT.items() if name not in given]
+
+
+def _with_folder(
+    name: str, path: str, spec: Mapping[str, Any], container: Mapping[str, Any]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The pod's spec and its container with an empty folder that the engine may write to."""
+    return (
+        {**spec, "volumes": [*spec["volumes"], {"name": name, "emptyDir": {}}]},
+        {**container, "volumeMounts": [*container["volumeMounts"], {"name": name, "mountPath": path}]},
+    )

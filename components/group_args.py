@@ -109,6 +109,7 @@ class InferenceGroupArgs:
 
     run_as_user: int | None = None
     run_as_group: int | None = None
+    read_only_root: bool = False
     """By default the number of ``run_as_user``."""
 
     uses_rdma: bool = False

@@ -307,6 +307,7 @@ def inference_group(spec: ResolvedSpec, mount: ModelMount, access: Access | None
         hardened=pods is not None,
         run_as_user=pods.run_as_user if pods else None,
         run_as_group=pods.run_as_group if pods else None,
+        read_only_root=pods is not None and pods.read_only_root,
         uses_rdma=spec.network == "rdma",
     )
 

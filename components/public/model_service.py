@@ -201,6 +201,9 @@ class ModelServiceArgs(TypedDict):
     run_as_group: NotRequired[int]
     """Group ID. By default the user's."""
 
+    read_only_root: NotRequired[bool]
+    """Whether the root file system of hardened pods is read-only. By default false."""
+
     image_pull_secrets: NotRequired[list[str]]
     """Secrets for the engine's image in hardened pods."""
 
@@ -260,6 +263,7 @@ ARGUMENTS = Arguments(
         "security_groups": "security.securityGroups",
         "run_as_user": "security.pods.runAsUser",
         "run_as_group": "security.pods.runAsGroup",
+        "read_only_root": "security.pods.readOnlyRoot",
         "image_pull_secrets": "security.pods.imagePullSecrets",
     },
     inputs=("claim_name", "namespace", "api_key"),

@@ -73,6 +73,10 @@ class PodSecuritySettings(Settings):
     """Group ID of the engine, and of its home. By default the same number as runAsUser: without one it would be root's
     group."""
 
+    read_only_root: bool = False
+    """Whether the engine's root file system is read-only. It gets empty folders for /tmp and for its home; an image
+    that writes elsewhere does not start (docs/access.md#pods)."""
+
     image_pull_secrets: tuple[ObjectName, ...] = ()
     """Secrets of type kubernetes.io/dockerconfigjson for the engine's image. Those of the namespace's default service
     account do not count."""

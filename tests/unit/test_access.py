@@ -404,6 +404,19 @@ class TestPods:
         found = with_access({"metadata": {}, "spec": pod}, args, serves=True)
         assert engine(found)["securityContext"]["runAsGroup"] == found["spec"]["securityContext"]["fsGroup"] == 8
 
+    @pytest.mark.parametrize("user", [{}, {"runAsUser": 7}])
+    def test_root_file_system_that_is_read_only(self, user: dict[str, int]) -> None:
+        args = group_args({"security": {"pods": {"readOnlyRoot": True, **user}}})
+        pod: dict[str, Any] = {"containers": [{"env": [], "volumeMounts": []}], "volumes": []}
+        found = with_access({"metadata": {}, "spec": pod}, args, serves=True)
+        assert engine(found)["securityContext"]["readOnlyRootFilesystem"] is True
+        assert engine(found)["volumeMounts"] == [
+            {"name": "home", "mountPath": HOME},
+            {"name": "tmp", "mountPath": "/tmp"},
+        ]
+        assert found["spec"]["volumes"] == [{"name": name, "emptyDir": {}} for name in ("home", "tmp")]
+        assert variables(found) == {"HOME": HOME, "USER": "engine"}
+
     def test_user_without_root_has_a_home(self, on: Recorder) -> None:
         for template in templates(on):
             assert variables(template).items() >= {"HOME": HOME, "USER": "engine"}.items()
