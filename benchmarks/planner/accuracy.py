@@ -1,6 +1,8 @@
 """The planner against start-up logs, published and our own: ``python -m benchmarks.planner.accuracy``."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import product
 from statistics import median
 
 from rich import box
@@ -8,7 +10,11 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.planner.reported import Log, logs, measured
+from deepseek_acs.planner import catalogue
 from deepseek_acs.planner.activation import GIB, Band
+from deepseek_acs.planner.memory import estimate
+from deepseek_acs.planner.vllm import Engine, Serving
+from deepseek_acs.planner.vllm_releases.release import Version, newest, text
 
 
 def main() -> None:
@@ -28,6 +34,7 @@ def main() -> None:
         table.add_row(name, *weights(log), *parts, *tokens(log))
     console.print(table)
     console.print(*summary(measured().values()), sep="\n")
+    console.print(*summary_of_widths(tuple(widths())), sep="\n")
 
 
 def _table(title: str, *columns: str) -> Table:
@@ -72,6 +79,54 @@ def tokens(log: Log) -> tuple[str, str, str]:
         return "", "", ""
     low, nominal, high = log.estimate().tokens
     return f"{log.tokens:,}", f"{low:,}-{high:,}", f"{nominal / log.tokens - 1:+.1%}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Width:
+    """How far the range of tokens reaches for one layout of which more than 10 GiB per GPU are left."""
+
+    version: Version
+    eager: bool
+    left: float
+    gib: float
+    share: float
+    """Of the tokens that are most likely."""
+
+
+def widths() -> Iterator[Width]:
+    """FP8 MLA at tensor parallel 8, with one and two pipeline stages, on GPUs of 96 and 141 GB."""
+    models = (
+        "deepseek-ai/DeepSeek-R1",
+        "deepseek-ai/DeepSeek-V3.2",
+        "moonshotai/Kimi-K2-Instruct",
+        "zai-org/GLM-5.2-FP8",
+    )
+    versions = ((0, 11, 1), (0, 15, 1), (0, 20, 2), newest())
+    layouts = product(models, versions, (95.0, 139.8), (1, 2), (False, True))
+    for name, version, memory_gib, pipeline, eager in layouts:
+        model = catalogue.model(name)
+        assert model is not None
+        gpu = replace(catalogue.gpus()["H200"], memory_gib=memory_gib)
+        serving = Serving(max_model_len=32_768, eager=eager)
+        found = estimate(model, gpu, Engine(version=version), serving, tensor=8, pipeline=pipeline)
+        (low, nominal, high), cache = found.tokens, found.tightest.cache
+        if cache.nominal > 10:
+            share = (high - low) / nominal
+            yield Width(version=version, eager=eager, left=cache.nominal, gib=cache.high - cache.low, share=share)
+
+
+def summary_of_widths(found: Sequence[Width]) -> Iterator[str]:
+    """By version the widest range, and how much must be left for 15 %."""
+    for version, eager in product(sorted({width.version for width in found}), (False, True)):
+        alike = [width for width in found if (width.version, width.eager) == (version, eager)]
+        wide = [width for width in alike if width.share > 0.15]
+        widest = max(width.gib for width in alike)
+        yield (
+            f"FP8 MLA at tensor 8 on {text(version)}{', eager' if eager else ''}: {widest:.1f} GiB wide at most, "
+            f"15 % or less in {len(alike) - len(wide)} of {len(alike)} layouts"
+            + "".join(f"; {width.share:.0%} of {width.left:.0f} GiB" for width in wide)
+            + "."
+        )
 
 
 def summary_of_published(found: Iterable[Log]) -> tuple[str, str]:

@@ -10,7 +10,7 @@ from typing import Any
 from deepseek_acs.planner import catalogue
 from deepseek_acs.planner.memory import Memory, Stage, estimate
 from deepseek_acs.planner.model import CompressedAttention, Model
-from deepseek_acs.planner.vllm import Engine, Serving, serving_changes
+from deepseek_acs.planner.vllm import Serving, engine_of, serving_changes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +28,7 @@ class Log:
     utilization: float = 0.9
     context_parallel: int = 1
     arguments: list[str] = field(default_factory=list)
+    environment: dict[str, str] = field(default_factory=dict)
     draft_layers: int = 0
     weights: float | None = None
     cache: float | None = None
@@ -76,7 +77,7 @@ class Log:
     def estimate(self) -> Memory:
         """What the planner says of the same set-up."""
         gpu = replace(catalogue.gpus()[self.gpu], memory_gib=self.memory)
-        engine = Engine(version=self.engine)
+        engine = engine_of(self.engine, self.environment)
         return estimate(self.known_model, gpu, engine, self.serving, tensor=self.tensor, pipeline=self.pipeline)
 
     def stage(self) -> Stage:

@@ -1,12 +1,12 @@
 """The largest temporary memory of a step, which the engine's profile run finds before it sizes the cache.
 
-From 0.19 on, where sampling no longer sorts, the peak is added up from the tensors that live at the same time in the
-profile run. They were listed with PyTorch's memory history on NVIDIA H200, vLLM 0.20.2, 2026-11-29; every term
-below is one of them. Earlier versions keep the coarser estimate that their published logs agree with.
+From 0.8 on the peak is added up from the tensors that live at the same time in the profile run. They were listed with
+PyTorch's memory history on NVIDIA H200, vLLM 0.20.2, 2026-11-29; every term below is one of them, and what earlier
+versions did otherwise was read in their files. 0.7 keeps the coarser estimate that its published logs agree with.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 from deepseek_acs.planner.kv_cache_v4 import INDEXER_SCALE_BYTES
@@ -23,10 +23,13 @@ from deepseek_acs.planner.weights import FLOAT_BYTES, MIB, vocabulary_bytes
 
 GIB = 2**30
 
-SAMPLER_BYTES = 39
+SAMPLER_BYTES = 38
 """Per sequence and vocabulary entry at the peak of a sampler that sorts: logits in 16 and 32 bits, the sorted values
 and 64-bit indices, the sort's second copy of both, probabilities and their sum. Start-up logs of four vocabularies
-agree within 2 % (docs/planner.md)."""
+agree within 0.5 % (docs/planner.md)."""
+
+SAMPLER_BYTES_V0 = 39
+"""The same on 0.7, with all that lies below it: 1.41 GiB for 256 sequences and 152,064 entries."""
 
 SAMPLER_BYTES_UNSORTED = 14
 """The same where a kernel samples without sorting: logits in 16 and 32 bits, probabilities, random numbers
@@ -128,19 +131,23 @@ class Step:
 def activation_peak(model: Model, engine: Engine, serving: Serving, step: Step) -> Band:
     """The largest temporary memory of ``step``, its layers or its sampling: the two follow each other and do not add
     up."""
-    if isinstance(model.attention, CompressedAttention) or engine.sorts_to_sample:
+    if isinstance(model.attention, CompressedAttention) or engine.is_v0:
         return _coarse_peak(model, engine, serving, step)
-    kept, sampled = _expert_workspace(model, serving, step), sampling_bytes(model, serving, step)
+    workspace, sampled = _expert_workspace(model, serving, step), sampling_bytes(model, engine, serving, step)
     layer, hidden = _layer_bytes(model, engine, serving, step), _hidden_bytes(model, step)
-    # The buffers of the first layer with experts stay, so that all that comes after it lies on top of them.
     sparse = sum(model.sparse[number] for number in step.layers)
+    # The buffers of the first layer with experts stay, so that all that comes after it lies on top of them.
+    kept = workspace if engine.keeps_expert_buffers else 0
     below = kept if sparse > 1 else 0
-    experts = kept + 4 * hidden if sparse else 0
+    experts = workspace + 4 * hidden if sparse else 0
     nominal = high = max(layer + below, experts, kept + sampled)
     if _is_sparse_fp8(model, serving):
         # Seen in one log: only the first layer, before those buffers, needs that much.
         nominal = max(layer, experts, kept + sampled)
     low = nominal
+    if engine.may_sample_unsorted:
+        unsorted = sampling_bytes(model, replace(engine, flashinfer_samples=True), serving, step)
+        low = max(layer + below, experts, kept + unsorted)
     if not serving.eager:
         held = _held_by_compiled(model, step)
         # Inductor tries kernels for the output head on a copy of it, unless its cache knows the best.
@@ -160,7 +167,7 @@ def _is_sparse_fp8(model: Model, serving: Serving) -> bool:
 def context_bytes(model: Model, engine: Engine, serving: Serving, *, tensor: int, sequences: int) -> int:
     """What MLA holds of cached context in full length for all heads of a GPU: keys and values."""
     attention = model.attention
-    if not isinstance(attention, MultiHeadLatentAttention) or not engine.uses_mla(model):
+    if not (isinstance(attention, MultiHeadLatentAttention) and engine.uses_mla(model) and engine.profiles_context):
         return 0
     blocks = MLA_BLOCKS_PER_SEQUENCE * sequences * (serving.block_size or MLA_BLOCK_TOKENS)
     tokens = min(max(MLA_REQUESTS * serving.max_model_len, blocks), MLA_CONTEXT_TOKENS)
@@ -168,15 +175,17 @@ def context_bytes(model: Model, engine: Engine, serving: Serving, *, tensor: int
     return tokens * width * DTYPE_BYTES
 
 
-def sampling_bytes(model: Model, serving: Serving, step: Step) -> int:
+def sampling_bytes(model: Model, engine: Engine, serving: Serving, step: Step) -> int:
     """Of sampling for all sequences, after a step; 0 on stages that do not sample."""
     if not step.samples:
         return 0
     each = SAMPLER_BYTES_DRAFT if serving.draft_layers else SAMPLER_BYTES_UNSORTED
+    if engine.sorts_to_sample:
+        each = max(each, SAMPLER_BYTES)
     states = 2 * step.sequences * model.hidden * DTYPE_BYTES
     return (
         step.sequences * model.vocabulary * each
-        + model.vocabulary * SAMPLER_BUFFER_BYTES
+        + (0 if engine.sorts_to_sample else model.vocabulary * SAMPLER_BUFFER_BYTES)
         + (1 if step.is_first else 3) * _hidden_bytes(model, step)
         + states
         + CUBLAS_BYTES
@@ -239,19 +248,15 @@ def _held_by_compiled(model: Model, step: Step) -> int:
 def _coarse_peak(model: Model, engine: Engine, serving: Serving, step: Step) -> Band:
     forward = step.batched * _token_activation(model, step.tensor, serving)
     attention = model.attention
-    least, margin = 0.5, V0_MLA_MARGIN_GIB if engine.is_v0 and engine.uses_mla(model) else MARGIN_GIB
+    least, margin = 0.5, V0_MLA_MARGIN_GIB if engine.uses_mla(model) else MARGIN_GIB
     if isinstance(attention, CompressedAttention):
         forward = max(
             forward, _compressed_attention(attention, model, serving, tensor=step.tensor, batched=step.batched)
         )
         # All of this is held at the same time, so that it is also the least.
         least, margin = 1, COMPRESSED_MARGIN_GIB
-    if engine.uses_mla(model) and isinstance(attention, MultiHeadLatentAttention) and not engine.is_v0:
-        width = math.ceil(model.heads / step.tensor) * (attention.nope_dim + attention.value_dim)
-        context = min(MLA_REQUESTS * serving.max_model_len, MLA_CONTEXT_TOKENS)
-        forward += context * (width + attention.cached) * DTYPE_BYTES
     logits = step.sequences * model.vocabulary if step.samples else 0
-    nominal = max(forward, logits * SAMPLER_BYTES) / GIB
+    nominal = max(forward, logits * SAMPLER_BYTES_V0) / GIB
     low = max(forward * least, 0 if engine.is_v0 else logits * SAMPLER_BYTES_UNSORTED) / GIB
     return Band(low, nominal, nominal * 1.1 + margin)
 

@@ -28,10 +28,10 @@ NON_TORCH_PCIE = {1: Band(0.1, 0.2, 0.3), 2: Band(0.2, 0.4, 1.5), 8: Band(0.2, 0
 """CUDA context, NCCL and custom all-reduce by the smallest tensor parallel size the row is for (docs/planner.md). Most
 of it are buffers for NVLink, which GPUs without it do not have."""
 
-NON_TORCH_SNAPSHOT = {1: Band(0.2, 0.225, 0.3), 2: Band(0.4, 0.54, 0.9), 4: Band(0.4, 1.0, 2.5)}
+NON_TORCH_SNAPSHOT = {1: Band(0.1, 0.225, 0.3), 2: Band(0.4, 0.54, 0.9), 4: Band(0.4, 1.0, 2.5)}
 """The same where the engine measures from after the start of NCCL, whose first buffers then do not count: 0.225 GiB on
-one GPU and 0.54 on two (two NVIDIA H200, vLLM 0.20.2, 2026-11-28, without NVLink multicast). More GPUs were not
-measured: the row holds what published logs of earlier versions leave, less those first buffers."""
+one GPU and 0.54 on two (two NVIDIA H200, vLLM 0.20.2, 2026-11-28, without NVLink multicast), 0.13 on one with 0.11.
+More GPUs were not measured: published logs of four and eight leave 0.7 to 1.8."""
 
 NON_TORCH_STAGE = Band(0.05, 0.07, 0.3)
 """The same for a pipeline stage of one GPU: libraries are loaded by the start of NCCL, before the engine measures."""
@@ -57,7 +57,7 @@ def _non_torch(model: Model, engine: Engine, gpu: Gpu, *, tensor: int, pipeline:
         return _row(NON_TORCH_PCIE, tensor) + more
     if engine.is_v0:
         return _row(NON_TORCH_V0, tensor)
-    if engine.sorts_to_sample or isinstance(model.attention, CompressedAttention):
+    if not engine.measures_after_nccl or isinstance(model.attention, CompressedAttention):
         return _row(NON_TORCH_V1, tensor)
     return (NON_TORCH_STAGE if tensor == 1 and pipeline > 1 else _row(NON_TORCH_SNAPSHOT, tensor)) + more
 
@@ -70,7 +70,7 @@ def _warm_up(
     rest = max(0.0, gpu.memory_gib * (1 - serving.utilization) - CONTEXT_GIB)
     if not is_swizzled(model, engine, gpu.capability):
         return Band(rest, rest, rest)
-    needed = sampling_bytes(model, serving, step) / GIB
+    needed = sampling_bytes(model, engine, serving, step) / GIB
     pieces = (share * weights_gib for share in (FRAGMENTS.high, FRAGMENTS.nominal, FRAGMENTS.low))
     low, nominal, high = (
         rest + most - part - needed for most, part in zip((peak.low, peak.nominal, peak.high), pieces, strict=True)

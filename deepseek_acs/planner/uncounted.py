@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from deepseek_acs.planner.model import CompressedAttention, Model
-from deepseek_acs.planner.vllm import FLAGS, Engine, is_counted, split_arguments
+from deepseek_acs.planner.vllm import FLAGS, SAMPLER_VARIABLE, Engine, is_counted, split_arguments
 from deepseek_acs.planner.vllm_releases.release import changed_in
 
 WITHOUT_MEMORY = frozenset(
@@ -189,6 +189,9 @@ def _variables(environment: Mapping[str, str], engine: Engine) -> Iterator[str]:
     for name, value in environment.items():
         if name == "VLLM_USE_V1":
             if engine.version < changed_in("v0_dropped") and (value == "1") == engine.is_v0:
+                yield name
+        elif name == SAMPLER_VARIABLE:
+            if engine.is_v0 or engine.version >= changed_in("samples_unsorted"):
                 yield name
         elif ALLOCATION.fullmatch(name) and name not in HARMLESS_VARIABLES:
             yield name

@@ -16,6 +16,9 @@ from deepseek_acs.planner.vllm_releases.release import Version, changed_in, newe
 GRAPHS_VARIABLE = "VLLM_MEMORY_PROFILER_ESTIMATE_CUDAGRAPHS"
 """The environment variable that decides whether CUDA graphs are part of the budget."""
 
+SAMPLER_VARIABLE = "VLLM_USE_FLASHINFER_SAMPLER"
+"""The one that decides whether FlashInfer samples."""
+
 CACHE_FORMAT_READ = {"modelopt": "modelopt_cache_format", "compressed-tensors": "compressed_tensors_cache_format"}
 """The change from which on a checkpoint says by itself that its cache is in FP8, by the tool that quantised it."""
 
@@ -88,12 +91,13 @@ def other_engine(image: str) -> str | None:
 @dataclass(frozen=True, kw_only=True)
 class Engine:
     """One version of vLLM, with what its environment changes: whether MLA may be used, the layers of each pipeline
-    stage, and whether CUDA graphs are part of the budget (None: as the version does)."""
+    stage, whether CUDA graphs are part of the budget, and whether FlashInfer samples (None: as the version does)."""
 
     version: Version = field(default_factory=newest)
     mla: bool = True
     partition: tuple[int, ...] | None = None
     graphs_in_budget: bool | None = None
+    flashinfer_samples: bool | None = None
 
     @property
     def name(self) -> str:
@@ -113,8 +117,28 @@ class Engine:
 
     @property
     def sorts_to_sample(self) -> bool:
-        """Whether the sampler sorts all logits, which takes most of its memory."""
-        return self.version < changed_in("samples_unsorted")
+        """Whether the sampler sorts all logits, which takes most of its memory; FlashInfer's does not."""
+        return self.version < changed_in("samples_unsorted") and not self.flashinfer_samples
+
+    @property
+    def may_sample_unsorted(self) -> bool:
+        """Whether it depends on the image, which may have FlashInfer, if the sampler sorts."""
+        return self.flashinfer_samples is None and self.version < changed_in("flashinfer_sampler_asked_for")
+
+    @property
+    def keeps_expert_buffers(self) -> bool:
+        """Whether the buffers of the fused experts stay allocated after their layer."""
+        return self.version >= changed_in("expert_buffers_kept")
+
+    @property
+    def profiles_context(self) -> bool:
+        """Whether the profile run expands MLA's cached context."""
+        return self.version >= changed_in("context_profiled")
+
+    @property
+    def measures_after_nccl(self) -> bool:
+        """Whether the engine looks at the GPU's memory only after NCCL has started."""
+        return self.version >= changed_in("measures_after_nccl")
 
     def uses_mla(self, model: Model) -> bool:
         """Whether the compressed cache is used: 0.7.2 switches it off for every quantisation but FP8
@@ -205,12 +229,14 @@ class Engine:
 
 def engine_of(version: Version, environment: Mapping[str, str]) -> Engine:
     """The engine of this version with its environment variables."""
+    sampler = environment.get(SAMPLER_VARIABLE)
     estimates = environment.get(GRAPHS_VARIABLE) if version >= changed_in("graphs_variable") else None
     return Engine(
         version=version,
         mla=environment.get("VLLM_MLA_DISABLE", "0") == "0",
         partition=partition_of(environment),
         graphs_in_budget=None if estimates is None else estimates == "1",
+        flashinfer_samples=None if sampler is None else sampler == "1",
     )
 
 

@@ -15,7 +15,7 @@ from deepseek_acs.planner.kv_cache_v4 import stage_groups
 from deepseek_acs.planner.memory import Memory, Verdict, estimate
 from deepseek_acs.planner.model import CompressedAttention, Model
 from deepseek_acs.planner.uncounted import uncounted
-from deepseek_acs.planner.vllm import Engine, Serving, serving_changes, version_of
+from deepseek_acs.planner.vllm import Engine, Serving, engine_of, serving_changes, version_of
 from deepseek_acs.planner.weights import MIB, Split, allocated, checkpoint_gib, is_swizzled, layer_bytes, stage_bytes
 
 OLD, SORTING, NEW = Engine(version=(0, 7, 2)), Engine(version=(0, 11, 0)), Engine()
@@ -285,11 +285,62 @@ def peak(sized: Model, engine: Engine, serving: Serving, **changes: Any) -> Band
 
 
 def test_the_least_of_a_step() -> None:
-    """Before 0.19 half of what is likely; of DeepSeek-V4 all of it, because that much is held at the same time."""
+    """On 0.7 half of what is likely; of DeepSeek-V4 all of it, because that much is held at the same time."""
     serving = Serving(max_model_len=8192)
-    peaks = [peak(sized, engine, serving) for sized, engine in ((R1, SORTING), (V4_PRO, NEW))]
+    peaks = [peak(sized, engine, serving) for sized, engine in ((R1, OLD), (V4_PRO, NEW))]
     assert [found.low / found.nominal for found in peaks] == [0.5, 1]
-    assert [found.high - 1.1 * found.nominal for found in peaks] == pytest.approx([0.5, 4.0])
+    assert [found.high - 1.1 * found.nominal for found in peaks] == pytest.approx([5.5, 4.0])
+
+
+@pytest.mark.parametrize(
+    ("version", "environment", "sorts", "may_not"),
+    [
+        ((0, 11, 0), {}, True, True),
+        ((0, 11, 0), {"VLLM_USE_FLASHINFER_SAMPLER": "0"}, True, False),
+        ((0, 11, 0), {"VLLM_USE_FLASHINFER_SAMPLER": "1"}, False, False),
+        ((0, 11, 1), {}, True, False),
+        ((0, 11, 1), {"VLLM_USE_FLASHINFER_SAMPLER": "1"}, False, False),
+        ((0, 19, 0), {}, False, False),
+    ],
+)
+def test_a_sampler_that_sorts_needs_most(
+    version: tuple[int, int, int], environment: dict[str, str], sorts: bool, may_not: bool
+) -> None:
+    engine = engine_of(version, environment)
+    serving = Serving(max_model_len=8192, eager=True)
+    dense = model("Qwen/Qwen3-32B")
+    found = peak(dense, engine, serving, samples=True)
+    least, most = (1024 * dense.vocabulary * each / GIB for each in (14, 38))
+    assert (found.nominal > most) == sorts
+    assert (found.low < most / 1.5) == (may_not or not sorts)
+    assert found.low > least
+    assert uncounted([], environment, model=dense, engine=engine).names == ()
+
+
+def test_what_a_version_profiles_and_keeps() -> None:
+    """MLA's context from 0.11 on: 4 GiB at tensor 1. The experts' buffers from 0.13 on: below the sampler's peak."""
+    serving = Serving(max_model_len=163_840, eager=True)
+    layer = [peak(R1, Engine(version=(0, minor, 0)), serving, tensor=1, layers=range(2)) for minor in (10, 11)]
+    assert layer[1].nominal - layer[0].nominal == pytest.approx(4, rel=0.1)
+    sampled = [peak(R1, Engine(version=(0, minor, 0)), serving, samples=True).nominal for minor in (12, 13)]
+    assert sampled[1] - sampled[0] == pytest.approx(8192 * 8 * 2 * 7168 * 2 / GIB)
+
+
+def test_nccls_first_buffers_count_before_0_11() -> None:
+    others = [
+        estimate(
+            R1,
+            catalogue.gpus()["H200"],
+            Engine(version=(0, minor, 0)),
+            Serving(max_model_len=8192),
+            tensor=8,
+            pipeline=1,
+        )
+        .stages[0]
+        .non_torch
+        for minor in (10, 11)
+    ]
+    assert others == [Band(1.0, 2.5, 3.5), Band(0.4, 1.0, 2.5)]
 
 
 def test_a_step_grows_with_its_tokens_and_sampling_with_its_sequences() -> None:
