@@ -2,17 +2,20 @@
 tools.vllm_catalogue.compare [VERSION ...]``, all versions by default; about 3 s of CPU time each.
 
 Every name that any version has is tried on each, in several spellings, and every argument with many values. Left out is
-``--config``, which reads a file, and what the values of an object's keys may be.
+``--config``, which reads a file. The keys of objects and the values of simple types are compared with the classes that
+the engine makes of them.
 """
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from deepseek_acs.planner.vllm_releases import release
 from deepseek_acs.planner.vllm_releases.command_line import refusal
+from deepseek_acs.planner.vllm_releases.objects import takes_value
 from tools.vllm_catalogue.__main__ import newest_of_each
 from tools.vllm_catalogue.extract import run_parser
-from tools.vllm_catalogue.parser_of import SAMPLES
+from tools.vllm_catalogue.objects import class_name
+from tools.vllm_catalogue.parser_of import OBJECT_SAMPLES, SAMPLES
 from tools.vllm_catalogue.wheels import published, unpacked
 
 
@@ -39,13 +42,30 @@ def differences(version: release.Version) -> tuple[int, list[str]]:
     """How many cases were tried on a version, and those on which the two do not agree."""
     known = release.Release(version=version)
     tried = list(cases(known))
-    accepted = run_parser(unpacked(newest_of_each(published())[release.text(version)]), "accepts", tried)
+    folder = unpacked(newest_of_each(published())[release.text(version)])
+    accepted = run_parser(folder, "accepts", tried)
     different = [
         f"{' '.join(words)!r}: vLLM {'accepts' if theirs else 'refuses'} it"
         for words, theirs in zip(tried, accepted, strict=True)
         if (refusal(known, words) is None) != theirs
     ]
-    return len(tried), different
+    compared, wrong = different_keys(known, run_parser(folder, "keys"))
+    return len(tried) + compared, different + wrong
+
+
+def different_keys(known: release.Release, classes: Mapping[str, Mapping[str, str | None]]) -> tuple[int, list[str]]:
+    """The same for the keys of objects, with the engine's own ``classes``."""
+    compared, different = 0, []
+    for argument, ours in known.keys.items():
+        theirs = classes.get(class_name(argument), {})
+        compared += len(ours)
+        different += [f"{argument}.{key}: only one of the two has it" for key in sorted(ours.keys() ^ theirs.keys())]
+        for key in ours.keys() & theirs.keys():
+            for sample, is_taken in zip(OBJECT_SAMPLES, theirs[key] or "", strict=False):
+                if ours[key] and takes_value(ours[key], sample) != (is_taken == "1"):
+                    verb = "takes" if is_taken == "1" else "refuses"
+                    different.append(f"{argument}.{key}: vLLM {verb} {sample!r}")
+    return compared, different
 
 
 def main(arguments: Sequence[str]) -> int:

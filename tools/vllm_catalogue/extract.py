@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from deepseek_acs.planner.vllm_releases.kinds import KINDS, takes
+from tools.vllm_catalogue.objects import keys
 from tools.vllm_catalogue.parser_of import SAMPLES
 
 PARSER = Path(__file__).with_name("parser_of.py")
@@ -64,6 +65,7 @@ def facts(folder: Path) -> dict[str, Any]:
     return {
         "requires": _requirements(folder),
         "arguments": arguments,
+        "keys": keys(folder, arguments),
         "variables": _variables(folder),
         **names,
         "architectures": _architectures(folder),

@@ -2,6 +2,7 @@
 
     python parser_of.py FOLDER arguments          the arguments, as JSON
     python parser_of.py FOLDER accepts < CASES    for each case, a list of words, whether the parser accepts it
+    python parser_of.py FOLDER keys               the keys of the configuration's classes, and the values that they take
 
 What the files import beyond Python's standard library and a few small packages (torch, transformers, ...) is replaced
 by empty classes: building the parser computes nothing with them. It runs as a process of its own for each version, and
@@ -27,6 +28,7 @@ from collections.abc import Sequence, Set
 from pathlib import Path
 from typing import Any, Union
 
+from pydantic import PydanticUserError, TypeAdapter
 from pydantic_core import core_schema
 
 REAL = {"annotated_types", "packaging", "pydantic", "pydantic_core", "typing_extensions", "typing_inspection", "yaml"}
@@ -333,10 +335,44 @@ def accepts(parser: argparse.ArgumentParser, words: Sequence[str]) -> bool:
     return True
 
 
+OBJECT_SAMPLES = (None, True, False, 1, -1, 0, 2, 1.0, 1.5, "", "1", "1.5", "abc", "True", "yes", "on", [], ["a"], {})
+"""Values by which what a key of an object accepts is told from other types."""
+
+
+def keys() -> dict[str, dict[str, str | None]]:
+    """By the class's name in small letters its keys, and for each of ``OBJECT_SAMPLES`` whether it takes it: 1 or 0;
+    None where the class does not check."""
+    importlib.import_module("vllm.config")
+    found: dict[str, dict[str, str | None]] = {}
+    for name, module in list(sys.modules.items()):
+        for class_ in list(vars(module).values()) if name.startswith("vllm.config") else ():
+            if inspect.isclass(class_) and dataclasses.is_dataclass(class_) and class_.__module__.startswith("vllm."):
+                checked = getattr(class_, "__pydantic_fields__", {})
+                found[class_.__name__.lower()] = {
+                    field.name: _accepted_by(checked[field.name].annotation) if field.name in checked else None
+                    for field in dataclasses.fields(class_)
+                    if field.init
+                }
+    return found
+
+
+def _accepted_by(annotation: Any) -> str | None:
+    try:
+        validate = TypeAdapter(annotation).validate_python
+        return "".join(str(int(_takes(validate, sample))) for sample in OBJECT_SAMPLES)
+    except PydanticUserError:
+        # The type refers to a class that is not built yet; it is no simple one.
+        return None
+
+
 if __name__ == "__main__":
     with contextlib.redirect_stdout(sys.stderr):
         built = build(Path(sys.argv[1]))
     if sys.argv[2] == "arguments":
         print(json.dumps(arguments(built)))
+    elif sys.argv[2] == "keys":
+        with contextlib.redirect_stdout(sys.stderr):
+            known = keys()
+        print(json.dumps(known))
     else:
         print(json.dumps([accepts(built, words) for words in json.load(sys.stdin)]))

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from functools import cache
 from typing import NoReturn
 
-from deepseek_acs.planner.vllm_releases.kinds import takes
+from deepseek_acs.planner.vllm_releases.kinds import described, takes
 from deepseek_acs.planner.vllm_releases.release import Argument, Release, changed_in
 
 LEVELS = ("0", "1", "2", "3")
@@ -33,7 +33,7 @@ def _checked(argument: Argument, text: str) -> str:
 def problem_of(argument: Argument, text: str) -> str | None:
     """What is wrong with a value, as the end of a sentence that begins with the argument; None if nothing is."""
     if not takes(argument.kind, text):
-        return f"takes a {argument.kind.removesuffix('?')}"
+        return f"takes {described(argument.kind)}"
     optional = argument.kind.endswith("?") and text in ("", "None")
     if argument.choices is not None and not optional and _normal(argument, text) not in argument.choices:
         return f"takes one of {', '.join(argument.choices)}"

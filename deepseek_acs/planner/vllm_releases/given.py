@@ -11,7 +11,8 @@ from functools import cache
 from typing import Any
 
 from deepseek_acs.planner.vllm_releases.command_line import problem_of, refusal
-from deepseek_acs.planner.vllm_releases.kinds import takes
+from deepseek_acs.planner.vllm_releases.kinds import described, takes
+from deepseek_acs.planner.vllm_releases.objects import key_problem
 from deepseek_acs.planner.vllm_releases.release import FOLDER, Argument, Release, Section, Span, names, spans, text
 
 Problem = tuple[str, str]
@@ -68,14 +69,14 @@ def problems(release: Release, words: Sequence[str]) -> Iterator[Problem]:
 
 def _problem(release: Release, item: Given, words: Sequence[str]) -> Problem | None:
     name, values = item
-    head, dot, _ = name.partition(".")
+    head, dot, path = name.partition(".")
     argument = argument_of(release, head)
     if head.startswith("-O"):
         return None
     if argument is None:
         return None if refusal(release, [head]) is None else _unknown(release, head)
     if dot:
-        return None
+        return key_problem(release, argument.name, values[0] if values else "", path)
     if argument.flag:
         return (f"{name} takes no value", f"write {name}") if values else None
     if not values and argument.values is None:
@@ -83,6 +84,8 @@ def _problem(release: Release, item: Given, words: Sequence[str]) -> Problem | N
     for value in values if argument.values == "+" else values[:1]:
         if said := problem_of(argument, value):
             return f"{name} {said}", _closest(value, argument.choices or argument.fields or ())
+        if problem := key_problem(release, argument.name, value):
+            return problem
         if unknown := _unknown_name(release, argument, value, words):
             return unknown
     return None
@@ -187,4 +190,4 @@ def _wrong_value(name: str, value: str, facts: Mapping[str, Any]) -> Iterator[tu
     if choices and value.lower() not in {choice.lower() for choice in choices} and value:
         yield True, f"{name} takes one of {', '.join(choices)}", _closest(value, choices)
     elif kind and not takes(kind, value):
-        yield True, f"{name} takes a {kind}", "write digits alone"
+        yield True, f"{name} takes {described(kind)}", "write digits alone"

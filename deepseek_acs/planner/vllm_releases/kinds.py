@@ -103,3 +103,9 @@ def takes(kind: str, text: str) -> bool:
     if kind.endswith("?"):
         return text in ("", "None") or KINDS[kind[:-1]](text)
     return KINDS[kind](text)
+
+
+def described(kind: str) -> str:
+    """As messages name it: ``a whole number``."""
+    kind = kind.removesuffix("?")
+    return kind if kind in ("true or false", "JSON", "name=number,...", "name=path") else f"a {kind}"

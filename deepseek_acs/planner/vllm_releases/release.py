@@ -19,6 +19,7 @@ Section = Literal[
     "architectures",
     "cache_types",
     "executors",
+    "keys",
     "quantizations",
     "reasoning_parsers",
     "tool_parsers",
@@ -150,6 +151,18 @@ class Release:
     def names(self, section: Section) -> list[str]:
         """All names that this version has."""
         return [name for name in names(section) if self.facts(section, name) is not None]
+
+    @cached_property
+    def keys(self) -> Mapping[str, Mapping[str, Mapping[str, Any]]]:
+        """The keys of objects by the usual name of their argument, with what is known of their values. None are there
+        where they are not known."""
+        found: dict[str, dict[str, Mapping[str, Any]]] = {}
+        for name in names("keys"):
+            facts = self.facts("keys", name)
+            if facts is not None:
+                argument, _, key = name.partition(".")
+                found.setdefault(argument, {})[key] = facts
+        return found
 
     @cached_property
     def arguments(self) -> Mapping[str, Argument]:
