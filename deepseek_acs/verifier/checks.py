@@ -17,6 +17,9 @@ WRONG_KEY = "no-key-of-this-stack"
 BENT_HOST = "leader/x"
 """With it, versions of vLLM before 0.22 check another path than the one that they serve (CVE-2026-48746)."""
 
+REPEATED_CHARACTERS = 8
+"""From how many characters on an answer is no answer if they are all the same."""
+
 ROLL = "pulumi up with service.apiKey: true, which gives the leaders keys and the request filter and rolls the group"
 GET_KEY = "export VLLM_API_KEY=$(pulumi config get --stack STACK deepseek:apiKey)"
 
@@ -147,6 +150,11 @@ def _wrong(got: Completion) -> str:
     prompt, total = got.usage.get("prompt_tokens"), got.usage.get("total_tokens")
     if not got.text:
         return "the answer has no tokens"
+    if len(got.text) >= REPEATED_CHARACTERS and len(set(got.text)) == 1:
+        return (
+            f"the answer is one character {len(got.text)} times: the weights are damaged, or a kernel computes wrongly "
+            "on this GPU; compare the files with modelmover verify --full"
+        )
     if got.finish_reason is None:
         return "the answer has no finish_reason: it was cut off"
     if got.tokens is None or not isinstance(prompt, int):

@@ -132,6 +132,21 @@ class TestCopy:
         world.hub.faults.add(Fault(action="reset-request", path="^/cdn-internal/", times=None))
         world.assert_moved(world.copy(source).manifest)
 
+    @pytest.mark.parametrize(
+        "fault",
+        [
+            Fault(action="answer", status=503, path="^/cdn-internal/", times=None),
+            Fault(action="reset-response", path="^/cdn-internal/", times=None),
+            Fault(action="truncate-response", path="^/cdn-internal/", times=None),
+        ],
+        ids=["busy for good", "reset before a byte", "ended before a byte"],
+    )
+    def test_internal_address_without_a_byte_is_left(self, world: World, fault: Fault) -> None:
+        source = world.modelscope()
+        source.region = "cn-hangzhou"
+        world.hub.faults.add(fault)
+        world.assert_moved(world.copy(source, attempts=20).manifest)
+
     @pytest.mark.parametrize("path", ["^/cdn-internal/", "/repo[?]"])
     @pytest.mark.parametrize("status", [429, 503])
     def test_who_is_busy_does_not_send_a_file_the_public_way(self, world: World, path: str, status: int) -> None:

@@ -240,6 +240,7 @@ class TestFaults:
         ("reply", "text"),
         [
             ({"text": ""}, "the answer has no tokens"),
+            ({"text": "!" * 16}, "the answer is one character 16 times: the weights are damaged, or a kernel computes"),
             ({"total_tokens": 3}, "the counts do not agree: 9 tokens of prompt and 16 of answer are 3"),
         ],
     )

@@ -33,7 +33,15 @@ SERVING = (
 
 class TestFilter:
     def test_what_serving_needs_is_taken_and_nothing_else(self) -> None:
-        others = (".gitattributes", ".git/config", ".git/lfs/objects/ab/cd/abcd", "README.md", "figures/benchmark.jpg")
+        left_overs = ("._____temp/model-00001-of-000003.safetensors", "config.json.incomplete", f"{SHARDS[0]}.aria2")
+        others = (
+            *left_overs,
+            ".gitattributes",
+            ".git/config",
+            ".git/lfs/objects/ab/cd/abcd",
+            "README.md",
+            "figures/benchmark.jpg",
+        )
         duplicates = ("pytorch_model.bin", "original/consolidated.00.pth", "consolidated.safetensors", "m.gguf")
         found = selected(Filter(), *SERVING, *others, *duplicates, "pytorch_model.bin.index.json")
         assert found == sorted(set(SERVING) - {"configuration_deepseek.py"})

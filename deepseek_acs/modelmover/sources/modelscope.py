@@ -2,6 +2,7 @@
 (https://pypi.org/project/modelscope-hub/); files are stored in OSS, and reached by redirect.
 """
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -23,6 +24,11 @@ REGION_HEADER = "x-aliyun-region-id"
 """Who names their region is redirected to the internal address of OSS there, whose bytes pass no NAT gateway."""
 
 
+FRUITLESS = 8
+"""How often a file is asked for at one offset by its internal address without a byte; then it comes the public way.
+Less than the attempts of one action, and more than a busy server takes to recover."""
+
+
 @dataclass
 class ModelScope:
     """One repository at ``revision``: a branch, a tag or a commit. ``region`` is the Alibaba Cloud region of this
@@ -34,6 +40,7 @@ class ModelScope:
     token: str | None = field(default=None, repr=False)
     region: str | None = None
     _public: set[str] = field(default_factory=set, init=False, repr=False)
+    _opened: Counter[tuple[str, int]] = field(default_factory=Counter, init=False, repr=False)
 
     @cached_property
     def _hub(self) -> Hub:
@@ -63,6 +70,11 @@ class ModelScope:
 
     def open(self, file: SourceFile, offset: int) -> Response:
         query = urlencode({"Revision": self.revision, "FilePath": file.path}, quote_via=quote)
+        if self.region and file.path not in self._public:
+            self._opened[file.path, offset] += 1
+            if self._opened[file.path, offset] > FRUITLESS:
+                self._public.add(file.path)
+                self._hub.forget(file)
         headers = {REGION_HEADER: self.region} if self.region and file.path not in self._public else {}
         try:
             return self._hub.open(f"/api/v1/models/{self.repository}/repo?{query}", file, offset, headers)
