@@ -24,7 +24,7 @@ ENGINES := $(patsubst tests/data/engine_servers/%.lock,$(VENV)/engines/%/install
 PACK_NEEDED := $(if $(filter off,$(POLICY)),,$(PACK))
 
 .DEFAULT_GOAL := help
-.PHONY: help up preview destroy verify status down reset env plugins test unit integration chaos e2e examples wheel lint format schema facts golden picture lock audit secrets official
+.PHONY: help up preview destroy verify status down reset env plugins test unit integration chaos e2e examples wheel lint format schema facts parsers golden picture lock audit secrets official
 
 help: ## this list
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /make \1|/' | column -t -s '|'
@@ -103,6 +103,9 @@ facts: $(INSTALLED_DEV) ## read the new versions of vLLM on PyPI, and compare wh
 
 golden: $(INSTALLED_DEV) ## rewrite the golden manifests and the schema of the tests; read the diff
 	$(RUN) -m pytest -q tests/unit/test_manifests.py tests/unit/test_public_components.py --update-golden
+
+parsers: $(INSTALLED_DEV) ## property test: arguments and keys are taken exactly where the parsers in vLLM's wheels take them; 3 min
+	$(RUN) -m tools.vllm_catalogue.compare 0.7.2 0.11.0 0.20.2 newest
 
 picture: $(INSTALLED_DEV) ## redraw docs/dashboard.png, from the dashboard's JSON and a real Prometheus
 	$(RUN) -m tools.dashboard

@@ -103,7 +103,7 @@ def _validated(node: ast.ClassDef) -> tuple[set[str], bool]:
                 for word in call.keywords
             ):
                 continue
-            given = {part.value for part in call.args if isinstance(part, ast.Constant)}
+            given = {part.value for part in call.args if isinstance(part, ast.Constant) and isinstance(part.value, str)}
             if getattr(call.func, "id", "") == "model_validator" or "*" in given:
                 return set(), True
             names |= given

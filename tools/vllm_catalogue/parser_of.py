@@ -252,7 +252,7 @@ def accepted(type_: Any) -> str:
     return "".join(str(int(_takes(type_, sample))) for sample in SAMPLES)
 
 
-def _takes(type_: Any, sample: str) -> bool:
+def _takes(type_: Any, sample: Any) -> bool:
     try:
         type_(sample)
     except (ValueError, TypeError, SyntaxError, argparse.ArgumentTypeError):
@@ -335,7 +335,27 @@ def accepts(parser: argparse.ArgumentParser, words: Sequence[str]) -> bool:
     return True
 
 
-OBJECT_SAMPLES = (None, True, False, 1, -1, 0, 2, 1.0, 1.5, "", "1", "1.5", "abc", "True", "yes", "on", [], ["a"], {})
+OBJECT_SAMPLES: tuple[Any, ...] = (
+    None,
+    True,
+    False,
+    1,
+    -1,
+    0,
+    2,
+    1.0,
+    1.5,
+    "",
+    "1",
+    "1.5",
+    "abc",
+    "True",
+    "yes",
+    "on",
+    [],
+    ["a"],
+    {},
+)
 """Values by which what a key of an object accepts is told from other types."""
 
 
