@@ -93,7 +93,8 @@ def logs() -> dict[str, Log]:
 def measured() -> dict[str, Log]:
     """Our own logs by name."""
     ours: dict[str, Any] = {"engine": (0, 20, 2), "gpu": "H200", "memory": 139.80}
-    return {name: Log(**ours, **row) for name, row in _rows("measured.toml").items()}
+    rows = {name: {**ours, **row} for name, row in _rows("measured.toml").items()}
+    return {name: Log(**{**row, "engine": tuple(row["engine"])}) for name, row in rows.items()}
 
 
 def _rows(file_name: str) -> Mapping[str, dict[str, Any]]:

@@ -35,6 +35,10 @@ SAMPLER_BYTES_UNSORTED = 14
 """The same where a kernel samples without sorting: logits in 16 and 32 bits, probabilities, random numbers
 (https://github.com/vllm-project/vllm/blob/v0.20.2/vllm/v1/sample/ops/topk_topp_sampler.py)."""
 
+SAMPLER_BYTES_V2 = 6
+"""The same in model runner V2: logits in 16 and 32 bits, of which its kernel samples at once
+(https://github.com/vllm-project/vllm/blob/v0.26.0/vllm/v1/worker/gpu/sample/gumbel.py)."""
+
 SAMPLER_BYTES_DRAFT = 30
 """The same with a draft: two rows of logits for each sequence, and what the rejection sampler derives of both
 (https://github.com/vllm-project/vllm/blob/v0.20.2/vllm/v1/sample/rejection_sampler.py)."""
@@ -73,6 +77,9 @@ MARGIN_GIB = 0.5
 
 MARGIN_LISTED_GIB = 0.25
 """The same where the tensors are listed, for what another version holds a little longer."""
+
+LEAST_GIB = 0.05
+"""What may be missing of them, at the optimistic end: vectors that another version does not hold."""
 
 V0_MLA_MARGIN_GIB = 5.5
 """The same for MLA on 0.7, whose logs show peaks from 0.2 to 7 GiB for steps of the same size
@@ -155,7 +162,7 @@ def activation_peak(model: Model, engine: Engine, serving: Serving, step: Step) 
         nominal, high = max(nominal, layer + below + held, tried), max(high, layer + below + 2 * held, tried)
     if step.tensor > 1:
         high += HELD_STATES * hidden
-    return Band(0.95 * low / GIB, nominal / GIB, high / GIB + MARGIN_LISTED_GIB)
+    return Band(max(0, 0.95 * low / GIB - LEAST_GIB), nominal / GIB, high / GIB + MARGIN_LISTED_GIB)
 
 
 def _is_sparse_fp8(model: Model, serving: Serving) -> bool:
@@ -180,12 +187,15 @@ def sampling_bytes(model: Model, engine: Engine, serving: Serving, step: Step) -
     if not step.samples:
         return 0
     each = SAMPLER_BYTES_DRAFT if serving.draft_layers else SAMPLER_BYTES_UNSORTED
+    buffer = model.vocabulary * SAMPLER_BUFFER_BYTES
     if engine.sorts_to_sample:
-        each = max(each, SAMPLER_BYTES)
+        each, buffer = max(each, SAMPLER_BYTES), 0
+    elif engine.uses_runner_v2(model):
+        each, buffer = SAMPLER_BYTES_V2 * (2 if serving.draft_layers else 1), 0
     states = 2 * step.sequences * model.hidden * DTYPE_BYTES
     return (
         step.sequences * model.vocabulary * each
-        + (0 if engine.sorts_to_sample else model.vocabulary * SAMPLER_BUFFER_BYTES)
+        + buffer
         + (1 if step.is_first else 3) * _hidden_bytes(model, step)
         + states
         + CUBLAS_BYTES
@@ -217,7 +227,9 @@ def _layer_bytes(model: Model, engine: Engine, serving: Serving, step: Step) -> 
     draft = DRAFT_STATES if serving.draft_layers and step.samples else 0
     # The residual stream and the layer's input; later stages also keep what they were handed.
     states = (2 if step.is_first else 3) + draft
-    dense = 3 * model.intermediate / step.tensor + (4 if step.is_first else 5) * model.hidden
+    # cuBLAS and the input of a matrix are held unless both are in 8 bits, quantised per row.
+    is_cutlass = model.quantisation is not None and model.quantisation.bits == 8 and not model.quantisation.is_block_fp8
+    dense = 3 * model.intermediate / step.tensor + (4 + (not step.is_first) - is_cutlass) * model.hidden
     if isinstance(attention, MultiHeadLatentAttention) and engine.uses_mla(model):
         latent = 2 * attention.kv_rank + attention.rope_dim + 2 * (attention.query_rank or 0)
         attended = _heads_width(model, step) + latent + states * model.hidden
@@ -225,7 +237,9 @@ def _layer_bytes(model: Model, engine: Engine, serving: Serving, step: Step) -> 
     else:
         attended = _heads_width(model, step) + states * model.hidden
         context = 0
-    return max(context + step.batched * attended * DTYPE_BYTES, step.batched * dense * DTYPE_BYTES) + CUBLAS_BYTES
+    return max(context + step.batched * attended * DTYPE_BYTES, step.batched * dense * DTYPE_BYTES) + (
+        0 if is_cutlass else CUBLAS_BYTES
+    )
 
 
 def _heads_width(model: Model, step: Step) -> int:

@@ -38,7 +38,7 @@ def graph_memory(model: Model, engine: Engine, serving: Serving, step: Step) -> 
     MLA's first graph in pieces holds the expanded context, a second time if there is a draft; the first whole graph
     the outputs of all splits.
     """
-    if serving.eager or not engine.counts_graphs:
+    if serving.eager or not engine.counts_graphs(model):
         return Band(0, 0, 0)
     if isinstance(model.attention, CompressedAttention):
         return GRAPHS_COMPRESSED

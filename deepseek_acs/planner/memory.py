@@ -28,10 +28,10 @@ NON_TORCH_PCIE = {1: Band(0.1, 0.2, 0.3), 2: Band(0.2, 0.4, 1.5), 8: Band(0.2, 0
 """CUDA context, NCCL and custom all-reduce by the smallest tensor parallel size the row is for (docs/planner.md). Most
 of it are buffers for NVLink, which GPUs without it do not have."""
 
-NON_TORCH_SNAPSHOT = {1: Band(0.1, 0.225, 0.3), 2: Band(0.4, 0.54, 0.9), 4: Band(0.4, 1.0, 2.5)}
+NON_TORCH_SNAPSHOT = {1: Band(0.1, 0.225, 0.3), 2: Band(0.4, 0.54, 0.9), 4: Band(0.5, 1.2, 2.1)}
 """The same where the engine measures from after the start of NCCL, whose first buffers then do not count: 0.225 GiB on
 one GPU and 0.54 on two (two NVIDIA H200, vLLM 0.20.2, 2026-11-28, without NVLink multicast), 0.13 on one with 0.11.
-More GPUs were not measured: published logs of four and eight leave 0.7 to 1.8."""
+More GPUs were not measured: three published logs of four and eight leave 0.7, 0.8 and 1.8."""
 
 NON_TORCH_STAGE = Band(0.05, 0.07, 0.3)
 """The same for a pipeline stage of one GPU: libraries are loaded by the start of NCCL, before the engine measures."""
@@ -52,7 +52,8 @@ def _row(table: dict[int, Band], tensor: int) -> Band:
 
 
 def _non_torch(model: Model, engine: Engine, gpu: Gpu, *, tensor: int, pipeline: int) -> Band:
-    more = SWIZZLED_NON_TORCH if is_swizzled(model, engine, gpu.capability) else Band(0, 0, 0)
+    in_pieces = is_swizzled(model, engine, gpu.capability) and engine.pads_experts
+    more = SWIZZLED_NON_TORCH if in_pieces else Band(0, 0, 0)
     if gpu.nvlink_gb_s == 0:
         return _row(NON_TORCH_PCIE, tensor) + more
     if engine.is_v0:
@@ -68,7 +69,7 @@ def _warm_up(
     """What is left after the sampler's warm-up, which follows the cache. The profile counts what it needs; but not the
     pieces in which the allocator holds memory, so that it may have to take new memory from the rest of the GPU."""
     rest = max(0.0, gpu.memory_gib * (1 - serving.utilization) - CONTEXT_GIB)
-    if not is_swizzled(model, engine, gpu.capability):
+    if not (is_swizzled(model, engine, gpu.capability) and engine.pads_experts):
         return Band(rest, rest, rest)
     needed = sampling_bytes(model, engine, serving, step) / GIB
     pieces = (share * weights_gib for share in (FRAGMENTS.high, FRAGMENTS.nominal, FRAGMENTS.low))

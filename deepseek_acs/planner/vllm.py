@@ -16,6 +16,9 @@ from deepseek_acs.planner.vllm_releases.release import Version, changed_in, newe
 GRAPHS_VARIABLE = "VLLM_MEMORY_PROFILER_ESTIMATE_CUDAGRAPHS"
 """The environment variable that decides whether CUDA graphs are part of the budget."""
 
+RUNNER_V2 = {"qwen3": "runner_v2_qwen3", "llama": "runner_v2_llama", "mistral": "runner_v2_llama"}
+"""The change from which on model runner V2 is the default, by the families that had it first."""
+
 SAMPLER_VARIABLE = "VLLM_USE_FLASHINFER_SAMPLER"
 """The one that decides whether FlashInfer samples."""
 
@@ -91,13 +94,15 @@ def other_engine(image: str) -> str | None:
 @dataclass(frozen=True, kw_only=True)
 class Engine:
     """One version of vLLM, with what its environment changes: whether MLA may be used, the layers of each pipeline
-    stage, whether CUDA graphs are part of the budget, and whether FlashInfer samples (None: as the version does)."""
+    stage, and whether CUDA graphs are part of the budget, FlashInfer samples, and model runner V2 runs (None: as the
+    version does)."""
 
     version: Version = field(default_factory=newest)
     mla: bool = True
     partition: tuple[int, ...] | None = None
     graphs_in_budget: bool | None = None
     flashinfer_samples: bool | None = None
+    runner_v2: bool | None = None
 
     @property
     def name(self) -> str:
@@ -109,11 +114,23 @@ class Engine:
         """Whether it is of the generation with one scheduler per pipeline stage (virtual engines)."""
         return self.version < changed_in("v1")
 
-    @property
-    def counts_graphs(self) -> bool:
-        """Whether CUDA graphs are part of the memory that ``gpu_memory_utilization`` grants."""
+    def counts_graphs(self, model: Model | None) -> bool:
+        """Whether CUDA graphs are part of the memory that ``gpu_memory_utilization`` grants. At first model runner V2
+        takes them for nothing."""
+        if model is not None and self.uses_runner_v2(model) and self.version < changed_in("runner_v2_profiles_graphs"):
+            return False
         by_default = self.version >= changed_in("graphs_counted")
         return by_default if self.graphs_in_budget is None else self.graphs_in_budget
+
+    def uses_runner_v2(self, model: Model) -> bool:
+        """Whether model runner V2 runs, whose sampler needs less memory."""
+        if self.runner_v2 is not None:
+            return self.runner_v2
+        if self.version >= changed_in("runner_v2_dense"):
+            return self.version >= changed_in("runner_v2_everywhere") or model.experts is None
+        is_plain = model.quantisation is None or self.version >= changed_in("runner_v2_quantised")
+        change = RUNNER_V2.get(model.family)
+        return is_plain and change is not None and self.version >= changed_in(change)
 
     @property
     def sorts_to_sample(self) -> bool:
@@ -124,6 +141,21 @@ class Engine:
     def may_sample_unsorted(self) -> bool:
         """Whether it depends on the image, which may have FlashInfer, if the sampler sorts."""
         return self.flashinfer_samples is None and self.version < changed_in("flashinfer_sampler_asked_for")
+
+    @property
+    def holds_less_for_fp8_mla(self) -> bool:
+        """Whether MLA in FP8 holds less in addition to its weights."""
+        return self.version >= changed_in("fp8_mla_holds_less")
+
+    @property
+    def reads_queries_apart(self) -> bool:
+        """Whether sparse MLA with a cache in 16 bits has kernels that take both parts of the queries as they are."""
+        return self.version >= changed_in("sparse_by_flash_attention")
+
+    @property
+    def pads_experts(self) -> bool:
+        """Whether Triton's kernels for MXFP4 on Hopper have their first layouts, which leave memory in pieces."""
+        return self.version < changed_in("experts_unpadded")
 
     @property
     def keeps_expert_buffers(self) -> bool:
@@ -173,6 +205,19 @@ class Engine:
             return False
         # Only the other attention layers look at what compressed-tensors says.
         return tool == "modelopt" or not isinstance(attention, MultiHeadLatentAttention)
+
+    def fp8_mla_problem(self, model: Model, capability: float) -> tuple[str, str] | None:
+        """What the engine says of MLA's cache in FP8 on a GPU of this capability, and the change that ends it; None if
+        it can. Other GPUs than Hopper and Blackwell have Triton's kernels alone."""
+        on_hopper = int(capability) in (9, 10)
+        if not self.uses_mla(model) or self.version >= changed_in("fp8_mla_by_triton"):
+            return None
+        if not on_hopper or self.is_v0:
+            change = "fp8_mla_by_flashmla" if on_hopper else "fp8_mla_by_triton"
+            return "FP8 Triton MLA not yet supported", change
+        if self.version < changed_in("fp8_mla_by_flashmla"):
+            return "FlashMLA V1 with FP8 KV cache not yet supported", "fp8_mla_by_flashmla"
+        return None
 
     @property
     def asks_for_whole_model(self) -> bool:
@@ -230,6 +275,7 @@ class Engine:
 def engine_of(version: Version, environment: Mapping[str, str]) -> Engine:
     """The engine of this version with its environment variables."""
     sampler = environment.get(SAMPLER_VARIABLE)
+    runner = environment.get("VLLM_USE_V2_MODEL_RUNNER") if version >= changed_in("graphs_counted") else None
     estimates = environment.get(GRAPHS_VARIABLE) if version >= changed_in("graphs_variable") else None
     return Engine(
         version=version,
@@ -237,6 +283,7 @@ def engine_of(version: Version, environment: Mapping[str, str]) -> Engine:
         partition=partition_of(environment),
         graphs_in_budget=None if estimates is None else estimates == "1",
         flashinfer_samples=None if sampler is None else sampler == "1",
+        runner_v2=None if runner is None else runner == "1",
     )
 
 

@@ -29,8 +29,9 @@ VOCABULARY_STEP = 64
 FLOAT_BYTES = 4
 
 FP8_MLA_BYTES = 170 * 2**20
+FP8_MLA_BYTES_LATER = 65 * 2**20
 """What a stage of MLA in FP8 holds in addition to its weights, whatever the tensor parallel size: 160 to 182 MiB with
-up to 8 layers, up to 232 with 61 (24 layouts on NVIDIA H200, vLLM 0.20.2, 2026-11-29)."""
+up to 8 layers, up to 232 with 61 (24 layouts on NVIDIA H200, vLLM 0.20.2, 2026-11-29); 45 to 111 with 0.26.0."""
 
 INDEXED_TOKENS = 2048
 """Tokens that the indexer of sparse MLA picks (``index_topk`` of DeepSeek-V3.2 and GLM-5)."""
@@ -246,21 +247,25 @@ def is_swizzled(model: Model, engine: Engine, capability: float | None) -> bool:
     )
 
 
-def _swizzled_bytes(tensor: Tensor, copies: int, rows: int, columns: int) -> int:
+def _swizzled_bytes(tensor: Tensor, engine: Engine, copies: int, rows: int, columns: int) -> int:
     """Experts as those kernels hold them: values padded to 64 bytes both ways, scales as loaded and once more in their
     order, padded to 256 rows and 2 groups, biases in 16 and in 32 bits
     (https://github.com/vllm-project/vllm/tree/v0.20.2/vllm/third_party/triton_kernels/tensor_details/layout_details).
+    Later values are padded to 128 rows, and there is one copy of the scales, padded to 4 groups.
     """
     if tensor.row_parallel:
         columns = _up(columns, 64)
     else:
         rows = 2 * _up(rows // 2, 64)
     groups = math.ceil(columns / 32)
+    biases = sum(allocated(copies * rows * size) for size in (DTYPE_BYTES, FLOAT_BYTES)) if tensor.bias else 0
+    if not engine.pads_experts:
+        return allocated(copies * _up(rows, 128) * columns / 2) + allocated(copies * rows * _up(groups, 4)) + biases
     return (
         allocated(copies * _up(rows, 64) * _up(columns, 128) / 2)
         + allocated(copies * rows * groups)
         + allocated(copies * _up(rows, 256) * _up(groups, 2))
-        + (allocated(copies * rows * DTYPE_BYTES) + allocated(copies * rows * FLOAT_BYTES) if tensor.bias else 0)
+        + biases
     )
 
 
@@ -284,7 +289,7 @@ def layer_bytes(model: Model, layer: int, engine: Engine, split: Split, capabili
         quantisation = quantisation_of(model, tensor, layer)
         copies, rows, columns = tensor.shape(tensor=split.tensor, expert_parallel=split.expert_parallel)
         if tensor.is_expert and is_swizzled(model, engine, capability):
-            total += _swizzled_bytes(tensor, copies, rows, columns)
+            total += _swizzled_bytes(tensor, engine, copies, rows, columns)
             continue
         rows, columns = _padded(quantisation, tensor, rows, columns, capability)
         weight, scales = matrix_bytes(quantisation, rows, columns)
@@ -342,12 +347,14 @@ def stage_bytes(
         total += _tower_bytes(model, split.tensor)
     if (last or head_everywhere) and not model.tied_embeddings:
         total += vocabulary
-    return total + _rotary_bytes(model) + (FP8_MLA_BYTES if _is_fp8_mla(model, engine) else 0)
+    return total + _rotary_bytes(model) + _fp8_mla_bytes(model, engine)
 
 
-def _is_fp8_mla(model: Model, engine: Engine) -> bool:
+def _fp8_mla_bytes(model: Model, engine: Engine) -> int:
     is_fp8 = model.quantisation is not None and model.quantisation.is_block_fp8
-    return is_fp8 and isinstance(model.attention, MultiHeadLatentAttention) and not engine.is_v0
+    if not is_fp8 or not isinstance(model.attention, MultiHeadLatentAttention) or engine.is_v0:
+        return 0
+    return FP8_MLA_BYTES_LATER if engine.holds_less_for_fp8_mla else FP8_MLA_BYTES
 
 
 def draft_bytes(model: Model, engine: Engine, split: Split, *, capability: float | None, alone: bool) -> int:
@@ -374,7 +381,8 @@ def buffer_bytes(
 ) -> int:
     """What the engine holds for a step's tokens from the start and logs as part of the model: on the last stage
     DeepSeek-V4's residual streams, for a draft that may not even be loaded; for sparse MLA the queries of all heads
-    next to each other, the picked tokens, and with a cache in FP8 what is gathered of it in 16 bits."""
+    next to each other, which FlashAttention's newer kernels for a cache in 16 bits do without, the picked tokens, and
+    with a cache in FP8 what is gathered of it in 16 bits."""
     attention = model.attention
     if isinstance(attention, CompressedAttention):
         if not (last and engine.keeps_streams):
@@ -386,7 +394,8 @@ def buffer_bytes(
     picked = batched_tokens * INDEXED_TOKENS * FLOAT_BYTES
     is_fp8 = serving.kv_cache_dtype.startswith("fp8")
     gathered = GATHERED_REQUESTS * serving.max_model_len * attention.cached * DTYPE_BYTES if is_fp8 else 0
-    return allocated(queries) + allocated(picked) + allocated(gathered)
+    joined = 0 if engine.reads_queries_apart and not is_fp8 else allocated(queries)
+    return joined + allocated(picked) + allocated(gathered)
 
 
 @cache

@@ -6,6 +6,7 @@ from typing import Any
 from deepseek_acs.planner.check import check
 from deepseek_acs.planner.findings import Finding, PlanError, spelled
 from deepseek_acs.planner.resolve import resolve
+from deepseek_acs.planner.rules.acs import CUDA_COMPATIBILITY
 from deepseek_acs.planner.rules.advisories import TABLE
 from deepseek_acs.planner.spec import ResolvedSpec
 from deepseek_acs.settings.paths import STACK_PATHS
@@ -130,9 +131,10 @@ def errors(found: ResolvedSpec) -> list[Finding]:
 
 
 def warnings(found: ResolvedSpec) -> list[str]:
-    """What does not, but for the vulnerabilities of its versions (tests/planner/test_advisories.py)."""
+    """What does not, but for the vulnerabilities of its versions (tests/planner/test_advisories.py), and a driver
+    that is older than CUDA 13 (test_engine_versions.py)."""
     said = [finding for finding in stack_findings(found) if finding.severity == "warning"]
-    return [str(finding) for finding in said if finding.source != TABLE]
+    return [str(finding) for finding in said if finding.source not in (TABLE, CUDA_COMPATIBILITY)]
 
 
 def working(found: ResolvedSpec) -> ResolvedSpec:

@@ -16,8 +16,9 @@ from deepseek_acs.planner.spec import ResolvedSpec
 from deepseek_acs.planner.summary import summary
 from deepseek_acs.planner.uncounted import HARMLESS_VALUES, ONLY_ADD, WITHOUT_MEMORY, uncounted
 from deepseek_acs.planner.vllm import FLAGS, Engine, Serving
+from deepseek_acs.planner.vllm_releases import release
 from deepseek_acs.planner.vllm_releases.release import Version, names, spans
-from tests.planner.specs import errors, guide, spec, warnings
+from tests.planner.specs import errors, guide, spec, stack_findings, warnings
 
 NEW = "vllm:v0.33.0"
 PUBLISHED = Path(__file__).with_name("published")
@@ -468,3 +469,54 @@ def test_a_dense_model_may_run_by_transformers_if_the_version_is_hardly_older(ve
     assert (
         bool([text for text in warnings(case) if f"vLLM {version} has no class for Qwen/Qwen3-32B" in text]) is may_run
     )
+
+
+@pytest.mark.parametrize(
+    ("image", "series", "problem", "version"),
+    [
+        (
+            "vllm:v0.7.2",
+            "GU8TF",
+            "vLLM 0.7.2 fails with an FP8 cache on H20: FP8 Triton MLA not yet supported",
+            "0.10.2",
+        ),
+        ("vllm:v0.8.5", "GU8TEF", "vLLM 0.8.5 fails with an FP8 cache on H20-3e: FlashMLA V1 with FP8", "0.10.2"),
+        ("vllm:v0.10.1", "GU8TEF", "vLLM 0.10.1 fails with an FP8 cache on H20-3e: FlashMLA V1 with FP8", "0.10.2"),
+        (
+            "vllm:v0.12.0",
+            "L20",
+            "vLLM 0.12.0 fails with an FP8 cache on L20: FP8 Triton MLA not yet supported",
+            "0.18.0",
+        ),
+        ("vllm:v0.12.0", "GU8TEF", None, None),
+        ("vllm:v0.18.0", "L20", None, None),
+    ],
+)
+def test_an_fp8_cache_of_mla_needs_kernels(image: str, series: str, problem: str | None, version: str | None) -> None:
+    case = guide(image=image, backend="mp", series=series, extra_args=["--kv-cache-dtype=fp8"], pipeline=4)
+    found = [finding for finding in stack_findings(case) if "with an FP8 cache" in finding.problem]
+    assert [finding.problem.startswith(problem or "") for finding in found] == [True] * (problem is not None)
+    assert all(finding.fix.endswith(f"vLLM {version} or newer") for finding in found)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"image": "vllm/vllm-openai:v0.20.0"}, "GU8TF has 550.90.07"),
+        ({"image": "vllm/vllm-openai:v0.20.0", "driver_version": "570.133.20"}, "GU8TF has 570.133.20"),
+        ({"image": "vllm/vllm-openai:v0.20.0", "driver_version": "580.65.06"}, None),
+        ({"image": "vllm/vllm-openai:v0.20.0-cu129"}, None),
+        ({"image": "vllm/vllm-openai:v0.19.1"}, None),
+        ({"image": "vllm/vllm-openai:v0.20.0", "env": {"VLLM_ENABLE_CUDA_COMPATIBILITY": "1"}}, None),
+        ({"image": "vllm/vllm-openai:v0.20.0", "series": "P16EN"}, None),
+    ],
+)
+def test_cuda_13_needs_a_new_driver(changes: dict[str, Any], said: str | None) -> None:
+    found = [f for f in stack_findings(guide(backend="mp", **changes)) if "is built with CUDA 13" in f.problem]
+    assert len(found) == (said is not None)
+    assert all(finding.problem.endswith(said) for finding in found if said)
+
+
+def test_cuda_13_came_with_its_torch() -> None:
+    torch = [release.requirements(version)["torch"] for version in release.versions()]
+    assert release.versions()[torch.index("2.11.0")] == release.changed_in("cuda_13")

@@ -19,6 +19,7 @@ from deepseek_acs.planner.vllm import Engine, Serving, engine_of, serving_change
 from deepseek_acs.planner.weights import MIB, Split, allocated, checkpoint_gib, is_swizzled, layer_bytes, stage_bytes
 
 OLD, SORTING, NEW = Engine(version=(0, 7, 2)), Engine(version=(0, 11, 0)), Engine()
+MEASURED = Engine(version=(0, 20, 2))
 VERDICTS = [Verdict.DOES_NOT_FIT, Verdict.TOO_CLOSE, Verdict.FITS]
 
 
@@ -77,10 +78,11 @@ def test_cache_bytes_per_token_and_layer(name: str, engine: Engine, tensor: int,
     ("engine", "tensor", "pipeline", "weights"),
     [
         (OLD, 8, 2, [39.6, 44.6]),
-        (NEW, 8, 2, [38.7, 41.2]),
-        (NEW, 8, 4, [17.0, 20.6, 21.9, 20.8]),
+        (MEASURED, 8, 2, [38.7, 41.2]),
+        (NEW, 8, 2, [38.6, 41.1]),
+        (MEASURED, 8, 4, [17.0, 20.6, 21.9, 20.8]),
         (OLD, 16, 1, [42.5]),
-        (NEW, 16, 1, [40.5]),
+        (MEASURED, 16, 1, [40.5]),
     ],
 )
 def test_weights_of_each_stage(engine: Engine, tensor: int, pipeline: int, weights: list[float]) -> None:
@@ -340,17 +342,17 @@ def test_nccls_first_buffers_count_before_0_11() -> None:
         .non_torch
         for minor in (10, 11)
     ]
-    assert others == [Band(1.0, 2.5, 3.5), Band(0.4, 1.0, 2.5)]
+    assert others == [Band(1.0, 2.5, 3.5), Band(0.5, 1.2, 2.1)]
 
 
 def test_a_step_grows_with_its_tokens_and_sampling_with_its_sequences() -> None:
     serving = Serving(max_model_len=8192, eager=True)
     dense = model("Qwen/Qwen3-32B")
-    tokens = [peak(dense, NEW, serving, batched=batched).nominal for batched in (8192, 16_384)]
+    tokens = [peak(dense, MEASURED, serving, batched=batched).nominal for batched in (8192, 16_384)]
     assert tokens[1] / tokens[0] == pytest.approx(2, rel=0.05)
-    sampled = [peak(dense, NEW, serving, samples=True, sequences=sequences).nominal for sequences in (1024, 2048)]
+    sampled = [peak(dense, MEASURED, serving, samples=True, sequences=sequences).nominal for sequences in (1024, 2048)]
     assert sampled[1] - sampled[0] == pytest.approx(1024 * (14 * 151_936 + 4 * 5120) / GIB)
-    assert peak(dense, NEW, serving).nominal < sampled[0]
+    assert peak(dense, MEASURED, serving).nominal < sampled[0]
 
 
 def test_buffers_of_the_experts_lie_below_all_layers_but_the_first() -> None:
@@ -433,22 +435,69 @@ def test_a_drafts_graphs_expand_the_context_once_more() -> None:
 
 
 def test_sparse_mla_holds_queries_and_with_fp8_what_it_gathers() -> None:
+    """From 0.25 on a cache in 16 bits needs no buffer for the queries."""
     v32 = model("deepseek-ai/DeepSeek-V3.2")
-    weights = [
-        estimate(
-            v32,
-            H20,
-            NEW,
-            Serving(max_model_len=8192, kv_cache_dtype=dtype, max_num_batched_tokens=batched),
-            tensor=8,
-            pipeline=1,
-        )
-        .stages[0]
-        .weights_gib
-        for dtype, batched in (("auto", 8192), ("auto", 16_384), ("fp8", 8192))
+    queries, picked, gathered = 8192 * 16 * 576 * 2 / GIB, 8192 * 2048 * 4 / GIB, 5 * 8192 * 576 * 2 / GIB
+    for engine, held in ((MEASURED, queries), (NEW, 0)):
+        weights = [
+            estimate(
+                v32,
+                H20,
+                engine,
+                Serving(max_model_len=8192, kv_cache_dtype=dtype, max_num_batched_tokens=batched),
+                tensor=8,
+                pipeline=1,
+            )
+            .stages[0]
+            .weights_gib
+            for dtype, batched in (("auto", 8192), ("auto", 16_384), ("fp8", 8192))
+        ]
+        assert weights[1] - weights[0] == pytest.approx(held + picked)
+        assert weights[2] - weights[0] == pytest.approx(queries - held + gathered, rel=0.03)
+
+
+def test_experts_of_mxfp4_take_less_from_0_22_on() -> None:
+    """As measured on 0.20.2 and 0.26.0; and the sampler's warm-up then finds its memory in one piece."""
+    oss, gpu = model("openai/gpt-oss-120b"), dataclasses.replace(catalogue.gpus()["H200"], memory_gib=139.8)
+    serving = Serving(max_model_len=8192, utilization=0.92, max_num_seqs=1024, eager=True)
+    cases = [
+        estimate(oss, gpu, Engine(version=(0, minor, 0)), serving, tensor=1, pipeline=1) for minor in (20, 21, 22, 26)
     ]
-    assert weights[1] - weights[0] == pytest.approx(8192 * (16 * 576 * 2 + 2048 * 4) / GIB)
-    assert weights[2] - weights[0] == pytest.approx(5 * 8192 * 576 * 2 / GIB, rel=0.03)
+    weights = [memory.stages[0].weights_gib for memory in cases]
+    assert weights == pytest.approx([65.6, 65.6, 61.43, 61.43], abs=0.1)
+    assert [memory.warms_up for memory in cases] == [False, False, True, True]
+
+
+@pytest.mark.parametrize(
+    ("version", "name", "environment", "expected"),
+    [
+        ((0, 21, 0), "Qwen/Qwen3-32B", {}, False),
+        ((0, 22, 0), "Qwen/Qwen3-32B", {}, True),
+        ((0, 22, 0), "meta-llama/Llama-3.1-70B", {}, False),
+        ((0, 23, 0), "meta-llama/Llama-3.1-70B", {}, True),
+        ((0, 23, 0), "RedHatAI/Llama-3.3-70B-Instruct-FP8-dynamic", {}, False),
+        ((0, 24, 0), "RedHatAI/Llama-3.3-70B-Instruct-FP8-dynamic", {}, True),
+        ((0, 28, 0), "deepseek-ai/DeepSeek-R1", {}, False),
+        ((0, 29, 0), "deepseek-ai/DeepSeek-R1", {}, True),
+        ((0, 29, 0), "deepseek-ai/DeepSeek-R1", {"VLLM_USE_V2_MODEL_RUNNER": "0"}, False),
+        ((0, 26, 0), "deepseek-ai/DeepSeek-R1", {"VLLM_USE_V2_MODEL_RUNNER": "1"}, True),
+        ((0, 18, 0), "deepseek-ai/DeepSeek-R1", {"VLLM_USE_V2_MODEL_RUNNER": "1"}, False),
+    ],
+)
+def test_model_runner_v2_samples_with_less_and_takes_no_graphs_out_at_first(
+    version: tuple[int, int, int], name: str, environment: dict[str, str], expected: bool
+) -> None:
+    engine, found = engine_of(version, environment), model(name)
+    assert engine.uses_runner_v2(found) is expected
+    assert engine.counts_graphs(found) is (version >= (0, 29, 0) or (version >= (0, 20, 0) and not expected))
+    assert not engine.counts_graphs(None) or version >= (0, 20, 0)
+    serving = Serving(max_model_len=8192, eager=True)
+    sampled = [
+        peak(found, engine, serving, samples=True, sequences=sequences, batched=512).nominal
+        for sequences in (2048, 4096)
+    ]
+    each = 6 if expected else 38 if engine.sorts_to_sample else 14
+    assert sampled[1] - sampled[0] == pytest.approx(2048 * (each * found.vocabulary + 4 * found.hidden) / GIB)
 
 
 @pytest.mark.parametrize(("version", "capability", "swizzled"), [
@@ -467,7 +516,7 @@ def test_pieces_of_memory_leave_no_room_for_the_samplers_warm_up() -> None:
         estimate(
             model(name),
             device,
-            NEW,
+            MEASURED,
             Serving(max_model_len=8192, utilization=utilization, max_num_seqs=sequences),
             tensor=1,
             pipeline=1,

@@ -131,13 +131,14 @@ def test_what_stopped_at_the_samplers_warm_up_is_not_called_fit() -> None:
 
 
 def test_the_range_of_fp8_mla_at_tensor_8_is_narrow() -> None:
-    """15 % at most where more than 27 GiB are left; without CUDA graphs 22, because communicators alone are uncertain
-    by 2.1 GiB. Before 0.11.1 the image decides which sampler runs, which is 2.9 GiB."""
+    """15 % at most; 18 % where CUDA graphs, or a sampler that sorts, come on top of less than 22 GiB: communicators
+    alone are uncertain by 1.6 GiB. Before 0.11.1 the image decides which sampler runs, which is 2.9 GiB."""
     found = list(widths())
     assert {width.version for width in found} == {(0, 11, 1), (0, 15, 1), (0, 20, 2), newest()}
+    assert len([width for width in found if width.share <= 0.15]) >= 0.9 * len(found)
     wide = [width for width in found if width.share > 0.15]
-    assert all(width.left < (22 if width.eager else 27) for width in wide), wide
-    assert all(width.gib <= 4.7 for width in found)
+    assert all(width.left < 22 and width.share < 0.185 for width in wide), wide
+    assert not [width for width in wide if width.eager and width.version >= (0, 20, 2)]
 
 
 @pytest.mark.parametrize("name", [name for name, log in LOGS.items() if log.tokens and not log.refused])

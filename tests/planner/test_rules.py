@@ -31,6 +31,7 @@ INSTALL_OLD_LWS = {"lws": {"kind": "install", "version": "0.8.0"}}
 OLD_FLUID = {"fluid": {"kind": "install", "chart": "https://x/ack-fluid-1.0.10.tgz"}}
 RRSA = {"kind": "rrsa", "oidcProviderArn": "acs:ram::1:oidc-provider/a", "oidcIssuer": "https://a"}
 NEW: dict[str, Any] = {"image": "vllm-openai:v0.33.0"}
+V20: dict[str, Any] = {"image": "vllm-openai:v0.20.2"}
 QWEN_FP8: dict[str, Any] = {"model": "Qwen/Qwen3-235B-A22B-FP8", "pipeline": 1, **NEW}
 
 BROKEN: dict[str, tuple[dict[str, Any], str, str]] = {
@@ -150,15 +151,15 @@ BROKEN: dict[str, tuple[dict[str, Any], str, str]] = {
     ),
     "fp8-cache": (
         {"extra_args": ("--kv-cache-dtype", "fp8")},
-        "vLLM 0.7.2 fails at the first request: FP8 Triton MLA not yet supported",
+        "vLLM 0.7.2 fails with an FP8 cache on H20: FP8 Triton MLA not yet supported",
         "remove --kv-cache-dtype",
     ),
     "memory": (
         {"pipeline": 1, **NEW, "max_model_len": 163_840},
-        "deepseek-ai/DeepSeek-R1 does not fit: of 90.2 GiB on the tightest GPU, weights take 79.7; at most 6.6 GiB "
+        "deepseek-ai/DeepSeek-R1 does not fit: of 90.2 GiB on the tightest GPU, weights take 79.6; at most 7.7 GiB "
         "are left for the cache, and one request of 163,840 tokens needs 10.72; vLLM: To serve at least one request "
         "with the model's max seq len (163840), (10.72 GiB KV cache is needed, which is larger than the available KV "
-        "cache memory (6.61 GiB)",
+        "cache memory (7.66 GiB)",
         "choose tensor ",
     ),
     "layout-known": (
@@ -224,14 +225,14 @@ BROKEN: dict[str, tuple[dict[str, Any], str, str]] = {
         "did you mean GU8TF? Otherwise check the name",
     ),
     "memory-close": (
-        {"pipeline": 1, "gpu_memory_utilization": 0.91, **NEW},
+        {"pipeline": 1, "gpu_memory_utilization": 0.89, **NEW},
         "too close to tell whether it fits: 0 to",
         "lower deployment.inference.engine.maxModelLen, or choose tensor ",
     ),
     "warm-up": (
         {
             **{"model": "openai/gpt-oss-120b", "gpus_per_pod": 1, "tensor": 1, "pipeline": 1},
-            **{"gpu_memory_gib": 139.8, "gpu_memory_utilization": 0.92, **NEW},
+            **{"gpu_memory_gib": 139.8, "gpu_memory_utilization": 0.92, **V20},
         },
         "the engine may run out of memory when it warms up its sampler for 1,024 sequences: up to ",
         "lower it, or limit the sequences by --max-num-seqs",
@@ -413,6 +414,11 @@ BROKEN |= {
         {"driver_version": "999.1"},
         "999.1 is not among the drivers known for GU8TF (550.90.07)",
         "write one of these, or remove the setting",
+    ),
+    "cuda-driver": (
+        NEW,
+        "vLLM 0.33.0 is built with CUDA 13, which needs driver 580 or newer, and GU8TF has 550.90.07",
+        "set VLLM_ENABLE_CUDA_COMPATIBILITY=1 in deployment.inference.engine.env, which",
     ),
     "usual-resource": (
         {"series": "P16EN", "gpus_per_pod": 16, "resource": "nvidia.com/gpu"},
@@ -738,6 +744,7 @@ PLACES = {
     "reserved-ports": "inference.engine.port",
     "known-network-card": "inference.network",
     "listed-driver": "inference.gpu.driverVersion",
+    "cuda-driver": "inference.gpu.driverVersion",
     "usual-resource": "inference.gpu.resource",
     "eviction-notice": "inference.lifecycle.requestSeconds",
     "pods-by-ticket": "weights.upload",
@@ -918,6 +925,7 @@ def test_a_rule_is_kept(rule: Rule) -> None:
         observability={"alerts": {"interTokenSeconds": 1}},
         verification={"smoke": True, "benchmark": {"inputTokens": 1024}},
         extra_args=("--seed=1",),
+        env={"VLLM_ENABLE_CUDA_COMPATIBILITY": "1"},
     )
     assert rule.is_kept(everything_given)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from deepseek_acs.planner.vllm import CACHE_FORMAT_READ
+from deepseek_acs.planner.vllm import CACHE_FORMAT_READ, RUNNER_V2
 from deepseek_acs.planner.vllm_releases import release
 from deepseek_acs.planner.vllm_releases.command_line import refusal
 from deepseek_acs.planner.vllm_releases.kinds import takes
@@ -58,7 +58,7 @@ def test_every_change_is_used_and_every_used_one_is_known() -> None:
     files = [path for folder in ("deepseek_acs", "components") for path in (ROOT / folder).rglob("*.py")]
     program = "\n".join(path.read_text(encoding="utf-8") for path in files)
     used = set(re.findall(r"changed_in\(\s*[\"'](\w+)[\"']\s*\)", program)) | set(re.findall(r'until="(\w+)"', program))
-    used |= set(CACHE_FORMAT_READ.values())
+    used |= {*CACHE_FORMAT_READ.values(), *RUNNER_V2.values()}
     assert used == set(CHANGES)
 
 

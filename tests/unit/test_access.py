@@ -911,6 +911,7 @@ def option_warnings(changes: dict[str, Any]) -> list[str]:
         "the stack does not know the addresses of the API server",
         "the load balancer's listener is plain TCP",
         "the registry may give another image",
+        "is built with CUDA 13",
     )
     found = warnings(resolved(merged({"security": RESTRICTED, "weights": PINNED}, changes)))
     return [text for text in found if not any(part in text for part in by_itself)]

@@ -21,6 +21,13 @@ from deepseek_acs.planner.findings import Field
 from deepseek_acs.planner.rules.rule import ACS_PODS, Problem, rule, warning
 from deepseek_acs.planner.shutdown import drain_seconds
 from deepseek_acs.planner.spec import ResolvedSpec
+from deepseek_acs.planner.vllm_releases.release import changed_in
+
+CUDA_COMPATIBILITY = "https://docs.nvidia.com/deploy/cuda-compatibility/"
+
+CUDA_13_DRIVER = 580
+OLDEST_DRIVER = 400
+"""Major versions of NVIDIA's driver: the first for CUDA 13, and one below which a number is no version of it."""
 
 
 @rule("https://www.alibabacloud.com/help/en/cs/user-guide/pod-gpu-model-and-driver-version")
@@ -103,6 +110,23 @@ def listed_driver(spec: ResolvedSpec) -> Iterator[Problem]:
             f"{driver} is not among the drivers known for {spec.gpu.series} ({_listed(series.drivers)}); it is passed "
             "to ACS without a check",
             "write one of these, or remove the setting",
+        )
+
+
+@warning(CUDA_COMPATIBILITY)
+def cuda_driver(spec: ResolvedSpec) -> Iterator[Problem]:
+    """The GPU driver is new enough for the CUDA version of the image."""
+    series, version = gpu_series().get(spec.gpu.series), spec.engine.named_version
+    driver = spec.gpu.driver_version or (series.drivers[0] if series and series.drivers else None)
+    is_older = driver is not None and OLDEST_DRIVER <= int(driver.partition(".")[0]) < CUDA_13_DRIVER
+    is_other = "cu12" in spec.engine.image or spec.engine.env.get("VLLM_ENABLE_CUDA_COMPATIBILITY") == "1"
+    if version is not None and version >= changed_in("cuda_13") and is_older and not is_other:
+        yield (
+            Field.DRIVER,
+            f"{spec.engine.vllm.name} is built with CUDA 13, which needs driver {CUDA_13_DRIVER} or newer, and "
+            f"{spec.gpu.series} has {driver}",
+            f"set VLLM_ENABLE_CUDA_COMPATIBILITY=1 in {Field.ENV}, which lets vLLM use NVIDIA's compatibility "
+            "libraries of the image, or use an image for CUDA 12 (its tag ends in -cu129)",
         )
 
 

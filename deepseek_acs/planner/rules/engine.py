@@ -358,17 +358,20 @@ def model_class(spec: ResolvedSpec) -> Iterator[Problem]:
         )
 
 
-@rule(f"{VLLM_07}/attention/backends/triton_mla.py")
+@rule(f"{VLLM}/v1/attention/backends/mla")
 def fp8_cache(spec: ResolvedSpec) -> Iterator[Problem]:
-    """0.7 has no FP8 KV cache for MLA."""
-    serving, model, vllm = spec.serving, spec.model.shapes, spec.engine.vllm
-    if serving is None or model is None or not serving.kv_cache_dtype.startswith("fp8"):
+    """The engine version has kernels for MLA's KV cache in FP8 on the GPU."""
+    serving, model, vllm, gpu = spec.serving, spec.model.shapes, spec.engine.vllm, spec.gpu.device
+    if serving is None or model is None or gpu is None or gpu.capability is None:
         return
-    if vllm.is_v0 and vllm.uses_mla(model):
+    is_dense = isinstance(model.attention, MultiHeadLatentAttention) and not model.attention.indexer_heads
+    said = vllm.fp8_mla_problem(model, gpu.capability) if is_dense else None
+    if said is not None and serving.kv_cache_dtype.startswith("fp8"):
+        what, change = said
         yield (
             Field.EXTRA_ARGS,
-            f"{vllm.name} fails at the first request: FP8 Triton MLA not yet supported",
-            "remove --kv-cache-dtype, or use a newer image",
+            f"{vllm.name} fails with an FP8 cache on {gpu.name}: {what}",
+            f"remove --kv-cache-dtype, or use an image with vLLM {text(changed_in(change))} or newer",
         )
 
 
@@ -416,8 +419,9 @@ def data_parallel(spec: ResolvedSpec) -> Iterator[Problem]:
 
 @warning("https://github.com/huggingface/open-r1/pull/43")
 def graphs(spec: ResolvedSpec) -> Iterator[Problem]:
-    """Versions before 0.20 have memory left for CUDA graphs beyond gpuMemoryUtilization."""
-    if spec.gpu.device is None or spec.engine.enforce_eager or spec.engine.vllm.counts_graphs:
+    """Where CUDA graphs are not part of gpuMemoryUtilization, memory is left for them."""
+    counted = spec.engine.vllm.counts_graphs(spec.model.shapes)
+    if spec.gpu.device is None or spec.engine.enforce_eager or counted:
         return
     rest = spec.gpu.device.memory_gib * (1 - spec.engine.gpu_memory_utilization)
     if rest < GRAPHS_GIB:
