@@ -18,7 +18,7 @@ BENT_HOST = "leader/x"
 """With it, versions of vLLM before 0.22 check another path than the one that they serve (CVE-2026-48746)."""
 
 REPEATED_CHARACTERS = 8
-"""From how many characters on an answer is no answer if they are all the same."""
+"""From how many characters on an answer that repeats one of them is taken for damaged."""
 
 ROLL = "pulumi up with service.apiKey: true, which gives the leaders keys and the request filter and rolls the group"
 GET_KEY = "export VLLM_API_KEY=$(pulumi config get --stack STACK deepseek:apiKey)"

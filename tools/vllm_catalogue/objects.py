@@ -86,7 +86,7 @@ def _fields(module: _Module, name: str) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def _is_left_out(value: ast.expr) -> bool:
-    """Whether a field is no argument of the class's constructor."""
+    """Whether the class's constructor does not take a field."""
     return isinstance(value, ast.Call) and any(
         word.arg == "init" and isinstance(word.value, ast.Constant) and word.value.value is False
         for word in value.keywords

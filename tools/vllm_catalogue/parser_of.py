@@ -381,7 +381,7 @@ def _accepted_by(annotation: Any) -> str | None:
         validate = TypeAdapter(annotation).validate_python
         return "".join(str(int(_takes(validate, sample))) for sample in OBJECT_SAMPLES)
     except PydanticUserError:
-        # The type refers to a class that is not built yet; it is no simple one.
+        # The type refers to a class that is not built yet, so it is not simple.
         return None
 
 
