@@ -24,7 +24,7 @@ ENGINES := $(patsubst tests/data/engine_servers/%.lock,$(VENV)/engines/%/install
 PACK_NEEDED := $(if $(filter off,$(POLICY)),,$(PACK))
 
 .DEFAULT_GOAL := help
-.PHONY: help up preview destroy verify status down reset env plugins test unit integration chaos e2e examples wheel lint format schema facts parsers golden picture lock audit secrets official
+.PHONY: help up preview destroy verify status down reset env plugins test unit integration chaos e2e examples wheel lint format schema facts parsers golden picture lock audit sbom secrets official
 
 help: ## this list
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /make \1|/' | column -t -s '|'
@@ -123,6 +123,10 @@ audit: $(AUDIT) ## known vulnerabilities of the pinned packages and modules; ask
 	  $(AUDIT_BIN)/pip-audit --strict --disable-pip --require-hashes -r $$lock || exit 1; done
 	@for module in $$(grep -l "^tool" local/tools/*/go.mod); do \
 	  (cd $$(dirname $$module) && $(GOVULNCHECK) -scan package tool) || exit 1; done
+
+sbom: $(AUDIT) ## what the program installs, in CycloneDX's form with versions and hashes, to dist/sbom.cdx.json
+	@mkdir -p dist
+	@$(AUDIT_BIN)/cyclonedx-py requirements requirements.lock --pyproject pyproject.toml --output-reproducible -o dist/sbom.cdx.json
 
 secrets: $(AUDIT) ## secrets in the files that git tracks; OPTIONS=--update when all that is found is none
 	@$(PYTHON) -m tools.secret_scan $(AUDIT_BIN)/detect-secrets $(OPTIONS)

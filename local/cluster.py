@@ -218,7 +218,7 @@ class Cluster:
         server, authority = certificates.server, certificates.authority.certificate
         etcd_client = certificates.pair("apiserver-etcd")
         etcd_url = f"https://127.0.0.1:{ports['etcd']}"
-        peer_url = f"http://127.0.0.1:{ports['etcd-peer']}"
+        peer_url = f"https://127.0.0.1:{ports['etcd-peer']}"
         arguments: dict[str, list[str]] = {
             "etcd": [
                 f"--data-dir={self.folder / 'etcd'}",
@@ -231,6 +231,10 @@ class Cluster:
                 f"--key-file={server.key}",
                 "--client-cert-auth",
                 f"--trusted-ca-file={authority}",
+                f"--peer-cert-file={server.certificate}",
+                f"--peer-key-file={server.key}",
+                "--peer-client-cert-auth",
+                f"--peer-trusted-ca-file={authority}",
                 # Nothing here is worth the wait for a disk.
                 "--unsafe-no-fsync",
                 "--log-level=warn",
