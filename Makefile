@@ -24,7 +24,7 @@ ENGINES := $(patsubst tests/data/engine_servers/%.lock,$(VENV)/engines/%/install
 PACK_NEEDED := $(if $(filter off,$(POLICY)),,$(PACK))
 
 .DEFAULT_GOAL := help
-.PHONY: help up preview destroy verify status down reset env plugins test unit integration chaos e2e examples wheel lint format schema facts parsers golden picture lock audit sbom secrets official
+.PHONY: help up preview destroy verify status down reset env plugins test unit integration chaos engine e2e examples wheel lint format schema facts parsers golden picture lock audit sbom secrets official
 
 help: ## this list
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /make \1|/' | column -t -s '|'
@@ -61,18 +61,21 @@ plugins: $(INSTALLED) ## install the official plugins, for the real cloud
 official: $(INSTALLED) ## build Pulumi's own kubernetes plugin, for PROVIDER=official: about 10 min and 295 MB
 	@$(LOCAL) official
 
-test: lint unit integration e2e ## everything that CI runs
+test: lint unit integration e2e engine ## everything that CI runs
 
 unit: export PYTHONDONTWRITEBYTECODE := # or each worker compiles all tests, each time
 unit: $(INSTALLED_DEV) ## unit tests: no network, no processes
 	$(RUN) -m pytest -q -n auto --dist loadfile -p no:unraisableexception -m "not integration and not e2e" \
-	  --ignore tests/integration --ignore tests/e2e --ignore tests/chaos --ignore tests/local
+	  --ignore tests/integration --ignore tests/e2e --ignore tests/chaos --ignore tests/engine --ignore tests/local
 
 integration: $(INSTALLED_DEV) $(ENGINES) ## tests of local/, and with servers and processes of this machine; no cluster
 	$(RUN) -m pytest -q -n auto -m integration
 
 chaos: $(INSTALLED_DEV) ## kills the mover and breaks what it talks to, about 5 minutes; CHAOS_SEED chooses other faults
 	timeout 900 $(RUN) -m pytest -q -n auto --dist load -m chaos tests/chaos
+
+engine: $(INSTALLED_DEV) ## leader and worker as a real vLLM on the CPU; root, and 1 GiB of downloads at the first use
+	timeout 1800 $(RUN) -m pytest -q -m engine tests/engine
 
 e2e: $(INSTALLED_DEV) $(PACK) ## end-to-end tests: real engine, real API server; PROVIDER=official as above
 	$(RUN) -m pytest -q -m e2e
@@ -116,6 +119,7 @@ lock: $(INSTALLED_DEV) $(AUDIT) ## pin all versions again, with hashes, from the
 	$(LOCK) requirements-dev.txt -o requirements-dev.lock
 	$(LOCK) policy/requirements.txt -o policy/requirements.lock
 	$(LOCK) tools/audit/requirements.txt -o tools/audit/requirements.lock
+	$(LOCK) --no-deps local/engine/requirements.txt -o local/engine/requirements.lock
 	@for versions in tests/data/engine_servers/*.txt; do $(LOCK) $$versions -o $${versions%.txt}.lock || exit 1; done
 
 audit: $(AUDIT) ## known vulnerabilities of the pinned packages and modules; asks pypi.org and vuln.go.dev

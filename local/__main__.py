@@ -1,5 +1,5 @@
-"""``python -m local up|preview|destroy|verify|status|down|reset|env|official``: ``pulumi`` with what it needs around
-it."""
+"""``python -m local up|preview|destroy|verify|status|down|reset|env|official|engine``: ``pulumi`` with what it needs
+around it."""
 
 import argparse
 import os
@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from local.cluster import Cluster
+from local.engine.installation import engine
 from local.nodes import ensure_nodes
 from local.policy_pack import OFF, pack_options
 from local.processes import ProcessError, ProcessStatus, memory_mib
@@ -47,7 +48,7 @@ def say(text: str) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Returns the exit code, that of ``pulumi`` where it ran."""
     parser = argparse.ArgumentParser(prog="python -m local", description=__doc__)
-    commands = ("up", "preview", "destroy", "verify", "status", "down", "reset", "env", "official")
+    commands = ("up", "preview", "destroy", "verify", "status", "down", "reset", "env", "official", "engine")
     parser.add_argument("command", choices=commands)
     parser.add_argument("--stack", default="local", help="the stack, as in Pulumi.<stack>.yaml (default: local)")
     parser.add_argument(
@@ -73,6 +74,9 @@ def _run(command: str, stack: str, options: Sequence[str], *, policy: str) -> in
         return _status()
     if command == "official":
         print(tool(OFFICIAL_KUBERNETES, say))
+        return 0
+    if command == "engine":
+        print(engine(say))
         return 0
     if command == "down":
         _stop()

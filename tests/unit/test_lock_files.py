@@ -13,6 +13,7 @@ LOCKS = {
     "requirements-dev.lock": ["requirements-dev.txt", "requirements.txt", "deepseek_acs/planner/requirements.txt"],
     "policy/requirements.lock": ["policy/requirements.txt"],
     "tools/audit/requirements.lock": ["tools/audit/requirements.txt"],
+    "local/engine/requirements.lock": ["local/engine/requirements.txt"],
     **{
         f"tests/data/engine_servers/{version}.lock": [f"tests/data/engine_servers/{version}.txt"]
         for version in ("0.7.2", "0.11.0", "0.33.0")

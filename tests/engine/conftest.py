@@ -1,0 +1,71 @@
+"""A group of two pods that run a real vLLM on this machine's processor."""
+
+import dataclasses
+import os
+import platform
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from local.engine.installation import engine
+from local.hubs.small_model import make_small_model
+from tests.engine.pods import Group
+from tests.unit.conftest import group_args
+
+STACK = {
+    "model": {
+        "name": "deepseek-local/DeepSeek-R1-tiny",
+        "configFile": "local/hubs/deepseek_tiny/config.json",
+        "servedName": "ds",
+    },
+    "inference": {
+        "gpu": {"series": "GU8TF", "perPod": 1},
+        "parallelism": {"tensor": 1, "pipeline": 2},
+        "engine": {
+            "image": "vllm-cpu:v0.32.0",
+            "backend": "mp",
+            "maxModelLen": 2048,
+            # vLLM's CPU worker prepares the stages of a pipeline only while it traces the model.
+            "enforceEager": False,
+            "extraArgs": ["--compilation-config.mode=2", "--compilation-config.backend=eager"],
+            "env": {"VLLM_CPU_KVCACHE_SPACE": "1"},
+        },
+    },
+    "service": {"apiKey": True},
+}
+"""What makes the stack ``local`` one that a CPU can serve."""
+
+START_SECONDS = 900
+"""On two busy cores; it takes one minute on idle ones."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks the tests of this folder."""
+    folder = Path(__file__).parent
+    for item in items:
+        if item.path.is_relative_to(folder):
+            item.add_marker(pytest.mark.engine)
+
+
+@pytest.fixture(scope="session")
+def installed() -> Path:
+    """The engine's folder; installs it at the first use."""
+    if (sys.platform, platform.machine()) != ("linux", "x86_64") or os.geteuid() != 0:
+        pytest.skip("needs Linux on x86-64, and root for network namespaces")
+    return engine(lambda line: print(line, file=sys.stderr, flush=True))
+
+
+@pytest.fixture(scope="session")
+def group(installed: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Group]:
+    """Ready to serve."""
+    folder = tmp_path_factory.mktemp("group")
+    args = dataclasses.replace(group_args(STACK, stack="local"), api_key_secret="keys")
+    group = Group(args, engine=installed, model=make_small_model(folder / "model"), folder=folder)
+    try:
+        group.start()
+        print(f"ready after {group.wait(START_SECONDS):.0f} s", file=sys.stderr)
+        yield group
+    finally:
+        group.stop()
