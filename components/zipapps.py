@@ -8,6 +8,7 @@ import io
 import itertools
 import tokenize
 import zipfile
+from collections.abc import Iterable
 from functools import cache
 from importlib.resources import files
 from importlib.resources.abc import Traversable
@@ -18,10 +19,19 @@ if sys.version_info < (3, 11):
     sys.stderr.write("{package} needs Python 3.11 or newer, not %s; choose another image\\n" % sys.version[:6])
     sys.exit(70)
 
+import os
+import zipfile
+
+modules = os.memfd_create("{package}")
+with zipfile.ZipFile(sys.path[0]) as program, open(modules, "wb", closefd=False) as file:
+    file.write(program.read("modules.zip"))
+sys.path[0] = f"/proc/self/fd/{{modules}}"
+
 from {package}.__main__ import main
 
 sys.exit(main())
 """
+"""Python imports from a zip file only by a path. The pods' file system is read-only, so the path is one of memory."""
 
 ZIP_EPOCH = (1980, 1, 1, 0, 0, 0)
 """The earliest time that a zip file can hold."""
@@ -33,16 +43,23 @@ https://pkware.cachefly.net/webdocs/casestudies/APPNOTE.TXT)."""
 
 @cache
 def archive(package: str) -> bytes:
-    """A zip file of a package with an entry point. Pulumi's state contains it up to three times, so it is compressed
-    and has no comments. Another zlib compresses to other bytes."""
-    content = io.BytesIO()
-    with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as zipped:
-        for path, source in _content(package):
+    """A zip file of a package with an entry point. Pulumi's state contains it up to three times, so it has no comments,
+    and the modules are compressed together, as one file: a quarter smaller than each alone. Another zlib compresses to
+    other bytes."""
+    (entry_point, start), *modules = _content(package)
+    stored = _zip_file([(path, without_comments(source)) for path, source in modules], zipfile.ZIP_STORED)
+    return _zip_file([(entry_point, start), ("modules.zip", stored)], zipfile.ZIP_DEFLATED)
+
+
+def _zip_file(content: Iterable[tuple[str, bytes]], compression: int) -> bytes:
+    written = io.BytesIO()
+    with zipfile.ZipFile(written, "w", compression, compresslevel=9) as zipped:
+        for path, data in content:
             entry = zipfile.ZipInfo(path, ZIP_EPOCH)
             entry.create_system = CREATE_SYSTEM_UNIX
-            entry.compress_type = zipfile.ZIP_DEFLATED
-            zipped.writestr(entry, without_comments(source))
-    return content.getvalue()
+            entry.compress_type = compression
+            zipped.writestr(entry, data)
+    return written.getvalue()
 
 
 @cache
