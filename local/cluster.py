@@ -14,6 +14,7 @@ containers only, it needs ``kubectl``, and it kills by process ID alone, even if
 import base64
 import contextlib
 import json
+import random
 import shutil
 import socket
 import ssl
@@ -32,6 +33,10 @@ from local.pod_runner import LABEL, PROGRAMS
 from local.processes import Process, ProcessStatus, listens, locked, python_process, wait_until
 
 CONTEXT = "deepseek-local"
+PORT_RANGE = range(20_000, 32_768)
+"""Below the ports that systems give to connections, one of which could hold a port until its server starts
+(https://docs.kernel.org/networking/ip-sysctl.html, ``ip_local_port_range``)."""
+
 START_SECONDS = 90
 """Time for one part to become ready; it takes a few seconds unless the machine is very busy."""
 
@@ -91,8 +96,8 @@ class Cluster:
             self._install_lws_webhooks(ports)
             fluid.start()
             lws.start()
-            port = ports["lws-webhook"]
-            wait_until("its webhooks answer", lambda: listens(port), seconds=START_SECONDS, process=lws)
+            answers = partial(self._is_ours, ports["lws-webhook"])
+            wait_until("its webhooks answer", answers, seconds=START_SECONDS, process=lws)
             wait_until(
                 "the default service account exists",
                 lambda: self._exists("/api/v1/namespaces/default/serviceaccounts/default"),
@@ -156,12 +161,8 @@ class Cluster:
                 return saved
             if ours:
                 self._stop_processes()
-        with contextlib.ExitStack() as stack:
-            # All are held open at once, or the same one could be given out twice.
-            sockets = {name: stack.enter_context(socket.socket()) for name in PORTS}
-            for held in sockets.values():
-                held.bind(("127.0.0.1", 0))
-            ports = {name: held.getsockname()[1] for name, held in sockets.items()}
+        free = (port for port in random.sample(PORT_RANGE, len(PORT_RANGE)) if not listens(port))
+        ports = dict(zip(PORTS, free, strict=False))
         (self.folder / "ports.json").write_text(json.dumps(ports), encoding="utf-8")
         return ports
 
@@ -361,6 +362,17 @@ class Cluster:
         # Refused, reset, 401 before the certificates are read, 404: all the same, not yet there.
         with contextlib.suppress(OSError):
             self._request("GET", path)
+            return True
+        return False
+
+    def _is_ours(self, port: int) -> bool:
+        """Whether a server of this cluster accepts TLS there, and not one of another cluster."""
+        context = ssl.create_default_context(cafile=str(self._certificates.authority.certificate))
+        with (
+            contextlib.suppress(OSError),
+            socket.create_connection(("127.0.0.1", port), timeout=1) as connection,
+            context.wrap_socket(connection, server_hostname="127.0.0.1"),
+        ):
             return True
         return False
 

@@ -2,8 +2,11 @@
 
 import json
 import os
+import ssl
 import stat
 import sys
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +18,7 @@ from cryptography import x509
 from local import tools
 from local.__main__ import main
 from local.certificates import CLIENTS, Certificates
-from local.cluster import Cluster
+from local.cluster import PORTS, Cluster
 from local.processes import Process, ProcessError, wait_until
 from local.services import Service
 from local.stack import STATE_FOLDER, StackError, local_needs, require_free_cluster
@@ -303,6 +306,31 @@ def test_ports_of_an_older_version_do_not_keep_a_cluster_from_being_stopped(tmp_
     (tmp_path / "ports.json").write_text(json.dumps({"etcd": 1, "apiserver": 2}))
     assert not any(process.running for process in cluster.status())
     cluster.stop()
+
+
+def test_a_port_that_another_cluster_has_taken_is_not_taken_for_ones_own(tmp_path: Path) -> None:
+    ours, theirs = Cluster(tmp_path / "ours"), Cluster(tmp_path / "theirs")
+    certificates = {}
+    for cluster in (ours, theirs):
+        cluster.folder.mkdir()
+        certificates[cluster] = Certificates(cluster.folder / "certificates")
+        certificates[cluster].ensure()
+    server = certificates[theirs].server
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(server.certificate, server.key)
+    with HTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as web:
+        web.socket = context.wrap_socket(web.socket, server_side=True)
+        threading.Thread(target=web.serve_forever, daemon=True).start()
+        assert theirs._is_ours(web.server_port)
+        assert not ours._is_ours(web.server_port)
+        web.shutdown()
+    assert not theirs._is_ours(web.server_port)
+
+
+def test_ports_are_not_those_of_connections(tmp_path: Path) -> None:
+    ports = Cluster(tmp_path)._ports()
+    assert len(set(ports.values())) == len(PORTS)
+    assert all(20_000 <= port < 32_768 for port in ports.values())
 
 
 @pytest.mark.parametrize(
