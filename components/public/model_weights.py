@@ -107,6 +107,9 @@ class ModelWeightsArgs(TypedDict):
     upload_eip_bandwidth_mbps: NotRequired[int]
     """Bandwidth in Mbit/s of a public address for the Job. By default it uses the VPC's NAT gateway."""
 
+    upload_rights_end: NotRequired[str]
+    """Day in UTC, such as 2026-12-31, from which the Job's user or role may do nothing in the bucket any more."""
+
 
 ARGUMENTS = Arguments(
     component="ModelWeights",
@@ -135,6 +138,7 @@ ARGUMENTS = Arguments(
         "upload_memory": "weights.upload.memory",
         "upload_throughput_mibps": "weights.upload.throughputMiBps",
         "upload_eip_bandwidth_mbps": "weights.upload.eipBandwidthMbps",
+        "upload_rights_end": "weights.upload.rightsEnd",
     },
     inputs=("namespace", "bucket", "hub_token", "access_key_id", "access_key_secret"),
     others=("existing_bucket",),
