@@ -1,7 +1,7 @@
 """Objects that are the value of an argument: their keys, and values of simple types.
 
 The engine makes an instance of a class of each and stops if it does not take it. Arguments whose object is free
-(``--hf-overrides``), and values of other types, are not judged.
+(``--hf-overrides``), and values of other types, are not checked.
 """
 
 import difflib
