@@ -35,17 +35,20 @@ class Tool:
     """One binary, or files of a Go module.
 
     :param module: the folder under ``local/tools``; its go.mod pins ``requirement``. :param package: the Go package to
-    build, if any; ``.`` is a program of ours in that folder. :param version_variable: the linker variable that holds
-    the version, if it is not known without. :param tags: build tags, which leave out what is not needed. :param assets:
-    folders of the required Go module that are kept next to the binary. :param minutes: a first build's length on 2
-    cores, for the progress line."""
+    build, if any; ``.`` is a program of ours in that folder. :param companions: packages that are built next to it;
+    ``./NAME`` is one of ours. :param version_variable: the linker variable that holds the version, if it is not
+    known without. :param tags: build tags, most of which leave out what is not needed. :param library: the C library
+    whose headers the build needs, as pkg-config and Debian name it. :param assets: folders of the required Go module
+    that are kept next to the binary. :param minutes: a first build's length on 2 cores, for the progress line."""
 
     name: str
     module: str
     requirement: str
     package: str | None = None
+    companions: tuple[str, ...] = ()
     version_variable: str | None = None
     tags: tuple[str, ...] = ()
+    library: str | None = None
     assets: tuple[str, ...] = ()
     minutes: float
 
@@ -66,6 +69,28 @@ def _kubernetes(name: str, minutes: float) -> Tool:
         requirement="k8s.io/kubernetes",
         package=f"k8s.io/kubernetes/cmd/{name}",
         version_variable="k8s.io/component-base/version.gitVersion",
+        minutes=minutes,
+    )
+
+
+def _containerd(name: str, minutes: float) -> Tool:
+    """containerd with what it runs, in one folder."""
+    cni = "github.com/containernetworking/plugins/plugins"
+    return Tool(
+        name=name,
+        module="nodes",
+        requirement="github.com/containerd/containerd/v2",
+        package="github.com/containerd/containerd/v2/cmd/containerd",
+        companions=(
+            "github.com/containerd/containerd/v2/cmd/containerd-shim-runc-v2",
+            "github.com/containerd/containerd/v2/cmd/ctr",
+            "github.com/opencontainers/runc",
+            *(f"{cni}/{plugin}" for plugin in ("main/ptp", "main/loopback", "ipam/host-local")),
+            "./pause",
+        ),
+        # Of runc: pods ask for the profile RuntimeDefault.
+        tags=("seccomp", "no_btrfs", "no_devmapper", "no_zfs", "no_aufs"),
+        library="libseccomp",
         minutes=minutes,
     )
 
@@ -111,6 +136,10 @@ TOOLS: Mapping[str, Tool] = {
         _kubernetes("kube-apiserver", 3),
         _kubernetes("kube-controller-manager", 1),
         _kubernetes("kube-scheduler", 0.2),
+        _kubernetes("kubelet", 1.5),
+        _kubernetes("kube-proxy", 0.3),
+        _containerd("containerd", 4),
+        Tool(name="coredns", module="nodes", requirement="github.com/coredns/coredns", package=".", minutes=2),
         Tool(
             name="kwok",
             module="kwok",
@@ -238,10 +267,12 @@ def _flags(wanted: Tool) -> list[str]:
 def _cached(wanted: Tool) -> Path:
     key = hashlib.sha256()
     folder = MODULES / wanted.module
-    sources = sorted(folder.glob("*.go")) if wanted.package == "." else ()
+    own = [package for package in (wanted.package, *wanted.companions) if package and package.startswith(".")]
+    sources = [path for package in own for path in sorted((folder / package).glob("*.go"))]
     for path in (folder / "go.mod", folder / "go.sum", *sources):
         key.update(path.read_bytes())
-    key.update(repr((_flags(wanted), wanted.package, wanted.assets, os.uname().machine, sys.platform)).encode())
+    built = (wanted.package, *wanted.companions) if wanted.companions else wanted.package
+    key.update(repr((_flags(wanted), built, wanted.assets, os.uname().machine, sys.platform)).encode())
     return cache_directory() / "tools" / f"{wanted.name}-{key.hexdigest()[:12]}" / wanted.name
 
 
@@ -253,6 +284,7 @@ def _build(wanted: Tool, position: str, say: Report) -> Path:
         if folder.is_dir():
             return target  # another process built it while this one waited
         go = _go()
+        _require_library(wanted)
         scratch = folder.with_suffix(f".{os.getpid()}")
         try:
             scratch.mkdir()
@@ -261,7 +293,9 @@ def _build(wanted: Tool, position: str, say: Report) -> Path:
             start = time.monotonic()
             with _elapsed(line, start, say):
                 if wanted.package:
-                    _go_run(go, wanted, ["build", *_flags(wanted), "-o", str(scratch / wanted.name), wanted.package])
+                    # Several packages are built into a folder, under their own names.
+                    output = f"{scratch}/" if wanted.companions else str(scratch / wanted.name)
+                    _go_run(go, wanted, ["build", *_flags(wanted), "-o", output, wanted.package, *wanted.companions])
                 _copy_assets(go, wanted, scratch / "assets")
             say(f"{line}: {time.monotonic() - start:.0f} s")
             # The folder appears whole or not at all.
@@ -269,6 +303,17 @@ def _build(wanted: Tool, position: str, say: Report) -> Path:
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
     return target
+
+
+def _require_library(wanted: Tool) -> None:
+    if wanted.library is None:
+        return
+    found = shutil.which("pkg-config") and subprocess.run(["pkg-config", "--exists", wanted.library], check=False)  # noqa: S603, S607
+    if not found or found.returncode:
+        raise ToolError(
+            f"{wanted.name} cannot be built without the headers of {wanted.library}; on Debian: "
+            f"apt-get install gcc pkg-config {wanted.library}-dev"
+        )
 
 
 def _copy_assets(go: str, wanted: Tool, folder: Path) -> None:
