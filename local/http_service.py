@@ -36,6 +36,7 @@ from pydantic import ValidationError
 
 from local.faults import Fault, Faults, read_faults
 
+LOOPBACK = "127.0.0.1"
 BUFFER_BYTES = 2**20
 LOGGED_REQUESTS = 100_000
 """The oldest are forgotten."""
@@ -282,20 +283,20 @@ class ResetError(Exception):
 
 
 class Service:
-    """A web service on 127.0.0.1. As a context manager it serves in threads of this process."""
+    """A web service, on 127.0.0.1 unless told otherwise. As a context manager it serves in threads of this process."""
 
-    def __init__(self, *, port: int = 0) -> None:
+    def __init__(self, *, port: int = 0, address: str = LOOPBACK) -> None:
         """Binds the port, 0 for any free one. Raises OSError."""
         self.faults = Faults()
         self._log: deque[LoggedRequest] = deque(maxlen=LOGGED_REQUESTS)
         self.stopping = threading.Event()
-        self._server = _Server(self, port)
+        self._server = _Server(self, address, port)
         self._thread = threading.Thread(target=self._server.accept_all)
 
     @property
     def url(self) -> str:
         """Of its root, without a slash at the end."""
-        return f"http://127.0.0.1:{self._server.server_port}"
+        return f"http://{LOOPBACK}:{self._server.server_port}"
 
     @property
     def requests(self) -> Sequence[LoggedRequest]:
@@ -373,11 +374,11 @@ class _Server(ThreadingHTTPServer):
     # The threads end when their connections do, and closing the server waits for them.
     daemon_threads = False
 
-    def __init__(self, service: Service, port: int) -> None:
+    def __init__(self, service: Service, address: str, port: int) -> None:
         self.service = service
         self._connections: set[socket.socket] = set()
         self._lock = threading.Lock()
-        super().__init__(("127.0.0.1", port), _Handler)
+        super().__init__((address, port), _Handler)
 
     def accept_all(self) -> None:
         """Accepts connections until ``stop_accepting``, for which ``serve_forever`` would have to look now and then."""

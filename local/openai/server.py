@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from local.http_service import Body, RefusedError, Request, Response, Service, invalid
+from local.http_service import LOOPBACK, Body, RefusedError, Request, Response, Service, invalid
 from local.openai.metrics import CONTENT_TYPE, Metrics
 from local.openai.middleware import Middleware, through
 
@@ -99,8 +99,10 @@ class _Prompt(BaseModel):
 class OpenAiServer(Service):
     """Answers for the engines that ``served`` describes, which is asked for each request."""
 
-    def __init__(self, served: Callable[[], Served], *, reply: Reply | None = None, port: int = 0) -> None:
-        super().__init__(port=port)
+    def __init__(
+        self, served: Callable[[], Served], *, reply: Reply | None = None, port: int = 0, address: str = LOOPBACK
+    ) -> None:
+        super().__init__(port=port, address=address)
         self._served = served
         self._reply = reply or Reply()
         self._metrics = Metrics()
