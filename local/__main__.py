@@ -7,13 +7,15 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from urllib.parse import urlsplit
 
-from local.cluster import Cluster
+from local.cluster import Cluster, RealNodesNeeds
 from local.engine.installation import engine
 from local.nodes import ensure_nodes
 from local.policy_pack import OFF, pack_options
 from local.processes import ProcessError, ProcessStatus, memory_mib
 from local.pulumi_environment import EngineEnvironment, ProviderChoiceError, engine_environment
+from local.real_nodes.requirements import problem
 from local.services import Services
 from local.stack import (
     CLUSTER_FOLDER,
@@ -23,7 +25,7 @@ from local.stack import (
     local_needs,
     require_free_cluster,
 )
-from local.tools import OFFICIAL_KUBERNETES, ToolError, tool
+from local.tools import OFFICIAL_KUBERNETES, ToolError, cache_directory, tool
 from local.verification import verify
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -38,6 +40,15 @@ SIMULATION = (
     "move weights or verify, which are processes here. The cloud is OSS and RAM on this machine, as far as the stack "
     "needs them."
 )
+
+
+REAL = (
+    "The nodes are real: kubelets and containers, in namespaces of their own. The engine's image is a small server of "
+    "the embedded cluster, and no token is computed. The cloud is OSS and RAM on this machine, as far as the stack "
+    "needs them."
+)
+NODES = "NODES"
+"""Chooses ``real`` or ``simulated`` nodes."""
 
 
 def say(text: str) -> None:
@@ -126,11 +137,12 @@ def _pulumi(
         running = _is_up(cluster)
         say(f"embedded cluster: {'running' if running else 'starting'}")
         # Only up brings one that runs up to date: its definitions, and its nodes.
+        real = _real_nodes(cluster, needs, chosen=os.environ.get(NODES, "") if command == "up" else "")
         if command == "up" or not running:
-            cluster.start()
-        if command == "up" and needs.nodes is not None:
+            cluster.start(real, say)
+        if command == "up" and needs.nodes is not None and real is None:
             ensure_nodes(cluster.kubeconfig, needs.nodes, kubelet_port=cluster.kubelet_port)
-        say(SIMULATION)
+        say(SIMULATION if real is None else REAL)
     call = [str(pulumi), command, "--stack", stack]
     if command == "destroy":
         # What is protected (the bucket) stays, instead of stopping the rest.
@@ -139,6 +151,22 @@ def _pulumi(
         call.append("--yes")
     _select_stack(stack, pulumi, environment)
     return _call([*call, *options], environment)
+
+
+def _real_nodes(cluster: Cluster, needs: LocalNeeds, *, chosen: str) -> RealNodesNeeds | None:
+    """None for simulated nodes; by default the nodes stay what they are. Raises StackError."""
+    if chosen not in ("", "real", "simulated"):
+        raise StackError(f"{NODES}={chosen}: write real or simulated")
+    if chosen == "simulated" or not (chosen or cluster.has_real_nodes):
+        return None
+    if needs.nodes is None or needs.images is None:
+        if chosen:
+            say("The settings do not say what nodes are needed, so none are started; the preview says why.")
+        return None
+    if found := problem((ROOT, cache_directory())):
+        raise StackError(f"{NODES}=real: {found}. {NODES}=simulated needs none of it.")
+    ports = tuple(sorted(port for service in needs.services if (port := urlsplit(service.url).port)))
+    return RealNodesNeeds(nodes=needs.nodes, images=needs.images, relayed_ports=ports)
 
 
 def _select_stack(stack: str, pulumi: Path, environment: EngineEnvironment) -> None:

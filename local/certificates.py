@@ -7,8 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import trustme
+from cryptography import x509
 
-SERVER_NAMES = ("localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc", "127.0.0.1")
+from local.real_nodes.plan import GATEWAY, NODE_ADDRESSES
+
+SERVER_NAMES = (
+    *("localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc", "127.0.0.1"),
+    # The built-in Service, and where real nodes find it and are found themselves.
+    *("10.96.0.1", GATEWAY, *NODE_ADDRESSES),
+)
 
 CLIENTS = {
     "admin": ("deepseek-local-admin", "system:masters"),
@@ -19,7 +26,11 @@ CLIENTS = {
     "openai": ("openai", "system:masters"),
     "fluid": ("fluid", "system:masters"),
     "lws": ("lws", "system:masters"),
+    "kubelet": ("kubelet", "system:masters"),
+    "kube-proxy": ("system:kube-proxy", None),
+    "coredns": ("coredns", "system:masters"),
     "apiserver-etcd": ("apiserver-etcd", None),
+    "apiserver-kubelet": ("apiserver-kubelet", "system:masters"),
 }
 """User and group of each client, as the certificate's common name and organization."""
 
@@ -45,13 +56,13 @@ class Certificates:
         """The files of the certificate called ``name``."""
         return KeyPair(self.folder / f"{name}.crt", self.folder / f"{name}.key")
 
-    def ensure(self) -> None:
-        """Creates all certificates if one of them is missing."""
+    def ensure(self) -> bool:
+        """Creates all certificates if one of them is missing, or the server has got another name. Whether it did."""
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         pairs = [self.authority, self.server, *map(self.pair, CLIENTS)]
         files = [file for pair in pairs for file in (pair.certificate, pair.key)]
-        if all(file.exists() for file in [*files, self.service_account_key]):
-            return
+        if all(file.exists() for file in [*files, self.service_account_key]) and self._names() == set(SERVER_NAMES):
+            return False
         authority = trustme.CA(organization_name="deepseek-local", path_length=0)
         _write(self.authority, authority.cert_pem, authority.private_key_pem)
         # etcd's gRPC gateway is a client of itself with its server certificate; trustme's serve for both.
@@ -61,6 +72,13 @@ class Certificates:
             self._issue(name, authority.issue_cert(name, common_name=user, organization_name=group))
         if not self.service_account_key.exists():
             _write_key(self.service_account_key, authority.issue_cert("service-account").private_key_pem)
+        return True
+
+    def _names(self) -> set[str]:
+        """Of the server's certificate."""
+        certificate = x509.load_pem_x509_certificate(self.server.certificate.read_bytes())
+        found = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        return {*found.get_values_for_type(x509.DNSName), *map(str, found.get_values_for_type(x509.IPAddress))}
 
     def _issue(self, name: str, issued: trustme.LeafCert) -> None:
         _write(self.pair(name), issued.cert_chain_pems[0], issued.private_key_pem)

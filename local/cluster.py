@@ -14,12 +14,14 @@ containers only, it needs ``kubectl``, and it kills by process ID alone, even if
 import base64
 import contextlib
 import json
+import math
 import random
 import shutil
 import socket
 import ssl
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,8 +31,12 @@ import yaml
 
 from local import tools
 from local.certificates import Certificates
+from local.nodes import MANAGED, GpuNodes
 from local.pod_runner import LABEL, PROGRAMS
 from local.processes import Process, ProcessStatus, listens, locked, python_process, wait_until
+from local.real_nodes.bring_up import TOOLS, ImageNames, RealNodes, binaries_of
+from local.real_nodes.configuration import egress_selector
+from local.real_nodes.plan import GATEWAY, NODES, WITHOUT_PROXY, Plan, node_plans
 
 CONTEXT = "deepseek-local"
 PORT_RANGE = range(20_000, 32_768)
@@ -45,6 +51,12 @@ PORTS = (
     *("kwok", "lws-webhook", "lws-health", "openai"),
 )
 
+SIMULATION_PROCESSES = ("kwok", "pod-runner", "openai")
+"""They play nodes and pods; with real nodes there is nothing to play."""
+
+CPUS_OF_A_POD, MEMORY_OF_A_POD = 192, 1900 * 2**30
+"""Room for the largest pod of ACS, as in ``local/nodes.py``."""
+
 DEFINITIONS = {
     "lws": ("leaderworkersets.leaderworkerset.x-k8s.io", "disaggregatedsets.disaggregatedset.x-k8s.io"),
     "gateway-api": ("gateways.gateway.networking.k8s.io", "httproutes.gateway.networking.k8s.io"),
@@ -55,6 +67,8 @@ DEFINITIONS = {
 them runs here: their objects are validated and stored, and nothing comes of them."""
 
 FLUID_DEFINITIONS = Path(__file__).parent / "fluid" / "definitions.yaml"
+
+CSI_DRIVER = Path(__file__).parent / "csi" / "driver.yaml"
 
 KWOK_STAGES = (
     "node/fast/node-initialize.yaml",
@@ -72,6 +86,19 @@ POD_WEBHOOK_SELECTOR = {"matchExpressions": [{"key": "leaderworkerset.sigs.k8s.i
 """As LWS's kustomize patches have it: pods of other owners are not sent to the controller."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class RealNodesNeeds:
+    """What real nodes are to be like.
+
+    :param nodes: the GPU nodes of a simulated cluster, whose room the real ones share. :param images: names by which
+    pods ask for them. :param relayed_ports: of this machine's loopback, found by pods on their own.
+    """
+
+    nodes: GpuNodes
+    images: ImageNames
+    relayed_ports: tuple[int, ...]
+
+
 class Cluster:
     """The cluster whose state is in ``folder``; every method may be called at any time, by any process."""
 
@@ -80,6 +107,7 @@ class Cluster:
         self.kubeconfig = self.folder / "kubeconfig"
         self.pods = self.folder / "pods"
         self._certificates = Certificates(self.folder / "certificates")
+        self._real_nodes = RealNodes(self.folder)
 
     def start_api_server(self) -> None:
         """Starts etcd and the API server alone: no controllers, no nodes, no kinds of others."""
@@ -87,9 +115,14 @@ class Cluster:
         with self._starting({**dict.fromkeys(tools.CLUSTER_TOOLS, Path("/")), **binaries}):
             pass
 
-    def start(self) -> None:
-        """Starts what does not run and waits until all of it is ready. Data of an earlier run are kept."""
-        with self._starting(tools.build_all(tools.CLUSTER_TOOLS)) as (ports, (*others, fluid, lws)):
+    def start(self, real: RealNodesNeeds | None = None, say: tools.Report | None = None) -> None:
+        """Starts what does not run and waits until all of it is ready, the real nodes included if there are to be any.
+        Data of an earlier run are kept. Raises ToolError, ProcessError."""
+        wanted = [name for name in tools.CLUSTER_TOOLS if real is None or name not in SIMULATION_PROCESSES]
+        built = tools.build_all([*wanted, *(TOOLS if real else ())], say)
+        self._change_nodes(real=real is not None)
+        with self._starting({**dict.fromkeys(tools.CLUSTER_TOOLS, Path("/")), **built}) as (ports, processes):
+            *others, fluid, lws = processes
             for process in others:
                 process.start()
             self._install_definitions()
@@ -104,13 +137,98 @@ class Cluster:
                 seconds=START_SECONDS,
                 process=next(p for p in others if p.name == "kube-controller-manager"),
             )
+            if real is None:
+                self._forget_nodes(
+                    lambda node: not (node["metadata"].get("annotations") or {}).items() >= MANAGED.items()
+                )
+            else:
+                self._start_nodes(real, ports, built, say or print)
+
+    @property
+    def has_real_nodes(self) -> bool:
+        """Whether it was last started with real nodes."""
+        return self._real_nodes.folder.is_dir()
+
+    def _change_nodes(self, *, real: bool) -> None:
+        """Ends what plays the nodes of the other kind. Their pods are deleted by the controller manager."""
+        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with locked(self.folder):
+            if real and not self.has_real_nodes:
+                for process in self._known_processes():
+                    if process.name in SIMULATION_PROCESSES:
+                        process.stop()
+                self._real_nodes.folder.mkdir()
+            elif not real and self.has_real_nodes:
+                self._real_nodes.stop()
+                shutil.rmtree(self._real_nodes.folder)
+
+    def _start_nodes(
+        self, real: RealNodesNeeds, ports: Mapping[str, int], built: Mapping[str, Path], say: tools.Report
+    ) -> None:
+        pods = math.ceil(real.nodes.count / NODES)
+        plan = Plan(
+            folder=str(self._real_nodes.folder),
+            cgroup=self._real_nodes.cgroup,
+            nodes=node_plans(real.nodes.region),
+            cpus=pods * CPUS_OF_A_POD,
+            memory=pods * MEMORY_OF_A_POD,
+            gpus=pods * real.nodes.gpus_per_pod,
+            gpu_resource=real.nodes.resource,
+            labels={
+                "type": "virtual-kubelet",
+                "topology.kubernetes.io/region": real.nodes.region,
+                "alibabacloud.com/gpu-model-series": real.nodes.series,
+            },
+            api_server_port=ports["apiserver"],
+            relayed_ports=real.relayed_ports,
+            binaries=binaries_of(built),
+            certificates=str(self._certificates.folder),
+            region=real.nodes.region,
+        )
+        for client in ("kubelet", "kube-proxy", "coredns"):
+            self._write_kubeconfig(
+                self._real_nodes.folder / f"{client}.kubeconfig", client, f"https://{GATEWAY}:{ports['apiserver']}"
+            )
+        if CSI_DRIVER.exists():
+            for manifest in _load_yaml(CSI_DRIVER):
+                self._apply(f"/apis/storage.k8s.io/v1/csidrivers/{manifest['metadata']['name']}", manifest)
+        self._forget_nodes(lambda node: node["metadata"]["name"] not in {node.name for node in plan.nodes})
+        for node, process in self._real_nodes.start(plan, real.images, say):
+            wait_until(
+                f"the node {node.name} is ready",
+                partial(self._node_is_ready, node.name, plan),
+                seconds=START_SECONDS,
+                process=process,
+            )
+
+    def _node_is_ready(self, name: str, plan: Plan) -> bool:
+        path = f"/api/v1/nodes/{name}"
+        if not self._exists(path):
+            return False
+        status = json.loads(self._request("GET", path)).get("status", {})
+        ready = any(c["type"] == "Ready" and c["status"] == "True" for c in status.get("conditions") or [])
+        return ready and status.get("allocatable", {}).get(plan.gpu_resource, "0") == str(plan.gpus)
+
+    def _forget_nodes(self, has_gone: Callable[[Any], bool]) -> None:
+        """Deletes these nodes with their pods, which would wait for their kubelet until the controller manager notices
+        that it is not coming back."""
+        nodes = json.loads(self._request("GET", "/api/v1/nodes"))["items"]
+        gone = {node["metadata"]["name"] for node in nodes if has_gone(node)}
+        for name in gone:
+            self._request("DELETE", f"/api/v1/nodes/{name}")
+        for pod in json.loads(self._request("GET", "/api/v1/pods"))["items"] if gone else ():
+            if pod["spec"].get("nodeName") in gone:
+                path = f"/api/v1/namespaces/{pod['metadata']['namespace']}/pods/{pod['metadata']['name']}"
+                self._request("DELETE", f"{path}?gracePeriodSeconds=0")
 
     @contextmanager
     def _starting(self, binaries: Mapping[str, Path]) -> Iterator[tuple[Mapping[str, int], list[Process]]]:
         """While the folder is locked: the API server is ready, the other processes may be started."""
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         with locked(self.folder):
-            self._certificates.ensure()
+            if self._certificates.ensure():
+                # They know one another by the certificates of before.
+                self._stop_processes()
             ports = self._ports()
             self._write_configuration(ports)
             etcd, apiserver, *others = self._processes(ports, binaries)
@@ -124,6 +242,7 @@ class Cluster:
         if not self.folder.exists():
             return
         with locked(self.folder):
+            self._real_nodes.stop()
             self._stop_processes()
         if delete:
             shutil.rmtree(self.folder)
@@ -139,7 +258,8 @@ class Cluster:
 
     def status(self) -> list[ProcessStatus]:
         """Each process of the cluster, in the order of start; empty if it was never started."""
-        return [process.status() for process in self._known_processes()]
+        known = [process.status() for process in self._known_processes()]
+        return [*known, *(process.status() for process in self._real_nodes.known())] if self.has_real_nodes else known
 
     def _known_processes(self) -> list[Process]:
         if not (self.folder / "ports.json").exists():
@@ -169,8 +289,14 @@ class Cluster:
     def _write_configuration(self, ports: Mapping[str, int]) -> None:
         for client in ("admin", "controller-manager", "scheduler", "kwok", "pod-runner", "openai", "fluid", "lws"):
             path = self.kubeconfig if client == "admin" else self.folder / f"{client}.kubeconfig"
-            path.touch(mode=0o600)
-            path.write_text(yaml.safe_dump(self._kubeconfig(client, ports["apiserver"])), encoding="utf-8")
+            self._write_kubeconfig(path, client, f"https://127.0.0.1:{ports['apiserver']}")
+        if self.has_real_nodes:
+            (self.folder / "egress.yaml").write_text(yaml.safe_dump(egress_selector()), encoding="utf-8")
+        else:
+            self._write_kwok_configuration(ports)
+        self._write_lws_configuration(ports)
+
+    def _write_kwok_configuration(self, ports: Mapping[str, int]) -> None:
         stages = tools.assets("kwok") / "kustomize" / "stage"
         manifests = [_load_yaml(stages / name)[0] for name in KWOK_STAGES]
         for manifest in manifests:
@@ -178,6 +304,8 @@ class Cluster:
                 manifest["spec"]["selector"]["matchExpressions"].append(NOT_OF_THE_RUNNER)
         manifests.append(_forwards_to(ports["openai"]))
         (self.folder / "kwok.yaml").write_text(yaml.safe_dump_all(manifests), encoding="utf-8")
+
+    def _write_lws_configuration(self, ports: Mapping[str, int]) -> None:
         webhook_certificates = self.folder / "lws-webhook"
         webhook_certificates.mkdir(exist_ok=True, mode=0o700)
         server = self._certificates.server
@@ -197,11 +325,15 @@ class Cluster:
         }
         (self.folder / "lws.yaml").write_text(yaml.safe_dump(lws), encoding="utf-8")
 
-    def _kubeconfig(self, client: str, port: int) -> dict[str, Any]:
+    def _write_kubeconfig(self, path: Path, client: str, server: str) -> None:
+        path.touch(mode=0o600)
+        path.write_text(yaml.safe_dump(self._kubeconfig(client, server)), encoding="utf-8")
+
+    def _kubeconfig(self, client: str, server: str) -> dict[str, Any]:
         pair = self._certificates.pair(client)
         user = {"client-certificate-data": _base64(pair.certificate), "client-key-data": _base64(pair.key)}
         cluster = {
-            "server": f"https://127.0.0.1:{port}",
+            "server": server,
             "certificate-authority-data": _base64(self._certificates.authority.certificate),
         }
         return {
@@ -217,7 +349,7 @@ class Cluster:
         """In the order of start."""
         certificates = self._certificates
         server, authority = certificates.server, certificates.authority.certificate
-        etcd_client = certificates.pair("apiserver-etcd")
+        etcd_client, kubelet_client = certificates.pair("apiserver-etcd"), certificates.pair("apiserver-kubelet")
         etcd_url = f"https://127.0.0.1:{ports['etcd']}"
         peer_url = f"https://127.0.0.1:{ports['etcd-peer']}"
         arguments: dict[str, list[str]] = {
@@ -246,11 +378,14 @@ class Cluster:
                 f"--etcd-certfile={etcd_client.certificate}",
                 f"--etcd-keyfile={etcd_client.key}",
                 "--bind-address=127.0.0.1",
-                # Without it the server looks for the default route's interface, and ends if there is none.
-                "--advertise-address=127.0.0.1",
+                # Without it the server looks for the default route's interface, and ends if there is none. Real nodes
+                # find it at the bridge. The built-in Service "kubernetes" may not have a loopback endpoint.
+                *(
+                    (f"--advertise-address={GATEWAY}", f"--egress-selector-config-file={self.folder / 'egress.yaml'}")
+                    if self.has_real_nodes
+                    else ("--advertise-address=127.0.0.1", "--endpoint-reconciler-type=none")
+                ),
                 f"--secure-port={ports['apiserver']}",
-                # The built-in Service "kubernetes" may not have a loopback endpoint.
-                "--endpoint-reconciler-type=none",
                 f"--tls-cert-file={server.certificate}",
                 f"--tls-private-key-file={server.key}",
                 f"--client-ca-file={authority}",
@@ -263,6 +398,8 @@ class Cluster:
                 # Port-forwards go to kwok, which plays the kubelet. Names of nodes do not resolve here.
                 "--kubelet-preferred-address-types=InternalIP",
                 f"--kubelet-certificate-authority={authority}",
+                f"--kubelet-client-certificate={kubelet_client.certificate}",
+                f"--kubelet-client-key={kubelet_client.key}",
             ],
             "kube-controller-manager": [
                 f"--kubeconfig={self.folder / 'controller-manager.kubeconfig'}",
@@ -294,7 +431,7 @@ class Cluster:
             ],
         }
         *processes, lws = [
-            Process(name=name, command=[str(binaries[name]), *options], folder=self.folder)
+            Process(name=name, command=[str(binaries[name]), *options], folder=self.folder, environment=WITHOUT_PROXY)
             for name, options in arguments.items()
         ]
         runner = python_process(
@@ -315,7 +452,8 @@ class Cluster:
         fluid = python_process(
             "fluid", "local.fluid", f"--kubeconfig={self.folder / 'fluid.kubeconfig'}", folder=self.folder
         )
-        return [*processes, runner, openai, fluid, lws]
+        found = [*processes, runner, openai, fluid, lws]
+        return [p for p in found if not (self.has_real_nodes and p.name in SIMULATION_PROCESSES)]
 
     def _install_definitions(self) -> None:
         """Those of LeaderWorkerSet and of the optional parts' kinds, and ours for Fluid's kinds."""

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -55,17 +56,24 @@ class Process:
     def running(self) -> psutil.Process | None:
         """The process, if it runs. Its start time is compared too, so a pid that was given out again is not it."""
         try:
-            saved = json.loads(self._pid_file.read_text(encoding="utf-8"))
+            saved = self._saved()
             process = psutil.Process(saved["pid"])
             alive = process.create_time() == saved["started"] and process.status() != psutil.STATUS_ZOMBIE
         except (FileNotFoundError, ValueError, psutil.NoSuchProcess):
             return None
         return process if alive else None
 
+    def _saved(self) -> dict[str, Any]:
+        saved: dict[str, Any] = json.loads(self._pid_file.read_text(encoding="utf-8"))
+        return saved
+
     def start(self) -> None:
-        """Starts it, in a session of its own, so that Ctrl-C in the terminal does not reach it."""
+        """Starts it, in a session of its own, so that Ctrl-C in the terminal does not reach it. One that runs with
+        another command line is replaced."""
         if self.running():
-            return
+            if self._saved().get("command") == list(self.command):
+                return
+            self.stop()
         for path in (self.log, self._pid_file):
             path.parent.mkdir(parents=True, exist_ok=True)
         if self.log.exists():
@@ -81,7 +89,8 @@ class Process:
                 start_new_session=True,
             )
         process = psutil.Process(started.pid)
-        self._pid_file.write_text(json.dumps({"pid": process.pid, "started": process.create_time()}), encoding="utf-8")
+        saved = {"pid": process.pid, "started": process.create_time(), "command": list(self.command)}
+        self._pid_file.write_text(json.dumps(saved), encoding="utf-8")
 
     def stop(self) -> None:
         """Ends it; does nothing if it does not run."""
@@ -96,9 +105,9 @@ class Process:
         self._pid_file.unlink(missing_ok=True)
 
     def status(self) -> ProcessStatus:
-        """Whether it runs, and with how much memory."""
+        """Whether it runs, and with how much memory, that of its children included."""
         running = self.running()
-        memory = running.memory_info().rss // 2**20 if running else 0
+        memory = _memory(running) // 2**20 if running else 0
         return ProcessStatus(name=self.name, running=running is not None, memory_mib=memory, log=self.log)
 
     def log_tail(self, lines: int = 8) -> str:
@@ -106,6 +115,16 @@ class Process:
         if not self.log.exists():
             return ""
         return "\n".join(self.log.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:])
+
+
+def _memory(process: psutil.Process) -> int:
+    """Resident bytes of the process and all below it."""
+    total = 0
+    with contextlib.suppress(psutil.NoSuchProcess):
+        for one in (process, *process.children(recursive=True)):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                total += one.memory_info().rss
+    return total
 
 
 def python_process(name: str, module: str, *arguments: str, folder: Path) -> Process:

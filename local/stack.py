@@ -11,9 +11,11 @@ from pydantic import ValidationError
 
 from deepseek_acs.planner.check import check
 from deepseek_acs.planner.resolve import resolve
+from deepseek_acs.planner.spec import ResolvedSpec
 from deepseek_acs.planner.urls import is_loopback
 from deepseek_acs.settings.stack import StackSettings
 from local.nodes import GpuNodes
+from local.real_nodes.bring_up import ImageNames
 from local.services import Service
 
 PROJECT = "deepseek"
@@ -37,6 +39,7 @@ class LocalNeeds:
     :param context: the context of it; empty for its current one.
     :param api_key: whether the engine asks for the stack's API key.
     :param nodes: GPU nodes for all groups, those of a rolling update included; None if the settings do not say.
+    :param images: names of images that pods ask for; None likewise.
     """
 
     embedded_cluster: bool
@@ -46,6 +49,7 @@ class LocalNeeds:
     context: str
     api_key: bool
     nodes: GpuNodes | None
+    images: ImageNames | None
 
     @property
     def on_loopback(self) -> bool:
@@ -58,6 +62,7 @@ def local_needs(root: Path, stack: str) -> LocalNeeds:
     """Reads ``Pulumi.<stack>.yaml``. Mistakes in it are not reported here: the program says them better."""
     raw = _deployment(root, stack)
     settings = _settings(raw)
+    spec = _spec(settings, root) if settings else None
     return LocalNeeds(
         embedded_cluster=_uses_embedded_cluster(root, raw),
         emulated_cloud=is_loopback(_text(raw, "cloud", "endpoint")),
@@ -65,7 +70,8 @@ def local_needs(root: Path, stack: str) -> LocalNeeds:
         kubeconfig=_text(raw, "cluster", "kubeconfigFile"),
         context=_text(raw, "cluster", "context"),
         api_key=settings is not None and settings.service.api_key,
-        nodes=_nodes(settings, root) if settings else None,
+        nodes=_nodes(spec) if spec else None,
+        images=_images(spec) if spec else None,
     )
 
 
@@ -140,14 +146,23 @@ def _settings(raw: object) -> StackSettings | None:
         return None
 
 
-def _nodes(settings: StackSettings, root: Path) -> GpuNodes | None:
+def _spec(settings: StackSettings, root: Path) -> ResolvedSpec | None:
     spec = resolve(settings, folder=root)
-    if any(finding.severity == "error" for finding in check(spec, suggest=False)):
-        return None
+    return None if any(finding.severity == "error" for finding in check(spec, suggest=False)) else spec
+
+
+def _nodes(spec: ResolvedSpec) -> GpuNodes:
     return GpuNodes(
         count=(spec.replicas.most + spec.rollout.max_surge) * spec.layout.pods,
         series=spec.gpu.series,
         resource=spec.gpu.resource,
         gpus_per_pod=spec.layout.gpus_per_pod,
         region=spec.cloud.region,
+    )
+
+
+def _images(spec: ResolvedSpec) -> ImageNames:
+    benchmark = spec.benchmark_image
+    return ImageNames(
+        engine=(spec.engine.image, *([benchmark] if benchmark else [])), jobs=(spec.weights.upload.image,)
     )

@@ -356,7 +356,7 @@ def test_only_up_changes_a_cluster_that_runs(
     monkeypatch.setattr("local.__main__.tool", lambda *_: pulumi)
     monkeypatch.setattr("local.__main__.Services.start", lambda *_: None)
     monkeypatch.setattr("local.__main__._is_up", lambda _: running)
-    monkeypatch.setattr(Cluster, "start", lambda _: made.append("start"))
+    monkeypatch.setattr(Cluster, "start", lambda *_: made.append("start"))
     monkeypatch.setattr(Cluster, "kubelet_port", 1)
     monkeypatch.setattr("local.__main__.ensure_nodes", lambda *_, **__: made.append("nodes"))
     assert main([command]) == 0
