@@ -51,6 +51,8 @@ class Project:
         self.stack = stack
         self.cluster = Cluster(folder / CLUSTER_FOLDER)
         self.addresses: dict[str, str] = {}
+        self.variables: dict[str, str] = {}
+        """Of the environment of commands, in addition to what is always there."""
         self.said: list[str] = []
         """All output of commands so far."""
 
@@ -58,7 +60,14 @@ class Project:
         kept = {k: v for k, v in os.environ.items() if not k.startswith(("PULUMI_", "ALICLOUD_", "KUBECONFIG"))}
         # A stack of the real cloud is only previewed here, and nothing of that leaves this machine.
         offline = {"https_proxy": "http://127.0.0.1:9", "no_proxy": "127.0.0.1,localhost"}
-        return {**kept, **offline, "HOME": str(self.folder / "home"), "DEEPSEEK_CACHE": str(tools.cache_directory())}
+        kept.pop("NODES", None)
+        return {
+            **kept,
+            **offline,
+            **self.variables,
+            "HOME": str(self.folder / "home"),
+            "DEEPSEEK_CACHE": str(tools.cache_directory()),
+        }
 
     def start(self, command: str, *options: str, stack: str = "", policy: str = "off") -> subprocess.Popen[str]:
         own = ["--stack", stack or self.stack, "--policy", policy]

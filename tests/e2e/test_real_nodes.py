@@ -1,0 +1,189 @@
+"""The local stack on real nodes: kubelets, containers, the weights through the CSI driver. As root, or not at all.
+
+One stack through its life, in the order of the file: each test begins where the one before it ended.
+"""
+
+import json
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from kubernetes.stream import stream
+
+from local import tools
+from local.cluster import SIMULATION_PROCESSES
+from local.real_nodes import bring_up, cgroups
+from local.real_nodes.requirements import problem
+from tests.e2e.conftest import Project, eventually, make_project
+
+LACKING = problem((Path(__file__).parents[2], tools.cache_directory()))
+pytestmark = [pytest.mark.e2e, pytest.mark.skipif(LACKING is not None, reason=str(LACKING))]
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
+    tools.build_all(bring_up.TOOLS)
+    found = make_project(tmp_path_factory.mktemp("real"), "local")
+    found.variables["NODES"] = "real"
+    yield found
+    found.stop()
+
+
+def interfaces() -> str:
+    """Of this machine's own network namespace."""
+    return subprocess.run(["ip", "-oneline", "link"], capture_output=True, text=True, check=True).stdout
+
+
+def mounts() -> set[str]:
+    return {line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()}
+
+
+def group(project: Project) -> str:
+    return cgroups.group_of(project.folder / ".state" / "cluster")
+
+
+def control_groups(project: Project) -> list[Path]:
+    return list(cgroups.ROOT.glob(f"*/{group(project)}")) + list(cgroups.ROOT.glob(group(project)))
+
+
+def process(project: Project, name: str) -> psutil.Process:
+    saved = json.loads((project.folder / ".state" / "cluster" / "pids" / f"{name}.json").read_text())
+    return psutil.Process(saved["pid"])
+
+
+def all_ready(project: Project) -> bool:
+    pods = list(project.pods().values())
+    states = [status for pod in pods for status in pod.status.container_statuses or ()]
+    return len(pods) == len(states) == 2 and all(s.ready for s in states) and not any(is_going(pod) for pod in pods)
+
+
+def is_going(pod: Any) -> bool:
+    return pod.metadata.deletion_timestamp is not None
+
+
+def run_in(project: Project, pod: str, *command: str) -> str:
+    """With the kubelet's exec."""
+    answer: str = stream(
+        project.core.connect_get_namespaced_pod_exec, pod, project.namespace, command=list(command), stdout=True
+    )
+    return answer
+
+
+def test_up_and_verify(project: Project) -> None:
+    before = interfaces()
+    assert "The nodes are real" in project.run("up")
+    assert "The endpoint answers." in project.run("verify")
+    assert interfaces() == before, "nothing of the nodes' network is in this machine's"
+
+
+def test_nodes_look_like_those_of_acs(project: Project) -> None:
+    nodes = project.core.list_node().items
+    assert [node.metadata.name[:16] for node in nodes] == ["virtual-kubelet-"] * 2
+    for node in nodes:
+        assert node.metadata.labels["alibabacloud.com/gpu-model-series"] == "GU8TF"
+        room = node.status.allocatable
+        assert (node.status.capacity["cpu"], room["nvidia.com/gpu"], node.status.capacity["memory"]) == (
+            "192",
+            "8",
+            "1900Gi",
+        )
+        assert node.status.node_info.kubelet_version == "v1.36.3"
+    assert {pod.spec.node_name for pod in project.pods().values()} == {node.metadata.name for node in nodes}
+
+
+def test_the_weights_were_moved_by_a_real_pod(project: Project) -> None:
+    (pod,) = project.core.list_namespaced_pod(
+        project.namespace, label_selector="app.kubernetes.io/name=modelmover"
+    ).items
+    assert pod.status.container_statuses[0].container_id.startswith("containerd://")
+    assert "is whole: 12 files" in project.core.read_namespaced_pod_log(pod.metadata.name, project.namespace)
+
+
+def test_the_engines_read_them_and_cannot_write(project: Project) -> None:
+    for pod in project.pods():
+        assert "model.safetensors.index.json" in run_in(project, pod, "ls", "/models/DeepSeek-R1")
+        assert run_in(project, pod, "sh", "-c", "mkdir /models/DeepSeek-R1/x || echo no").strip().endswith("no")
+
+
+def test_group_has_met_over_its_own_network(project: Project) -> None:
+    leader = project.core.read_namespaced_pod_log("deepseek-r1-0", project.namespace)
+    assert "All 2 ray workers are active" in leader
+    worker = project.core.read_namespaced_pod_log("deepseek-r1-0-1", project.namespace)
+    assert "joined deepseek-r1-0." in worker
+
+
+@pytest.mark.parametrize("killed", ["nodes-network", "node-a", "coredns", "kube-apiserver", "etcd"])
+def test_up_heals_what_was_killed(project: Project, killed: str) -> None:
+    process(project, killed).kill()
+    project.run("up")
+    eventually(lambda: all_ready(project))
+    assert "The endpoint answers." in project.run("verify")
+
+
+@pytest.mark.parametrize("program", ["kubelet", "containerd", "kube-proxy"])
+def test_a_node_heals_by_itself(project: Project, program: str) -> None:
+    (found,) = (p for p in process(project, "node-b").children(recursive=True) if p.name() == program)
+    found.kill()
+    eventually(
+        lambda: any(
+            p.name() == program and p.pid != found.pid for p in process(project, "node-b").children(recursive=True)
+        )
+    )
+    assert "The endpoint answers." in project.run("verify")
+
+
+def test_damaged_image_is_told_and_written_again(project: Project) -> None:
+    """All are: each is looked at, imported or not."""
+    images = tools.cache_directory() / "images"
+    # The folder is that of all clusters of this machine; the newest is ours.
+    (newest,) = sorted(images.glob("engine-*.tar"), key=lambda path: path.stat().st_mtime)[-1:]
+    newest.write_bytes(b"nonsense")
+    assert f"the image {newest} is damaged" in project.run("up", fails=True)
+    assert not newest.exists()
+    project.run("up")
+
+
+def test_down_leaves_nothing_that_runs(project: Project) -> None:
+    first = process(project, "node-a")
+    inside = {p.pid: p for p in first.children(recursive=True)}
+    assert {"kubelet", "containerd", "kube-proxy", "ossplugin"} <= {p.name() for p in inside.values()}
+    assert control_groups(project)
+    project.run("down")
+    eventually(lambda: not any(p.is_running() and p.status() != psutil.STATUS_ZOMBIE for p in inside.values()))
+    assert not control_groups(project)
+    assert not [path for path in mounts() if path.startswith(str(project.folder))]
+
+
+def test_the_nodes_come_back(project: Project) -> None:
+    project.run("up")
+    eventually(lambda: all_ready(project))
+    assert "The endpoint answers." in project.run("verify")
+
+
+def test_down_after_all_was_killed(project: Project) -> None:
+    for name in ("node-b", "node-a", "coredns", "nodes-network", "kube-apiserver"):
+        os.kill(process(project, name).pid, signal.SIGKILL)
+    project.run("down")
+    assert not control_groups(project)
+
+
+def test_simulated_nodes_take_their_place(project: Project) -> None:
+    project.variables["NODES"] = "simulated"
+    assert "The cluster is real but for its machines" in project.run("up")
+    names = {node.metadata.name for node in project.core.list_node().items}
+    assert names == {f"virtual-kubelet-cn-hangzhou-{kind}" for kind in ("gpu-0", "gpu-1", "cpu-0")}
+    running = {status.name for status in project.cluster.status() if status.running}
+    assert set(SIMULATION_PROCESSES) <= running
+    assert not running & set(bring_up.NODE_PROCESSES)
+    eventually(lambda: all_ready(project))
+
+
+def test_reset_leaves_no_folder(project: Project) -> None:
+    project.run("reset")
+    assert not (project.folder / ".state" / "cluster").exists()
+    assert not control_groups(project)
