@@ -7,6 +7,9 @@ POLICY ?= on
 # PROVIDER=official takes Pulumi's own kubernetes plugin, built by `make official` (CONTRIBUTING.md).
 PROVIDER ?=
 export PROVIDER
+# NODES=real starts kubelets and containers instead of simulated nodes; needs root (docs/local.md).
+NODES ?=
+export NODES
 
 VENV := .venv
 RUN := $(VENV)/bin/python
