@@ -172,6 +172,11 @@ class Engine:
         """Whether the engine looks at the GPU's memory only after NCCL has started."""
         return self.version >= changed_in("measures_after_nccl")
 
+    @property
+    def starts_all_communicators_first(self) -> bool:
+        """Whether nothing of NCCL is left to be allocated after that look."""
+        return self.version >= changed_in("communicators_first")
+
     def uses_mla(self, model: Model) -> bool:
         """Whether the compressed cache is used: 0.7.2 switches it off for every quantisation but FP8
         (https://github.com/vllm-project/vllm/blob/v0.7.2/vllm/config.py)."""

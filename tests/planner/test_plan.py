@@ -126,7 +126,7 @@ def test_a_shorter_request_where_a_long_one_does_not_fit() -> None:
         "tensor": 2,
         "pipeline": 1,
         **CURRENT,
-        "gpu_memory_utilization": 0.84,
+        "gpu_memory_utilization": 0.82,
         "enforce_eager": True,
         "create_namespace": True,
     }

@@ -156,10 +156,10 @@ BROKEN: dict[str, tuple[dict[str, Any], str, str]] = {
     ),
     "memory": (
         {"pipeline": 1, **NEW, "max_model_len": 163_840},
-        "deepseek-ai/DeepSeek-R1 does not fit: of 90.2 GiB on the tightest GPU, weights take 79.6; at most 7.7 GiB "
+        "deepseek-ai/DeepSeek-R1 does not fit: of 90.2 GiB on the tightest GPU, weights take 79.6; at most 8.1 GiB "
         "are left for the cache, and one request of 163,840 tokens needs 10.72; vLLM: To serve at least one request "
         "with the model's max seq len (163840), (10.72 GiB KV cache is needed, which is larger than the available KV "
-        "cache memory (7.66 GiB)",
+        "cache memory (8.11 GiB)",
         "choose tensor ",
     ),
     "layout-known": (
