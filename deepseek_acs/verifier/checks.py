@@ -77,7 +77,7 @@ def completion(client: Client, expected: Expected) -> Found[Completion]:
         raise FaultError(Layer.COMPLETION, wrong, fix=expected.logs)
     speed = f", then {got.tokens_per_second:.1f} tokens/s" if got.tokens_per_second else ""
     first = f"{got.first_token_seconds:.2f}" if got.first_token_seconds is not None else "?"
-    return Found(f"{got.tokens} tokens ({got.finish_reason}), the first after {first} s{speed}", got)
+    return Found(f"{got.tokens} tokens ({got.finish_reason}), the first after {first} s{speed}{_noise(got)}", got)
 
 
 def key(client: Client, expected: Expected) -> Found[bool]:
@@ -145,16 +145,21 @@ def way_around(client: Client, expected: Expected) -> Found[bool]:
     raise FaultError(Layer.KEY, f"{said}: any client that reaches it can use it", fix=ROLL)
 
 
+def _noise(got: Completion) -> str:
+    """A warning if an answer is one character over and over, which a model with random weights may give, too."""
+    if len(got.text) < REPEATED_CHARACTERS or len(set(got.text)) > 1:
+        return ""
+    return (
+        f"; warning: it is one character {len(got.text)} times, as from damaged weights or a kernel that computes "
+        "wrongly on this GPU: compare the files with modelmover verify --full"
+    )
+
+
 def _wrong(got: Completion) -> str:
     """What is wrong with an answer; empty if nothing is."""
     prompt, total = got.usage.get("prompt_tokens"), got.usage.get("total_tokens")
     if not got.text:
         return "the answer has no tokens"
-    if len(got.text) >= REPEATED_CHARACTERS and len(set(got.text)) == 1:
-        return (
-            f"the answer is one character {len(got.text)} times: the weights are damaged, or a kernel computes wrongly "
-            "on this GPU; compare the files with modelmover verify --full"
-        )
     if got.finish_reason is None:
         return "the answer has no finish_reason: it was cut off"
     if got.tokens is None or not isinstance(prompt, int):

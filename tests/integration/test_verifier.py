@@ -240,7 +240,6 @@ class TestFaults:
         ("reply", "text"),
         [
             ({"text": ""}, "the answer has no tokens"),
-            ({"text": "!" * 16}, "the answer is one character 16 times: the weights are damaged, or a kernel computes"),
             ({"total_tokens": 3}, "the counts do not agree: 9 tokens of prompt and 16 of answer are 3"),
         ],
     )
@@ -248,6 +247,13 @@ class TestFaults:
         layer, said = start(**reply).at_fault()
         assert layer is Layer.COMPLETION
         assert said.startswith(text)
+
+    def test_answer_of_one_character_is_warned_about(self, start: Start) -> None:
+        report = start(text="!" * 16).verify()
+        assert report.exit_code == 0
+        texts = [result.text for result in report.results if result.layer is Layer.COMPLETION]
+        assert "; warning: it is one character 16 times, as from damaged weights" in texts[0]
+        assert not [result for result in start().verify().results if "warning" in result.text]
 
 
 class TestCommand:

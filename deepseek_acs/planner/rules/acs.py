@@ -27,7 +27,7 @@ CUDA_COMPATIBILITY = "https://docs.nvidia.com/deploy/cuda-compatibility/"
 
 CUDA_13_DRIVER = 580
 OLDEST_DRIVER = 400
-"""Major versions of NVIDIA's driver: the first for CUDA 13, and one below which a number is not a version of it."""
+"""Major versions of NVIDIA's driver: the first for CUDA 13, and a lower bound of its version numbers."""
 
 
 @rule("https://www.alibabacloud.com/help/en/cs/user-guide/pod-gpu-model-and-driver-version")
