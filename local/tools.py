@@ -7,6 +7,7 @@ unchanged one never again.
 
 import fcntl
 import hashlib
+import math
 import os
 import re
 import shutil
@@ -136,10 +137,10 @@ TOOLS: Mapping[str, Tool] = {
         _kubernetes("kube-apiserver", 3),
         _kubernetes("kube-controller-manager", 1),
         _kubernetes("kube-scheduler", 0.2),
-        _kubernetes("kubelet", 1.5),
-        _kubernetes("kube-proxy", 0.3),
-        _containerd("containerd", 4),
-        Tool(name="coredns", module="nodes", requirement="github.com/coredns/coredns", package=".", minutes=2),
+        _kubernetes("kubelet", 3),
+        _kubernetes("kube-proxy", 0.5),
+        _containerd("containerd", 6),
+        Tool(name="coredns", module="nodes", requirement="github.com/coredns/coredns", package=".", minutes=4),
         Tool(
             name="kwok",
             module="kwok",
@@ -239,7 +240,8 @@ def build_all(names: Sequence[str], report: Report | None = None) -> dict[str, P
         else:
             missing.append(TOOLS[name])
     for number, wanted in enumerate(missing, start=1):
-        found[wanted.name] = _build(wanted, f"[{number}/{len(missing)}]", say)
+        left = math.ceil(sum(tool.minutes for tool in missing[number - 1 :]))
+        found[wanted.name] = _build(wanted, f"[{number}/{len(missing)}, {left} min left]", say)
     return found
 
 

@@ -70,6 +70,18 @@ class TestTools:
             tools.build_all(["etcd"], report=lambda line: None)
         assert not [path for path in (tmp_path / "cache" / "tools").iterdir() if path.is_dir()]
 
+    def test_builds_say_how_long_all_of_them_take(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        monkeypatch.setenv("DEEPSEEK_CACHE", str(tmp_path))
+        said: list[str] = []
+
+        def build(wanted: tools.Tool, position: str, say: tools.Report) -> Path:
+            said.append(position)
+            return tmp_path
+
+        monkeypatch.setattr(tools, "_build", build)
+        tools.build_all(["kube-apiserver", "kube-controller-manager", "kube-scheduler"])
+        assert said == ["[1/3, 5 min left]", "[2/3, 2 min left]", "[3/3, 1 min left]"]
+
     @pytest.mark.parametrize(
         ("version", "fits"), [("v3.255.0", True), ("v3.300.1", True), ("v3.1.0", False), ("", False)]
     )
