@@ -11,6 +11,7 @@ from pulumi import ResourceOptions
 from components import stack_config, wiring
 from components.access import Access
 from components.cluster import Cluster
+from components.cost_guard import CostGuard
 from components.disruption_budget import DisruptionBudget
 from components.exports import outputs
 from components.inference_group import InferenceGroup
@@ -44,6 +45,9 @@ upload = ModelUpload("model-upload", wiring.model_upload(spec, secrets, bucket),
 mount = wiring.storage(spec, bucket, ResourceOptions.merge(in_cluster, ResourceOptions(depends_on=[upload])))
 
 ready = ResourceOptions.merge(in_cluster, ResourceOptions(depends_on=[access, mount.depends_on]))
+if guard := wiring.cost_guard(spec):
+    # Before the groups: it may have to end the wait for them.
+    CostGuard("cost-guard", guard, in_cluster)
 group = InferenceGroup("inference-group", wiring.inference_group(spec, mount, access), ready)
 service = InferenceService("inference-service", wiring.inference_service(spec, group, access), in_cluster)
 serving = ResourceOptions.merge(in_cluster, ResourceOptions(depends_on=[group, service]))

@@ -18,6 +18,7 @@ from deepseek_acs.planner.spec import HubSpec, ResolvedSpec
 from .access import Access, AccessArgs
 from .acs_pods import gpu_annotations, gpu_labels, gpu_node_selector, network_environment, policy_annotations
 from .cluster import ClusterArgs
+from .cost_guard import CostGuardArgs
 from .credentials import AccessKey, AssumableRole
 from .disruption_budget import DisruptionBudgetArgs
 from .fluid_cache import FluidCache, FluidCacheArgs
@@ -259,7 +260,8 @@ def inference_group(spec: ResolvedSpec, mount: ModelMount, access: Access | None
         name=spec.name,
         replicas=spec.replicas.first,
         autoscaled=spec.replicas.scaler is not None,
-        take_over=spec.replicas.take_over,
+        # The guard has set the number: the next change of the settings starts the groups again.
+        take_over=spec.replicas.take_over or (spec.guard is not None and spec.replicas.scaler is None),
         max_unavailable=spec.rollout.max_unavailable,
         max_surge=spec.rollout.max_surge,
         partition=spec.rollout.partition,
@@ -403,9 +405,31 @@ def observability(spec: ResolvedSpec, group: InferenceGroup, access: Access) -> 
         labels=chosen.labels,
         scrape_seconds=chosen.scrape_seconds,
         keys_secret=access.api_key_secret if spec.request_filter else None,
-        alerts=AlertThresholds(**alerts.model_dump()) if alerts else None,
+        alerts=AlertThresholds(**alerts.model_dump(), least_groups=spec.replicas.least if spec.guard else None)
+        if alerts
+        else None,
         dashboard_labels=dashboard.labels if dashboard else None,
         dashboard_folder=dashboard.folder if dashboard else None,
+    )
+
+
+def cost_guard(spec: ResolvedSpec) -> CostGuardArgs | None:
+    """What gives up groups that cannot become ready."""
+    guard, scaler = spec.guard, spec.replicas.scaler
+    if guard is None:
+        return None
+    return CostGuardArgs(
+        namespace=spec.cluster.namespace,
+        group=spec.name,
+        gpu_resource=spec.gpu.resource,
+        failed_starts=guard.failed_starts,
+        pending_seconds=guard.pending_seconds,
+        unready_seconds=guard.unready_seconds,
+        pauses_keda=scaler is not None and scaler.kind != "hpa",
+        # An HPA does nothing at 0, and would undo anything else.
+        all_or_none=scaler is not None and scaler.kind == "hpa",
+        image=spec.weights.upload.image,
+        annotations=policy_annotations(spec),
     )
 
 

@@ -33,6 +33,9 @@ sys.exit(main())
 """
 """Python imports from a zip file only by a path. The pods' file system is read-only, so the path is one of memory."""
 
+SHARED = {"preload": "apiserver", "costguard": "apiserver"}
+"""The package that a program has in common with others, and imports as ``deepseek_acs``'s."""
+
 ZIP_EPOCH = (1980, 1, 1, 0, 0, 0)
 """The earliest time that a zip file can hold."""
 
@@ -76,7 +79,11 @@ def archive_digest(package: str) -> str:
 def _content(package: str) -> list[tuple[str, bytes]]:
     """Path and source of each file of the archive."""
     entry_point = "__main__.py", ENTRY_POINT.format(package=package).encode()
-    return [entry_point, *sorted(_sources(package, files(f"deepseek_acs.{package}")))]
+    found = [entry_point, *sorted(_sources(package, files(f"deepseek_acs.{package}")))]
+    if shared := SHARED.get(package):
+        common = _sources(f"deepseek_acs/{shared}", files(f"deepseek_acs.{shared}"))
+        found += [("deepseek_acs/__init__.py", b""), *sorted(common)]
+    return found
 
 
 def _sources(path: str, folder: Traversable) -> list[tuple[str, bytes]]:

@@ -99,7 +99,16 @@ ALLOWED_ACTIONS = _names(
     pattern="^[a-z]+:[A-Za-z]+$",
 )
 ALLOWED_API_GROUPS = _names(
-    "allowed_api_groups", "API groups that a Role of the stack may be about", ("data.fluid.io",), pattern="^.*$"
+    "allowed_api_groups",
+    "API groups that a Role of the stack may be about",
+    ("data.fluid.io", "events.k8s.io", "keda.sh", "leaderworkerset.x-k8s.io"),
+    pattern="^.*$",
+)
+ALLOWED_CORE_RIGHTS = _names(
+    "allowed_core_rights",
+    "rights in the core API group, which has Secrets, as `resource:verb`; all but `list` only on named objects",
+    ("configmaps:get", "configmaps:patch", "pods:list"),
+    pattern="^[a-z/]+:[a-z]+$",
 )
 ALLOWED_CLUSTER_ROLES = _names("allowed_cluster_roles", "ClusterRoles that the stack may bind in its namespace")
 REQUIRE_DIGEST = _switch("require_digest", "whether a tag with a version is not enough", default=False)
@@ -142,8 +151,9 @@ ROOT_CONTAINERS = _names(
 )
 TOKEN_CONTAINERS = _names(
     "token_containers",
-    "names of containers that call the API server; by default, the one that waits for Fluid's preload",
-    ("preload",),
+    "names of containers that call the API server; by default, the ones that wait for Fluid's preload, and that "
+    "give up groups",
+    ("preload", "costguard"),
 )
 ALLOWED_CSI_DRIVERS = _names(
     "allowed_csi_drivers",

@@ -242,7 +242,10 @@ RULES: tuple[ResourceRule | StackRule, ...] = (
     ResourceRule(
         name="restrict-roles",
         statement="Roles are about the program's own objects.",
-        options={"allowedApiGroups": options.ALLOWED_API_GROUPS},
+        options={
+            "allowedApiGroups": options.ALLOWED_API_GROUPS,
+            "allowedCoreRights": options.ALLOWED_CORE_RIGHTS,
+        },
         check=rbac.wide_roles,
         source=RBAC,
     ),

@@ -39,11 +39,13 @@ PREEMPTIONS = 10
 @dataclass(frozen=True, kw_only=True)
 class AlertThresholds:
     """Thresholds of alerts: waiting requests per group, and objectives in seconds, which 95 % must meet; None: no
-    alert. ``runbook`` is the URL to which each alert appends its name as the anchor."""
+    alert. ``least_groups`` are wanted at any time; None: there is no program that gives up groups. ``runbook`` is the
+    URL to which each alert appends its name as the anchor."""
 
     waiting_requests: int = 10
     time_to_first_token_seconds: float | None = None
     inter_token_seconds: float | None = None
+    least_groups: int | None = None
     runbook: str = "docs/runbook.md"
 
 
@@ -82,6 +84,8 @@ def rule_groups(settings: AlertThresholds, target: Target, budget: LoadBudget) -
 def alerts(settings: AlertThresholds, target: Target, budget: LoadBudget) -> Iterator[Alert]:
     """All alerts that the settings enable. Times in the texts follow from ``budget``."""
     yield from _availability(target, budget)
+    if settings.least_groups:
+        yield _given_up(target, settings.least_groups)
     yield from _pods(target, budget)
     yield from _engine(settings, target)
     yield from _objectives(settings, target)
@@ -122,6 +126,18 @@ def _availability(target: Target, budget: LoadBudget) -> Iterator[Alert]:
         description="The PodMonitor is not selected (deployment.observability.labels), a NetworkPolicy blocks "
         "Prometheus, or the relabelling is not applied. Until this is fixed, no alert about the engine "
         "can fire.",
+    )
+
+
+def _given_up(target: Target, least: int) -> Alert:
+    return Alert(
+        name="GroupGivenUp",
+        severity="critical",
+        expr=f"max by (namespace) (kube_statefulset_replicas{{{target.stateful_set}}}) < {least}",
+        seconds=300,
+        summary=f"{target.name} is scaled below the {least} that the stack file wants",
+        description="A group held GPUs and could not become ready, so it was given up; or it was scaled by hand. The "
+        f"ConfigMap {target.name}-costguard says why, and what it has cost in GPU-hours.",
     )
 
 

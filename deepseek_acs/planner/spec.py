@@ -27,6 +27,7 @@ from deepseek_acs.planner.vllm_releases.release import Version, newest
 
 if TYPE_CHECKING:
     from deepseek_acs.settings.cloud import CloudSettings, ClusterSettings
+    from deepseek_acs.settings.guard import GuardSettings
     from deepseek_acs.settings.lifecycle import HealthCheckSettings
     from deepseek_acs.settings.observability import ObservabilitySettings
     from deepseek_acs.settings.operators import OperatorsSettings
@@ -43,6 +44,9 @@ if TYPE_CHECKING:
         RrsaIdentity,
         UploadSettings,
     )
+
+UNREADY_FACTOR = 2
+"""Times the planned time of a start after which a group that holds GPUs and is not ready is given up."""
 
 VCPUS_PER_GPU = 8
 MEMORY_GIB_PER_GPU = 64
@@ -265,6 +269,15 @@ class RolloutSpec:
 
 
 @dataclass(frozen=True, kw_only=True)
+class GuardSpec:
+    """When a group that cannot become ready is given up: failed starts in a row, or seconds."""
+
+    failed_starts: int
+    pending_seconds: int
+    unready_seconds: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class ResolvedSpec:
     """One deployment. None means that a part is absent, never that it is still to be decided.
 
@@ -291,6 +304,7 @@ class ResolvedSpec:
     engine: EngineSpec
     rollout: RolloutSpec
     lifecycle: LifecycleSpec | None
+    stated_guard: "GuardSettings | None"
     service: "ServiceSettings"
     security: "SecuritySettings"
     operators: "OperatorsSettings"
@@ -363,6 +377,18 @@ class ResolvedSpec:
             weights_gib=self.model.weights_gib,
             throughput_mib_s=self.storage.throughput_mi_bps,
             startup_seconds=self.engine.stated_startup_seconds,
+        )
+
+    @property
+    def guard(self) -> GuardSpec | None:
+        """What gives up groups; None if nothing does, or if there are no groups."""
+        settings = self.stated_guard
+        if settings is None or self.replicas.most == 0:
+            return None
+        return GuardSpec(
+            failed_starts=settings.failed_starts,
+            pending_seconds=settings.pending_seconds,
+            unready_seconds=settings.unready_seconds or UNREADY_FACTOR * self.budget.create_seconds,
         )
 
     @property

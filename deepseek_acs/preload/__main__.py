@@ -5,12 +5,10 @@ import json
 import sys
 from pathlib import Path
 
-from .api import ApiServer, in_cluster
+from deepseek_acs.apiserver import CREDENTIALS, ApiServer, in_cluster
+
 from .loading import Clock, fill
 from .outcome import failed, watched
-
-CREDENTIALS = Path("/var/run/secrets/kubernetes.io/serviceaccount")
-"""https://kubernetes.io/docs/tasks/run-application/access-api-from-pod/"""
 
 
 def main() -> int:

@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from .api import ApiError, ApiServer, DeniedError
+from deepseek_acs.apiserver import ApiError, ApiServer, DeniedError
+
 from .outcome import COMPLETE, is_ignored, is_over, preload_problem, progress
 
 POLL_SECONDS = 2

@@ -6,6 +6,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from deepseek_acs.settings.base import DNS_LABEL, IMAGE, ObjectName, Port, Quantity, Settings, problem
+from deepseek_acs.settings.guard import GuardSettings
 from deepseek_acs.settings.lifecycle import LifecycleSettings
 from deepseek_acs.settings.scaling import HpaScaling, ManualScaling, QueueScaling, ScheduleScaling
 from deepseek_acs.settings.secret_texts import names_a_secret
@@ -294,6 +295,9 @@ class InferenceSettings(Settings):
     lifecycle: LifecycleSettings | None = None
     """How pods terminate, are monitored, and are recreated. By default Kubernetes gives them 30 s to terminate, and
     running requests are lost."""
+
+    guard: GuardSettings | None = None
+    """Give up groups that hold GPUs and cannot become ready. By default they are tried, and billed, without a limit."""
 
     @model_validator(mode="after")
     def _one_owner_of_replicas(self) -> Self:

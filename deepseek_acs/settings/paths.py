@@ -72,6 +72,8 @@ _PATHS = {
     Field.DISRUPTION_BUDGET: "inference.lifecycle.disruptionBudget",
     Field.GROUP_RESTART: "inference.lifecycle.groupRestart",
     Field.PROMETHEUS: "inference.scaling.prometheus.url",
+    Field.GUARD_PENDING: "inference.guard.pendingSeconds",
+    Field.GUARD_UNREADY: "inference.guard.unreadySeconds",
     Field.SERVICE_KIND: "service.kind",
     Field.SERVICE_NAME: "service.name",
     Field.API_KEY: "service.apiKey",

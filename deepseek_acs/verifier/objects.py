@@ -29,6 +29,12 @@ class Objects:
         wanted, status = found["spec"].get("replicas", 1), found.get("status", {})
         ready = status.get("readyReplicas", 0)
         available = _conditions(found).get("Available") == "True"
+        if wanted == 0 and (given_up := self._given_up()):
+            raise FaultError(
+                Layer.GROUP,
+                f"{target.group} was given up: {given_up}",
+                fix="remove the cause, then start it again: docs/cost.md#starting-again",
+            )
         if wanted == 0:
             raise FaultError(
                 Layer.GROUP,
@@ -127,6 +133,12 @@ class Objects:
                 fix=DEPLOY,
             )
         return found
+
+    def _given_up(self) -> str:
+        """Why and when the program ``costguard`` has scaled groups away; empty if it has not."""
+        target = self.target
+        status = self._get(f"/api/v1/namespaces/{target.namespace}/configmaps/{target.group}-costguard") or {}
+        return str((status.get("data") or {}).get("givenUp", ""))
 
     def _cache(self, claim: str) -> str:
         """Fluid gives a dataset and its claim the same name."""

@@ -1,17 +1,23 @@
 """Rights in the cluster: what a Role allows, and who gets which role."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from deepseek_acs.planner.findings import Finding
 from policy.resources import UNKNOWN, Resource, items, mapping, text
 
 ROLES = ("Role", "ClusterRole")
 BINDINGS = ("RoleBinding", "ClusterRoleBinding")
+CORE = ""
+"""The API group without a name."""
+
 VERBS = frozenset({"get", "list", "watch", "create", "update", "patch", "delete"})
 """Verbs on objects; ``escalate``, ``bind``, ``impersonate`` and ``*`` are verbs on rights."""
 
 
-def wide_roles(resource: Resource, *, allowed_api_groups: Sequence[str]) -> Iterator[Finding]:
+def wide_roles(
+    resource: Resource, *, allowed_api_groups: Sequence[str], allowed_core_rights: Sequence[str]
+) -> Iterator[Finding]:
     """A role that reaches beyond the objects of the program's own programs."""
     if resource.kind not in ROLES:
         return
@@ -20,6 +26,8 @@ def wide_roles(resource: Resource, *, allowed_api_groups: Sequence[str]) -> Iter
     for index, rule in enumerate(map(mapping, items(resource.properties.get("rules")))):
         path = f"rules[{index}]"
         for group in items(rule.get("apiGroups")):
+            if group == CORE and _are_narrow(rule, allowed_core_rights):
+                continue
             if group is not UNKNOWN and group not in allowed_api_groups:
                 yield Finding(
                     path=f"{path}.apiGroups",
@@ -35,6 +43,14 @@ def wide_roles(resource: Resource, *, allowed_api_groups: Sequence[str]) -> Iter
                 yield Finding(
                     path=f"{path}.{field}", problem="it means more than named objects", fix="name the resources"
                 )
+
+
+def _are_narrow(rule: Mapping[str, Any], allowed: Sequence[str]) -> bool:
+    """Whether a rule has accepted rights only, which are about named objects where a rule can name them."""
+    verbs = items(rule.get("verbs"))
+    rights = [f"{text(one)}:{text(verb)}" for one in items(rule.get("resources")) for verb in verbs]
+    is_named = bool(items(rule.get("resourceNames"))) or list(verbs) == ["list"]
+    return bool(rights) and is_named and all(right in allowed for right in rights)
 
 
 def wide_bindings(resource: Resource, *, allowed_cluster_roles: Sequence[str]) -> Iterator[Finding]:

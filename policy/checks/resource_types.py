@@ -22,6 +22,7 @@ PROGRAM_TYPES = (
     "alicloud:ram/userPolicyAttachment:UserPolicyAttachment",
     "alicloud:slb/acl:Acl",
     "alicloud:slb/aclEntryAttachment:AclEntryAttachment",
+    "kubernetes:apps/v1:Deployment",
     "kubernetes:autoscaling/v2:HorizontalPodAutoscaler",
     "kubernetes:batch/v1:Job",
     "kubernetes:core/v1:ConfigMap",

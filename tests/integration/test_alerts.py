@@ -17,7 +17,7 @@ from local import tools
 pytestmark = pytest.mark.integration
 
 BUDGET = load_budget(weights_gib=641.3, throughput_mib_s=300)
-SETTINGS = AlertThresholds(time_to_first_token_seconds=5, inter_token_seconds=0.1)
+SETTINGS = AlertThresholds(time_to_first_token_seconds=5, inter_token_seconds=0.1, least_groups=2)
 TARGET = Target(namespace="ns", name="r1", metrics=EngineMetrics(version=(0, 33, 0)))
 V0 = Target(namespace="ns", name="r1", metrics=EngineMetrics(version=(0, 7, 2)))
 
@@ -99,6 +99,8 @@ def cases() -> Iterator[Case]:
     late = {WANTED: "1x29 0x30 1x200", READY: "1x29 _x30 0x200"}
     minute = 65 + BUDGET.create_seconds // 60
     yield Case(alert="VllmNoLeaderReady", what="woken and never ready", series=late, minute=minute, fires=True)
+    yield Case(alert="GroupGivenUp", what="one of two", series={WANTED: "2x20 1x60"}, minute=40, fires=True)
+    yield Case(alert="GroupGivenUp", what="an update", series={WANTED: "2x20 3x10 2x60"}, minute=40, fires=False)
     yield Case(alert="VllmEngineDown", what="a scrape fails after success", series=lost, minute=40, fires=True)
     yield Case(alert="VllmEngineDown", what="first load", series={UP: "0x60"}, minute=50, fires=False)
     yield Case(alert="GroupNotScraped", what="no target", series={READY: "1x60"}, minute=40, fires=True)

@@ -425,6 +425,16 @@ BROKEN |= {
         "ACS counts GPUs of series P16EN as alibabacloud.com/ppu, so a pod that requests",
         "remove the setting",
     ),
+    "guard-waits-for-a-start": (
+        {"guard": {"unreadySeconds": 5683}},
+        "a group is given up after 5683 s, and a start may take 5684 s by the plan",
+        "write 5684 or more, or remove the setting (11368 s by default)",
+    ),
+    "guard-waits-for-pods": (
+        {"guard": {"pendingSeconds": 1799}},
+        "a group is given up if one of its pods starts 1799 s later than another, and GPUs and the image may take 1800",
+        "write 1800 or more, unless you measured it",
+    ),
     "priced-tokens": (
         {"prices": {"tokensPerSecond": 10}},
         "the price of a token is not known without the price of a GU8TF, and there is no public one",
@@ -848,6 +858,8 @@ PLACES = {
     "requests-are-finished": "inference.lifecycle.requestSeconds",
     "metrics-are-found": "inference.scaling",
     "something-is-verified": "verification",
+    "guard-waits-for-a-start": "inference.guard.unreadySeconds",
+    "guard-waits-for-pods": "inference.guard.pendingSeconds",
     "priced-tokens": "prices.tokensPerSecond",
 }
 """The setting that each is about."""

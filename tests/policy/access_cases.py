@@ -89,7 +89,7 @@ BROKEN: Mapping[str, list[Broken]] = {
             for one in (
                 manifest("TCPRoute"),
                 manifest("ClusterRoleBinding"),
-                manifest("Deployment"),
+                manifest("StatefulSet"),
                 resource("kubernetes:core/v1:ServicePatch", "it", {"kind": "Service"}),
                 resource("alicloud:slb/applicationLoadBalancer:ApplicationLoadBalancer", "it", {}),
                 resource("command:local:Command", "it", {}),

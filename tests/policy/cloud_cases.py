@@ -215,6 +215,16 @@ BROKEN: Mapping[str, list[Broken]] = {
     "restrict-roles": [
         Broken("", "in every namespace", (cluster_role("ClusterRole"),)),
         Broken("rules[0].apiGroups", "core, with Secrets", (cluster_role(apiGroups=[""]),)),
+        *(
+            Broken("rules[0].apiGroups", "core, with Secrets", (one,))
+            for one in (
+                cluster_role(apiGroups=[""], resources=["secrets"], verbs=["list"]),
+                cluster_role(apiGroups=[""], resources=["pods", "secrets"], verbs=["list"]),
+                cluster_role(apiGroups=[""], resources=["pods"], verbs=["list", "create"], resourceNames=["x"]),
+                cluster_role(apiGroups=[""], resources=["configmaps"], verbs=["patch"]),
+                cluster_role(apiGroups=[""], resources=[], verbs=["list"]),
+            )
+        ),
         Broken("rules[0].apiGroups", "the API group * is not", (cluster_role(apiGroups=["*"]),)),
         *(
             Broken("rules[0].verbs", f"the verb {verb} is too wide", (cluster_role(verbs=[verb]),))
@@ -289,6 +299,11 @@ KEPT: Mapping[str, list[Kept]] = {
         (attachment("made-up", references={"policyName": (READER.urn,)}), READER),
     ],
     "restrict-ram-roles": [(role(),), (role(Effect="Deny", Principal="*"),), (bucket(),)],
-    "restrict-roles": [(cluster_role(),), (cluster_role(verbs=["get", "delete"], resourceNames=["x"]),)],
+    "restrict-roles": [
+        (cluster_role(),),
+        (cluster_role(verbs=["get", "delete"], resourceNames=["x"]),),
+        (cluster_role(apiGroups=[""], resources=["pods"], verbs=["list"]),),
+        (cluster_role(apiGroups=[""], resources=["configmaps"], verbs=["get", "patch"], resourceNames=["x"]),),
+    ],
     "restrict-role-bindings": [(binding(),), (binding(namespace="models"),), (binding(namespace=UNKNOWN),)],
 }

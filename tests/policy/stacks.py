@@ -29,6 +29,7 @@ API_GROUPS = {
     "Job": "batch/v1",
     "CronJob": "batch/v1",
     "Deployment": "apps/v1",
+    "StatefulSet": "apps/v1",
     "Dataset": "data.fluid.io/v1alpha1",
     "JindoRuntime": "data.fluid.io/v1alpha1",
     "Gateway": "gateway.networking.k8s.io/v1",

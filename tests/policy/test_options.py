@@ -36,7 +36,7 @@ BEST_EFFORT = group(pod(labels={"alibabacloud.com/compute-qos": "best-effort"}))
 WIDE = (network("10.0.0.0/8"), network("2001:db8::/32"))
 
 CHANGES: Mapping[tuple[str, str], tuple[Resource | Kept, Any]] = {
-    ("restrict-resource-types", "allowedTypes"): (manifest("Deployment"), ["kubernetes:apps/v1:Deployment"]),
+    ("restrict-resource-types", "allowedTypes"): (manifest("StatefulSet"), ["kubernetes:apps/v1:StatefulSet"]),
     ("disallow-public-services", "allowedLoadBalancers"): (
         service("LoadBalancer", {**PRIVATE, f"{LOAD_BALANCER}-id": "lb-1"}),
         ["lb-1"],
@@ -73,6 +73,10 @@ CHANGES: Mapping[tuple[str, str], tuple[Resource | Kept, Any]] = {
         ["ecs.aliyuncs.com"],
     ),
     ("restrict-roles", "allowedApiGroups"): (cluster_role(apiGroups=["batch"]), ["batch"]),
+    ("restrict-roles", "allowedCoreRights"): (
+        cluster_role(apiGroups=[""], resources=["services"], verbs=["list"]),
+        ["services:list"],
+    ),
     ("restrict-role-bindings", "allowedClusterRoles"): (binding(role=("ClusterRole", "view")), ["view"]),
     ("disallow-unsafe-engine-options", "allowedOptions"): (group(pod(args=["--config=/x"])), ["--config"]),
     ("disallow-unsafe-engine-options", "allowedMiddleware"): (

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from deepseek_acs.preload.api import ApiError, ApiServer, DeniedError, in_cluster
+from deepseek_acs.apiserver import ApiError, ApiServer, DeniedError, in_cluster
 from deepseek_acs.preload.loading import FLUID, IGNORED_SECONDS, SETTLE_SECONDS, Clock, fill
 from deepseek_acs.preload.outcome import failed, preload_problem, progress, watched
 

@@ -74,12 +74,20 @@ class TestProgram:
                 assert {item.date_time for item in modules.infolist()} == {(1980, 1, 1, 0, 0, 0)}
                 assert modules.namelist() == sorted(modules.namelist())
 
+    @pytest.mark.parametrize("package", ["preload", "costguard"])
+    def test_what_programs_share_is_in_the_zip_file(self, package: str) -> None:
+        with zipfile.ZipFile(io.BytesIO(archive(package))) as zipped:
+            names = zipped.namelist()
+        assert names[0] == "__main__.py"
+        assert {"deepseek_acs/__init__.py", "deepseek_acs/apiserver/__init__.py", f"{package}/__main__.py"} <= {*names}
+        assert {name.partition("/")[0] for name in names} == {"__main__.py", "deepseek_acs", package}
+
     def test_zip_file_is_the_same_from_any_system(self, monkeypatch: pytest.MonkeyPatch) -> None:
         here = archive("modelmover")
         monkeypatch.setattr(sys, "platform", "win32")
         assert archive.__wrapped__("modelmover") == here
 
-    @pytest.mark.parametrize("package", ["modelmover", "preload", "verifier"])
+    @pytest.mark.parametrize("package", ["modelmover", "preload", "verifier", "costguard", "apiserver"])
     def test_modules_without_comments_are_the_same_code_on_the_same_lines(self, package: str) -> None:
         sources = [path.read_bytes() for path in (ROOT / "deepseek_acs" / package).rglob("*.py")]
         assert sources

@@ -125,7 +125,11 @@ STACKS: list[tuple[str, dict[str, Any], dict[str, str]]] = [
         {**ACCESS, "inference": {"replicas": None, "scaling": HPA, "engine": {"rayToken": True}}, **BOTH},
         {**SECRETS, "rayToken": SECRETS["apiKey"]},
     ),
-    ("dev", {"inference": {"replicas": None, "scaling": QUEUE_WITH_TOKEN}}, {"prometheusToken": "Bearer token"}),
+    (
+        "dev",
+        {"inference": {"replicas": None, "scaling": QUEUE_WITH_TOKEN, "guard": {}}},
+        {"prometheusToken": "Bearer token"},
+    ),
     ("prod", {"operators": {"lws": {"kind": "install"}, "fluid": {"kind": "install"}}}, {"apiKey": SECRETS["apiKey"]}),
     (
         "prod",

@@ -78,6 +78,17 @@ class TestGroup:
         assert found.problem == "r1 is scaled to 0: nothing serves"
         assert "inference.replicas" in found.fix
 
+    def test_given_up(self) -> None:
+        status = {"data": {"givenUp": "scaled from 1 to 0 groups", "keep": "0"}}
+
+        def change(all_: dict[str, Any]) -> None:
+            all_[GROUP]["spec"].update(replicas=0)
+            all_["/api/v1/namespaces/n/configmaps/r1-costguard"] = status
+
+        found = fault(objects(change).group)
+        assert (found.layer, found.problem) == (Layer.GROUP, "r1 was given up: scaled from 1 to 0 groups")
+        assert found.fix == "remove the cause, then start it again: docs/cost.md#starting-again"
+
     def test_replica_is_missing(self) -> None:
         found = fault(objects(lambda all_: all_[GROUP]["spec"].update(replicas=3)).group)
         assert found.problem == "r1: 1 of 3 replicas ready, Available"

@@ -4,10 +4,10 @@ import math
 from collections.abc import Iterator
 
 from deepseek_acs.planner.findings import Field
-from deepseek_acs.planner.loading import LoadBudget, load_budget
+from deepseek_acs.planner.loading import POD_START_SECONDS, LoadBudget, load_budget
 from deepseek_acs.planner.rules.rule import Problem, rule, warning
 from deepseek_acs.planner.shutdown import drain_seconds, grace_seconds, refuses_while_ending
-from deepseek_acs.planner.spec import ResolvedSpec
+from deepseek_acs.planner.spec import UNREADY_FACTOR, ResolvedSpec
 from deepseek_acs.planner.vllm_releases.release import changed_in, text
 
 PROBES = "https://kubernetes.io/docs/concepts/configuration/liveness-readiness-startup-probes/"
@@ -131,6 +131,31 @@ def budget_spares(spec: ResolvedSpec) -> Iterator[Problem]:
             Field.DISRUPTION_BUDGET,
             f"evictions may stop {_groups(fewest)}, so the budget protects nothing",
             "run more replicas than maxUnavailable, or write 0 to refuse evictions",
+        )
+
+
+@rule("docs/cost.md")
+def guard_waits_for_a_start(spec: ResolvedSpec) -> Iterator[Problem]:
+    """A group is not given up while it may still start as planned."""
+    guard, planned = spec.guard, spec.budget.create_seconds
+    if guard and guard.unready_seconds < planned:
+        yield (
+            Field.GUARD_UNREADY,
+            f"a group is given up after {guard.unready_seconds} s, and a start may take {planned} s by the plan",
+            f"write {planned} or more, or remove the setting ({UNREADY_FACTOR * planned} s by default)",
+        )
+
+
+@warning("deepseek_acs/planner/loading.py")
+def guard_waits_for_pods(spec: ResolvedSpec) -> Iterator[Problem]:
+    """The other pods of a group have the time that a pod may take to start."""
+    guard = spec.guard
+    if guard and guard.pending_seconds < POD_START_SECONDS:
+        yield (
+            Field.GUARD_PENDING,
+            f"a group is given up if one of its pods starts {guard.pending_seconds} s later than another, and GPUs and "
+            f"the image may take {POD_START_SECONDS} s",
+            f"write {POD_START_SECONDS} or more, unless you measured it",
         )
 
 

@@ -11,6 +11,9 @@ from typing import Any
 
 REQUEST_SECONDS = 30
 
+CREDENTIALS = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+"""Folder with the pod's own credentials (https://kubernetes.io/docs/tasks/run-application/access-api-from-pod/)."""
+
 DENIED = (401, 403)
 """Statuses for which a retry does not help."""
 
@@ -46,6 +49,12 @@ class ApiServer:
         """The object; None if there is none. Raises ApiError."""
         return self._request("GET", path, missing=404)
 
+    def patch(self, path: str, body: object) -> bool:
+        """Merges ``body`` into the object; whether there is one. Raises ApiError, also if ``body`` names a version of
+        the object that is not the current one."""
+        merge = "application/merge-patch+json"
+        return self._request("PATCH", path, body, missing=404, content_type=merge) is not None
+
     def create(self, path: str, body: object) -> None:
         """Creates the object unless it exists. Raises ApiError."""
         self._request("POST", path, body, missing=409)
@@ -54,11 +63,13 @@ class ApiServer:
         """Deletes the object if it exists. Raises ApiError."""
         self._request("DELETE", path, missing=404)
 
-    def _request(self, method: str, path: str, body: object = None, *, missing: int) -> dict[str, Any] | None:
+    def _request(
+        self, method: str, path: str, body: object = None, *, missing: int, content_type: str = "application/json"
+    ) -> dict[str, Any] | None:
         # Read each time: the kubelet renews it.
         headers = {
             "Authorization": f"Bearer {self._token.read_text(encoding='utf-8').strip()}",
-            "Content-Type": "application/json",
+            "Content-Type": content_type,
         }
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(f"{self._url}{path}", data, headers, method=method)  # noqa: S310

@@ -1,0 +1,124 @@
+"""When a group is given up: a function of its pods, of what was seen before, and of the limits."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Self
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """Starts in a row that may fail, and seconds: that some pods of a group may hold GPUs while another one has not
+    started, and that a group may hold GPUs without being ready. ``partly``: whether some groups may be given up while
+    others stay."""
+
+    failed_starts: int
+    pending_seconds: int
+    unready_seconds: int
+    partly: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class Group:
+    """A group as its pods are now. ``uid`` is the leader's, which changes with each start; ``revision`` changes with
+    the pod template. ``gpus`` are those of pods that have started, ``pending`` the names of pods that have not."""
+
+    uid: str
+    revision: str
+    ready: bool
+    gpus: int
+    pending: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attempt:
+    """What was seen of a group since it was last ready. ``failed`` starts came before the one of ``uid``.
+    ``pending_seconds`` are of this start, the other times of all; ``at`` is the time of the last look (Unix time)."""
+
+    uid: str
+    revision: str
+    failed: int = 0
+    pending_seconds: float = 0
+    unready_seconds: float = 0
+    gpu_seconds: float = 0
+    at: float
+
+    @classmethod
+    def of(cls, data: Mapping[str, Any]) -> Self:
+        """From plain data."""
+        return cls(**data)
+
+    def data(self) -> dict[str, Any]:
+        """As plain data."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decision:
+    """``attempts`` are all groups that are not ready, ``hopeless`` those of which there is nothing to expect, with the
+    reason. ``keep`` is the number of groups to scale to; None to leave it."""
+
+    attempts: Mapping[int, Attempt]
+    hopeless: Mapping[int, str]
+    keep: int | None
+
+
+def decide(
+    limits: Limits, replicas: int, groups: Mapping[int, Group], before: Mapping[int, Attempt], now: float
+) -> Decision:
+    """What to do about ``groups``, by their index. One whose pods are all gone for the moment is not among them; what
+    was seen of it stays."""
+    attempts = {index: attempt for index, attempt in before.items() if index < replicas and index not in groups}
+    hopeless = {}
+    for index, group in groups.items():
+        attempt = follow(group, before.get(index), now)
+        if attempt is not None:
+            attempts[index] = attempt
+            if reason := reason_to_give_up(limits, attempt, group):
+                hopeless[index] = reason
+    return Decision(attempts=attempts, hopeless=hopeless, keep=_kept(limits, replicas, groups, hopeless))
+
+
+def follow(group: Group, before: Attempt | None, now: float) -> Attempt | None:
+    """What is known of a group after this look; None if it is ready. A changed template is a new attempt, because
+    somebody has done something about it."""
+    if group.ready:
+        return None
+    if before is None or before.revision != group.revision:
+        return Attempt(uid=group.uid, revision=group.revision, at=now)
+    seconds = max(0.0, now - before.at)
+    is_new = group.uid != before.uid
+    held = seconds if group.gpus else 0
+    return replace(
+        before,
+        uid=group.uid,
+        failed=before.failed + is_new,
+        pending_seconds=0 if is_new or not group.pending else before.pending_seconds + held,
+        unready_seconds=before.unready_seconds + held,
+        gpu_seconds=before.gpu_seconds + seconds * group.gpus,
+        at=max(now, before.at),
+    )
+
+
+def reason_to_give_up(limits: Limits, attempt: Attempt, group: Group) -> str:
+    """Empty as long as there is none. Time in which the group holds no GPU does not count: it waits for free."""
+    if attempt.failed >= limits.failed_starts:
+        return f"{attempt.failed} starts in a row have failed"
+    if attempt.pending_seconds >= limits.pending_seconds:
+        minutes = attempt.pending_seconds / 60
+        return f"{', '.join(group.pending)} did not start for {minutes:.0f} min while {group.gpus} GPUs were held"
+    if attempt.unready_seconds >= limits.unready_seconds:
+        return f"it held GPUs for {attempt.unready_seconds / 60:.0f} min and never answered"
+    return ""
+
+
+def _kept(limits: Limits, replicas: int, groups: Mapping[int, Group], hopeless: Mapping[int, str]) -> int | None:
+    """LeaderWorkerSet removes the groups with the highest index first, so only hopeless groups at the end can be given
+    up while others stay. Not during an update: the number of groups is a part of its progress, and the next group would
+    get the template that does not start."""
+    keep = replicas
+    while keep and keep - 1 in hopeless:
+        keep -= 1
+    is_updating = len({group.revision for group in groups.values()}) > 1
+    if keep == replicas or (keep and (is_updating or not limits.partly)):
+        return None
+    return keep
