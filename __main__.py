@@ -14,6 +14,7 @@ from components.cluster import Cluster
 from components.cost_guard import CostGuard
 from components.disruption_budget import DisruptionBudget
 from components.exports import outputs
+from components.gang import Gang
 from components.inference_group import InferenceGroup
 from components.inference_service import InferenceService
 from components.model_bucket import ModelBucket
@@ -44,7 +45,8 @@ after_access = ResourceOptions.merge(in_cluster, ResourceOptions(depends_on=[acc
 upload = ModelUpload("model-upload", wiring.model_upload(spec, secrets, bucket), after_access)
 mount = wiring.storage(spec, bucket, ResourceOptions.merge(in_cluster, ResourceOptions(depends_on=[upload])))
 
-ready = ResourceOptions.merge(in_cluster, ResourceOptions(depends_on=[access, mount.depends_on]))
+gang = [Gang("gang", members, in_cluster)] if (members := wiring.gang(spec)) else []
+ready = ResourceOptions.merge(in_cluster, ResourceOptions(depends_on=[access, mount.depends_on, *gang]))
 if guard := wiring.cost_guard(spec):
     # Before the groups: it may have to end the wait for them.
     CostGuard("cost-guard", guard, in_cluster)

@@ -35,6 +35,9 @@ ACS_IMAGES = ("/inference-nv-pytorch:", "/inference-xpu-pytorch:")
 """Images of ACS, which have their network library and its settings built in; all others are open-source ones
 (https://help.aliyun.com/en/cs/user-guide/acs-ai-container-image-version-release-record/)."""
 
+POD_GROUP = "pod-group.scheduling.sigs.k8s.io"
+"""The PodGroup that a pod belongs to (https://help.aliyun.com/en/cs/user-guide/using-gang-scheduling)."""
+
 GENERAL_PURPOSE = {COMPUTE_CLASS: "general-purpose", COMPUTE_QOS: "default"}
 """Labels of pods without GPUs."""
 
@@ -57,6 +60,8 @@ def gpu_labels(spec: ResolvedSpec) -> dict[str, str]:
         labels[GPU_DRIVER] = spec.gpu.driver_version
     if spec.network == "rdma":
         labels[HPN_TYPE] = "rdma"
+    if spec.gang:
+        labels[POD_GROUP] = spec.name
     return labels
 
 

@@ -85,6 +85,13 @@ class PrometheusRule(NamespacedResource):
     resource_kind = "PrometheusRule"
 
 
+class PodGroup(NamespacedResource):
+    """https://github.com/kubernetes-sigs/scheduler-plugins/blob/master/apis/scheduling/v1alpha1/types.go"""
+
+    group_version = "scheduling.sigs.k8s.io/v1alpha1"
+    resource_kind = "PodGroup"
+
+
 class HTTPRoute(NamespacedResource):
     """https://gateway-api.sigs.k8s.io/reference/spec/#httproute"""
 

@@ -20,6 +20,7 @@ from .crds import (
     JindoRuntime,
     LeaderWorkerSet,
     NamespacedResource,
+    PodGroup,
     PodMonitor,
     PrometheusRule,
     ScaledObject,
@@ -89,6 +90,16 @@ KEDA = Api(
 )
 """https://www.alibabacloud.com/help/en/cs/user-guide/keda/"""
 
+GANG = Api(
+    resource=PodGroup,
+    finding=Finding(
+        path="deployment.inference.gang",
+        problem="the cluster has no PodGroups (scheduling.sigs.k8s.io/v1alpha1), so its scheduler knows no gangs",
+        fix="upgrade the cluster's kube-scheduler (docs/gang.md), or remove the setting",
+    ),
+)
+"""https://help.aliyun.com/en/cs/user-guide/using-gang-scheduling"""
+
 RELEASE_SECONDS = 600
 """Time until a controller's pods are ready: capacity, and the pull of a small image."""
 
@@ -156,6 +167,7 @@ def expected_apis(spec: ResolvedSpec) -> list[Api]:
         (GATEWAY, route is not None and route.kind == "gateway"),
         (MONITORS, observability is not None),
         (ALERTS, observability is not None and observability.alerts is not None),
+        (GANG, spec.gang is not None),
         (KEDA, scaler is not None and scaler.kind != "hpa"),
     ]
     return [api for api, is_needed in needed if is_needed]

@@ -22,6 +22,7 @@ from .cost_guard import CostGuardArgs
 from .credentials import AccessKey, AssumableRole
 from .disruption_budget import DisruptionBudgetArgs
 from .fluid_cache import FluidCache, FluidCacheArgs
+from .gang import GangArgs
 from .group_args import InferenceGroupArgs
 from .inference_group import InferenceGroup
 from .inference_service import InferenceService, InferenceServiceArgs
@@ -410,6 +411,18 @@ def observability(spec: ResolvedSpec, group: InferenceGroup, access: Access) -> 
         else None,
         dashboard_labels=dashboard.labels if dashboard else None,
         dashboard_folder=dashboard.folder if dashboard else None,
+    )
+
+
+def gang(spec: ResolvedSpec) -> GangArgs | None:
+    """The PodGroup of the group's pods."""
+    if spec.gang is None:
+        return None
+    return GangArgs(
+        namespace=spec.cluster.namespace,
+        group=spec.name,
+        pods=spec.layout.pods,
+        timeout_seconds=spec.gang.schedule_timeout_seconds,
     )
 
 

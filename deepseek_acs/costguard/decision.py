@@ -79,8 +79,8 @@ def decide(
 
 
 def follow(group: Group, before: Attempt | None, now: float) -> Attempt | None:
-    """What is known of a group after this look; None if it is ready. A changed template is a new attempt, because
-    somebody has done something about it."""
+    """What is known of a group after this look; None if it is ready. A changed template is a new attempt,
+    because the cause may be removed."""
     if group.ready:
         return None
     if before is None or before.revision != group.revision:

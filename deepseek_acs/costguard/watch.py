@@ -85,9 +85,7 @@ class Guard:
             self._scale(found, keep, seen["givenUp"])
             return
         if replicas > keep:
-            self._event(
-                found, "Normal", "StartedAgain", f"scaled to {replicas} after a group was given up: counts anew"
-            )
+            self._event(found, "Normal", "StartedAgain", f"scaled to {replicas} after a group was given up")
             seen = self._write(seen, dict.fromkeys(seen))
         before = {int(index): Attempt.of(one) for index, one in json.loads(seen.get("attempts", "{}")).items()}
         pods = (self._api.get(self._pods) or {}).get("items") or []
@@ -106,7 +104,7 @@ class Guard:
         self._write(seen, {**_progress(decision), "cannotGiveUp": kept})
 
     def _scale(self, found: Mapping[str, Any], keep: int, said: str) -> None:
-        """Scales to ``keep`` groups, unless somebody else has changed the object since it was read."""
+        """Scales to ``keep`` groups, unless the object has changed since it was read."""
         if self._watched.scaled_object is not None:
             paused = {"metadata": {"annotations": {PAUSED_REPLICAS: str(keep)}}}
             self._api.patch(f"{self._scaled_object}?{FIELD_MANAGER}", paused)

@@ -90,6 +90,8 @@ class Field(StrEnum):
     DISRUPTION_BUDGET = "<lifecycle.disruption_budget>"
     GROUP_RESTART = "<lifecycle.group_restart>"
     PROMETHEUS = "<group.scaling.prometheus>"
+    GANG = "<group.gang>"
+    GUARD = "<group.guard>"
     GUARD_PENDING = "<group.guard.pending>"
     GUARD_UNREADY = "<group.guard.unready>"
     SERVICE_KIND = "<service.kind>"

@@ -74,6 +74,7 @@ def resolve(settings: StackSettings, *, folder: Path) -> ResolvedSpec:
             partition=inference.rollout.partition,
         ),
         lifecycle=_lifecycle(inference.lifecycle) if inference.lifecycle else None,
+        gang=inference.gang,
         stated_guard=inference.guard,
         service=settings.service,
         security=settings.security,

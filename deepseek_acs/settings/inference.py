@@ -250,6 +250,15 @@ class RolloutSettings(Settings):
         return self
 
 
+class GangSettings(Settings):
+    """Gang scheduling: all pods of the group get a node, or none. It needs a scheduler that knows PodGroups
+    (scheduling.sigs.k8s.io), on ACS compute class gpu-hpn, and at most one group."""
+
+    schedule_timeout_seconds: Annotated[int, Field(ge=1, le=86_400)] = 300
+    """Seconds that the scheduler reserves nodes for some pods while others have none. Then it frees them and tries
+    again."""
+
+
 class InferenceSettings(Settings):
     """The inference group: a LeaderWorkerSet."""
 
@@ -295,6 +304,9 @@ class InferenceSettings(Settings):
     lifecycle: LifecycleSettings | None = None
     """How pods terminate, are monitored, and are recreated. By default Kubernetes gives them 30 s to terminate, and
     running requests are lost."""
+
+    gang: GangSettings | None = None
+    """Schedule all pods of the group together, or none. By default one by one."""
 
     guard: GuardSettings | None = None
     """Give up groups that hold GPUs and cannot become ready. By default they are tried, and billed, without a limit."""

@@ -72,6 +72,8 @@ _PATHS = {
     Field.DISRUPTION_BUDGET: "inference.lifecycle.disruptionBudget",
     Field.GROUP_RESTART: "inference.lifecycle.groupRestart",
     Field.PROMETHEUS: "inference.scaling.prometheus.url",
+    Field.GANG: "inference.gang",
+    Field.GUARD: "inference.guard",
     Field.GUARD_PENDING: "inference.guard.pendingSeconds",
     Field.GUARD_UNREADY: "inference.guard.unreadySeconds",
     Field.SERVICE_KIND: "service.kind",

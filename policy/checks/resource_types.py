@@ -47,6 +47,7 @@ PROGRAM_TYPES = (
     "kubernetes:policy/v1:PodDisruptionBudget",
     "kubernetes:rbac.authorization.k8s.io/v1:Role",
     "kubernetes:rbac.authorization.k8s.io/v1:RoleBinding",
+    "kubernetes:scheduling.sigs.k8s.io/v1alpha1:PodGroup",
 )
 """All that the program creates with any setting."""
 

@@ -425,6 +425,22 @@ BROKEN |= {
         "ACS counts GPUs of series P16EN as alibabacloud.com/ppu, so a pod that requests",
         "remove the setting",
     ),
+    "gang-class": (
+        {"gang": {}},
+        "ACS has no gang scheduling for compute class gpu: each pod gets its GPUs on its own",
+        "remove it, and bound what a half-scheduled group costs with deployment.inference.guard; or write "
+        "deployment.inference.gpu.computeClass: gpu-hpn",
+    ),
+    "gang-of-one-group": (
+        {"gang": {}, "compute_class": "gpu-hpn", "max_surge": 1},
+        "there may be 2 groups at once; the scheduler counts the running pods of all groups",
+        "write deployment.inference.replicas: 1 and maxSurge: 0",
+    ),
+    "gang-of-pods": (
+        {"gang": {}, "compute_class": "gpu-hpn", "series": "GU8TEF", "pipeline": 1},
+        "the group has one pod",
+        "remove it",
+    ),
     "guard-waits-for-a-start": (
         {"guard": {"unreadySeconds": 5683}},
         "a group is given up after 5683 s, and a start may take 5684 s by the plan",
@@ -858,6 +874,9 @@ PLACES = {
     "requests-are-finished": "inference.lifecycle.requestSeconds",
     "metrics-are-found": "inference.scaling",
     "something-is-verified": "verification",
+    "gang-class": "inference.gang",
+    "gang-of-one-group": "inference.gang",
+    "gang-of-pods": "inference.gang",
     "guard-waits-for-a-start": "inference.guard.unreadySeconds",
     "guard-waits-for-pods": "inference.guard.pendingSeconds",
     "priced-tokens": "prices.tokensPerSecond",
