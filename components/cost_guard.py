@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 import pulumi
 import pulumi_kubernetes as k8s
 
+from deepseek_acs.apiserver import CREDENTIALS
+
 from .acs_pods import GENERAL_PURPOSE
 from .python_job import (
     CONTAINER_SECURITY,
@@ -132,6 +134,7 @@ def _pod_template(
             f"--unready-seconds={args.unready_seconds}",
             *([f"--scaled-object={args.group}"] if args.pauses_keda else []),
             *(["--all-or-none"] if args.all_or_none else []),
+            f"--credentials={CREDENTIALS}",
         ],
         "volume_mounts": [program_mount(PACKAGE)],
         "resources": {"limits": size, "requests": size},

@@ -6,6 +6,7 @@ from typing import Literal
 
 import pulumi
 
+from .preflight import PreflightArgs
 from .request_filter import RequestFilterArgs
 
 
@@ -93,6 +94,9 @@ class InferenceGroupArgs:
     """Seconds that an engine with requests may make no progress; None: only ``/health`` is checked."""
 
     canary: bool = False
+
+    preflight: PreflightArgs | None = None
+    """Checks before the engine starts; None: there are none."""
 
     request_filter: RequestFilterArgs | None = None
     """The filter in front of the engine, which asks for the keys of ``api_key_secret``."""

@@ -19,15 +19,11 @@ from .crds import LeaderWorkerSet
 from .expansion import literal
 from .group_access import with_access
 from .group_args import InferenceGroupArgs
-from .labels import CONTAINER, common_labels
+from .labels import CONTAINER, WORKER_INDEX_LABEL, common_labels
 from .lifecycle import Role, engineprobe_config_map, interruptible, pod_lifecycle
+from .preflight import preflight_config_map, with_preflight
 from .request_filter import ARGUMENTS as FILTER_ARGUMENTS
 from .request_filter import request_filter_config_map
-
-WORKER_INDEX_LABEL = "leaderworkerset.sigs.k8s.io/worker-index"
-"""Set on every pod by all versions of the controller. The variable LWS_WORKER_INDEX is not: the version in the ACS App
-Marketplace (0.5) does not set it, and Kubernetes does not expand an unknown $(VARIABLE)
-(https://github.com/kubernetes-sigs/lws/blob/main/api/leaderworkerset/v1/leaderworkerset_types.go)."""
 
 DELETE_SECONDS = 900
 """Time until a deleted group and its pods are gone, in addition to their grace period; large processes on ACS take
@@ -54,6 +50,10 @@ class InferenceGroup(pulumi.ComponentResource):
     def _leader_worker_set(self, name: str, args: InferenceGroupArgs) -> LeaderWorkerSet:
         own = pulumi.ResourceOptions(parent=self)
         needed = [] if args.request_seconds is None else [engineprobe_config_map(f"{name}-engineprobe", args, own)]
+        if args.preflight is not None:
+            needed.append(
+                preflight_config_map(f"{name}-preflight", group=args.name, namespace=args.namespace, opts=own)
+            )
         if args.request_filter is not None:
             needed.append(
                 request_filter_config_map(
@@ -193,6 +193,8 @@ def pod_template(role: Role, args: InferenceGroupArgs) -> dict[str, Any]:
             "containers": [container],
         },
     }
+    if args.preflight is not None:
+        template = with_preflight(template, args.preflight, group=args.name, model_path=args.model_path)
     return with_access(template, args, serves=role == "leader")
 
 

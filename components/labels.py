@@ -7,6 +7,11 @@ PART_OF = "deepseek"
 CONTAINER = "vllm"
 """Name of the engine's container."""
 
+WORKER_INDEX_LABEL = "leaderworkerset.sigs.k8s.io/worker-index"
+"""Set on every pod by all versions of the controller. The variable LWS_WORKER_INDEX is not: the version in the ACS App
+Marketplace (0.5) does not set it, and Kubernetes does not expand an unknown $(VARIABLE)
+(https://github.com/kubernetes-sigs/lws/blob/main/api/leaderworkerset/v1/leaderworkerset_types.go)."""
+
 
 def common_labels(name: str, *, component: str) -> Mapping[str, str]:
     """Labels of the objects of the inference group ``name``

@@ -12,6 +12,7 @@ from typing import Any
 import pulumi
 import pulumi_kubernetes as k8s
 
+from deepseek_acs.apiserver import CREDENTIALS
 from deepseek_acs.planner.upload import START_SECONDS
 
 from .acs_pods import GENERAL_PURPOSE
@@ -28,9 +29,6 @@ from .python_job import (
 
 PACKAGE = "preload"
 LABELS = {"app.kubernetes.io/name": PACKAGE, "app.kubernetes.io/component": "storage"}
-
-CREDENTIALS = "/var/run/secrets/kubernetes.io/serviceaccount"
-"""https://kubernetes.io/docs/tasks/run-application/access-api-from-pod/"""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,10 +10,13 @@ from typing import TypedDict, cast
 import pulumi
 
 from deepseek_acs.planner.api_paths import exact_paths, parent_paths
+from deepseek_acs.planner.catalogue import NVIDIA
+from deepseek_acs.planner.loading import POD_START_SECONDS
 from deepseek_acs.planner.metrics import EngineMetrics
 from deepseek_acs.planner.pod_security import namespace_labels
 from deepseek_acs.planner.shutdown import refuses_while_ending
 from deepseek_acs.planner.spec import HubSpec, ResolvedSpec
+from deepseek_acs.planner.vllm import RENDEZVOUS_PORTS
 
 from .access import Access, AccessArgs
 from .acs_pods import gpu_annotations, gpu_labels, gpu_node_selector, network_environment, policy_annotations
@@ -36,6 +39,7 @@ from .network_policy import CACHE_LABELS, HEALTH_CHECKS, VERIFICATION, Client
 from .observability import ObservabilityArgs
 from .operators import OperatorsArgs
 from .oss_volume import OssVolume, OssVolumeArgs
+from .preflight import PreflightArgs
 from .request_filter import RequestFilterArgs
 from .route import RouteArgs
 from .scaling import AutoscalingArgs, Window
@@ -303,6 +307,7 @@ def inference_group(spec: ResolvedSpec, mount: ModelMount, access: Access | None
         drains_itself=refuses_while_ending(engine.named_version),
         stall_seconds=check.stall_seconds if check else None,
         canary=check is not None and check.canary,
+        preflight=_preflight(spec),
         request_filter=_request_filter(spec),
         api_key_secret=access.api_key_secret if access else None,
         ray_token_secret=access.ray_token_secret if access else None,
@@ -312,6 +317,23 @@ def inference_group(spec: ResolvedSpec, mount: ModelMount, access: Access | None
         run_as_group=pods.run_as_group if pods else None,
         read_only_root=pods is not None and pods.read_only_root,
         uses_rdma=spec.network == "rdma",
+    )
+
+
+def _preflight(spec: ResolvedSpec) -> PreflightArgs | None:
+    if spec.preflight is None:
+        return None
+    gpu = spec.gpu
+    return PreflightArgs(
+        gpus=spec.layout.gpus_per_pod,
+        nvidia=gpu.resource == NVIDIA,
+        gpu_name=gpu.device.name if gpu.device else "",
+        gpu_memory_gib=gpu.device.memory_gib if gpu.device else 0,
+        shared_memory_gib=spec.pod.shared_memory_gib,
+        port=RENDEZVOUS_PORTS[spec.engine.backend],
+        wait_seconds=POD_START_SECONDS,
+        rdma=spec.network == "rdma",
+        least_gb_s=spec.preflight.least_gb_ps,
     )
 
 

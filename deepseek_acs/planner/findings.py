@@ -90,6 +90,7 @@ class Field(StrEnum):
     DISRUPTION_BUDGET = "<lifecycle.disruption_budget>"
     GROUP_RESTART = "<lifecycle.group_restart>"
     PROMETHEUS = "<group.scaling.prometheus>"
+    PREFLIGHT = "<group.preflight>"
     GANG = "<group.gang>"
     GUARD = "<group.guard>"
     GUARD_PENDING = "<group.guard.pending>"

@@ -74,6 +74,7 @@ def resolve(settings: StackSettings, *, folder: Path) -> ResolvedSpec:
             partition=inference.rollout.partition,
         ),
         lifecycle=_lifecycle(inference.lifecycle) if inference.lifecycle else None,
+        preflight=inference.preflight,
         gang=inference.gang,
         stated_guard=inference.guard,
         service=settings.service,

@@ -28,7 +28,7 @@ from deepseek_acs.planner.vllm_releases.release import Version, newest
 if TYPE_CHECKING:
     from deepseek_acs.settings.cloud import CloudSettings, ClusterSettings
     from deepseek_acs.settings.guard import GuardSettings
-    from deepseek_acs.settings.inference import GangSettings
+    from deepseek_acs.settings.inference import GangSettings, PreflightSettings
     from deepseek_acs.settings.lifecycle import HealthCheckSettings
     from deepseek_acs.settings.observability import ObservabilitySettings
     from deepseek_acs.settings.operators import OperatorsSettings
@@ -305,6 +305,7 @@ class ResolvedSpec:
     engine: EngineSpec
     rollout: RolloutSpec
     lifecycle: LifecycleSpec | None
+    preflight: "PreflightSettings | None"
     gang: "GangSettings | None"
     stated_guard: "GuardSettings | None"
     service: "ServiceSettings"

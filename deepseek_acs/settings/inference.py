@@ -250,6 +250,14 @@ class RolloutSettings(Settings):
         return self
 
 
+class PreflightSettings(Settings):
+    """Checks in the group's own pods before they read the weights: GPUs, driver, /dev/shm, sizes of the weights, the
+    network between the pods, and an all-reduce over all GPUs. They take about a minute."""
+
+    least_gb_ps: Annotated[float | None, Field(alias="leastGBps", gt=0, le=10_000)] = None
+    """Least bus bandwidth of the all-reduce over all GPUs of a group, in GB/s. By default it is only logged."""
+
+
 class GangSettings(Settings):
     """Gang scheduling: all pods of the group get a node, or none. It needs a scheduler that knows PodGroups
     (scheduling.sigs.k8s.io), on ACS compute class gpu-hpn, and at most one group."""
@@ -304,6 +312,9 @@ class InferenceSettings(Settings):
     lifecycle: LifecycleSettings | None = None
     """How pods terminate, are monitored, and are recreated. By default Kubernetes gives them 30 s to terminate, and
     running requests are lost."""
+
+    preflight: PreflightSettings | None = None
+    """Check the pods before they read the weights. By default the engine is started without checks."""
 
     gang: GangSettings | None = None
     """Schedule all pods of the group together, or none. By default one by one."""

@@ -72,6 +72,7 @@ _PATHS = {
     Field.DISRUPTION_BUDGET: "inference.lifecycle.disruptionBudget",
     Field.GROUP_RESTART: "inference.lifecycle.groupRestart",
     Field.PROMETHEUS: "inference.scaling.prometheus.url",
+    Field.PREFLIGHT: "inference.preflight",
     Field.GANG: "inference.gang",
     Field.GUARD: "inference.guard",
     Field.GUARD_PENDING: "inference.guard.pendingSeconds",

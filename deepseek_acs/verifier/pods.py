@@ -15,6 +15,9 @@ GROUP_NAME = "leaderworkerset.sigs.k8s.io/name"
 PULL_REASONS = frozenset({"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"})
 """https://kubernetes.io/docs/concepts/containers/images/#imagepullbackoff"""
 
+PREFLIGHT = "preflight failed"
+"""In the termination message of a pod whose checks failed (deepseek_acs/preflight)."""
+
 MOUNT_WORDS = ("FailedMount", "FailedAttachVolume")
 
 
@@ -74,6 +77,8 @@ def _container_trouble(container: Mapping[str, Any], pod: str) -> Trouble | None
     if reason.startswith("Create") and reason.endswith("Error"):
         problem = f"its container cannot be created: {message or reason}"
         return Trouble(layer=Layer.PODS, problem=problem, command=f"describe pod {pod}")
+    if ended and not container.get("ready") and PREFLIGHT in ended.get("message", ""):
+        return Trouble(layer=Layer.PODS, problem=f"did not start: {ended['message']}", command=f"logs {pod} --previous")
     if ended and not container.get("ready"):
         restarts = container.get("restartCount", 0)
         how = f"exited with code {ended.get('exitCode')} ({ended.get('reason', 'no reason')}), {restarts} restarts"

@@ -88,8 +88,9 @@ def require_supported(pod: Manifest) -> Manifest:
         raise UnsupportedError("init containers")
     if len(spec["containers"]) != 1:
         raise UnsupportedError("several containers")
-    if spec["restartPolicy"] != "Never":
-        raise UnsupportedError(f"the restartPolicy {spec['restartPolicy']}; write Never")
+    # With Always the pod ends with its container here, and its ReplicaSet creates another one.
+    if spec["restartPolicy"] == "OnFailure":
+        raise UnsupportedError("the restartPolicy OnFailure; write Never")
     if "activeDeadlineSeconds" in spec:
         raise UnsupportedError("activeDeadlineSeconds of a pod; write that of the Job")
     container: Manifest = spec["containers"][0]

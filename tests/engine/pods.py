@@ -22,7 +22,8 @@ from typing import Any
 import psutil
 
 from components.group_args import InferenceGroupArgs
-from components.inference_group import WORKER_INDEX_LABEL, pod_template
+from components.inference_group import pod_template
+from components.labels import WORKER_INDEX_LABEL
 from components.lifecycle import Role
 from components.request_filter import KEYS_PATH, MOUNT_PATH, RequestFilterArgs
 from local.pod_runner.container import expanded, relocated

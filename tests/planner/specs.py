@@ -70,6 +70,7 @@ PATHS = {
     "request_seconds": "inference.lifecycle.requestSeconds",
     "grace_seconds": "inference.lifecycle.graceSeconds",
     "evictable_groups": "inference.lifecycle.disruptionBudget.maxUnavailable",
+    "preflight": "inference.preflight",
     "gang": "inference.gang",
     "guard": "inference.guard",
     "service": "service",

@@ -425,6 +425,11 @@ BROKEN |= {
         "ACS counts GPUs of series P16EN as alibabacloud.com/ppu, so a pod that requests",
         "remove the setting",
     ),
+    "preflight-knows-the-hardware": (
+        {"preflight": {}, "resource": "alibabacloud.com/ppu"},
+        "it knows nvidia-smi and NCCL only, so it does not check the GPUs of GU8TF",
+        "check them in another way, or remove it",
+    ),
     "gang-class": (
         {"gang": {}},
         "ACS has no gang scheduling for compute class gpu: each pod gets its GPUs on its own",
@@ -874,6 +879,7 @@ PLACES = {
     "requests-are-finished": "inference.lifecycle.requestSeconds",
     "metrics-are-found": "inference.scaling",
     "something-is-verified": "verification",
+    "preflight-knows-the-hardware": "inference.preflight",
     "gang-class": "inference.gang",
     "gang-of-one-group": "inference.gang",
     "gang-of-pods": "inference.gang",

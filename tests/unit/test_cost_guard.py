@@ -65,6 +65,7 @@ def test_what_it_is_told(up: Run) -> None:
         "--failed-starts=3",
         "--pending-seconds=3600",
         "--unready-seconds=11368",
+        "--credentials=/var/run/secrets/kubernetes.io/serviceaccount",
     ]
     assert found["Deployment"]["spec"]["strategy"] == {"type": "Recreate"}
     labels = template["metadata"]["labels"]

@@ -125,7 +125,7 @@ STACKS: list[tuple[str, dict[str, Any], dict[str, str]]] = [
         {**ACCESS, "inference": {"replicas": None, "scaling": HPA, "engine": {"rayToken": True}}, **BOTH},
         {**SECRETS, "rayToken": SECRETS["apiKey"]},
     ),
-    ("dev", {"inference": {"gang": {}, "gpu": {"computeClass": "gpu-hpn"}}}, {}),
+    ("dev", {"inference": {"gang": {}, "preflight": {}, "gpu": {"computeClass": "gpu-hpn"}}}, {}),
     (
         "dev",
         {"inference": {"replicas": None, "scaling": QUEUE_WITH_TOKEN, "guard": {}}},

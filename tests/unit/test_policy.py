@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from google.protobuf import json_format
 
-from components import acs_pods, group_access, inference_group, inference_service, labels, providers
+from components import acs_pods, group_access, inference_service, labels, providers
 from deepseek_acs.planner.rules import options
 from policy import pods
 from policy.checks import acs, exposure, networks, routes
@@ -108,7 +108,7 @@ def test_the_pack_knows_the_programs_names() -> None:
     """The pack checks what is deployed, not the program, so it has the names itself."""
     assert exposure.ADDRESS_TYPE == inference_service.ADDRESS_TYPE
     assert labels.CONTAINER == pods.ENGINE
-    assert pods.WORKER_INDEX_LABEL == inference_group.WORKER_INDEX_LABEL
+    assert pods.WORKER_INDEX_LABEL == labels.WORKER_INDEX_LABEL
     assert routes.RETIRED_CLASSES == options.RETIRED_CLASSES
     assert set(CLOUD_SERVICES) == set(providers.EMULATED_SERVICES)
     assert exposure.API_KEY_VARIABLE == group_access.API_KEY_VARIABLE

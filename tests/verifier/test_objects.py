@@ -114,6 +114,13 @@ class TestPods:
         assert found.problem == "r1-0-1 cannot be scheduled: 0/3 nodes: Insufficient nvidia.com/gpu"
         assert found.fix == f"{KUBECTL} describe pod r1-0-1"
 
+    def test_preflight(self) -> None:
+        message = "preflight failed: pod r1-0-1: gpu: 7 of 8 GPUs are visible; fix: report the node"
+        state = {"terminated": {"exitCode": 78, "reason": "Error", "message": message}}
+        found = self.one(phase="Running", containerStatuses=[{"name": "vllm", "ready": False, "state": state}])
+        assert (found.layer, found.problem) == (Layer.PODS, f"r1-0-1 did not start: {message}")
+        assert found.fix == f"{KUBECTL} logs r1-0-1 --previous"
+
     def test_image(self) -> None:
         found = self.one(**waiting("ImagePullBackOff", "Back-off pulling image x"))
         assert (found.layer, found.problem) == (

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator
 
+from deepseek_acs.planner.catalogue import NVIDIA
 from deepseek_acs.planner.findings import Field
 from deepseek_acs.planner.loading import POD_START_SECONDS, LoadBudget, load_budget
 from deepseek_acs.planner.rules.rule import Problem, rule, warning
@@ -131,6 +132,18 @@ def budget_spares(spec: ResolvedSpec) -> Iterator[Problem]:
             Field.DISRUPTION_BUDGET,
             f"evictions may stop {_groups(fewest)}, so the budget protects nothing",
             "run more replicas than maxUnavailable, or write 0 to refuse evictions",
+        )
+
+
+@warning("docs/preflight.md")
+def preflight_knows_the_hardware(spec: ResolvedSpec) -> Iterator[Problem]:
+    """The preflight can ask the GPUs."""
+    if spec.preflight and spec.gpu.resource != NVIDIA:
+        yield (
+            Field.PREFLIGHT,
+            f"it knows nvidia-smi and NCCL only, so it does not check the GPUs of {spec.gpu.series}, and tests the "
+            "network by CPU",
+            "check them in another way, or remove it",
         )
 
 
