@@ -33,7 +33,7 @@ STACK = {
             "env": {"VLLM_CPU_KVCACHE_SPACE": "1"},
         },
     },
-    "service": {"apiKey": True},
+    "service": {"apiKey": True, "requestFilter": {"maxBodyMiB": 1}},
 }
 """What makes the stack ``local`` one that a CPU can serve."""
 

@@ -27,9 +27,10 @@ from components.labels import WORKER_INDEX_LABEL
 from components.lifecycle import Role
 from components.request_filter import KEYS_PATH, MOUNT_PATH, RequestFilterArgs
 from local.pod_runner.container import expanded, relocated
+from tests.integration.filter_cases import CLIENT_KEY, KEY, METRICS_KEY, TIMEOUT
 
 ROLES: tuple[Role, ...] = ("leader", "worker")
-KEYS = {"VLLM_API_KEY": "the-stacks-own-key", "client-chat": "a-clients-key", "metrics": "key-for-metrics"}
+KEYS = {"VLLM_API_KEY": KEY.decode(), "client-chat": CLIENT_KEY.decode(), "metrics": METRICS_KEY.decode()}
 HOST = "r1-0.r1.n"
 ADDRESSES = {"leader": "10.99.0.1", "worker": "10.99.0.2"}
 """Within the two namespaces, which are connected to nothing else."""
@@ -143,6 +144,10 @@ class Group:
                 connection.request("POST", path, json.dumps(body), {**headers, "Content-Type": "application/json"})
             answer = connection.getresponse()
             return Answer(answer.status, answer.read())
+
+    def connected(self) -> socket.socket:
+        """A connection to the leader's port from within its namespace."""
+        return _socket_in(self.leader.namespace, self._args.port, TIMEOUT)
 
     def status(self, path: str, *, key: str = "") -> int | None:
         """None without an answer."""

@@ -13,12 +13,14 @@ from deepseek_acs.planner.metrics import EngineMetrics
 from deepseek_acs.planner.vllm import RENDEZVOUS_PORTS
 from tests.engine.pods import KEYS, Group
 from tests.engine_metrics import RECORDED, VERSION, as_text, exported, recorded, used
+from tests.integration.filter_cases import CASES, ask_by, case, filled, is_refused, should_pass
 from tests.unit.conftest import ROOT
 
 PROBE = str(ROOT / "deepseek_acs" / "engineprobe" / "program.py")
 CHAT = {"model": "ds", "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 16}
 CLIENT = KEYS["client-chat"]
 STALL_SECONDS = 30
+MIB = 2**20
 PATIENCE_SECONDS = 120
 """Until a probe has failed; far less than vLLM's own five minutes."""
 
@@ -70,6 +72,25 @@ def test_keys_open_what_they_are_for(group: Group) -> None:
     assert [group.ask("/metrics", key=KEYS[name]).status for name in ("metrics", "client-chat")] == [200, 401]
     assert [group.ask("/v1/models", key=KEYS[name]).status for name in ("metrics", "client-chat")] == [401, 200]
     assert group.ask("/tokenize", {"model": "ds", "prompt": "x"}, key=CLIENT).status == 404
+
+
+def test_only_what_is_allowed_answers(group: Group) -> None:
+    """All routes that the engine says it has, asked in all ways of tests/integration/filter_cases.py."""
+    routes = re.findall(r"Route: (\S+), Methods: (.*)", group.leader.log.read_text())
+    cases = {**CASES, "body over the limit": case(body=json.dumps({"prompt": "a" * MIB}).encode())}
+    wrong, passed = [], set()
+    for route, methods in routes:
+        for method in methods.split(", "):
+            for name, asked in cases.items():
+                answer = ask_by(group.connected(), asked.request(method, filled(route)))
+                expected = should_pass(method, filled(route), asked, body_bytes=MIB)
+                if is_refused(answer) == expected:
+                    wrong.append((method, route, name, answer))
+                elif expected:
+                    passed.add(route)
+    assert not wrong
+    assert {"/health", "/metrics", "/v1/models", "/v1/chat/completions", "/v1/completions"} <= passed
+    assert {"/invocations", "/tokenize", "/version"} <= {route for route, _ in routes} - passed
 
 
 def test_the_verifier(group: Group) -> None:

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import re
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -120,7 +121,12 @@ class Answer:
 
 def ask(port: int, request: bytes) -> Answer:
     """Send the bytes as they are."""
-    with socket.create_connection(("127.0.0.1", port), timeout=TIMEOUT) as connection:
+    return ask_by(socket.create_connection(("127.0.0.1", port), timeout=TIMEOUT), request)
+
+
+def ask_by(connected: socket.socket, request: bytes) -> Answer:
+    """The same by a connection, which is closed."""
+    with connected as connection:
         # A server that refuses a request need not read all of it.
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             connection.sendall(request)
@@ -134,13 +140,25 @@ def ask(port: int, request: bytes) -> Answer:
     return Answer(status=int(first.split(" ")[1]) if first else 0, headers=headers, body=body)
 
 
-def should_pass(method: str, path: str, asked: Case) -> bool:
+def is_refused(answer: Answer) -> bool:
+    """Whether the filter has refused, or uvicorn, and not an engine, which writes its errors without spaces."""
+    return (
+        answer.status in (0, 403) or b'"type": "invalid_request_error"' in answer.body or b"Invalid HTTP" in answer.body
+    )
+
+
+def filled(path: str) -> str:
+    """A path of a route with something in place of its parameters."""
+    return re.sub(r"\{[^}]*\}", "resp_1", path)
+
+
+def should_pass(method: str, path: str, asked: Case, *, body_bytes: int = BODY_BYTES) -> bool:
     """Whether the request may reach the engine. ``{id}`` in a path that is allowed stands for ``resp_1``."""
     if (method, path) == ("GET", "/health"):
         return asked.passes_health
     if (method, path) == ("GET", "/metrics"):
         return (asked.passes and asked.key != CLIENT_KEY) or asked is CASES["metrics key"]
-    too_long = method == "POST" and len(asked.body) > BODY_BYTES
+    too_long = method == "POST" and len(asked.body) > body_bytes
     return asked.passes and not too_long and f"{method} {path}" in ALLOWED_HERE
 
 

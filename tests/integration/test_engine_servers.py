@@ -7,7 +7,6 @@
 import contextlib
 import json
 import os
-import re
 import socket
 import subprocess
 import time
@@ -20,7 +19,7 @@ import pytest
 
 from components.request_filter import ARGUMENTS, MODULE, SETTINGS_FILE
 from deepseek_acs.requestfilter import program
-from tests.integration.filter_cases import CASES, KEY, ask, limits, should_pass, write_keys
+from tests.integration.filter_cases import CASES, KEY, ask, filled, limits, should_pass, write_keys
 from tools.vllm_catalogue.wheels import CACHE, digest, published, unpacked
 
 pytestmark = pytest.mark.integration
@@ -107,10 +106,6 @@ def program_folder(tmp_path: Path) -> Path:
     (folder / f"{MODULE}.py").write_bytes(Path(program.__file__).read_bytes())
     (folder / SETTINGS_FILE).write_text(json.dumps({**limits(), "keys": str(keys)}))
     return folder
-
-
-def filled(path: str) -> str:
-    return re.sub(r"\{[^}]*\}", "resp_1", path)
 
 
 @pytest.mark.parametrize("version", DIGESTS)
