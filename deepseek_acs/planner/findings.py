@@ -69,6 +69,7 @@ class Field(StrEnum):
     CHUNKED_PREFILL = "<engine.chunked_prefill>"
     SPECULATIVE_TOKENS = "<engine.speculative_tokens>"
     BACKEND = "<engine.backend>"
+    RAY_SCRIPT = "<engine.ray_script>"
     RAY_TOKEN = "<engine.ray_token>"  # noqa: S105 - a field
     PORT = "<engine.port>"
     MAX_MODEL_LEN = "<engine.max_model_len>"

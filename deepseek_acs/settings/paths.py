@@ -52,6 +52,7 @@ _PATHS = {
     Field.CHUNKED_PREFILL: "inference.engine.chunkedPrefill",
     Field.SPECULATIVE_TOKENS: "inference.engine.speculativeTokens",
     Field.BACKEND: "inference.engine.backend",
+    Field.RAY_SCRIPT: "inference.engine.rayScript",
     Field.RAY_TOKEN: "inference.engine.rayToken",
     Field.PORT: "inference.engine.port",
     Field.MAX_MODEL_LEN: "inference.engine.maxModelLen",

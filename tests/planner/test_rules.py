@@ -646,6 +646,11 @@ BROKEN |= {
         "vLLM 0.33.0 brings no Ray with it, as versions before 0.18.0 did",
         "check that the image has it, or write mp",
     ),
+    "ray-script-is-in-the-image": (
+        {"image": "registry.example/vllm/vllm-openai:v0.8.5"},
+        "/vllm-workspace/ray_init.sh is in the guide's image, and images of upstream have another script",
+        "write /vllm-workspace/examples/online_serving/multi-node-serving.sh, or set",
+    ),
     "narrow-networks": (
         {"service": {**LOAD_BALANCER, "allowedCidrs": ["10.0.0.0/8"]}},
         "10.0.0.0/8 admits 16,777,216 addresses, with all pods and hosts of the VPC that are among them",
@@ -864,6 +869,7 @@ PLACES = {
     "ray-is-restricted-inside": "security.securityGroups",
     "ray-asks-for-a-token": "inference.engine.rayToken",
     "ray-is-in-the-image": "inference.engine.backend",
+    "ray-script-is-in-the-image": "inference.engine.rayScript",
     "narrow-networks": "service.allowedCidrs",
     "hardened-pods": "security.pods",
     "api-server-is-closed": "security.networkPolicy.egress",

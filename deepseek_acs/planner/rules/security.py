@@ -1,6 +1,7 @@
 """What keeps others away from the pods, and what the pods may do."""
 
 import ipaddress
+import re
 from collections.abc import Iterator
 
 from deepseek_acs.planner.findings import Field
@@ -12,6 +13,10 @@ from deepseek_acs.planner.vllm_releases.release import changed_in, text
 
 RAY_SECURITY = "https://docs.ray.io/en/latest/ray-security/index.html"
 POD_STANDARDS = "https://kubernetes.io/docs/concepts/security/pod-security-standards/"
+
+GUIDE_SCRIPT = "/vllm-workspace/ray_init.sh"
+UPSTREAM_SCRIPT = "/vllm-workspace/examples/online_serving/multi-node-serving.sh"
+"""Where Ray is started in the guide's image, and in those of upstream (vllm/vllm-openai, also in a mirror)."""
 
 WIDEST_PREFIX = 16
 """Bits of the widest network that passes for a list of clients: 65,536 addresses."""
@@ -90,6 +95,21 @@ def ray_is_in_the_image(spec: ResolvedSpec) -> Iterator[Problem]:
             Field.BACKEND,
             f"{spec.engine.vllm.name} brings no Ray with it, as versions before {text(changed_in('ray_left_out'))} did",
             "check that the image has it, or write mp",
+        )
+
+
+@warning("https://docs.vllm.ai/en/v0.8.5/serving/distributed_serving.html")
+def ray_script_is_in_the_image(spec: ResolvedSpec) -> Iterator[Problem]:
+    """The image has the script that starts Ray."""
+    version = spec.engine.named_version
+    is_upstream = re.search(r"(^|/)vllm/vllm-openai[:@]", spec.engine.image) is not None
+    is_without = version is not None and version >= changed_in("ray_left_out")
+    if has_ray(spec) and is_upstream and not is_without and spec.engine.ray_script == GUIDE_SCRIPT:
+        yield (
+            Field.RAY_SCRIPT,
+            f"{GUIDE_SCRIPT} is in the guide's image, and images of upstream have another script",
+            f"write {UPSTREAM_SCRIPT}, or set {Field.BACKEND} to mp, which needs vLLM "
+            f"{text(changed_in('multi_node_mp'))} or newer",
         )
 
 
