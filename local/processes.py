@@ -18,6 +18,7 @@ import psutil
 
 STOP_SECONDS = 10
 """Time to end after SIGTERM, before SIGKILL."""
+POLL_SECONDS = 0.05
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,12 +98,19 @@ class Process:
         process = self.running()
         if process is not None:
             process.send_signal(signal.SIGTERM)
-            try:
-                process.wait(STOP_SECONDS)
-            except psutil.TimeoutExpired:
+            if not self._ends():
                 process.kill()
-                process.wait(STOP_SECONDS)
+                self._ends()
         self._pid_file.unlink(missing_ok=True)
+
+    def _ends(self) -> bool:
+        """Whether it ends in time. One whose parent has not read its exit code has ended, too."""
+        deadline = time.monotonic() + STOP_SECONDS
+        while self.running() is not None:
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(POLL_SECONDS)
+        return True
 
     def status(self) -> ProcessStatus:
         """Whether it runs, and with how much memory, that of its children included."""

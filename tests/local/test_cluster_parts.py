@@ -15,7 +15,7 @@ import pytest
 import yaml
 from cryptography import x509
 
-from local import tools
+from local import processes, tools
 from local.__main__ import main
 from local.certificates import CLIENTS, Certificates
 from local.cluster import PORTS, Cluster
@@ -147,6 +147,27 @@ class TestProcess:
             ProcessError, match=r"(?s)thing: waiting until it is up: it ended.*thing\.log.*out of cheese"
         ):
             wait_until("it is up", lambda: False, seconds=30, process=process)
+
+    def test_what_ignores_the_signal_is_killed(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(processes, "STOP_SECONDS", 0.2)
+        script = "import signal, time; signal.signal(15, signal.SIG_IGN); print('up', flush=True); time.sleep(600)"
+        process = self.process(tmp_path, script)
+        process.start()
+        wait_until("it printed", lambda: process.log.read_text() == "up\n", seconds=30, process=process)
+        process.stop()
+        assert process.running() is None
+
+    def test_another_command_line_replaces_it(self, tmp_path: Path) -> None:
+        self.process(tmp_path, "import time; time.sleep(600)").start()
+        first = self.process(tmp_path, "").running()
+        other = self.process(tmp_path, "import time; time.sleep(601)")
+        other.start()
+        second = other.running()
+        assert first is not None
+        assert second is not None
+        assert first.pid != second.pid
+        assert not first.is_running() or first.status() == psutil.STATUS_ZOMBIE
+        other.stop()
 
     def test_start_twice_stop_and_previous_log(self, tmp_path: Path) -> None:
         process = self.process(tmp_path, "import time; print('up', flush=True); time.sleep(60)")
