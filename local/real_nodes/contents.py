@@ -83,6 +83,26 @@ def engine_image(python: Image) -> Image:
     )
 
 
+def vllm_image(python: Image, engine: Path) -> Image:
+    """An image of a real vLLM, but for its packages: containers find the folder ``engine`` at its own path
+    (``Plan.engine``). It is too large to be copied into an image and out of it again on every node."""
+    # vLLM asks it for the processor's cores.
+    programs = [Path(found) for found in [shutil.which("lscpu")] if found]
+    needed = (path for path in libraries([*engine.rglob("*.so*"), *programs]) if not path.is_relative_to(engine))
+    return Image(
+        files={**python.files, **{str(path): path for path in (*programs, *needed)}},
+        folders={**python.folders, "/root": 0o700},
+        links=python.links,
+        left_out=python.left_out,
+        command=("vllm",),
+        environment={
+            "PATH": f"{engine / 'bin'}:{python.environment['PATH']}",
+            "HF_HUB_OFFLINE": "1",
+            "VLLM_NO_USAGE_STATS": "1",
+        },
+    )
+
+
 def libraries(binaries: Iterable[Path]) -> list[Path]:
     """The shared libraries that the loader finds for them, and the loader."""
     done = subprocess.run(["ldd", *map(str, binaries)], capture_output=True, text=True, check=False)  # noqa: S603, S607

@@ -38,7 +38,12 @@ MESSAGES: Mapping[str, tuple[tuple[str, int, int, str, bool], ...]] = {
     "ListAndWatchResponse": (("devices", 1, MESSAGE, "Device", True),),
     "ContainerAllocateRequest": (("devicesIDs", 1, TEXT, "", True),),
     "AllocateRequest": (("container_requests", 1, MESSAGE, "ContainerAllocateRequest", True),),
-    "ContainerAllocateResponse": (),
+    "Mount": (
+        ("container_path", 1, TEXT, "", False),
+        ("host_path", 2, TEXT, "", False),
+        ("read_only", 3, BOOL, "", False),
+    ),
+    "ContainerAllocateResponse": (("mounts", 2, MESSAGE, "Mount", True),),
     "AllocateResponse": (("container_responses", 1, MESSAGE, "ContainerAllocateResponse", True),),
 }
 """The part of https://github.com/kubernetes/kubernetes/blob/v1.36.3/staging/src/k8s.io/kubelet/pkg/apis/deviceplugin/v1beta1/api.proto
@@ -60,11 +65,13 @@ def messages() -> dict[str, Any]:
 
 
 class DevicePlugin:
-    """Serves ``count`` devices of ``resource``, all of them healthy."""
+    """Serves ``count`` devices of ``resource``, all of them healthy. A container that gets one finds ``folder``, if
+    there is one, read-only at its own path, as it finds the driver's libraries on a real node."""
 
-    def __init__(self, resource: str, count: int) -> None:
+    def __init__(self, resource: str, count: int, folder: str = "") -> None:
         self._resource = resource
         self._count = count
+        self._folder = folder
         self._types = messages()
 
     def serve(self, socket: Path) -> grpc.Server:
@@ -114,14 +121,15 @@ class DevicePlugin:
             time.sleep(POLL_SECONDS)
 
     def _allocate(self, request: Any) -> Any:
-        response = self._types["ContainerAllocateResponse"]
-        return self._types["AllocateResponse"](container_responses=[response() for _ in request.container_requests])
+        mount = self._types["Mount"](container_path=self._folder, host_path=self._folder, read_only=True)
+        response = self._types["ContainerAllocateResponse"](mounts=[mount] if self._folder else [])
+        return self._types["AllocateResponse"](container_responses=[response for _ in request.container_requests])
 
 
 def main() -> None:
     """Serves and registers, and again whenever a new kubelet has removed the socket."""
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO)
-    plugin = DevicePlugin(sys.argv[1], int(sys.argv[2]))
+    plugin = DevicePlugin(sys.argv[1], int(sys.argv[2]), *sys.argv[3:])
     while True:
         while not KUBELET.exists():
             time.sleep(POLL_SECONDS)

@@ -154,7 +154,7 @@ def programs(plan: Plan, node: NodePlan) -> list[Program]:
     ]
     if plan.gpus:
         module = "local.real_nodes.device_plugin"
-        found.append(Program("gpus", [sys.executable, "-m", module, plan.gpu_resource, str(plan.gpus)]))
+        found.append(Program("gpus", [sys.executable, "-m", module, plan.gpu_resource, str(plan.gpus), plan.engine]))
     if "ossplugin" in binaries:
         driver = [binaries["ossplugin"], f"--kubelet-dir={configuration.KUBELET_FOLDER}", f"--node={node.name}"]
         found.append(Program("ossplugin", [*driver, f"--region={plan.region}"]))

@@ -40,6 +40,7 @@ class Plan:
     ``gpu_resource``. :param labels: of the nodes. :param api_server_port: of the host's loopback. :param relayed_ports:
     ports of the host's loopback that nodes and pods find on their own. :param binaries: paths by name.
     :param certificates: the folder of the cluster's certificates. :param region: of the emulated cloud.
+    :param engine: folder of the host that containers with GPUs find at the same path; empty for none.
     """
 
     folder: str
@@ -55,6 +56,7 @@ class Plan:
     binaries: dict[str, str]
     certificates: str
     region: str
+    engine: str = ""
 
     def write(self, path: Path) -> None:
         """As JSON."""

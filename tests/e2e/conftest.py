@@ -36,6 +36,7 @@ PARTS = (
     "Pulumi.local.yaml",
     "Pulumi.local-fluid.yaml",
     "Pulumi.local-prod.yaml",
+    "Pulumi.local-vllm.yaml",
 )
 COMMAND_SECONDS = 300
 EVENTUALLY_SECONDS = 60

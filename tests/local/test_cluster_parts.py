@@ -329,8 +329,8 @@ class TestOneStackAtATime:
 def test_driver_explains_an_unknown_stack(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["preview", "--stack", "nosuch"]) == 1
     assert (
-        capsys.readouterr().err
-        == "error: there is no stack file Pulumi.nosuch.yaml; stacks: dev, local, local-fluid, local-prod, prod\n"
+        capsys.readouterr().err == "error: there is no stack file Pulumi.nosuch.yaml; "
+        "stacks: dev, local, local-fluid, local-prod, local-vllm, prod\n"
     )
 
 

@@ -4,9 +4,11 @@ import asyncio
 import errno
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
+import sysconfig
 import tarfile
 import tomllib
 from collections.abc import Iterator
@@ -19,7 +21,7 @@ import grpc
 import pytest
 
 from local import tools
-from local.__main__ import _real_nodes
+from local.__main__ import _chosen_nodes, _real_nodes
 from local.cluster import Cluster
 from local.engine_image import vllm
 from local.real_nodes import bring_up, cgroups, cni_plugin, configuration, contents, images, network, requirements
@@ -182,6 +184,22 @@ class TestRequirements:
         assert found.relayed_ports == (19000, 19001)
         assert found.images.engine == ("registry-cn-hangzhou.ack.aliyuncs.com/ack-demo/vllm:v0.7.2",)
 
+    def test_what_the_stack_with_a_real_engine_needs(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("local.__main__.engine", lambda say: tmp_path / "engine")
+        monkeypatch.delenv("NODES", raising=False)
+        needs = local_needs(ROOT, "local-vllm")
+        assert _chosen_nodes(needs) == "real"
+        found = _real_nodes(Cluster(tmp_path), needs, chosen="real")
+        assert found is not None
+        assert (found.images.engine, found.images.vllm) == ((), ("vllm/vllm-openai:v0.32.0-cpu",))
+        assert found.engine == tmp_path / "engine"
+
+    def test_a_real_engine_needs_real_nodes(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("NODES", "simulated")
+        with pytest.raises(StackError, match=r"^NODES=simulated: the image vllm/vllm-openai:v0.32.0-cpu runs on real"):
+            _chosen_nodes(local_needs(ROOT, "local-vllm"))
+        assert _chosen_nodes(local_needs(ROOT, "local")) == "simulated"
+
     def test_nodes_stay_what_they_are(self, tmp_path: Path) -> None:
         needs = local_needs(ROOT, "local")
         assert _real_nodes(Cluster(tmp_path), needs, chosen="") is None
@@ -239,6 +257,18 @@ class TestImages:
         (tmp_path / "content" / "deep" / "file").write_text("another")
         assert image.key(["b"]) != before != image.key(["c"])
         assert self.written(image, tmp_path / "3.tar").read_bytes() != first
+
+    def test_real_vllm_is_its_libraries_and_a_path(self, tmp_path: Path) -> None:
+        engine = tmp_path / "engine"
+        (engine / "lib").mkdir(parents=True)
+        extension = next(Path(sysconfig.get_config_var("DESTSHARED")).glob("_ctypes.*.so"))
+        shutil.copy(extension, engine / "lib")
+        python = contents.python_image()
+        made = contents.vllm_image(python, engine)
+        assert made.environment["PATH"].startswith(f"{engine}/bin:")
+        assert python.files.items() <= made.files.items()
+        assert shutil.which("lscpu") in made.files
+        assert not [path for path in made.files if path.startswith(str(engine))], "containers find it mounted"
 
     def test_full_disk_leaves_nothing(
         self, image: images.Image, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -409,7 +439,16 @@ class TestDevicePlugin:
                 request_serializer=types["AllocateRequest"].SerializeToString,
                 response_deserializer=types["AllocateResponse"].FromString,
             )(request, timeout=10)
-            assert len(answer.container_responses) == 1
+            (response,) = answer.container_responses
+            assert list(response.mounts) == []
+
+    def test_containers_with_a_device_find_the_engine(self) -> None:
+        types = messages()
+        request = types["AllocateRequest"]()
+        request.container_requests.add(devicesIDs=["gpu-0"])
+        (response,) = DevicePlugin("nvidia.com/gpu", 8, "/cache/engine")._allocate(request).container_responses
+        (mount,) = response.mounts
+        assert (mount.container_path, mount.host_path, mount.read_only) == ("/cache/engine", "/cache/engine", True)
 
     def test_it_registers(self, plugin: tuple[DevicePlugin, Path], tmp_path: Path) -> None:
         types = messages()

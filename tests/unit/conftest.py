@@ -202,7 +202,7 @@ PINNED = {"source": {"kind": "bucket"}, "manifestSha256": "0af1" * 16}
 """Weights that are there and known by a digest, of which nothing is said."""
 
 API_KEY = {"apiKey": "0123456789abcdef" * 4}
-STACK_SECRETS: Mapping[str, Mapping[str, str]] = {"prod": API_KEY, "local-prod": API_KEY}
+STACK_SECRETS: Mapping[str, Mapping[str, str]] = {"prod": API_KEY, "local-prod": API_KEY, "local-vllm": API_KEY}
 """Secrets without which a stack file of the project cannot be used as it is."""
 
 Program = Callable[[], None]

@@ -16,7 +16,7 @@ from tests.unit.conftest import API_KEY, PROJECT, ROOT, RRSA, Recorder, Run, pla
 from tools.generate import documents
 
 SECURITY = {stack: {"security": stack_file(stack)["security"]} for stack in ("dev", "prod")}
-STACKS = ("dev", "prod", "local", "local-fluid", "local-prod")
+STACKS = ("dev", "prod", "local", "local-fluid", "local-prod", "local-vllm")
 
 
 def resources(recorder: Recorder, stack: str) -> list[Resource]:

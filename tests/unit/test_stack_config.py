@@ -696,7 +696,7 @@ def test_forms_of_secrets(text: str) -> None:
     assert secret_in(f"a {text} b")
 
 
-@pytest.mark.parametrize("stack", ["dev", "prod", "local", "local-fluid", "local-prod"])
+@pytest.mark.parametrize("stack", ["dev", "prod", "local", "local-fluid", "local-prod", "local-vllm"])
 def test_stack_files_look_like_no_secrets(stack: str) -> None:
     assert not list(misplaced_secrets(stack_file(stack), "deployment"))
 
