@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from local.engine.installation import engine
+from local.engine.installation import check_machine, engine, installed_engine
 from local.hubs.small_model import make_small_model
+from local.tools import ToolError, cache_directory
 from tests.engine.pods import Group
 from tests.unit.conftest import group_args
 
@@ -54,6 +55,12 @@ def installed() -> Path:
     """The engine's folder; installs it at the first use."""
     if (sys.platform, platform.machine()) != ("linux", "x86_64") or os.geteuid() != 0:
         pytest.skip("needs Linux on x86-64, and root for network namespaces")
+    if installed_engine() is None:
+        cache_directory().mkdir(parents=True, exist_ok=True)
+        try:
+            check_machine(cache_directory())
+        except ToolError as lacking:
+            pytest.skip(str(lacking))
     return engine(lambda line: print(line, file=sys.stderr, flush=True))
 
 

@@ -3,10 +3,12 @@
 Command, environment and files are the template's. Paths in them are those of this machine, because there is no image.
 """
 
+import contextlib
 import ctypes
 import http.client
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -95,6 +97,7 @@ class Group:
 
     def start(self) -> None:
         """Starts both pods."""
+        _remove_abandoned()
         namespaces = {role: f"engine-{os.getpid()}-{role}" for role in ROLES}
         for namespace in namespaces.values():
             _ip("netns", "add", namespace)
@@ -229,6 +232,18 @@ class Group:
         assert isinstance(settings, RequestFilterArgs)
         (places[MOUNT_PATH] / "settings.json").write_text(relocated(settings.settings, places))
         return places
+
+
+def _remove_abandoned() -> None:
+    """The namespaces of test runs that were killed, with all that still runs in them."""
+    listed = subprocess.run(["ip", "netns", "list"], capture_output=True, text=True, check=True)
+    for name, owner in re.findall(r"^(engine-(\d+)-\w+)", listed.stdout, re.MULTILINE):
+        if not psutil.pid_exists(int(owner)):
+            pids = subprocess.run(["ip", "netns", "pids", name], capture_output=True, text=True, check=True)
+            for pid in pids.stdout.split():
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(int(pid), signal.SIGKILL)
+            _ip("netns", "delete", name)
 
 
 def _ip(*arguments: str) -> None:
