@@ -57,6 +57,7 @@ class Made:
             "context": "",
             "api_key": True,
             "nodes": None,
+            "images": None,
         }
         return verify(
             self.folder,

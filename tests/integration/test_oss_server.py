@@ -705,9 +705,9 @@ class TestPermissions:
             (
                 {
                     "secret": "hush",
-                    "policies": [{"Version": "1", "Statement": [{"Effect": "Allow", "Condition": {}}]}],
+                    "policies": [{"Version": "1", "Statement": [{"Effect": "Allow", "Condition": {"IpAddress": {}}}]}],
                 },
-                "policies.0.Statement.0.Condition: Extra inputs are not permitted",
+                "policies.0.Statement.0.Condition.IpAddress: Extra inputs are not permitted",
             ),
         ],
     )

@@ -478,8 +478,11 @@ class TestSimulatedCloud:
             (POLICY, {"policyName": "p", "policyDocument": document("oss:*")}, "EntityAlreadyExists Message: p exists"),
             (
                 POLICY,
-                {"policyName": "q", "policyDocument": '{"Version": "1", "Statement": [{"Condition": {}}]}'},
-                "Condition: Extra inputs are not permitted",
+                {
+                    "policyName": "q",
+                    "policyDocument": '{"Version": "1", "Statement": [{"Condition": {"IpAddress": {}}}]}',
+                },
+                "Condition.IpAddress: Extra inputs are not permitted",
             ),
         ],
     )
