@@ -506,6 +506,7 @@ def test_an_fp8_cache_of_mla_needs_kernels(image: str, series: str, problem: str
         ({"image": "vllm/vllm-openai:v0.20.0", "driver_version": "570.133.20"}, "GU8TF has 570.133.20"),
         ({"image": "vllm/vllm-openai:v0.20.0", "driver_version": "580.65.06"}, None),
         ({"image": "vllm/vllm-openai:v0.20.0-cu129"}, None),
+        ({"image": "vllm/vllm-openai:v0.32.0-cpu"}, None),
         ({"image": "vllm/vllm-openai:v0.19.1"}, None),
         ({"image": "vllm/vllm-openai:v0.20.0", "env": {"VLLM_ENABLE_CUDA_COMPATIBILITY": "1"}}, None),
         ({"image": "vllm/vllm-openai:v0.20.0", "series": "P16EN"}, None),

@@ -119,7 +119,10 @@ def cuda_driver(spec: ResolvedSpec) -> Iterator[Problem]:
     series, version = gpu_series().get(spec.gpu.series), spec.engine.named_version
     driver = spec.gpu.driver_version or (series.drivers[0] if series and series.drivers else None)
     is_older = driver is not None and OLDEST_DRIVER <= int(driver.partition(".")[0]) < CUDA_13_DRIVER
-    is_other = "cu12" in spec.engine.image or spec.engine.env.get("VLLM_ENABLE_CUDA_COMPATIBILITY") == "1"
+    is_other = (
+        any(build in spec.engine.image for build in ("cu12", "-cpu"))
+        or spec.engine.env.get("VLLM_ENABLE_CUDA_COMPATIBILITY") == "1"
+    )
     if version is not None and version >= changed_in("cuda_13") and is_older and not is_other:
         yield (
             Field.DRIVER,
