@@ -14,14 +14,7 @@ import pulumi_kubernetes as k8s
 from deepseek_acs.apiserver import CREDENTIALS
 
 from .acs_pods import GENERAL_PURPOSE
-from .python_job import (
-    CONTAINER_SECURITY,
-    POD_SECURITY,
-    program_command,
-    program_config_map,
-    program_mount,
-    program_volume,
-)
+from .python_job import pod_with_token, program_config_map, program_container
 
 PACKAGE = "costguard"
 COMPONENT = "operations"
@@ -119,12 +112,10 @@ def _labels(args: CostGuardArgs) -> dict[str, str]:
 def _pod_template(
     args: CostGuardArgs, zipped: k8s.core.v1.ConfigMap, account: k8s.core.v1.ServiceAccount
 ) -> k8s.core.v1.PodTemplateSpecArgsDict:
-    size = {"cpu": "250m", "memory": "512Mi"}
-    container: k8s.core.v1.ContainerArgsDict = {
-        "name": PACKAGE,
-        "image": args.image,
-        "command": program_command(PACKAGE),
-        "args": [
+    container = program_container(
+        PACKAGE,
+        image=args.image,
+        arguments=[
             pulumi.Output.format("--namespace={0}", args.namespace),
             f"--group={args.group}",
             f"--gpu-resource={args.gpu_resource}",
@@ -136,22 +127,12 @@ def _pod_template(
             *(["--all-or-none"] if args.all_or_none else []),
             f"--credentials={CREDENTIALS}",
         ],
-        "volume_mounts": [program_mount(PACKAGE)],
-        "resources": {"limits": size, "requests": size},
-        "security_context": CONTAINER_SECURITY,
-        "termination_message_policy": "FallbackToLogsOnError",
-    }
+        size={"cpu": "250m", "memory": "512Mi"},
+    )
     return {
         "metadata": {
             "labels": {**_labels(args), **GENERAL_PURPOSE},
             **({"annotations": args.annotations} if args.annotations else {}),
         },
-        "spec": {
-            "service_account_name": account.metadata["name"],
-            "automount_service_account_token": True,
-            "enable_service_links": False,
-            "security_context": POD_SECURITY,
-            "containers": [container],
-            "volumes": [program_volume(zipped)],
-        },
+        "spec": pod_with_token(container, zipped, account),
     }

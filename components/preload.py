@@ -17,15 +17,7 @@ from deepseek_acs.planner.upload import START_SECONDS
 
 from .acs_pods import GENERAL_PURPOSE
 from .crds import DataLoad
-from .python_job import (
-    CONTAINER_SECURITY,
-    POD_SECURITY,
-    program_command,
-    program_config_map,
-    program_job,
-    program_mount,
-    program_volume,
-)
+from .python_job import pod_with_token, program_config_map, program_container, program_job
 
 PACKAGE = "preload"
 LABELS = {"app.kubernetes.io/name": PACKAGE, "app.kubernetes.io/component": "storage"}
@@ -116,36 +108,22 @@ class Preload(pulumi.ComponentResource):
     def _pod_template(
         self, args: PreloadArgs, zipped: k8s.core.v1.ConfigMap, account: k8s.core.v1.ServiceAccount
     ) -> k8s.core.v1.PodTemplateSpecArgsDict:
-        size = {"cpu": "1", "memory": "2Gi"}
-        container: k8s.core.v1.ContainerArgsDict = {
-            "name": PACKAGE,
-            "image": args.image,
-            "command": program_command(PACKAGE),
-            "args": [
+        container = program_container(
+            PACKAGE,
+            image=args.image,
+            arguments=[
                 pulumi.Output.format("--dataload={0}", pulumi.Output.json_dumps(args.manifest)),
                 f"--seconds={args.seconds}",
                 f"--credentials={CREDENTIALS}",
             ],
-            "volume_mounts": [program_mount(PACKAGE)],
-            "resources": {"limits": size, "requests": size},
-            "security_context": CONTAINER_SECURITY,
-            # Puts the problem into the pod's status, and so into the output of pulumi up.
-            "termination_message_policy": "FallbackToLogsOnError",
-        }
+            size={"cpu": "1", "memory": "2Gi"},
+        )
         return {
             "metadata": {
                 "labels": {**LABELS, **GENERAL_PURPOSE},
                 **({"annotations": args.annotations} if args.annotations else {}),
             },
-            "spec": {
-                "restart_policy": "Never",
-                "service_account_name": account.metadata["name"],
-                "automount_service_account_token": True,
-                "enable_service_links": False,
-                "security_context": POD_SECURITY,
-                "containers": [container],
-                "volumes": [program_volume(zipped)],
-            },
+            "spec": {"restart_policy": "Never", **pod_with_token(container, zipped, account)},
         }
 
 

@@ -58,6 +58,47 @@ def program_command(package: str) -> list[str]:
     return ["python3", f"/opt/{package}/{_file(package)}"]
 
 
+def program_container(
+    package: str,
+    *,
+    image: str,
+    arguments: Sequence[pulumi.Input[str]],
+    size: Mapping[str, str],
+    env: Sequence[k8s.core.v1.EnvVarArgsDict] | None = None,
+) -> k8s.core.v1.ContainerArgsDict:
+    """The container that runs it, with what it requests and may use in ``size``. Its last words are in the status of
+    the pod, and so in the output of ``pulumi up``."""
+    found: k8s.core.v1.ContainerArgsDict = {
+        "name": package,
+        "image": image,
+        "command": program_command(package),
+        "args": [*arguments],
+    }
+    if env is not None:
+        found["env"] = env
+    return {
+        **found,
+        "volume_mounts": [program_mount(package)],
+        "resources": {"limits": size, "requests": size},
+        "security_context": CONTAINER_SECURITY,
+        "termination_message_policy": "FallbackToLogsOnError",
+    }
+
+
+def pod_with_token(
+    container: k8s.core.v1.ContainerArgsDict, config_map: k8s.core.v1.ConfigMap, account: k8s.core.v1.ServiceAccount
+) -> k8s.core.v1.PodSpecArgsDict:
+    """A pod whose program calls the API server as ``account``."""
+    return {
+        "service_account_name": account.metadata["name"],
+        "automount_service_account_token": True,
+        "enable_service_links": False,
+        "security_context": POD_SECURITY,
+        "containers": [container],
+        "volumes": [program_volume(config_map)],
+    }
+
+
 def job_name(
     kind: str, template: k8s.core.v1.PodTemplateSpecArgsDict, *content: pulumi.Input[object]
 ) -> pulumi.Output[str]:

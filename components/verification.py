@@ -17,10 +17,9 @@ from .python_job import (
     CONTAINER_SECURITY,
     POD_SECURITY,
     job_name,
-    program_command,
     program_config_map,
+    program_container,
     program_job,
-    program_mount,
     program_volume,
 )
 
@@ -101,25 +100,19 @@ class Verification(pulumi.ComponentResource):
     def _smoke(self, name: str, args: VerificationArgs) -> k8s.batch.v1.Job:
         seconds = SMOKE_SECONDS + args.loading_seconds
         zipped = program_config_map(PACKAGE, namespace=args.namespace, labels=LABELS, parent=self)
-        size = {"cpu": "1", "memory": "2Gi"}
-        container: k8s.core.v1.ContainerArgsDict = {
-            "name": PACKAGE,
-            "image": args.image,
-            "command": program_command(PACKAGE),
-            "args": [
+        container = program_container(
+            PACKAGE,
+            image=args.image,
+            arguments=[
                 pulumi.Output.format("--url={0}", args.url),
                 f"--model={args.model}",
                 f"--timeout={SILENCE_SECONDS}",
                 *([f"--patience={args.loading_seconds}"] if args.loading_seconds else []),
                 *([] if args.filtered else ["--no-filter"]),
             ],
-            "env": _key_variable(API_KEY_VARIABLE, args),
-            "volume_mounts": [program_mount(PACKAGE)],
-            "resources": {"limits": size, "requests": size},
-            "security_context": CONTAINER_SECURITY,
-            # Puts the layer at fault into the pod's status, and so into the output of pulumi up.
-            "termination_message_policy": "FallbackToLogsOnError",
-        }
+            env=_key_variable(API_KEY_VARIABLE, args),
+            size={"cpu": "1", "memory": "2Gi"},
+        )
         spec = _pod(container, program_volume(zipped))
         spec["security_context"] = POD_SECURITY
         return program_job(
