@@ -13,7 +13,7 @@ from kubernetes import client
 
 from tests.e2e.conftest import Project, eventually, install_policy_pack, left_in_namespace, make_project
 from tests.e2e.test_local_stack import all_ready
-from tests.e2e.test_scaling import LWS, owners, replicas, uids
+from tests.e2e.test_scaling import owners, replicas, scale, uids
 
 pytestmark = pytest.mark.e2e
 
@@ -65,18 +65,6 @@ def lose_the_worker(project: Project) -> None:
     for name in project.pods():
         project.core.delete_namespaced_pod(name, project.namespace, grace_period_seconds=0)
     eventually(lambda: not uids(project) & before)
-
-
-def scale(project: Project, count: int) -> None:
-    """As ``kubectl scale`` does it."""
-    project.custom.patch_namespaced_custom_object_scale(
-        *LWS,
-        project.namespace,
-        "leaderworkersets",
-        "deepseek-r1",
-        {"spec": {"replicas": count}},
-        field_manager="kubectl-scale",
-    )
 
 
 POD_GROUPS = ("scheduling.sigs.k8s.io", "v1alpha1")
@@ -160,7 +148,7 @@ def test_so_does_a_scale_by_hand_and_the_next_update_takes_the_number_back(proje
     lose_the_worker(project)
     soon(lambda: replicas(project) == 0)
     cordon(project, off=True)
-    scale(project, 1)
+    scale(project, 1, manager="kubectl-scale")
     eventually(lambda: all_ready(project, 2))
     soon(lambda: reasons(project)[2:] == ["GivenUp", "StartedAgain"])
     project.change(inference={"engine": {"maxModelLen": 2048}})

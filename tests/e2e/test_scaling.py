@@ -24,16 +24,21 @@ SCHEDULE = {
 LWS = ("leaderworkerset.x-k8s.io", "v1")
 
 
-def autoscale(project: Project, count: int) -> None:
-    """As the controller of an HPA does it."""
+def scale(project: Project, count: int, *, manager: str) -> None:
+    """As ``manager`` does it, by the group's scale."""
     project.custom.patch_namespaced_custom_object_scale(
         *LWS,
         project.namespace,
         "leaderworkersets",
         "deepseek-r1",
         {"spec": {"replicas": count}},
-        field_manager="kube-controller-manager",
+        field_manager=manager,
     )
+
+
+def autoscale(project: Project, count: int) -> None:
+    """As the controller of an HPA does it."""
+    scale(project, count, manager="kube-controller-manager")
     eventually(lambda: all_ready(project, 2 * count))
 
 
