@@ -192,9 +192,8 @@ class Cluster:
             self._write_kubeconfig(
                 self._real_nodes.folder / f"{client}.kubeconfig", client, f"https://{GATEWAY}:{ports['apiserver']}"
             )
-        if CSI_DRIVER.exists():
-            for manifest in _load_yaml(CSI_DRIVER):
-                self._apply(f"/apis/storage.k8s.io/v1/csidrivers/{manifest['metadata']['name']}", manifest)
+        for manifest in _load_yaml(CSI_DRIVER):
+            self._apply(f"/apis/storage.k8s.io/v1/csidrivers/{manifest['metadata']['name']}", manifest)
         self._forget_nodes(lambda node: node["metadata"]["name"] not in {node.name for node in plan.nodes})
         for node, process in self._real_nodes.start(plan, real.images, say):
             wait_until(
