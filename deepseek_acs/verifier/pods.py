@@ -77,15 +77,17 @@ def _container_trouble(container: Mapping[str, Any], pod: str) -> Trouble | None
     if reason.startswith("Create") and reason.endswith("Error"):
         problem = f"its container cannot be created: {message or reason}"
         return Trouble(layer=Layer.PODS, problem=problem, command=f"describe pod {pod}")
+    # Only a container that has been restarted in the same pod has a previous log.
+    log = f"logs {pod} -c {container['name']}" + ("" if "terminated" in state else " --previous")
     if ended and not container.get("ready") and PREFLIGHT in ended.get("message", ""):
-        return Trouble(layer=Layer.PODS, problem=f"did not start: {ended['message']}", command=f"logs {pod} --previous")
+        return Trouble(layer=Layer.PODS, problem=f"did not start: {ended['message']}", command=log)
     if ended and not container.get("ready"):
         restarts = container.get("restartCount", 0)
         how = f"exited with code {ended.get('exitCode')} ({ended.get('reason', 'no reason')}), {restarts} restarts"
         return Trouble(
             layer=Layer.ENGINE,
             problem=f"its container {container['name']} {how}",
-            command=f"logs {pod} --previous --tail=100",
+            command=f"{log} --tail=100",
         )
     return None
 

@@ -119,7 +119,7 @@ class TestPods:
         state = {"terminated": {"exitCode": 78, "reason": "Error", "message": message}}
         found = self.one(phase="Running", containerStatuses=[{"name": "vllm", "ready": False, "state": state}])
         assert (found.layer, found.problem) == (Layer.PODS, f"r1-0-1 did not start: {message}")
-        assert found.fix == f"{KUBECTL} logs r1-0-1 --previous"
+        assert found.fix == f"{KUBECTL} logs r1-0-1 -c vllm", "this container has not been restarted"
 
     def test_image(self) -> None:
         found = self.one(**waiting("ImagePullBackOff", "Back-off pulling image x"))
@@ -139,7 +139,7 @@ class TestPods:
         found = self.one(**status)
         assert found.layer is Layer.ENGINE
         assert found.problem == "r1-0-1 its container vllm exited with code 137 (OOMKilled), 4 restarts"
-        assert found.fix == f"{KUBECTL} logs r1-0-1 --previous --tail=100"
+        assert found.fix == f"{KUBECTL} logs r1-0-1 -c vllm --previous --tail=100"
 
     def test_pod_has_failed_as_a_whole(self) -> None:
         found = self.one(phase="Failed", reason="Evicted")
