@@ -169,12 +169,14 @@ def _pods(target: Target, budget: LoadBudget) -> Iterator[Alert]:
         name="GroupCrashed",
         severity="critical",
         expr="max by (namespace, pod, reason) (max_over_time(kube_pod_container_status_last_terminated_reason"
-        f'{{{target.pods},{container},reason!="Completed"}}[10m])) == 1',
+        # Exit code 0 too: a server whose engine is dead ends with it. No container of a pod that was deleted on
+        # purpose is restarted, and only a restart sets this metric.
+        f"{{{target.pods},{container}}}[10m])) == 1",
         seconds=0,
         summary="The engine in {{ $labels.pod }} terminated: {{ $labels.reason }}",
-        description="NCCL, CUDA, out of memory or a lost pod; the log of the previous container says which. The whole "
-        "group is recreated. A pod that is replaced between two scrapes is missed; GroupFlapping still "
-        "counts it.",
+        description="NCCL, CUDA, out of memory or a lost pod; Completed is exit code 0, with which a server ends "
+        "whose engine is dead. The whole group is recreated, and its logs are deleted with it. A pod that is replaced "
+        "between two scrapes is missed; GroupFlapping still counts it.",
     )
     yield Alert(
         name="GroupFlapping",

@@ -124,7 +124,9 @@ def cases() -> Iterator[Case]:
     crash = f'{ended}{{{WORKER},container="vllm",reason="Error"}}'
     yield Case(alert="GroupCrashed", what="seen once", series={crash: "_x10 1 _x30"}, minute=14, fires=True)
     done = f'{ended}{{{WORKER},container="vllm",reason="Completed"}}'
-    yield Case(alert="GroupCrashed", what="ended well", series={done: "_x10 1x30"}, minute=14, fires=False)
+    yield Case(alert="GroupCrashed", what="code 0", series={done: "_x10 1 _x30"}, minute=14, fires=True)
+    deleted = f'kube_pod_container_status_terminated_reason{{{WORKER},container="vllm",reason="Completed"}}'
+    yield Case(alert="GroupCrashed", what="an update", series={deleted: "_x10 1x30"}, minute=14, fires=False)
 
     yield Case(alert="GroupFlapping", what="five leaders", series=pods_by_minutes(*[20] * 5), minute=90, fires=True)
     yield Case(alert="GroupFlapping", what="an update", series=pods_by_minutes(80, 80), minute=90, fires=False)
