@@ -90,6 +90,9 @@ class InferenceGroupArgs:
     drains_itself: bool = False
     """Whether the engine itself finishes its requests after SIGTERM."""
 
+    lost_node_seconds: int | None = None
+    """Seconds that a pod stays on a lost node; None: as the cluster does."""
+
     stall_seconds: int | None = None
     """Seconds that an engine with requests may make no progress; None: only ``/health`` is checked."""
 

@@ -36,6 +36,10 @@ LEADER_FAILURES = 6
 WORKER_FAILURES = 10
 """Consecutive failures, three and five minutes: a restart recreates the group and loads the model again."""
 
+LOST_NODE_TAINTS = ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable")
+"""Taints of a lost node. Kubernetes gives pods without a toleration of their own five minutes
+(https://kubernetes.io/docs/concepts/scheduling-eviction/taint-and-toleration/#taint-based-evictions)."""
+
 DEAD_GRACE_SECONDS = ANNOUNCE_SECONDS + STOP_SECONDS
 """Termination grace period of a pod that failed its liveness check
 (https://kubernetes.io/docs/tasks/configure-pod-container/configure-liveness-readiness-startup-probes/)."""
@@ -60,7 +64,7 @@ def pod_lifecycle(role: Role, args: InferenceGroupArgs) -> PodLifecycle:
     if args.stall_seconds is not None:
         container |= _leader_checks(args, args.stall_seconds) if role == "leader" else _worker_checks(args)
     return PodLifecycle(
-        spec={"terminationGracePeriodSeconds": args.grace_seconds},
+        spec={"terminationGracePeriodSeconds": args.grace_seconds, **_tolerations(args.lost_node_seconds)},
         container=container,
         volumes=[{"name": "engineprobe", "configMap": {"name": engineprobe_name(args.name)}}],
         mounts=[{"name": "engineprobe", "mountPath": MOUNT_PATH, "readOnly": True}],
@@ -93,6 +97,13 @@ def interruptible(command: str) -> str:
     otherwise ignore the signal and hold its GPUs until the grace period is over."""
     # A shell runs a trap immediately only while it waits for a background process.
     return f"trap 'exit 143' TERM; {command} & wait $!"
+
+
+def _tolerations(seconds: int | None) -> dict[str, Any]:
+    if seconds is None:
+        return {}
+    wait = {"operator": "Exists", "effect": "NoExecute", "tolerationSeconds": seconds}
+    return {"tolerations": [{"key": key, **wait} for key in LOST_NODE_TAINTS]}
 
 
 def _leader_hook(args: InferenceGroupArgs, request_seconds: int) -> list[str]:

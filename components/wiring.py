@@ -305,6 +305,7 @@ def inference_group(spec: ResolvedSpec, mount: ModelMount, access: Access | None
         request_seconds=lifecycle.request_seconds if lifecycle else None,
         grace_seconds=lifecycle.grace_seconds if lifecycle else 0,
         drains_itself=refuses_while_ending(engine.named_version),
+        lost_node_seconds=lifecycle.lost_node_seconds if lifecycle else None,
         stall_seconds=check.stall_seconds if check else None,
         canary=check is not None and check.canary,
         preflight=_preflight(spec),

@@ -213,6 +213,7 @@ def _lifecycle(settings: LifecycleSettings) -> LifecycleSpec:
         grace_seconds=settings.grace_seconds or grace_seconds(settings.request_seconds),
         evictable_groups=budget.max_unavailable if budget else None,
         health_check=settings.health_check,
+        lost_node_seconds=settings.lost_node_seconds,
         group_restart=settings.group_restart,
     )
 

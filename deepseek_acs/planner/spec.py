@@ -234,12 +234,14 @@ class RequestFilterSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class LifecycleSpec:
-    """How pods end and come back; times in seconds. ``evictable_groups`` is None without a disruption budget."""
+    """How pods end and come back; times in seconds. ``evictable_groups`` is None without a disruption budget,
+    ``lost_node_seconds`` where the cluster decides."""
 
     request_seconds: int
     grace_seconds: int
     evictable_groups: int | None
     health_check: "HealthCheckSettings | None"
+    lost_node_seconds: int | None
     group_restart: Literal["onPodRestart", "afterStart"]
 
 

@@ -47,6 +47,10 @@ class LifecycleSettings(Settings):
     health_check: HealthCheckSettings | None = None
     """A stricter liveness check. By default, /health of the leader."""
 
+    lost_node_seconds: Annotated[int | None, Field(ge=0, le=86_400)] = None
+    """Seconds that a pod stays on a node that does not answer or is not ready, before it is deleted and its group is
+    recreated (tolerations of the pods). By default as the cluster does, usually 300."""
+
     group_restart: Literal["onPodRestart", "afterStart"] = "onPodRestart"
     """When the exit of a container restarts its group: always, or only after all pods of the group have started, so
     that the restart does not repeat the slow image pull of another pod. afterStart needs LeaderWorkerSet 0.9."""

@@ -46,6 +46,24 @@ def hook(pod: Mapping[str, Any]) -> list[str]:
     return command
 
 
+class TestLostNode:
+    def test_pods_leave_a_lost_node_when_told(self) -> None:
+        for pod in pods({"lifecycle": {"lostNodeSeconds": 60}}):
+            assert pod["tolerations"] == [
+                {"key": f"node.kubernetes.io/{taint}", "operator": "Exists", "effect": "NoExecute"}
+                | {"tolerationSeconds": 60}
+                for taint in ("not-ready", "unreachable")
+            ]
+
+    def test_at_once(self) -> None:
+        """Zero is a number, and not the absence of one."""
+        for pod in pods({"lifecycle": {"lostNodeSeconds": 0}}):
+            assert [toleration["tolerationSeconds"] for toleration in pod["tolerations"]] == [0, 0]
+
+    def test_by_default_the_cluster_decides(self) -> None:
+        assert all("tolerations" not in pod for pod in pods(LIFECYCLE))
+
+
 class TestDrain:
     def test_grace_covers_announcement_requests_and_the_end(self) -> None:
         assert grace_seconds(600) == 645

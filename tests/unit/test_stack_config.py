@@ -543,7 +543,12 @@ def test_the_specification_has_what_was_given(kubeconfig: Path) -> None:
     assert (found.replicas.first, found.replicas.least, found.replicas.most) == (1, 1, 3)
     assert found.rollout == RolloutSpec(max_unavailable=2, max_surge=1, partition=0)
     assert found.lifecycle == LifecycleSpec(
-        request_seconds=900, grace_seconds=1000, evictable_groups=3, health_check=None, group_restart="onPodRestart"
+        request_seconds=900,
+        grace_seconds=1000,
+        evictable_groups=3,
+        health_check=None,
+        lost_node_seconds=None,
+        group_restart="onPodRestart",
     )
     assert found.engine == EngineSpec(
         image="vllm/vllm-openai:v0.33.0",
