@@ -28,6 +28,7 @@ CLIENTS = {
     "lws": ("lws", "system:masters"),
     "kubelet": ("kubelet", "system:masters"),
     "kube-proxy": ("system:kube-proxy", None),
+    "netpol": ("netpol", "system:masters"),
     "coredns": ("coredns", "system:masters"),
     "apiserver-etcd": ("apiserver-etcd", None),
     "apiserver-kubelet": ("apiserver-kubelet", "system:masters"),

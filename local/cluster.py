@@ -36,7 +36,7 @@ from local.pod_runner import LABEL, PROGRAMS
 from local.processes import Process, ProcessStatus, listens, locked, python_process, wait_until
 from local.real_nodes.bring_up import TOOLS, ImageNames, RealNodes, binaries_of
 from local.real_nodes.configuration import egress_selector
-from local.real_nodes.plan import GATEWAY, NODES, WITHOUT_PROXY, Plan, node_plans
+from local.real_nodes.plan import GATEWAY, NODES, SERVICE_NETWORK, WITHOUT_PROXY, Plan, node_plans
 
 CONTEXT = "deepseek-local"
 PORT_RANGE = range(20_000, 32_768)
@@ -188,7 +188,7 @@ class Cluster:
             region=real.nodes.region,
             engine=str(real.engine or ""),
         )
-        for client in ("kubelet", "kube-proxy", "coredns"):
+        for client in ("kubelet", "kube-proxy", "netpol", "coredns"):
             self._write_kubeconfig(
                 self._real_nodes.folder / f"{client}.kubeconfig", client, f"https://{GATEWAY}:{ports['apiserver']}"
             )
@@ -393,7 +393,7 @@ class Cluster:
                 f"--client-ca-file={authority}",
                 "--anonymous-auth=false",
                 "--authorization-mode=RBAC",
-                "--service-cluster-ip-range=10.96.0.0/16",
+                f"--service-cluster-ip-range={SERVICE_NETWORK}",
                 "--service-account-issuer=https://kubernetes.default.svc",
                 f"--service-account-key-file={certificates.service_account_key}",
                 f"--service-account-signing-key-file={certificates.service_account_key}",

@@ -188,6 +188,13 @@ TOOLS: Mapping[str, Tool] = {
             minutes=1,
         ),
         Tool(
+            name="netpol",
+            module="netpol",
+            requirement="github.com/cloudnativelabs/kube-router/v2",
+            package=".",
+            minutes=1,
+        ),
+        Tool(
             name="csi-sanity",
             module="ossplugin",
             requirement="github.com/kubernetes-csi/csi-test/v5",

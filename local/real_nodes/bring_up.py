@@ -23,7 +23,7 @@ from local.real_nodes.plan import NODES, WITHOUT_PROXY, NodePlan, Plan
 from local.real_nodes.relay import EGRESS_SOCKET
 from local.real_nodes.relay_client import CONTROL_SOCKET
 
-TOOLS = ("kubelet", "kube-proxy", "containerd", "coredns", "ossplugin")
+TOOLS = ("kubelet", "kube-proxy", "containerd", "coredns", "netpol", "ossplugin")
 COMPANIONS = ("runc", "ctr", "pause")
 """In the folder of containerd."""
 

@@ -29,7 +29,7 @@ from local.real_nodes.namespaces import (
     unshare,
 )
 from local.real_nodes.network import FORWARDING, ip, link, node_commands, own_commands
-from local.real_nodes.plan import WITHOUT_PROXY, NodePlan, Plan, read_plan
+from local.real_nodes.plan import SERVICE_NETWORK, WITHOUT_PROXY, NodePlan, Plan, read_plan
 from local.real_nodes.relay_client import order
 
 CONTAINERD_SECONDS = 60
@@ -151,6 +151,15 @@ def programs(plan: Plan, node: NodePlan) -> list[Program]:
             ],
         ),
         Program("kube-proxy", [binaries["kube-proxy"], f"--config={own / 'kube-proxy.yaml'}"]),
+        Program(
+            "netpol",
+            [
+                binaries["netpol"],
+                f"--kubeconfig={folder / 'netpol.kubeconfig'}",
+                f"--node={node.name}",
+                f"--services={SERVICE_NETWORK}",
+            ],
+        ),
     ]
     if plan.gpus:
         module = "local.real_nodes.device_plugin"

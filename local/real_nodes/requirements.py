@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +12,14 @@ from local.real_nodes import cgroups
 CAPABILITIES = {"CAP_NET_ADMIN": 12, "CAP_SYS_CHROOT": 18, "CAP_SYS_ADMIN": 21}
 """Numbers of <linux/capability.h>."""
 
-PROGRAMS = {"ip": "iproute2", "nft": "nftables", "nsenter": "util-linux", "mount": "mount"}
+PROGRAMS = {
+    "ip": "iproute2",
+    "nft": "nftables",
+    "iptables": "iptables",
+    "ipset": "ipset",
+    "nsenter": "util-linux",
+    "mount": "mount",
+}
 """Packages of Debian by their programs."""
 
 HIDDEN = ("/run", "/var/lib", "/var/log", "/proc", "/sys")
@@ -42,9 +50,18 @@ def _problems(folders: tuple[Path, ...]) -> Iterator[str]:
     for program, package in PROGRAMS.items():
         if shutil.which(program, path=SEARCHED) is None:
             yield f"the program {program} is missing; on Debian: apt-get install {package}"
+    if not has_ipsets():
+        yield "the kernel has no IP sets, which network policies need (CONFIG_IP_SET); load its module: modprobe ip_set"
     for folder in folders:
         if hidden := next((path for path in HIDDEN if folder.resolve().is_relative_to(path)), None):
             yield f"{folder} is in {hidden}, of which a node has its own; move it to another folder"
+
+
+def has_ipsets() -> bool:
+    """Whether the kernel has IP sets, which kube-router's policies are made of."""
+    command = ["unshare", "--net", "ipset", "list", "-name"]
+    environment = {**os.environ, "PATH": SEARCHED}
+    return subprocess.run(command, env=environment, capture_output=True, check=False).returncode == 0  # noqa: S603
 
 
 def effective_capabilities(status: str) -> int:

@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import psutil
 import pytest
 from kubernetes.stream import stream
 
+from deepseek_acs.planner.vllm import RENDEZVOUS_PORTS
 from local import tools
 from local.cluster import SIMULATION_PROCESSES
 from local.real_nodes import bring_up, cgroups
@@ -66,11 +68,10 @@ def is_going(pod: Any) -> bool:
     return pod.metadata.deletion_timestamp is not None
 
 
-def run_in(project: Project, pod: str, *command: str) -> str:
+def run_in(project: Project, pod: str, *command: str, namespace: str = "") -> str:
     """With the kubelet's exec."""
-    answer: str = stream(
-        project.core.connect_get_namespaced_pod_exec, pod, project.namespace, command=list(command), stdout=True
-    )
+    call, words = project.core.connect_get_namespaced_pod_exec, list(command)
+    answer: str = stream(call, pod, namespace or project.namespace, command=words, stdout=True)
     return answer
 
 
@@ -115,6 +116,114 @@ def test_group_has_met_over_its_own_network(project: Project) -> None:
     assert "All 2 ray workers are active" in leader
     worker = project.core.read_namespaced_pod_log("deepseek-r1-0-1", project.namespace)
     assert "joined deepseek-r1-0." in worker
+
+
+RENDEZVOUS = (RENDEZVOUS_PORTS["ray"], RENDEZVOUS_PORTS["mp"])
+RANDOM_PORT = 40123
+"""As NCCL and Gloo choose theirs."""
+METADATA = "100.100.100.200"
+STRANGER, CLIENT = "strangers", "clients"
+LISTEN = (
+    "import socket, time; s = [socket.create_server(('', port)) for port in {ports}]; print('up', flush=True); "
+    "time.sleep(900)"
+)
+CONNECT = (
+    "import socket; s = socket.socket(); s.settimeout(5); "
+    "print('open' if s.connect_ex(({address!r}, {port})) == 0 else 'closed')"
+)
+
+
+def listen(project: Project, pod: str, *ports: int) -> None:
+    """In the background of the pod's container, as the engine's own programs would."""
+    code = LISTEN.format(ports=list(ports))
+    run_in(project, pod, "sh", "-c", f'python3 -c "{code}" > /tmp/listens 2>&1 &')
+    eventually(lambda: "up" in run_in(project, pod, "cat", "/tmp/listens"))
+
+
+def reach(project: Project, pod: str, address: str, port: int, namespace: str = "") -> str:
+    """``open`` or ``closed``."""
+    code = CONNECT.format(address=address, port=port)
+    return run_in(project, pod, "python3", "-c", code, namespace=namespace).strip()
+
+
+def start_pod(project: Project, namespace: str) -> None:
+    """A pod of another namespace, which is as the namespace is called."""
+    (mover,) = project.core.list_namespaced_pod(
+        project.namespace, label_selector="app.kubernetes.io/name=modelmover"
+    ).items
+    image = mover.spec.containers[0].image
+    container = {"name": "main", "image": image, "command": ["python3", "-c", LISTEN.format(ports=[RANDOM_PORT])]}
+    project.core.create_namespace({"metadata": {"name": namespace}})
+    eventually(lambda: project.core.list_namespaced_service_account(namespace).items)
+    project.core.create_namespaced_pod(
+        namespace,
+        {"metadata": {"name": namespace}, "spec": {"containers": [container], "terminationGracePeriodSeconds": 0}},
+    )
+    eventually(lambda: project.core.read_namespaced_pod(namespace, namespace).status.phase == "Running")
+
+
+@pytest.fixture(scope="module")
+def others(project: Project) -> None:
+    """A pod that the policies do not admit, and a client; servers at all ports that they are about."""
+    start_pod(project, STRANGER)
+    start_pod(project, CLIENT)
+    # Ray's port and the HTTP port are the engine's own.
+    listen(project, "deepseek-r1-0", RENDEZVOUS_PORTS["mp"], RANDOM_PORT)
+    network = process(project, "nodes-network")
+    within = ["nsenter", f"--net=/proc/{network.pid}/ns/net"]
+    subprocess.run([*within, "ip", "address", "add", f"{METADATA}/32", "dev", "nodes0"], check=True)
+
+
+@pytest.fixture
+def metadata(project: Project, others: None) -> Iterator[None]:
+    """A server where Alibaba Cloud serves metadata."""
+    network = process(project, "nodes-network")
+    code = LISTEN.format(ports=[80])
+    command = ["nsenter", f"--net=/proc/{network.pid}/ns/net", sys.executable, "-c", code]
+    server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert server.stdout is not None
+    assert server.stdout.readline() == "up\n"
+    yield
+    server.kill()
+    server.wait()
+
+
+def test_without_policies_all_is_open(project: Project, others: None, metadata: None) -> None:
+    """So that what follows is closed by the policies, and by nothing else."""
+    leader = project.pods()["deepseek-r1-0"].status.pod_ip
+    for port in (8000, *RENDEZVOUS, RANDOM_PORT):
+        assert reach(project, STRANGER, leader, port, STRANGER) == "open", port
+    assert reach(project, "deepseek-r1-0-1", METADATA, 80) == "open"
+
+
+def test_policies_admit_the_group_and_its_clients_only(project: Project, others: None) -> None:
+    project.change(security={"networkPolicy": {"clients": [{"namespace": CLIENT}]}})
+    project.run("up")
+    eventually(lambda: all_ready(project))
+    # The pods are others: theirs is a service account now.
+    listen(project, "deepseek-r1-0", RENDEZVOUS_PORTS["mp"], RANDOM_PORT)
+    leader = project.pods()["deepseek-r1-0"].status.pod_ip
+    for port in (8000, *RENDEZVOUS, RANDOM_PORT):
+        assert reach(project, STRANGER, leader, port, STRANGER) == "closed", port
+        assert reach(project, "deepseek-r1-0-1", leader, port) == "open", port
+        assert reach(project, CLIENT, leader, port, CLIENT) == ("open" if port == 8000 else "closed"), port
+    stranger = project.core.read_namespaced_pod(STRANGER, STRANGER).status.pod_ip
+    assert reach(project, "deepseek-r1-0", stranger, RANDOM_PORT) == "open", "pods may be reached"
+    assert "The endpoint answers." in project.run("verify")
+
+
+def test_policies_close_the_metadata_of_the_cloud(project: Project, metadata: None) -> None:
+    assert reach(project, STRANGER, METADATA, 80, STRANGER) == "open"
+    for pod in project.pods():
+        assert reach(project, pod, METADATA, 80) == "closed", pod
+
+
+def test_a_group_starts_behind_its_policies(project: Project) -> None:
+    """Members find each other by DNS, and read the weights."""
+    before = {pod.metadata.uid for pod in project.pods().values()}
+    project.core.delete_namespaced_pod("deepseek-r1-0", project.namespace)
+    eventually(lambda: all_ready(project) and not before & {pod.metadata.uid for pod in project.pods().values()})
+    assert "The endpoint answers." in project.run("verify")
 
 
 @pytest.mark.parametrize("killed", ["nodes-network", "node-a", "coredns", "kube-apiserver", "etcd"])

@@ -49,7 +49,9 @@ def plan(tmp_path: Path) -> Plan:
         labels={"type": "virtual-kubelet", "alibabacloud.com/gpu-model-series": "GU8TF"},
         api_server_port=6443,
         relayed_ports=(19000, 19001),
-        binaries={name: f"/bin/of/{name}" for name in ("containerd", "runc", "kubelet", "kube-proxy", "coredns")},
+        binaries={
+            name: f"/bin/of/{name}" for name in ("containerd", "runc", "kubelet", "kube-proxy", "netpol", "coredns")
+        },
         certificates="/pki",
         region=REGION,
     )
@@ -113,6 +115,7 @@ class TestRequirements:
         monkeypatch.setattr(os, "geteuid", lambda: 0)
         monkeypatch.setattr(requirements, "effective_capabilities", lambda status: 2**41 - 1)
         monkeypatch.setattr(cgroups, "missing", list)
+        monkeypatch.setattr(requirements, "has_ipsets", lambda: True)
         for program in requirements.PROGRAMS:
             (tmp_path / program).touch(mode=0o755)
         monkeypatch.setattr(requirements, "SEARCHED", str(tmp_path))
@@ -140,6 +143,10 @@ class TestRequirements:
     def test_missing_program_names_its_package(self, tmp_path: Path) -> None:
         (tmp_path / "nft").unlink()
         assert requirements.problem(()) == "the program nft is missing; on Debian: apt-get install nftables"
+
+    def test_no_ipsets(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(requirements, "has_ipsets", lambda: False)
+        assert str(requirements.problem(())).startswith("the kernel has no IP sets, which network policies need")
 
     def test_folder_that_a_node_does_not_see(self) -> None:
         found = requirements.problem((Path("/var/lib/jenkins/project"),))
