@@ -13,11 +13,9 @@ import pulumi_kubernetes as k8s
 
 from deepseek_acs.apiserver import CREDENTIALS
 
-from .acs_pods import GENERAL_PURPOSE
-from .python_job import pod_with_token, program_config_map, program_container
+from .watching import COMPONENT, WatchingArgs, watching_program
 
 PACKAGE = "costguard"
-COMPONENT = "operations"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,38 +46,7 @@ class CostGuard(pulumi.ComponentResource):
 
     def __init__(self, name: str, args: CostGuardArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("deepseek:operations:CostGuard", name, None, opts)
-        own = pulumi.ResourceOptions(parent=self)
-        metadata: k8s.meta.v1.ObjectMetaArgsDict = {
-            "name": status_name(args.group),
-            "namespace": args.namespace,
-            "labels": _labels(args),
-        }
-        zipped = program_config_map(PACKAGE, namespace=args.namespace, labels=_labels(args), parent=self)
-        status = k8s.core.v1.ConfigMap(f"{name}-status", metadata=metadata, opts=own)
-        account = k8s.core.v1.ServiceAccount(
-            f"{name}-account", metadata=metadata, automount_service_account_token=False, opts=own
-        )
-        role = k8s.rbac.v1.Role(f"{name}-role", metadata=metadata, rules=rules(args), opts=own)
-        allowed = k8s.rbac.v1.RoleBinding(
-            f"{name}-role-binding",
-            metadata=metadata,
-            role_ref={"api_group": "rbac.authorization.k8s.io", "kind": "Role", "name": role.metadata["name"]},
-            subjects=[{"kind": "ServiceAccount", "name": account.metadata["name"], "namespace": args.namespace}],
-            opts=own,
-        )
-        k8s.apps.v1.Deployment(
-            f"{name}-deployment",
-            # Nothing waits for it: an update must not fail because its pod does not start.
-            metadata={**metadata, "annotations": {"pulumi.com/skipAwait": "true"}},
-            spec={
-                "replicas": 1,
-                # Two of them would count the same GPUs.
-                "strategy": {"type": "Recreate"},
-                "selector": {"match_labels": _labels(args)},
-                "template": _pod_template(args, zipped, account),
-            },
-            opts=pulumi.ResourceOptions.merge(own, pulumi.ResourceOptions(depends_on=[allowed, status])),
-        )
+        status = watching_program(self, _watching(args))
         self.register_outputs({"status": status.metadata["name"]})
 
 
@@ -101,19 +68,16 @@ def rules(args: CostGuardArgs) -> list[k8s.rbac.v1.PolicyRuleArgsDict]:
     return found
 
 
-def _labels(args: CostGuardArgs) -> dict[str, str]:
-    return {
-        "app.kubernetes.io/name": PACKAGE,
-        "app.kubernetes.io/instance": args.group,
-        "app.kubernetes.io/component": COMPONENT,
-    }
-
-
-def _pod_template(
-    args: CostGuardArgs, zipped: k8s.core.v1.ConfigMap, account: k8s.core.v1.ServiceAccount
-) -> k8s.core.v1.PodTemplateSpecArgsDict:
-    container = program_container(
-        PACKAGE,
+def _watching(args: CostGuardArgs) -> WatchingArgs:
+    return WatchingArgs(
+        package=PACKAGE,
+        name=status_name(args.group),
+        namespace=args.namespace,
+        labels={
+            "app.kubernetes.io/name": PACKAGE,
+            "app.kubernetes.io/instance": args.group,
+            "app.kubernetes.io/component": COMPONENT,
+        },
         image=args.image,
         arguments=[
             pulumi.Output.format("--namespace={0}", args.namespace),
@@ -127,12 +91,6 @@ def _pod_template(
             *(["--all-or-none"] if args.all_or_none else []),
             f"--credentials={CREDENTIALS}",
         ],
-        size={"cpu": "250m", "memory": "512Mi"},
+        rules=rules(args),
+        annotations=args.annotations,
     )
-    return {
-        "metadata": {
-            "labels": {**_labels(args), **GENERAL_PURPOSE},
-            **({"annotations": args.annotations} if args.annotations else {}),
-        },
-        "spec": pod_with_token(container, zipped, account),
-    }

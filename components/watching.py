@@ -1,0 +1,91 @@
+"""A program that watches the groups through the API server: its ConfigMaps, its rights, and its Deployment."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import pulumi
+import pulumi_kubernetes as k8s
+
+from .acs_pods import GENERAL_PURPOSE
+from .python_job import (
+    pod_with_token,
+    program_config_map,
+    program_container,
+    program_mount,
+    program_volume,
+)
+
+COMPONENT = "operations"
+
+SIZE: Mapping[str, str] = {"cpu": "250m", "memory": "512Mi"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class WatchingArgs:
+    """``package`` is the program, ``name`` that of all objects. The program writes only the ConfigMap of that name,
+    without a right to create one. ``volumes`` are mounted where ``mounts`` say."""
+
+    package: str
+    name: str
+    namespace: pulumi.Input[str]
+    labels: Mapping[str, str]
+    image: str
+    arguments: Sequence[pulumi.Input[str]]
+    rules: Sequence[k8s.rbac.v1.PolicyRuleArgsDict]
+    annotations: Mapping[str, str] = field(default_factory=dict)
+    volumes: Sequence[k8s.core.v1.VolumeArgsDict] = ()
+    mounts: Sequence[k8s.core.v1.VolumeMountArgsDict] = ()
+
+
+def watching_program(parent: pulumi.Resource, args: WatchingArgs) -> k8s.core.v1.ConfigMap:
+    """The ConfigMap that the program writes."""
+    name, own = parent.pulumi_resource_name, pulumi.ResourceOptions(parent=parent)
+    metadata: k8s.meta.v1.ObjectMetaArgsDict = {
+        "name": args.name,
+        "namespace": args.namespace,
+        "labels": args.labels,
+    }
+    zipped = program_config_map(args.package, namespace=args.namespace, labels=args.labels, parent=parent)
+    status = k8s.core.v1.ConfigMap(f"{name}-status", metadata=metadata, opts=own)
+    account = k8s.core.v1.ServiceAccount(
+        f"{name}-account", metadata=metadata, automount_service_account_token=False, opts=own
+    )
+    role = k8s.rbac.v1.Role(f"{name}-role", metadata=metadata, rules=[*args.rules], opts=own)
+    allowed = k8s.rbac.v1.RoleBinding(
+        f"{name}-role-binding",
+        metadata=metadata,
+        role_ref={"api_group": "rbac.authorization.k8s.io", "kind": "Role", "name": role.metadata["name"]},
+        subjects=[{"kind": "ServiceAccount", "name": account.metadata["name"], "namespace": args.namespace}],
+        opts=own,
+    )
+    k8s.apps.v1.Deployment(
+        f"{name}-deployment",
+        # Nothing waits for it: an update must not fail because its pod does not start.
+        metadata={**metadata, "annotations": {"pulumi.com/skipAwait": "true"}},
+        spec={
+            "replicas": 1,
+            # Two of them would count, and report, the same twice.
+            "strategy": {"type": "Recreate"},
+            "selector": {"match_labels": args.labels},
+            "template": {
+                "metadata": {
+                    "labels": {**args.labels, **GENERAL_PURPOSE},
+                    **({"annotations": args.annotations} if args.annotations else {}),
+                },
+                "spec": _pod(args, zipped, account),
+            },
+        },
+        opts=pulumi.ResourceOptions.merge(own, pulumi.ResourceOptions(depends_on=[allowed, status])),
+    )
+    return status
+
+
+def _pod(
+    args: WatchingArgs, zipped: k8s.core.v1.ConfigMap, account: k8s.core.v1.ServiceAccount
+) -> k8s.core.v1.PodSpecArgsDict:
+    container = program_container(args.package, image=args.image, arguments=args.arguments, size=SIZE)
+    pod = pod_with_token(container, zipped, account)
+    if args.volumes:
+        pod["volumes"] = [program_volume(zipped), *args.volumes]
+        pod["containers"] = [{**container, "volume_mounts": [program_mount(args.package), *args.mounts]}]
+    return pod
