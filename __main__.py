@@ -15,6 +15,7 @@ from components.cost_guard import CostGuard
 from components.disruption_budget import DisruptionBudget
 from components.exports import outputs
 from components.gang import Gang
+from components.incidents import Incidents
 from components.inference_group import InferenceGroup
 from components.inference_service import InferenceService
 from components.model_bucket import ModelBucket
@@ -50,6 +51,9 @@ ready = ResourceOptions.merge(in_cluster, ResourceOptions(depends_on=[access, mo
 if guard := wiring.cost_guard(spec):
     # Before the groups: it may have to end the wait for them.
     CostGuard("cost-guard", guard, in_cluster)
+if evidence := wiring.incidents(spec, access):
+    # As well: the first start may fail.
+    Incidents("incidents", evidence, after_access)
 group = InferenceGroup("inference-group", wiring.inference_group(spec, mount, access), ready)
 service = InferenceService("inference-service", wiring.inference_service(spec, group, access), in_cluster)
 serving = ResourceOptions.merge(in_cluster, ResourceOptions(depends_on=[group, service]))

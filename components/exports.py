@@ -14,6 +14,7 @@ from deepseek_acs.settings.route import GatewayRoute, IngressRoute
 
 from .expansion import shell_path
 from .inference_service import InferenceService
+from .labels import report_command, reports_name
 from .model_bucket import ModelBucket
 from .model_mount import ModelMount
 from .verification import Verification
@@ -50,6 +51,9 @@ def outputs(
         ),
         "curlCommand": curl_command(name, routed or f"http://localhost:{port}", with_key=spec.service.api_key),
     }
+    if spec.observability and spec.observability.incidents:
+        found["incidents"] = reports_name(spec.name)
+        found["incidentsCommand"] = report_command(in_namespace, reports_name(spec.name))
     if verification and verification.benchmark_job is not None:
         logs = f"{in_namespace} logs --follow job/{{0}}"
         found["benchmarkCommand"] = pulumi.Output.format(logs, verification.benchmark_job)

@@ -22,3 +22,14 @@ def common_labels(name: str, *, component: str) -> Mapping[str, str]:
         "app.kubernetes.io/component": component,
         "app.kubernetes.io/part-of": PART_OF,
     }
+
+
+def reports_name(group: str) -> str:
+    """Name of the ConfigMap with the reports, and of the other objects."""
+    return f"{group}-incidents"
+
+
+def report_command(kubectl: str, config_map: str) -> str:
+    """Prints the newest report; ``kubectl`` is the beginning of a command for the namespace."""
+    template = "{{index .binaryData .data.newest}}"
+    return f"{kubectl} get configmap {config_map} -o go-template='{template}' | base64 --decode | gunzip"

@@ -23,6 +23,9 @@ advance, so the groups of one set admit each other
 VERIFICATION = {"app.kubernetes.io/component": "verification"}
 """Labels of the pods that verify the endpoint."""
 
+INCIDENTS = {"app.kubernetes.io/name": "incidents"}
+"""Labels of the pods that keep evidence of incidents, and read the leaders' metrics."""
+
 HEALTH_CHECKS = "100.64.0.0/10"
 """Source addresses of the health checks of a Classic Load Balancer, which Alibaba Cloud assigns to no one else
 (https://help.aliyun.com/en/slb/classic-load-balancer/user-guide/health-check-overview/)."""
@@ -39,7 +42,7 @@ NODE_LOCAL_DNS = "169.254.20.10/32"
 CACHE_LABELS = {"app.kubernetes.io/name": "jindo", "app.kubernetes.io/component": "cache"}
 """Labels of the pods that hold the cache."""
 
-PROGRAMS = ("modelmover", "preload", "verifier", "vllm-bench", "costguard")
+PROGRAMS = ("modelmover", "preload", "verifier", "vllm-bench", "costguard", "incidents")
 """``app.kubernetes.io/name`` of the pods of the program's own programs, which serve nothing."""
 
 

@@ -27,15 +27,17 @@ from .disruption_budget import DisruptionBudgetArgs
 from .fluid_cache import FluidCache, FluidCacheArgs
 from .gang import GangArgs
 from .group_args import InferenceGroupArgs
+from .incidents import IncidentsArgs
 from .inference_group import InferenceGroup
 from .inference_service import InferenceService, InferenceServiceArgs
+from .labels import reports_name
 from .model_bucket import ModelBucket, ModelBucketArgs, StoredWeights
 from .model_mount import ModelMount
 from .model_upload import ModelUploadArgs
 from .monitoring.alerts import AlertThresholds
 from .monitoring.logs import log_arguments, log_environment
 from .names import name_of
-from .network_policy import CACHE_LABELS, HEALTH_CHECKS, VERIFICATION, Client
+from .network_policy import CACHE_LABELS, HEALTH_CHECKS, INCIDENTS, VERIFICATION, Client
 from .observability import ObservabilityArgs
 from .operators import OperatorsArgs
 from .oss_volume import OssVolume, OssVolumeArgs
@@ -251,9 +253,10 @@ def _clients(spec: ResolvedSpec) -> tuple[Client, ...]:
         return ()
     given = [Client(cidr=c.cidr, namespace=c.namespace, pod_labels=c.pod_labels) for c in policy.clients]
     jobs = [Client(pod_labels=VERIFICATION)] if spec.verification else []
+    watcher = [Client(pod_labels=INCIDENTS)] if spec.observability and spec.observability.incidents else []
     balanced = service.kind == "internalLoadBalancer"
     addresses = [Client(cidr=cidr) for cidr in (*(service.allowed_cidrs or ()), HEALTH_CHECKS)] if balanced else []
-    return (*given, *jobs, *addresses)
+    return (*given, *jobs, *watcher, *addresses)
 
 
 def inference_group(spec: ResolvedSpec, mount: ModelMount, access: Access | None) -> InferenceGroupArgs:
@@ -429,7 +432,11 @@ def observability(spec: ResolvedSpec, group: InferenceGroup, access: Access) -> 
         labels=chosen.labels,
         scrape_seconds=chosen.scrape_seconds,
         keys_secret=access.api_key_secret if spec.request_filter else None,
-        alerts=AlertThresholds(**alerts.model_dump(), least_groups=spec.replicas.least if spec.guard else None)
+        alerts=AlertThresholds(
+            **alerts.model_dump(),
+            least_groups=spec.replicas.least if spec.guard else None,
+            incidents=reports_name(spec.name) if chosen.incidents else None,
+        )
         if alerts
         else None,
         dashboard_labels=dashboard.labels if dashboard else None,
@@ -464,6 +471,26 @@ def cost_guard(spec: ResolvedSpec) -> CostGuardArgs | None:
         pauses_keda=scaler is not None and scaler.kind != "hpa",
         # An HPA does nothing at 0, and would undo anything else.
         all_or_none=scaler is not None and scaler.kind == "hpa",
+        image=spec.weights.upload.image,
+        annotations=policy_annotations(spec),
+    )
+
+
+def incidents(spec: ResolvedSpec, access: Access) -> IncidentsArgs | None:
+    """What keeps evidence of groups that ended."""
+    chosen = spec.observability.incidents if spec.observability else None
+    if chosen is None:
+        return None
+    return IncidentsArgs(
+        namespace=spec.cluster.namespace,
+        group=spec.name,
+        port=spec.engine.port,
+        keep=chosen.keep,
+        lines=chosen.lines,
+        keys_secret=access.api_key_secret,
+        asks_metrics_key=spec.request_filter is not None and access.api_key_secret is not None,
+        ray_token_secret=access.ray_token_secret,
+        secret_environment=spec.engine.secret_env,
         image=spec.weights.upload.image,
         annotations=policy_annotations(spec),
     )

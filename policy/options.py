@@ -106,8 +106,9 @@ ALLOWED_API_GROUPS = _names(
 )
 ALLOWED_CORE_RIGHTS = _names(
     "allowed_core_rights",
-    "rights in the core API group, which has Secrets, as `resource:verb`; all but `list` only on named objects",
-    ("configmaps:get", "configmaps:patch", "pods:list"),
+    "rights in the core API group, which has Secrets, as `resource:verb`; all but `list`, `watch` and those to logs "
+    "only on named objects",
+    ("configmaps:get", "configmaps:patch", "events:list", "pods/log:get", "pods:list", "pods:watch"),
     pattern="^[a-z/]+:[a-z]+$",
 )
 ALLOWED_CLUSTER_ROLES = _names("allowed_cluster_roles", "ClusterRoles that the stack may bind in its namespace")
@@ -151,9 +152,9 @@ ROOT_CONTAINERS = _names(
 )
 TOKEN_CONTAINERS = _names(
     "token_containers",
-    "names of containers that call the API server; by default, the ones that wait for Fluid's preload, and that "
-    "give up groups",
-    ("preload", "costguard"),
+    "names of containers that call the API server; by default, the ones that wait for Fluid's preload, that give up "
+    "groups, and that keep evidence of incidents",
+    ("preload", "costguard", "incidents"),
 )
 ALLOWED_CSI_DRIVERS = _names(
     "allowed_csi_drivers",

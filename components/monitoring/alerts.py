@@ -32,6 +32,9 @@ FAILED_SHARE = 0.05
 ABORTED_SHARE = 0.2
 OBJECTIVE_QUANTILE = 0.95
 
+ABOUT_ENDS = ("VllmNoLeaderReady", "VllmEngineDown", "GroupCrashed", "GroupFlapping")
+"""Alerts about groups that ended, of which there may be a report."""
+
 PREEMPTIONS = 10
 """Requests in ten minutes that lost their cache to others and were recomputed."""
 
@@ -39,13 +42,15 @@ PREEMPTIONS = 10
 @dataclass(frozen=True, kw_only=True)
 class AlertThresholds:
     """Thresholds of alerts: waiting requests per group, and objectives in seconds, which 95 % must meet; None: no
-    alert. ``least_groups`` are wanted at any time; None: there is no program that gives up groups. ``runbook`` is the
-    URL to which each alert appends its name as the anchor."""
+    alert. ``least_groups`` are wanted at any time; None: there is no program that gives up groups. ``incidents`` is
+    the ConfigMap with the reports about groups that ended; None: there are none. ``runbook`` is the URL to which each
+    alert appends its name as the anchor."""
 
     waiting_requests: int = 10
     time_to_first_token_seconds: float | None = None
     inter_token_seconds: float | None = None
     least_groups: int | None = None
+    incidents: str | None = None
     runbook: str = "docs/runbook.md"
 
 
@@ -71,8 +76,16 @@ class Alert:
                 "summary": self.summary,
                 "description": self.description,
                 "runbook_url": f"{settings.runbook}#{self.name.lower()}",
+                **self._report(settings, target),
             },
         }
+
+    def _report(self, settings: AlertThresholds, target: Target) -> dict[str, str]:
+        """The command that names the last end and its report. Prometheus expands double braces in it."""
+        if settings.incidents is None or self.name not in ABOUT_ENDS:
+            return {}
+        object_ = f"configmap {settings.incidents}"
+        return {"report": f"kubectl --namespace {target.namespace} get {object_} -o jsonpath='{{.data.last}}'"}
 
 
 def rule_groups(settings: AlertThresholds, target: Target, budget: LoadBudget) -> list[dict[str, Any]]:

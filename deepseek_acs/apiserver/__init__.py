@@ -6,6 +6,7 @@ import os
 import ssl
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,9 @@ REQUEST_SECONDS = 30
 
 CREDENTIALS = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 """Folder with the pod's own credentials (https://kubernetes.io/docs/tasks/run-application/access-api-from-pod/)."""
+
+LONGEST_LINE = 2**20
+"""Bytes of a line of a stream; a longer one is cut into several."""
 
 DENIED = (401, 403)
 """Statuses for which a retry does not help."""
@@ -63,16 +67,23 @@ class ApiServer:
         """Deletes the object if it exists. Raises ApiError."""
         self._request("DELETE", path, missing=404)
 
+    def stream(self, path: str, *, silence_seconds: float) -> Iterator[bytes]:
+        """The lines of a watch or of a log that is followed, as they come. Raises ApiError, also after
+        ``silence_seconds`` without a byte."""
+        try:
+            with self._opener.open(self._prepared("GET", path), timeout=silence_seconds) as answer:
+                while line := answer.readline(LONGEST_LINE):
+                    yield line
+        except urllib.error.HTTPError as error:
+            with error:
+                raise _refusal("GET", path, error) from None
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            raise ApiError(f"GET {path}: {error}") from None
+
     def _request(
         self, method: str, path: str, body: object = None, *, missing: int, content_type: str = "application/json"
     ) -> dict[str, Any] | None:
-        # Read each time: the kubelet renews it.
-        headers = {
-            "Authorization": f"Bearer {self._token.read_text(encoding='utf-8').strip()}",
-            "Content-Type": content_type,
-        }
-        data = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(f"{self._url}{path}", data, headers, method=method)  # noqa: S310
+        request = self._prepared(method, path, body, content_type)
         try:
             with self._opener.open(request, timeout=REQUEST_SECONDS) as answer:
                 found: dict[str, Any] = json.load(answer)
@@ -81,10 +92,25 @@ class ApiServer:
             with error:
                 if error.code == missing:
                     return None
-            kind = DeniedError if error.code in DENIED else ApiError
-            raise kind(f"{method} {path}: {error.code} {error.reason}") from None
+                raise _refusal(method, path, error) from None
         except (OSError, http.client.HTTPException, ValueError) as error:
             raise ApiError(f"{method} {path}: {error}") from None
+
+    def _prepared(
+        self, method: str, path: str, body: object = None, content_type: str = "application/json"
+    ) -> urllib.request.Request:
+        # Read each time: the kubelet renews it.
+        headers = {
+            "Authorization": f"Bearer {self._token.read_text(encoding='utf-8').strip()}",
+            "Content-Type": content_type,
+        }
+        data = None if body is None else json.dumps(body).encode()
+        return urllib.request.Request(f"{self._url}{path}", data, headers, method=method)  # noqa: S310
+
+
+def _refusal(method: str, path: str, error: urllib.error.HTTPError) -> ApiError:
+    kind = DeniedError if error.code in DENIED else ApiError
+    return kind(f"{method} {path}: {error.code} {error.reason}")
 
 
 def in_cluster() -> str:

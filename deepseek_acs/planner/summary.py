@@ -9,6 +9,9 @@ from deepseek_acs.planner.roofline import decode_floor_ms
 from deepseek_acs.planner.search import longest_context
 from deepseek_acs.planner.spec import ReplicasSpec, ResolvedSpec
 
+WATCHER_RIGHTS = "reads pods, logs, events; writes its ConfigMap"
+"""What the program that keeps evidence of incidents may do in its namespace (components/incidents.py)."""
+
 
 def summary(spec: ResolvedSpec) -> dict[str, str]:
     """Lines by what they are about; with their labels, none is longer than 96 columns."""
@@ -29,6 +32,8 @@ def summary(spec: ResolvedSpec) -> dict[str, str]:
         lines["fluid"] = _fluid(spec.cache)
     if spec.replicas.scaler is not None:
         lines["scaling"] = _scaling(spec, spec.replicas)
+    if spec.observability is not None and spec.observability.incidents is not None:
+        lines["incidents"] = f"{spec.observability.incidents.keep} kept, at most 0.9 MiB; {WATCHER_RIGHTS}"
     return lines
 
 

@@ -87,6 +87,18 @@ class LogSettings(Settings):
     sidecar."""
 
 
+class IncidentSettings(Settings):
+    """A program that follows the logs of all pods of the groups, and writes a report when a group ends without a
+    request: LeaderWorkerSet deletes the pods of a failed group, and their logs with them. Its pod takes a quarter of a
+    vCPU and no GPU."""
+
+    keep: Annotated[int, Field(ge=1, le=100)] = 20
+    """Reports that are kept, in one ConfigMap of at most 0.9 MiB; the oldest makes room for a new one."""
+
+    lines: Annotated[int, Field(ge=10, le=2000)] = 400
+    """Last lines of the log of each container, without prompts and keys. A report that would be too large has fewer."""
+
+
 class ObservabilitySettings(Settings):
     """Metrics, alerts, dashboard and logs. Needs the API of prometheus-operator in the cluster (PodMonitor,
     PrometheusRule), which kube-prometheus-stack and Managed Service for Prometheus include."""
@@ -105,6 +117,9 @@ class ObservabilitySettings(Settings):
 
     logs: LogSettings = LogSettings()
     """Logs of the engine."""
+
+    incidents: IncidentSettings | None = None
+    """Evidence of groups that ended; by default none is kept."""
 
     @model_validator(mode="after")
     def _labels_are_usable(self) -> Self:

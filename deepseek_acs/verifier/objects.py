@@ -50,6 +50,19 @@ class Objects:
             )
         return Found(f"{target.group}: {ready} of {wanted} replicas ready, Available", found)
 
+    def incidents(self) -> Found[str]:
+        """The last end of a group that was not requested, if a program keeps evidence of them. It is past, so it is no
+        fault."""
+        target = self.target
+        name = f"{target.group}-incidents"
+        found = self._get(f"/api/v1/namespaces/{target.namespace}/configmaps/{name}")
+        if found is None:
+            raise SkippedError(f"the ConfigMap {name} with the reports about incidents is gone: pulumi up --refresh")
+        last = str((found.get("data") or {}).get("last", ""))
+        if not last:
+            return Found("no incident so far", last)
+        return Found(f"last incident: {last}; its report: pulumi stack output incidentsCommand", last)
+
     def pods(self) -> Found[list[Pod]]:
         """All pods of all groups exist and are ready; returns the leaders."""
         target, spec = self.target, self._leader_worker_set()["spec"]

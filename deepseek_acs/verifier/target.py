@@ -22,6 +22,9 @@ class Target:
     filtered: bool = True
     """Whether a request filter is in front of the engine, where there is a key."""
 
+    keeps_incidents: bool = False
+    """Whether a program keeps evidence of groups that ended."""
+
     kubeconfig: str | None = None
     context: str | None = None
 
@@ -38,6 +41,7 @@ class Target:
                 service=outputs["serviceDnsName"].split(".")[0],
                 port=int(outputs["servicePort"]),
                 filtered=outputs.get("requestFilter", True),
+                keeps_incidents="incidents" in outputs,
                 kubeconfig=kubeconfig,
                 context=context,
             )

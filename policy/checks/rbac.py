@@ -46,10 +46,12 @@ def wide_roles(
 
 
 def _are_narrow(rule: Mapping[str, Any], allowed: Sequence[str]) -> bool:
-    """Whether a rule has accepted rights only, which are about named objects where a rule can name them."""
+    """Whether a rule has accepted rights only, which are about named objects where a rule can name them. The names of a
+    LeaderWorkerSet's pods, whose logs are read, are not known beforehand."""
     verbs = items(rule.get("verbs"))
     rights = [f"{text(one)}:{text(verb)}" for one in items(rule.get("resources")) for verb in verbs]
-    is_named = bool(items(rule.get("resourceNames"))) or list(verbs) == ["list"]
+    is_reading = all(verb in ("list", "watch") for verb in verbs) or set(rights) == {"pods/log:get"}
+    is_named = bool(items(rule.get("resourceNames"))) or is_reading
     return bool(rights) and is_named and all(right in allowed for right in rights)
 
 

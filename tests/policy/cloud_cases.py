@@ -223,6 +223,8 @@ BROKEN: Mapping[str, list[Broken]] = {
                 cluster_role(apiGroups=[""], resources=["pods"], verbs=["list", "create"], resourceNames=["x"]),
                 cluster_role(apiGroups=[""], resources=["configmaps"], verbs=["patch"]),
                 cluster_role(apiGroups=[""], resources=[], verbs=["list"]),
+                cluster_role(apiGroups=[""], resources=["pods"], verbs=["get"]),
+                cluster_role(apiGroups=[""], resources=["pods/log", "configmaps"], verbs=["get"]),
             )
         ),
         Broken("rules[0].apiGroups", "the API group * is not", (cluster_role(apiGroups=["*"]),)),
@@ -303,6 +305,8 @@ KEPT: Mapping[str, list[Kept]] = {
         (cluster_role(),),
         (cluster_role(verbs=["get", "delete"], resourceNames=["x"]),),
         (cluster_role(apiGroups=[""], resources=["pods"], verbs=["list"]),),
+        (cluster_role(apiGroups=[""], resources=["pods"], verbs=["list", "watch"]),),
+        (cluster_role(apiGroups=[""], resources=["pods/log"], verbs=["get"]),),
         (cluster_role(apiGroups=[""], resources=["configmaps"], verbs=["get", "patch"], resourceNames=["x"]),),
     ],
     "restrict-role-bindings": [(binding(),), (binding(namespace="models"),), (binding(namespace=UNKNOWN),)],

@@ -29,6 +29,8 @@ from tests.verifier.world import (
     pod,
 )
 
+REPORTS = "/api/v1/namespaces/n/configmaps/r1-incidents"
+
 Change = Callable[[dict[str, Any]], object]
 
 
@@ -64,6 +66,29 @@ class TestHealthy:
         load = {"metadata": {"name": "l"}, "spec": {"dataset": {"name": "model"}}, "status": {"phase": "Complete"}}
         found = objects(lambda all_: all_.update({DATASET: dataset, LOADS: {"items": [load]}}))
         assert found.storage().text == "the claim model is bound, its cache filled to 100.0%"
+
+
+class TestIncidents:
+    def said(self, *config_maps: dict[str, Any]) -> str:
+        return objects(lambda all_: all_.update(dict.fromkeys([REPORTS], *config_maps))).incidents().text
+
+    def test_none_so_far(self) -> None:
+        assert self.said({}) == "no incident so far"
+
+    def test_the_last_one_is_named_and_is_no_fault(self) -> None:
+        assert self.said({"data": {"last": "2026-11-29T15:00:00Z group 0: r1-0 ended with code 1"}}) == (
+            "last incident: 2026-11-29T15:00:00Z group 0: r1-0 ended with code 1; its report: pulumi stack output "
+            "incidentsCommand"
+        )
+
+    def test_without_its_config_map(self) -> None:
+        with pytest.raises(SkippedError, match=r"ConfigMap r1-incidents .* is gone: pulumi up --refresh"):
+            objects().incidents()
+
+    @pytest.mark.parametrize(("outputs", "asked"), [({"incidents": "r1-incidents"}, True), ({}, False)])
+    def test_only_a_stack_that_keeps_them_is_asked(self, outputs: dict[str, Any], *, asked: bool) -> None:
+        known = {"model": "m", "namespace": "n", "group": "r1", "serviceDnsName": "leaders.n", "servicePort": 80}
+        assert Target.of_outputs({**known, **outputs}).keeps_incidents is asked
 
 
 class TestGroup:
