@@ -27,7 +27,7 @@ ENGINES := $(patsubst tests/data/engine_servers/%.lock,$(VENV)/engines/%/install
 PACK_NEEDED := $(if $(filter off,$(POLICY)),,$(PACK))
 
 .DEFAULT_GOAL := help
-.PHONY: help up preview destroy verify status down reset env plugins test unit integration chaos engine e2e examples wheel lint format schema facts parsers golden picture lock audit sbom secrets official
+.PHONY: help up preview destroy verify status down reset env plugins test unit program integration chaos engine e2e examples wheel lint format schema facts parsers golden picture lock audit sbom secrets official
 
 help: ## this list
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /make \1|/' | column -t -s '|'
@@ -64,12 +64,15 @@ plugins: $(INSTALLED) ## install the official plugins, for the real cloud
 official: $(INSTALLED) ## build Pulumi's own kubernetes plugin, for PROVIDER=official: about 10 min and 295 MB
 	@$(LOCAL) official
 
-test: lint unit integration e2e engine ## everything that CI runs
+test: lint unit program integration e2e engine ## everything that CI runs
 
-unit: export PYTHONDONTWRITEBYTECODE := # or each worker compiles all tests, each time
+unit program: export PYTHONDONTWRITEBYTECODE := # or each worker compiles all tests, each time
 unit: $(INSTALLED_DEV) ## unit tests: no network, no processes
-	$(RUN) -m pytest -q -n auto --dist loadfile -p no:unraisableexception -m "not integration and not e2e" \
+	$(RUN) -m pytest -q -n auto --dist loadfile -p no:unraisableexception -m "not integration and not e2e and not program" \
 	  --ignore tests/integration --ignore tests/e2e --ignore tests/chaos --ignore tests/engine --ignore tests/local
+
+program: $(INSTALLED_DEV) ## tests of the whole program under Pulumi's mocks
+	$(RUN) -m pytest -q -n auto --dist loadfile -p no:unraisableexception -m "program and not integration" tests/unit
 
 integration: $(INSTALLED_DEV) $(ENGINES) ## tests of local/, and with servers and processes of this machine; no cluster
 	$(RUN) -m pytest -q -n auto -m integration

@@ -21,6 +21,7 @@ from .group_access import with_access
 from .group_args import InferenceGroupArgs
 from .labels import CONTAINER, WORKER_INDEX_LABEL, common_labels
 from .lifecycle import Role, engineprobe_config_map, interruptible, pod_lifecycle
+from .names import json_text
 from .preflight import preflight_config_map, with_preflight
 from .request_filter import ARGUMENTS as FILTER_ARGUMENTS
 from .request_filter import request_filter_config_map
@@ -121,7 +122,7 @@ def group_spec(args: InferenceGroupArgs) -> dict[str, Any]:
 
 def template_digest(args: InferenceGroupArgs) -> pulumi.Output[str]:
     """Eight hexadecimal digits: a hash of the pod templates."""
-    template = pulumi.Output.json_dumps(group_spec(args)["leaderWorkerTemplate"], sort_keys=True)
+    template = json_text(group_spec(args)["leaderWorkerTemplate"], sort_keys=True)
     return template.apply(lambda text: hashlib.sha256(text.encode()).hexdigest()[:8])
 
 

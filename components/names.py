@@ -82,6 +82,19 @@ def name_of(kind: str, *content: object) -> str:
     return f"{kind}-{_digest(pulumi.get_stack(), *content)}"
 
 
+def json_text(value: object, *, sort_keys: bool = False) -> pulumi.Output[str]:
+    """The JSON of a value with Outputs in it. Output.json_dumps makes an Output of every part of the value: a thousand
+    for a pod template, which is most of the time that the program needs."""
+    outputs: list[object] = []
+    json.dumps(value, default=outputs.append, sort_keys=sort_keys)
+
+    def text(values: list[object]) -> str:
+        in_order = iter(values)
+        return json.dumps(value, default=lambda _: next(in_order), sort_keys=sort_keys)
+
+    return pulumi.Output.all(*outputs).apply(text)
+
+
 def cloud_name(component: str, part: str) -> str:
     """Name of a resource in the cloud: project, stack, the component's name, and its purpose."""
     return f"{pulumi.get_project()}-{pulumi.get_stack()}-{component}-{part}"

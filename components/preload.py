@@ -17,6 +17,7 @@ from deepseek_acs.planner.upload import START_SECONDS
 
 from .acs_pods import GENERAL_PURPOSE
 from .crds import DataLoad
+from .names import json_text
 from .python_job import pod_with_token, program_config_map, program_container, program_job
 
 PACKAGE = "preload"
@@ -112,7 +113,7 @@ class Preload(pulumi.ComponentResource):
             PACKAGE,
             image=args.image,
             arguments=[
-                pulumi.Output.format("--dataload={0}", pulumi.Output.json_dumps(args.manifest)),
+                pulumi.Output.format("--dataload={0}", json_text(args.manifest)),
                 f"--seconds={args.seconds}",
                 f"--credentials={CREDENTIALS}",
             ],

@@ -9,7 +9,7 @@ import pulumi_kubernetes as k8s
 
 from deepseek_acs.planner.upload import AWAIT_SECONDS
 
-from .names import name_of
+from .names import json_text, name_of
 from .zipapps import archive, archive_digest
 
 UNPRIVILEGED_ID = 65534
@@ -104,7 +104,7 @@ def job_name(
 ) -> pulumi.Output[str]:
     """Name of a Job with a hash of its pod template and of ``content``: a Job's template is immutable, so a change
     needs a new name."""
-    return pulumi.Output.json_dumps([template, *content]).apply(lambda text: name_of(kind, text))
+    return json_text([template, *content]).apply(lambda text: name_of(kind, text))
 
 
 def program_job(

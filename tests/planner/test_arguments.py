@@ -139,9 +139,10 @@ def test_a_value_that_may_be_a_secret_is_not_repeated() -> None:
 
 
 def command_lines(known: release.Release) -> Iterator[list[str]]:
-    """Every argument of this version with several values, and some of those that other versions have."""
-    for name, argument in known.arguments.items():
-        yield from ([name], [name, "1"], [f"{name}=abc"], [f"{name}={argument.choices[-1] if argument.choices else 8}"])
+    """Every argument of this version with one of four values, and some of those that other versions have."""
+    for number, (name, argument) in enumerate(known.arguments.items()):
+        kind = argument.choices[-1] if argument.choices else 8
+        yield ([name], [name, "1"], [f"{name}=abc"], [f"{name}={kind}"])[number % 4]
     others = (name for name in release.names("arguments") if name not in known.arguments)
     yield from ([f"{name}=1"] for name in [*others][::8])
 

@@ -14,9 +14,9 @@ import pulumi
 import pulumi_alicloud as alicloud
 import pytest
 import yaml
-from google.protobuf import json_format
+from google.protobuf import json_format, struct_pb2
 from pulumi.runtime import mocks, settings
-from pulumi.runtime.proto import source_pb2
+from pulumi.runtime.proto import resource_pb2, source_pb2
 from pulumi.runtime.stack import run_in_stack
 
 from components import wiring
@@ -61,15 +61,10 @@ ACCOUNT = "1000000000000000"
 
 
 class Engine(mocks.Mocks):
-    """Answers with the inputs, plus what the cloud would add."""
+    """What the program reads: the inputs, plus what the cloud would add."""
 
     def new_resource(self, args: pulumi.runtime.MockResourceArgs) -> tuple[str | None, dict[Any, Any]]:
-        state = {**args.inputs, **COMPUTED.get(args.typ, {})}
-        if args.typ.startswith("kubernetes:"):
-            state["metadata"] = {"name": f"{args.name}-1a2b3c4d", **(state.get("metadata") or {})}
-        # A bucket's ID is its name.
-        made_up = state.get("bucket", f"{args.name}-id") if args.typ.endswith(":Bucket") else f"{args.name}-id"
-        return (args.resource_id or made_up) if args.custom else None, state
+        return args.resource_id, {**args.inputs, **COMPUTED.get(args.typ, {})}
 
     def call(self, args: pulumi.runtime.MockCallArgs) -> tuple[dict[Any, Any], list[tuple[str, str]] | None]:
         assert args.token == "alicloud:index/getAccount:getAccount", "the program calls no other function"
@@ -88,10 +83,27 @@ class Recorder(mocks.MockMonitor):
     def RegisterResource(self, request: Any) -> Any:  # noqa: N802 - the name of the RPC
         key = f"{request.type}::{request.name}"
         # set_mocks and run_in_stack both make a stack resource; only the second one is used.
-        if request.type != "pulumi:pulumi:Stack":
-            assert key not in self.requests, f"two resources are called {key}"
-            self.requests[key] = request
-        return super().RegisterResource(request)  # type: ignore[no-untyped-call]
+        if request.type == "pulumi:pulumi:Stack":
+            return super().RegisterResource(request)  # type: ignore[no-untyped-call]
+        assert key not in self.requests, f"two resources are called {key}"
+        self.requests[key] = request
+        return self._created(request)
+
+    def _created(self, request: Any) -> resource_pb2.RegisterResourceResponse:
+        """The inputs, plus what the cloud and the provider would add. The mocks would parse the message and make
+        another, for a third of the time."""
+        urn = self.make_urn(request.parent, request.type, request.name)
+        state = struct_pb2.Struct()
+        state.CopyFrom(request.object)
+        state.update(COMPUTED.get(request.type, {}))
+        if request.type.startswith("kubernetes:"):
+            metadata = state.get_or_create_struct("metadata")
+            if "name" not in metadata:
+                metadata["name"] = f"{request.name}-1a2b3c4d"
+        # A bucket's ID is its name.
+        named = "bucket" in state and request.type.endswith(":Bucket")
+        identity = request.importId or (str(state["bucket"]) if named else f"{request.name}-id")
+        return resource_pb2.RegisterResourceResponse(urn=urn, id=identity if request.custom else "", object=state)
 
     def ReadResource(self, request: Any) -> Any:  # noqa: N802
         self.reads[f"{request.type}::{request.name}"] = request
@@ -209,7 +221,16 @@ Program = Callable[[], None]
 Run = Callable[..., Recorder]
 
 
-@pytest.fixture(autouse=True)
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks the tests that run the program: each is worth a dozen tests of a component, and CI runs them on their
+    own."""
+    for item in items:
+        if isinstance(item, pytest.Function) and "program" in item.fixturenames:
+            item.add_marker("program")
+
+
+@pytest.fixture
 def hooks(monkeypatch: pytest.MonkeyPatch) -> dict[str, pulumi.ResourceHook]:
     """The program's hooks by name. Mocks have no server by which the engine could call them; tests do."""
     found: dict[str, pulumi.ResourceHook] = {}
@@ -225,10 +246,25 @@ def hooks(monkeypatch: pytest.MonkeyPatch) -> dict[str, pulumi.ResourceHook]:
     return found
 
 
-@pytest.fixture(autouse=True)
-def no_source_positions(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The SDK looks up every frame of pytest's deep stack for each resource, which is a third of the time."""
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leaves out what the SDK does for each resource and mocks do not need, half of the time."""
+    # It looks up every frame of pytest's deep stack.
     monkeypatch.setattr("pulumi.runtime.resource._get_stack_trace", lambda: source_pb2.StackTrace())
+    original = pulumi.runtime.resource.create_urn
+
+    def create_urn(*args: Any) -> pulumi.Output[str] | _NoUrn:
+        # With project and stack it is the URN of an alias.
+        return original(*args) if len(args) > 3 else _NoUrn()
+
+    monkeypatch.setattr("pulumi.runtime.resource.create_urn", create_urn)
+
+
+class _NoUrn:
+    """The URN of a resource where no engine is, which takes eight Outputs to make."""
+
+    async def future(self) -> None:
+        pass
 
 
 def _at_once(loop: asyncio.AbstractEventLoop) -> Callable[..., Any]:
@@ -246,7 +282,7 @@ def _at_once(loop: asyncio.AbstractEventLoop) -> Callable[..., Any]:
 
 
 @pytest.fixture
-def deploy() -> Iterator[Run]:
+def deploy(quick: None, hooks: dict[str, pulumi.ResourceHook]) -> Iterator[Run]:
     """``deploy(program, preview=False, stack="test", config={})`` runs a function under mocks."""
 
     def run(
@@ -259,6 +295,9 @@ def deploy() -> Iterator[Run]:
     ) -> Recorder:
         loop = asyncio.new_event_loop()
         loop.run_in_executor = _at_once(loop)  # type: ignore[method-assign, assignment]
+        # The garbage collection reports what is left of a run that failed in the middle of another test: if that test
+        # parses Python, the traceback's own parser makes it fail ("AST constructor recursion depth mismatch").
+        loop.set_exception_handler(lambda *_: None)
         asyncio.set_event_loop(loop)
         recorder = Recorder()
         mocks.set_mocks(recorder.mocks, project=PROJECT, stack=stack, preview=preview, monitor=recorder)

@@ -1,5 +1,6 @@
 """Each component on its own, twice in one program: nothing that either of them has collides with the other's."""
 
+import re
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -10,9 +11,11 @@ import pytest
 
 from components.access import Access, AccessArgs
 from components.cluster import Cluster, ClusterArgs
+from components.cost_guard import CostGuard, CostGuardArgs
 from components.credentials import AccessKey
 from components.disruption_budget import DisruptionBudget, DisruptionBudgetArgs
 from components.fluid_cache import FluidCache, FluidCacheArgs
+from components.gang import Gang, GangArgs
 from components.group_args import InferenceGroupArgs
 from components.inference_group import InferenceGroup
 from components.inference_service import InferenceService, InferenceServiceArgs
@@ -27,7 +30,7 @@ from components.route import Route, RouteArgs
 from components.scaling import Autoscaling, AutoscalingArgs
 from components.verification import BenchmarkArgs, Verification, VerificationArgs
 from deepseek_acs.planner.loading import load_budget
-from tests.unit.conftest import Recorder, Run
+from tests.unit.conftest import ROOT, Recorder, Run
 
 Make = Callable[[str, pulumi.Output[str]], pulumi.ComponentResource]
 """Makes a component of this name in the namespace of another resource."""
@@ -164,6 +167,16 @@ def queue(name: str, _: pulumi.Output[str]) -> pulumi.ComponentResource:
     return Autoscaling(name, args)
 
 
+def gang(name: str, namespace: pulumi.Output[str]) -> pulumi.ComponentResource:
+    return Gang(name, GangArgs(namespace=namespace, group=name, pods=2, timeout_seconds=60))
+
+
+def cost_guard(name: str, namespace: pulumi.Output[str]) -> pulumi.ComponentResource:
+    limits: dict[str, Any] = {"failed_starts": 3, "pending_seconds": 600, "unready_seconds": 3000}
+    args = CostGuardArgs(namespace=namespace, group=name, gpu_resource="nvidia.com/gpu", image="python:3.12", **limits)
+    return CostGuard(name, args)
+
+
 def verification(name: str, namespace: pulumi.Output[str]) -> pulumi.ComponentResource:
     args = VerificationArgs(
         namespace=namespace,
@@ -195,6 +208,8 @@ EACH: list[Make] = [
     ingress,
     observability,
     queue,
+    gang,
+    cost_guard,
     verification,
 ]
 
@@ -222,3 +237,12 @@ def test_twice_in_one_program(make: Make, deploy: Run) -> None:
     outputs = [found for urn, found in recorder.component_outputs.items() if ":Stack::" not in urn]
     assert outputs
     assert all(outputs), "outputs of every component are registered"
+
+
+def test_no_component_is_left_out() -> None:
+    """Two are parts of others; those of components/public/ have test_public_components.py."""
+    modules = (ROOT / "components").glob("*.py")
+    declared = {
+        name for path in modules for name in re.findall(r"^class (\w+)\(.*ComponentResource\)", path.read_text(), re.M)
+    }
+    assert declared - globals().keys() == {"Operators", "Preload"}

@@ -1,6 +1,5 @@
 """The package that ``pip wheel .`` makes, as far as can be seen without building it (tests/e2e/test_library.py)."""
 
-import ast
 import re
 import tomllib
 from collections.abc import Iterator
@@ -49,13 +48,9 @@ def test_every_package_is_in_the_wheel() -> None:
     assert PROJECT["tool"]["setuptools"]["packages"] == sorted(packages())
 
 
-def imported(module: Path) -> Iterator[str]:
+def imported(module: Path) -> list[str]:
     """The absolute names that a module imports."""
-    for node in ast.walk(ast.parse(module.read_text())):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.level == 0:
-            yield node.module or ""
+    return re.findall(r"^\s*(?:from|import) (\w[\w.]*)", module.read_text(), re.MULTILINE)
 
 
 def test_nothing_packaged_is_imported_by_its_place_in_the_checkout() -> None:
