@@ -17,6 +17,7 @@ from components.disruption_budget import DisruptionBudget, DisruptionBudgetArgs
 from components.fluid_cache import FluidCache, FluidCacheArgs
 from components.gang import Gang, GangArgs
 from components.group_args import InferenceGroupArgs
+from components.incidents import Incidents, IncidentsArgs
 from components.inference_group import InferenceGroup
 from components.inference_service import InferenceService, InferenceServiceArgs
 from components.model_bucket import ModelBucket, ModelBucketArgs
@@ -177,6 +178,11 @@ def cost_guard(name: str, namespace: pulumi.Output[str]) -> pulumi.ComponentReso
     return CostGuard(name, args)
 
 
+def incidents(name: str, namespace: pulumi.Output[str]) -> pulumi.ComponentResource:
+    args = IncidentsArgs(namespace=namespace, group=name, port=8000, keep=2, lines=10, image="python:3.12")
+    return Incidents(name, args)
+
+
 def verification(name: str, namespace: pulumi.Output[str]) -> pulumi.ComponentResource:
     args = VerificationArgs(
         namespace=namespace,
@@ -210,6 +216,7 @@ EACH: list[Make] = [
     queue,
     gang,
     cost_guard,
+    incidents,
     verification,
 ]
 
