@@ -26,7 +26,6 @@ class Gpu:
     memory_gib: float
     capability: float | None = None
     bandwidth_gb_s: float | None = None
-    tflops: float | None = None
     nvlink_gb_s: float | None = None
     source: str = ""
 
