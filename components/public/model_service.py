@@ -5,6 +5,7 @@ from typing import NotRequired, TypedDict
 
 import pulumi
 
+from deepseek_acs.planner.cost import group_lines
 from deepseek_acs.planner.spec import ResolvedSpec
 from deepseek_acs.planner.summary import summary, text
 
@@ -207,6 +208,21 @@ class ModelServiceArgs(TypedDict):
     image_pull_secrets: NotRequired[list[str]]
     """Secrets for the engine's image in hardened pods."""
 
+    currency: NotRequired[str]
+    """Currency of the prices, by its ISO 4217 code. By default USD."""
+
+    gpu_hour_price: NotRequired[float]
+    """Price of one GPU for one hour. With it, the preview names the cost of the groups."""
+
+    vcpu_hour_price: NotRequired[float]
+    """Price of one vCPU of the pods for one hour; 0 if that of the GPU includes it."""
+
+    memory_gib_hour_price: NotRequired[float]
+    """Price of one GiB of the pods' memory for one hour; 0 if that of the GPU includes it."""
+
+    tokens_per_second: NotRequired[float]
+    """Output tokens per second of one group at your load, as measured, for the cost of a million tokens."""
+
 
 ARGUMENTS = Arguments(
     component="ModelService",
@@ -265,6 +281,11 @@ ARGUMENTS = Arguments(
         "run_as_group": "security.pods.runAsGroup",
         "read_only_root": "security.pods.readOnlyRoot",
         "image_pull_secrets": "security.pods.imagePullSecrets",
+        "currency": "prices.currency",
+        "gpu_hour_price": "prices.gpuHour",
+        "vcpu_hour_price": "prices.vcpuHour",
+        "memory_gib_hour_price": "prices.memoryGiBHour",
+        "tokens_per_second": "prices.tokensPerSecond",
     },
     inputs=("claim_name", "namespace", "api_key"),
     others=("hardened",),
@@ -294,7 +315,7 @@ class ModelService(pulumi.ComponentResource):
         super().__init__("deepseek-acs:index:ModelService", name, None, opts)
         args = present(args)
         spec, warnings = ARGUMENTS.resolve(name, args, settings=_settings(name, args))
-        pulumi.log.info(text(summary(spec)), resource=self)
+        pulumi.log.info(text({**summary(spec), **dict(group_lines(spec))}), resource=self)
         for warning in warnings:
             pulumi.log.warn(str(warning), resource=self)
         namespace, own = args.get("namespace", spec.cluster.namespace), pulumi.ResourceOptions(parent=self)

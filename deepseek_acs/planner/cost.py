@@ -14,6 +14,7 @@ A pod is billed by the second while it has its resources, whatever its container
 hour as one that serves.
 """
 
+import dataclasses
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -114,9 +115,26 @@ def _priced(quantity: float, price: float | None, name: str) -> Amount:
 
 def lines(spec: ResolvedSpec) -> Iterator[tuple[str, str]]:
     """Lines for the summary, by what they are about."""
-    found, replicas, budget = cost(spec), spec.replicas, spec.budget
-    has_price = "GPUs" not in found.group.unpriced
-    if has_price:
+    found = cost(spec)
+    yield from _groups(spec, found)
+    if not found.storage.unpriced:
+        traffic = " and traffic" if "traffic" in found.upload.unpriced else ""
+        upload = f", upload at most {_range(found.currency, found.upload)}{traffic}" if found.upload.value else ""
+        yield "bucket", f"{_range(found.currency, found.storage)} per month{upload}"
+    yield from _without(found.unpriced)
+
+
+def group_lines(spec: ResolvedSpec) -> Iterator[tuple[str, str]]:
+    """The same without bucket, upload and cache: for a program that has them elsewhere."""
+    found, replicas = cost(spec), spec.replicas
+    serving = (found.group * replicas.least, found.group * replicas.most)
+    yield from _groups(spec, dataclasses.replace(found, serving=serving))
+    yield from _without(found.group.unpriced)
+
+
+def _groups(spec: ResolvedSpec, found: Cost) -> Iterator[tuple[str, str]]:
+    replicas, budget = spec.replicas, spec.budget
+    if "GPUs" not in found.group.unpriced:
         groups = f"{replicas.most} group{'' if replicas.most == 1 else 's'}"
         span = groups if replicas.least == replicas.most else f"{replicas.least} to {groups}"
         yield "cost", f"{_range(found.currency, *found.serving)} per hour for {span}"
@@ -128,11 +146,10 @@ def lines(spec: ResolvedSpec) -> Iterator[tuple[str, str]]:
             yield "tokens", f"{_range(found.currency, found.million_tokens)} per million of output"
     else:
         yield "cost", f"not known: there is no public price of {spec.gpu.series}; docs/cost.md says how to give yours"
-    if not found.storage.unpriced:
-        traffic = " and traffic" if "traffic" in found.upload.unpriced else ""
-        upload = f", upload at most {_range(found.currency, found.upload)}{traffic}" if found.upload.value else ""
-        yield "bucket", f"{_range(found.currency, found.storage)} per month{upload}"
-    if has_price and (unpriced := found.unpriced):
+
+
+def _without(unpriced: tuple[str, ...]) -> Iterator[tuple[str, str]]:
+    if unpriced and "GPUs" not in unpriced:
         yield "unpriced", f"{', '.join(unpriced)}: their prices are not known, and not in these amounts"
 
 

@@ -227,6 +227,7 @@ MISTAKES: list[tuple[type[Any], dict[str, Any], str, str]] = [
     (ModelService, {**SERVICE, "service_name": "llm"}, "service_name", "it equals group_name"),
     (ModelService, {**SERVICE, "allowed_cidrs": ["10.0.0.0/8"]}, "service_kind", "or set clients instead"),
     (ModelService, {**SERVICE, "replicas": -1}, "replicas", "greater than or equal to 0"),
+    (ModelService, {**SERVICE, "gpu_hour_price": -1}, "gpu_hour_price", "greater than or equal to 0"),
 ]
 
 
@@ -281,6 +282,22 @@ def test_warnings_are_the_components(build: Callable[..., Recorder], monkeypatch
         "llm: throughput_mibps: 300 MiB/s is more than OSS delivers: an account has 100 Gbit/s in cn-hangzhou, and 100 "
         "pods that start together get 119; write 119, so that the timeouts allow for the real load time"
     ]
+
+
+def test_the_preview_names_the_cost_of_the_groups(
+    build: Callable[..., Recorder], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not that of bucket, upload and cache, which are other components'."""
+    said: list[str] = []
+    monkeypatch.setattr(pulumi.log, "info", lambda text, resource: said.append(text))
+    build(ModelService, **SERVICE)
+    assert "cost      not known: there is no public price of GU8TF; docs/cost.md says" in said[0]
+    build(ModelService, **SERVICE, storage="fluid", gpu_hour_price=5, memory_gib_hour_price=0, tokens_per_second=1000)
+    lines = {line[:10].strip(): line[10:] for line in said[1].splitlines()}
+    assert lines["cost"] == "USD 80.00 per hour for 1 group"
+    assert lines["tokens"] == "USD 22.22 per million of output"
+    assert lines["unpriced"].startswith("vCPUs: ")
+    assert "bucket" not in lines
 
 
 def test_the_schema(request: pytest.FixtureRequest) -> None:
