@@ -68,7 +68,7 @@ them runs here: their objects are validated and stored, and nothing comes of the
 
 FLUID_DEFINITIONS = Path(__file__).parent / "fluid" / "definitions.yaml"
 
-CSI_DRIVER = Path(__file__).parent / "csi" / "driver.yaml"
+CSI_DRIVERS = Path(__file__).parent / "csi" / "drivers.yaml"
 
 KWOK_STAGES = (
     "node/fast/node-initialize.yaml",
@@ -192,7 +192,7 @@ class Cluster:
             self._write_kubeconfig(
                 self._real_nodes.folder / f"{client}.kubeconfig", client, f"https://{GATEWAY}:{ports['apiserver']}"
             )
-        for manifest in _load_yaml(CSI_DRIVER):
+        for manifest in _load_yaml(CSI_DRIVERS):
             self._apply(f"/apis/storage.k8s.io/v1/csidrivers/{manifest['metadata']['name']}", manifest)
         self._forget_nodes(lambda node: node["metadata"]["name"] not in {node.name for node in plan.nodes})
         for node, process in self._real_nodes.start(plan, real.images, say):

@@ -1,18 +1,24 @@
-"""``vllm serve MODEL ...``: serves until it is terminated; ``--headless`` only stays, as a worker of vLLM does."""
+"""``vllm serve MODEL ...``: serves until it is terminated. With ``--nnodes`` the leader waits for its workers first, as
+with vLLM's backend mp; a worker, which is ``--headless``, joins it and stays, even after the leader's end."""
 
 import argparse
 import importlib.util
 import os
 import signal
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from local.engine_image.rendezvous import gather, join
 from local.openai.middleware import Middleware
 from local.openai.server import OpenAiServer, Served
 
 KEY = "VLLM_API_KEY"
 PORT = 8000
+MASTER_PORT = 29501
+JOIN_SECONDS = 600
+"""torch's patience (https://docs.pytorch.org/docs/stable/distributed.html#torch.distributed.init_process_group)."""
 ALL_INTERFACES = "0.0.0.0"  # noqa: S104
 
 
@@ -25,9 +31,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--served-model-name", nargs="*", default=[])
     parser.add_argument("--middleware", action="append", default=[])
     parser.add_argument("--headless", action="store_true")
+    parser.add_argument("--nnodes", type=int, default=1)
+    parser.add_argument("--node-rank", type=int, default=0)
+    parser.add_argument("--master-addr", default="")
+    parser.add_argument("--master-port", type=int, default=MASTER_PORT)
     given, _ = parser.parse_known_args(arguments)
     if not Path(given.model).is_dir():
         print(f"error: the model {given.model} is not there", file=sys.stderr)
+        return 1
+    if given.nnodes > 1 and not _meet(given):
+        print(f"error: the {given.nnodes} pods of the group have not met in {JOIN_SECONDS} s", file=sys.stderr)
         return 1
     if given.headless:
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
@@ -45,13 +58,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
+def _meet(given: argparse.Namespace) -> bool:
+    deadline = time.monotonic() + JOIN_SECONDS
+    if given.node_rank == 0:
+        return gather(given.nnodes - 1, given.master_port, deadline)
+    connection = join(given.master_addr, given.master_port, deadline)
+    if connection is not None:
+        # The descriptor stays open as long as this process.
+        connection.detach()
+    return connection is not None
+
+
 def _middleware(name: str) -> Middleware:
-    """The module as Python finds it on PYTHONPATH. What it reads is where it expects it, in a real pod."""
+    """The module as Python finds it on PYTHONPATH, with the files next to it. What else it reads is where it expects
+    it, in a real pod."""
     module = name.rpartition(".")[0]
     spec = importlib.util.find_spec(module)
     if spec is None or spec.origin is None:
         raise SystemExit(f"error: --middleware {name}: there is no module {module} on PYTHONPATH")
-    return Middleware(name=name, files={f"{module}.py": Path(spec.origin).read_bytes()})
+    folder = Path(spec.origin).parent
+    return Middleware(name=name, files={file.name: file.read_bytes() for file in folder.iterdir() if file.is_file()})
 
 
 if __name__ == "__main__":

@@ -2,13 +2,14 @@
 
 - A JindoRuntime is ready once its Dataset is there. It and its Dataset go only when no pod mounts the claim.
 - A Dataset is bound when its runtime is ready, the Secrets that it names exist and the claim is bound. It has the
-  claim made, as Fluid does.
+  claim made, as Fluid does. The volume says where the files are: on real nodes the driver mounts them from OSS.
 - A DataLoad waits for its Dataset (Pending), loads (Executing) and ends as Complete, or as a fault has it.
 """
 
 import logging
 from collections.abc import Iterator, Mapping
 from typing import Any
+from urllib.parse import urlsplit
 
 from kubernetes.client import ApiException
 
@@ -22,6 +23,8 @@ FAULTS_NAMESPACE, FAULTS_CONFIG_MAP, FAULTS_KEY = "kube-system", "fluid-faults",
 nothing cached. It holds until the ConfigMap is deleted."""
 
 STORAGE_CLASS, DRIVER = "fluid", "fuse.csi.fluid.io"
+READABLE = "-o allow_other -o umask=022"
+"""Options of the mount: pods of any user read it."""
 CACHED = "641.30GiB"
 NOTHING = "0.00B"
 
@@ -129,11 +132,12 @@ class Controller:
         except ApiException as error:
             if error.status != 404:
                 raise
-            self._make_claim(namespace, name)
+            self._make_claim(dataset)
             return False
         return bool(claim.status.phase == "Bound")
 
-    def _make_claim(self, namespace: str, name: str) -> None:
+    def _make_claim(self, dataset: Object) -> None:
+        namespace, name = _key(dataset)
         volume = f"{namespace}-{name}"
         spec = {"accessModes": ["ReadOnlyMany"], "storageClassName": STORAGE_CLASS}
         with _exists_is_fine():
@@ -145,7 +149,7 @@ class Controller:
                         "capacity": {"storage": "100Pi"},
                         "persistentVolumeReclaimPolicy": "Retain",
                         "claimRef": {"namespace": namespace, "name": name},
-                        "csi": {"driver": DRIVER, "volumeHandle": volume},
+                        "csi": {"driver": DRIVER, "volumeHandle": volume, "readOnly": True, **_source(dataset)},
                     },
                 }
             )
@@ -224,6 +228,23 @@ def _key(item: Object) -> tuple[str, str]:
 def _status(item: Object) -> Object:
     status: Object = item.get("status") or {}
     return status
+
+
+def _source(dataset: Object) -> Object:
+    """What the driver needs, of the Dataset's only mount."""
+    namespace, _ = _key(dataset)
+    (mount,) = dataset["spec"]["mounts"]
+    place = urlsplit(mount["mountPoint"])
+    secret, _ = next(_secret_keys(dataset))
+    return {
+        "volumeAttributes": {
+            "bucket": place.netloc,
+            "path": place.path,
+            "url": mount["options"]["fs.oss.endpoint"],
+            "otherOpts": READABLE,
+        },
+        "nodePublishSecretRef": {"namespace": namespace, "name": secret},
+    }
 
 
 def _is_deleted(item: Object) -> bool:

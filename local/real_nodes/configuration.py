@@ -136,12 +136,13 @@ def cni_plugin_script() -> str:
 
 
 def corefile(kubeconfig: Path) -> str:
-    """Names of the cluster, and no others."""
+    """Names of the cluster, and no others: of the root zone, which the plugin is given too, it knows none, and says so
+    as the name servers behind a cluster's would. Without it the answer would be that of a failure."""
     return f""".:{DNS_PORT} {{
     bind {GATEWAY}
     errors
     ready {GATEWAY}:8181
-    kubernetes {CLUSTER_DOMAIN} in-addr.arpa {{
+    kubernetes {CLUSTER_DOMAIN} in-addr.arpa . {{
         kubeconfig {kubeconfig}
         pods insecure
         ttl 2

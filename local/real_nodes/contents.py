@@ -45,7 +45,10 @@ def python_image() -> Image:
     commands = {f"/bin/{name}": Path(path) for name, path in found.items() if path}
     extensions = sorted((library / "lib-dynload").glob("*.so"))
     files = {str(python): python, str(library): library, **commands}
-    files |= {str(path): path for path in libraries([python, *commands.values(), *extensions])}
+    needed = libraries([python, *commands.values(), *extensions])
+    # Not linked with: the C library loads it when a thread ends, and ends the process where it is missing.
+    ends = {path.with_name("libgcc_s.so.1") for path in needed if path.name.startswith("libc.so")}
+    files |= {str(path): path for path in (*needed, *ends) if path.exists()}
     links = {path: str(python) for path in ("/usr/bin/python3", "/usr/local/bin/python3") if path != str(python)}
     return Image(
         files=files,

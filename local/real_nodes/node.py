@@ -36,6 +36,9 @@ CONTAINERD_SECONDS = 60
 RESTART_SECONDS = 1
 READY = b"r"
 
+VOLUME_DRIVERS = {"ossplugin": "ossplugin.csi.alibabacloud.com", "fluid": "fuse.csi.fluid.io"}
+"""Names of drivers by that of their program here."""
+
 
 @dataclass(frozen=True)
 class Program:
@@ -165,8 +168,9 @@ def programs(plan: Plan, node: NodePlan) -> list[Program]:
         module = "local.real_nodes.device_plugin"
         found.append(Program("gpus", [sys.executable, "-m", module, plan.gpu_resource, str(plan.gpus), plan.engine]))
     if "ossplugin" in binaries:
-        driver = [binaries["ossplugin"], f"--kubelet-dir={configuration.KUBELET_FOLDER}", f"--node={node.name}"]
-        found.append(Program("ossplugin", [*driver, f"--region={plan.region}"]))
+        command = [binaries["ossplugin"], f"--kubelet-dir={configuration.KUBELET_FOLDER}", f"--node={node.name}"]
+        for name, driver in VOLUME_DRIVERS.items():
+            found.append(Program(name, [*command, f"--region={plan.region}", f"--driver={driver}"]))
     return found
 
 

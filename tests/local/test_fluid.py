@@ -48,6 +48,7 @@ class Cluster:
         self.objects: dict[tuple[str, str], dict[str, Any]] = {}
         self.secrets: dict[str, dict[str, str]] = {"keys": {"id": "", "secret": ""}}
         self.claims: set[str] = set()
+        self.sources: list[dict[str, Any]] = []
         self.mounted: set[str] = set()
         self.fault = ""
 
@@ -93,6 +94,7 @@ class Cluster:
 
     def create_persistent_volume(self, body: dict[str, Any]) -> None:
         assert body["metadata"]["name"] == f"{NAMESPACE}-{NAME}"
+        self.sources.append(body["spec"]["csi"])
 
     def create_namespaced_persistent_volume_claim(self, namespace: str, body: dict[str, Any]) -> None:
         self.claims.add(body["metadata"]["name"])
@@ -115,7 +117,15 @@ def reference(key: str) -> dict[str, Any]:
     return {"name": key, "valueFrom": {"secretKeyRef": {"name": "keys", "key": key}}}
 
 
-DATASET = {"mounts": [{"mountPoint": "oss://b/p", "encryptOptions": [reference("id"), reference("secret")]}]}
+DATASET = {
+    "mounts": [
+        {
+            "mountPoint": "oss://b/p",
+            "options": {"fs.oss.endpoint": "http://oss"},
+            "encryptOptions": [reference("id"), reference("secret")],
+        }
+    ]
+}
 RUNTIME = {"replicas": 7}
 LOAD = {"dataset": {"name": NAME, "namespace": NAMESPACE}}
 
@@ -147,6 +157,15 @@ def test_life_without_faults(cluster: Cluster) -> None:
     assert cluster.status("dataloads")["phase"] == "Complete"
     assert cluster.status("dataloads")["conditions"] == [{"type": "Complete", "status": "True"}]
     assert cluster.claims == {NAME}
+
+
+def test_volume_says_what_to_mount(cluster: Cluster) -> None:
+    """On real nodes, by the driver of local/tools/ossplugin."""
+    (source,) = filled(cluster).sources
+    assert source["driver"] == "fuse.csi.fluid.io"
+    assert source["nodePublishSecretRef"] == {"namespace": NAMESPACE, "name": "keys"}
+    attributes = source["volumeAttributes"]
+    assert (attributes["bucket"], attributes["path"], attributes["url"]) == ("b", "/p", "http://oss")
 
 
 def test_dataset_waits_for_its_runtime_and_the_load_for_both(cluster: Cluster) -> None:

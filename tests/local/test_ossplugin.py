@@ -92,10 +92,14 @@ def folder() -> Iterator[Path]:
 
 @pytest.fixture
 def driver(program: Path, folder: Path) -> Iterator[Driver]:
+    yield from running(program, folder, "ossplugin.csi.alibabacloud.com")
+
+
+def running(program: Path, folder: Path, name: str) -> Iterator[Driver]:
     kubelet = folder / "kubelet"
-    command = [str(program), f"--kubelet-dir={kubelet}", "--node=node-1", f"--region={REGION}"]
+    command = [str(program), f"--kubelet-dir={kubelet}", "--node=node-1", f"--region={REGION}", f"--driver={name}"]
     process = Process(name="ossplugin", command=command, folder=folder)
-    socket = kubelet / "plugins" / "ossplugin.csi.alibabacloud.com" / "csi.sock"
+    socket = kubelet / "plugins" / name / "csi.sock"
     driver = Driver(process, Node(socket), kubelet)
     process.start()
     assert driver.node.name() == "node-1"
@@ -107,6 +111,12 @@ def driver(program: Path, folder: Path) -> Iterator[Driver]:
         subprocess.run(["umount", "--lazy", place], check=True)
     eventually(lambda: not driver.mounts())
     assert "hidden-secret" not in process.log.read_text()
+
+
+@pytest.fixture
+def fluid(program: Path, folder: Path) -> Iterator[Driver]:
+    """By the name of Fluid's driver."""
+    yield from running(program, folder, "fuse.csi.fluid.io")
 
 
 @pytest.fixture
@@ -291,6 +301,23 @@ def test_a_dead_mount_is_replaced_and_unmounted(
     driver.node.unpublish(target)
     assert driver.places() == []
     assert not target.exists()
+
+
+def test_fluids_driver_reads_the_secret_of_a_dataset(fluid: Driver, attributes: dict[str, str]) -> None:
+    target = fluid.kubelet / "mount"
+    assert refusal(lambda: fluid.node.publish(target, attributes, SECRET)) == (
+        grpc.StatusCode.INVALID_ARGUMENT,
+        "OSS authorization error: ossfs: missing access key in node publish secret",
+    )
+    secret = {"fs.oss.accessKeyId": SECRET["akId"], "fs.oss.accessKeySecret": SECRET["akSecret"]}
+    fluid.node.publish(target, attributes, secret)
+    assert (target / "config.json").read_bytes() == TEXT
+    fluid.node.unpublish(target)
+
+
+def test_no_other_driver_is_played(program: Path) -> None:
+    done = subprocess.run([program, "--node=n", "--driver=disk.csi"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr.partition("error: ")[2]) == (1, 'there is no driver "disk.csi" here\n')
 
 
 def test_the_kubelet_finds_it(driver: Driver) -> None:

@@ -10,8 +10,9 @@ import subprocess
 import sys
 import sysconfig
 import tarfile
+import time
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent import futures
 from contextlib import closing
 from pathlib import Path
@@ -367,6 +368,10 @@ class TestContents:
         assert any("ld-linux" in path for path in found.files)
         assert found.links["/usr/bin/python3"] in found.files
 
+    def test_threads_of_the_image_can_end(self) -> None:
+        """glibc: "libgcc_s.so.1 must be installed for pthread_exit to work"."""
+        assert any(path.endswith("/libgcc_s.so.1") for path in contents.python_image().files)
+
     def test_engine_has_what_its_server_imports(self) -> None:
         """Run with nothing but the engine's own files on the path."""
         found = contents.engine_image(contents.python_image())
@@ -381,6 +386,18 @@ class TestContents:
         )
         done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
         assert set(done.stdout.split()) - {"_distutils_hack"} <= allowed
+
+
+def answers(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def eventually(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
 
 
 class TestEngineImage:
@@ -408,6 +425,35 @@ class TestEngineImage:
         assert worker.poll() is None
         os.killpg(leader.pid, 9)
         assert worker.wait(60) == 1
+
+    def test_leader_of_mp_serves_when_its_workers_have_joined(self, tmp_path: Path) -> None:
+        """With a probe of the rendezvous in between, as the worker's own has it."""
+        with socket.socket() as one, socket.socket() as other:
+            ports = []
+            for probe in (one, other):
+                probe.bind(("127.0.0.1", 0))
+                ports.append(probe.getsockname()[1])
+        port, master = ports
+        command = [sys.executable, "-m", "local.engine_image.vllm", "serve", str(tmp_path), "--nnodes=2"]
+        command += [f"--port={port}", "--master-addr=127.0.0.1", f"--master-port={master}"]
+        leader = subprocess.Popen([*command, "--node-rank=0"], cwd=ROOT, start_new_session=True)
+        try:
+            eventually(lambda: answers(master))
+            assert not answers(port), "not before the worker has come"
+            worker = subprocess.Popen([*command, "--node-rank=1", "--headless"], cwd=ROOT)
+            eventually(lambda: answers(port))
+        finally:
+            os.killpg(leader.pid, 9)
+        leader.wait()
+        assert worker.poll() is None, "as with vLLM, it does not notice"
+        worker.terminate()
+        assert worker.wait(60) == 0
+
+    def test_middleware_finds_the_files_next_to_it(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        (tmp_path / "besides.py").write_text("x = 1")
+        (tmp_path / "settings.json").write_text("{}")
+        monkeypatch.syspath_prepend(tmp_path)
+        assert vllm._middleware("besides.Filter").files == {"besides.py": b"x = 1", "settings.json": b"{}"}
 
     def test_leader_gives_up(self) -> None:
         command = [sys.executable, "-m", "local.engine_image.ray", "leader", "--ray_cluster_size=2"]

@@ -13,16 +13,29 @@ import (
 )
 
 const (
-	driverName = "ossplugin.csi.alibabacloud.com"
-	version    = "0.1.0-emulator"
+	ossDriver   = "ossplugin.csi.alibabacloud.com"
+	fluidDriver = "fuse.csi.fluid.io"
+	version     = "0.1.0-emulator"
 )
+
+// keyNames are the names by which a Secret has the AccessKey.
+type keyNames struct {
+	id, secret string
+}
+
+// secretKeys are those of each driver: the OSS plugin's own, and JindoFS's options.
+var secretKeys = map[string]keyNames{
+	ossDriver:   {id: "akId", secret: "akSecret"},
+	fluidDriver: {id: "fs.oss.accessKeyId", secret: "fs.oss.accessKeySecret"},
+}
 
 type identity struct {
 	csi.UnimplementedIdentityServer
+	driver string
 }
 
-func (identity) GetPluginInfo(context.Context, *csi.GetPluginInfoRequest) (*csi.GetPluginInfoResponse, error) {
-	return &csi.GetPluginInfoResponse{Name: driverName, VendorVersion: version}, nil
+func (i identity) GetPluginInfo(context.Context, *csi.GetPluginInfoRequest) (*csi.GetPluginInfoResponse, error) {
+	return &csi.GetPluginInfoResponse{Name: i.driver, VendorVersion: version}, nil
 }
 
 func (identity) GetPluginCapabilities(
@@ -39,6 +52,7 @@ type node struct {
 	csi.UnimplementedNodeServer
 	name   string
 	region string
+	keys   keyNames
 	busy   sync.Map // volumes with an operation under way
 }
 
@@ -69,7 +83,7 @@ func (n *node) NodePublishVolume(
 		return nil, err
 	}
 	defer release()
-	parsed, err := parseVolume(request.GetVolumeContext(), request.GetSecrets(), n.region)
+	parsed, err := parseVolume(request.GetVolumeContext(), request.GetSecrets(), n.keys, n.region)
 	if err != nil {
 		return nil, status.Error(codes.InvalidArgument, err.Error())
 	}

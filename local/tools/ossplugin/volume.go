@@ -31,7 +31,7 @@ type volume struct {
 }
 
 // parseVolume reads what the PersistentVolume and its Secret say. Names of attributes are known in any case.
-func parseVolume(attributes, secrets map[string]string, region string) (*volume, error) {
+func parseVolume(attributes, secrets map[string]string, keys keyNames, region string) (*volume, error) {
 	found := &volume{Path: "/", Region: region}
 	authType, fuseType, otherOpts := "", "ossfs", ""
 	for name, value := range attributes {
@@ -61,7 +61,7 @@ func parseVolume(attributes, secrets map[string]string, region string) (*volume,
 	if authType != "" {
 		return nil, fmt.Errorf("%w: ossfs: authType %s needs RAM's STS, which this emulator does not have", errAuth, authType)
 	}
-	found.KeyID, found.KeySecret = strings.TrimSpace(secrets["akId"]), strings.TrimSpace(secrets["akSecret"])
+	found.KeyID, found.KeySecret = strings.TrimSpace(secrets[keys.id]), strings.TrimSpace(secrets[keys.secret])
 	if found.KeyID == "" || found.KeySecret == "" {
 		return nil, fmt.Errorf("%w: ossfs: missing access key in node publish secret", errAuth)
 	}
