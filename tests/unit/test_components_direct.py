@@ -1,6 +1,7 @@
 """Each component on its own, twice in one program: nothing that either of them has collides with the other's."""
 
 import re
+import tomllib
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -246,10 +247,25 @@ def test_twice_in_one_program(make: Make, deploy: Run) -> None:
     assert all(outputs), "outputs of every component are registered"
 
 
+COMPONENTS = {
+    name: f"components.{path.stem}"
+    for path in (ROOT / "components").glob("*.py")
+    for name in re.findall(r"^class (\w+)\(.*ComponentResource\)", path.read_text(), re.MULTILINE)
+}
+"""Their modules, by name. Those of components/public/ have test_public_components.py."""
+
+
 def test_no_component_is_left_out() -> None:
-    """Two are parts of others; those of components/public/ have test_public_components.py."""
-    modules = (ROOT / "components").glob("*.py")
-    declared = {
-        name for path in modules for name in re.findall(r"^class (\w+)\(.*ComponentResource\)", path.read_text(), re.M)
+    """Two are parts of others."""
+    assert COMPONENTS.keys() - globals().keys() == {"Operators", "Preload"}
+
+
+def test_no_component_may_import_a_section_of_the_settings() -> None:
+    tools = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]
+    (contract,) = [one for one in tools["importlinter"]["contracts"] if one["name"].startswith("Components know plain")]
+    sections = {path.stem for path in (ROOT / "deepseek_acs" / "settings").glob("[a-z]*.py")}
+    assert {*COMPONENTS.values()} <= {*contract["source_modules"]}
+    # What all sections share: forms of values, paths, and texts of errors.
+    assert sections - {name.rpartition(".")[2] for name in contract["forbidden_modules"]} == {
+        *("base", "errors", "paths", "secret_texts")
     }
-    assert declared - globals().keys() == {"Operators", "Preload"}
