@@ -58,7 +58,7 @@ def _acl(acl: str | None) -> _Found:
 
 def _policy(policy: str | None) -> _Found:
     statements = _statements(policy)
-    if any(_allows_everybody(statement) for statement in statements):
+    if any(_allows_any_principal(statement) for statement in statements):
         yield (
             "has a bucket policy that allows something to every account, without a condition",
             f"name principals, or remove the statement ({CONSOLE}/oss-bucket-policy/)",
@@ -91,7 +91,7 @@ def _statements(policy: str | None) -> Sequence[Mapping[str, Any]]:
     return [statement for statement in found if isinstance(statement, dict)] if isinstance(found, list) else ()
 
 
-def _allows_everybody(statement: Mapping[str, Any]) -> bool:
+def _allows_any_principal(statement: Mapping[str, Any]) -> bool:
     principals = statement.get("Principal")
     public = "*" in principals if isinstance(principals, list | str) else False
     return statement.get("Effect") == "Allow" and public and not statement.get("Condition")

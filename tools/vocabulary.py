@@ -44,7 +44,8 @@ _WORDS = list(INSTEAD.values())
 
 def unwanted(text: str) -> list[str]:
     """Line, word and replacement for each unwanted word."""
-    lower = text.lower()
+    # Names, too, and a name's words are separated by underscores.
+    lower = text.lower().replace("_", " ")
     found = []
     for match in _UNWANTED.finditer(lower):
         number = next(int(name[1:]) for name, value in match.groupdict().items() if value is not None)

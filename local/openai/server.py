@@ -115,7 +115,7 @@ class OpenAiServer(Service):
         return self._engine(request, request.body.read(), served)
 
     def _engine(self, request: Request, body: bytes, served: Served) -> Response:
-        if _judged_path(request).startswith(PROTECTED):
+        if _normal_path(request).startswith(PROTECTED):
             _require_key(request, served)
         match request.method, request.path:
             case "GET", "/health":
@@ -208,7 +208,7 @@ def _model(name: str) -> dict[str, Any]:
     return {"id": name, "object": "model", "created": 0, "owned_by": OWNER}
 
 
-def _judged_path(request: Request) -> str:
+def _normal_path(request: Request) -> str:
     """The path that vLLM before 0.22 checks: that of a URL which its framework makes with the header Host
     (CVE-2026-48746)."""
     return urlsplit(f"http://{request.headers.get('Host') or 'localhost'}{request.target}").path

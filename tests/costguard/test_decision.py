@@ -83,7 +83,7 @@ def test_a_load_that_is_slower_than_planned() -> None:
     assert (found.keep, found.hopeless) == (0, {0: "it held GPUs for 50 min and never answered"})
 
 
-def test_a_ready_group_begins_anew() -> None:
+def test_a_ready_group_resets_the_counts() -> None:
     course = Course()
     for _ in range(20):
         assert course.look(loading("a"), times=2).keep is None
@@ -91,7 +91,7 @@ def test_a_ready_group_begins_anew() -> None:
         assert course.look(READY).attempts == {}
 
 
-def test_a_changed_template_begins_anew() -> None:
+def test_a_changed_template_resets_the_counts() -> None:
     course = Course()
     for revision in range(20):
         assert course.look(partial(), times=9).keep is None

@@ -179,7 +179,7 @@ def continues(project: Project) -> None:
     project.run("preview", "--refresh", "--expect-no-changes")
 
 
-def test_way_back_from_a_failed_preload_is_no_change(project: Project) -> None:
+def test_way_back_from_a_failed_preload_changes_nothing(project: Project) -> None:
     before, (load,) = mounted(project), objects(project, "dataloads")
     failed_up(project, "fail", memory="120Gi")
     project.change(storage={"memory": "128Gi"})

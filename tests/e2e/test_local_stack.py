@@ -243,7 +243,7 @@ def test_up_ends_well_only_if_the_endpoint_answers(project: Project) -> None:
     project.run("up", "--expect-no-changes")
 
 
-def test_endpoint_is_asked_again_when_its_pods_are_made_anew(project: Project) -> None:
+def test_endpoint_is_asked_again_when_its_pods_are_recreated(project: Project) -> None:
     (before,) = smoke_jobs(project)
     project.change(inference={"engine": {"maxModelLen": 1024}})
     project.run("up")

@@ -122,7 +122,7 @@ class TestOutlast:
         assert ending.startswith("the leader has ended")
         assert 200 < seconds <= 215
 
-    def test_one_lost_packet_is_no_end(self) -> None:
+    def test_one_lost_packet_ends_nothing(self) -> None:
         _, seconds = self.wait(lambda s: s not in (50, 55) and s < 200)
         assert seconds > 200
 
@@ -187,7 +187,7 @@ class TestCheckEngine:
         assert verdicts[11] is not None
         assert verdicts[-1] is None
 
-    def test_a_number_of_requests_that_is_stale_is_no_proof(self) -> None:
+    def test_a_stale_number_of_requests_proves_nothing(self) -> None:
         verdicts, engine = checked(lambda s: Load(1, 42), seconds=1200, status=200)
         assert set(verdicts) == {None}
         assert len(engine.asked) == 1200 // STALL
@@ -233,7 +233,7 @@ class TestCheckEngine:
         verdicts, _ = checked(lambda s: Load(0, s // 270), seconds=3600, canary=True)
         assert set(verdicts) == {None}
 
-    def test_a_container_that_was_started_anew_is_no_stall(self) -> None:
+    def test_a_restarted_container_has_not_stalled(self) -> None:
         old = Watch(seen=0, progress=0, moved=0, alive=0, unanswered=True)
         fresh = Watch(seen=4000, progress=0, moved=4000, alive=4000)
         assert observe(old, Load(1, 0), 4000) == fresh
@@ -264,7 +264,7 @@ def test_metrics_without_requests_tell_nothing() -> None:
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"seen": 1, "other": 2}'])
-def test_a_memory_that_cannot_be_read_is_begun_anew(content: str, tmp_path: Path) -> None:
+def test_a_memory_that_cannot_be_read_is_replaced(content: str, tmp_path: Path) -> None:
     path = tmp_path / "state.json"
     assert recall(str(path)) is None
     path.write_text(content)
@@ -298,7 +298,7 @@ def test_it_runs_on_any_python_of_an_image() -> None:
 
 class TestNames:
     @pytest.mark.parametrize(("error", "reached"), [(socket.EAI_AGAIN, True), (socket.EAI_NONAME, False)])
-    def test_no_answer_from_dns_is_held_against_nobody_that_was_met(
+    def test_no_answer_from_dns_is_not_held_against_a_known_peer(
         self, monkeypatch: pytest.MonkeyPatch, error: int, *, reached: bool
     ) -> None:
         def look_up(*_: object, **__: object) -> None:
@@ -308,7 +308,7 @@ class TestNames:
         assert can_connect("leader", 6379, without_dns=True) is reached
         assert not can_connect("leader", 6379)
 
-    def test_a_closed_port_is_nobody_in_any_case(self) -> None:
+    def test_a_closed_port_never_counts_as_a_peer(self) -> None:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             assert not can_connect("127.0.0.1", free.getsockname()[1], without_dns=True)

@@ -134,7 +134,7 @@ def test_a_restart_of_the_program_continues(server: ApiFake, logs: Callable[[], 
     assert [one.get("sinceTime") for one in server.asked[asked:]] == [["2026-11-29T15:00:02+00:00"]]
 
 
-def test_what_is_no_log_line_ends_the_reading(server: ApiFake, logs: Callable[[], Logs]) -> None:
+def test_anything_but_a_log_line_ends_the_reading(server: ApiFake, logs: Callable[[], Logs]) -> None:
     """The kubelet writes its own errors into the stream, without a time."""
     server.logs = {"follow": [line(1), "failed to try resolving symlinks", line(2)]}
     server.uid = "u2"

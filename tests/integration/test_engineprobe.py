@@ -147,7 +147,7 @@ def test_a_worker_whose_leader_has_ended_ends(tmp_path: Path) -> None:
     assert (tmp_path / "log").read_text().startswith("engineprobe: the leader has ended")
 
 
-def test_a_shell_that_waits_can_be_told_to_end() -> None:
+def test_a_shell_that_waits_can_be_terminated() -> None:
     script = interruptible("{ echo started; exec sleep 60; }") + " && exec echo served"
     shell = subprocess.Popen(["sh", "-c", script], stdout=subprocess.PIPE, text=True, start_new_session=True)
     assert shell.stdout is not None

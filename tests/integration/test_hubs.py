@@ -322,7 +322,7 @@ class TestModelScope:
         assert (entry["Path"], entry["Name"]) == ("figures/benchmark.jpg", "benchmark.jpg")
         assert get(f"{hub.url}{FILES}?Root=nothing").status == 404
 
-    def test_unknown_revision_is_no_error(self, hub: ModelHub) -> None:
+    def test_unknown_revision_raises_nothing(self, hub: ModelHub) -> None:
         answer = get(f"{hub.url}{FILES}?Revision=main&Recursive=True")
         assert answer.status == 200
         assert answer.json["Success"] is True
@@ -506,7 +506,7 @@ def listed(hub: ModelHub) -> tuple[str, str]:
 
 
 class TestHashes:
-    def test_are_kept_beside_the_branch(self, tmp_path: Path, text: Path) -> None:
+    def test_are_kept_next_to_the_branch(self, tmp_path: Path, text: Path) -> None:
         with ModelHub(tmp_path) as hub:
             assert listed(hub)[1] == sha256(b"before")
         kept = text.parent.with_name("master.hashes.json")

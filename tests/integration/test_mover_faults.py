@@ -111,7 +111,7 @@ def test_slow_source_is_survived(world: World) -> None:
     world.assert_moved(world.copy().manifest)
 
 
-def test_stream_that_trickles_is_opened_anew(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stream_that_trickles_is_reopened(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("deepseek_acs.modelmover.reader.SLOW_SECONDS", 0)
     monkeypatch.setattr("deepseek_acs.modelmover.reader.SLOW_BYTES_PER_SECOND", 2**60)
     world.assert_moved(world.copy().manifest)
@@ -239,7 +239,7 @@ def test_hub_that_stays_down_ends_the_run_for_now(world: World) -> None:
         world.copy(attempts=3)
 
 
-def test_upload_that_is_lost_is_begun_again(world: World) -> None:
+def test_upload_that_is_lost_is_restarted(world: World) -> None:
     world.oss.faults.add(Fault(action="answer", path=PARTS, status=404, code="NoSuchUpload", after=3))
     world.assert_moved(world.copy().manifest)
     assert world.oss.faults.used_up()

@@ -46,7 +46,7 @@ def test_body_is_sent_from_any_buffer(connections: Connections) -> None:
             assert connections.request("PUT", server.url, body=body).read() == b"abc"
 
 
-def test_stale_connection_is_no_failure(connections: Connections) -> None:
+def test_stale_connection_does_not_fail(connections: Connections) -> None:
     with Echo() as server:
         connections.request("GET", server.url).read()
         server.faults.add(Fault(action="reset-request"))
@@ -70,7 +70,7 @@ def test_answer_that_breaks_off_is_an_error(connections: Connections, fault: Fau
             connections.request("GET", f"{server.url}/a?Signature=hidden").read()
 
 
-def test_nobody_there_is_an_error_without_the_query(connections: Connections) -> None:
+def test_a_refused_connection_is_an_error_without_the_query(connections: Connections) -> None:
     with Echo() as server:
         url = server.url
     with pytest.raises(TransientError) as caught:

@@ -183,14 +183,14 @@ class TestSecondRun:
         assert result.sent == size
         world.assert_moved(result.manifest)
 
-    def test_object_that_somebody_else_put_there_is_read_instead_of_moved(self, world: World) -> None:
+    def test_object_of_another_writer_is_read_instead_of_moved(self, world: World) -> None:
         for path in SERVING:
             world.bucket.put(model_key(PREFIX, path), (world.model / path).read_bytes())
         result = world.copy()
         assert result.sent == 0
         world.assert_moved(result.manifest)
 
-    def test_damaged_manifest_is_written_anew(self, world: World) -> None:
+    def test_damaged_manifest_is_rewritten(self, world: World) -> None:
         world.copy()
         world.bucket.put(manifest_key(PREFIX), b"{")
         result = world.copy()

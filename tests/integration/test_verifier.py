@@ -157,7 +157,7 @@ class TestHealthy:
 
 
 class TestFaults:
-    def test_nobody_listens(self) -> None:
+    def test_no_process_listens(self) -> None:
         with OpenAiServer(lambda: Served(models=DS)) as server:
             url = server.url
         report = Report()

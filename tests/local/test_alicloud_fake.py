@@ -303,7 +303,7 @@ class TestSimulatedCloud:
         assert not account.exists(ACL, acl)
         account.delete(BUCKET, bucket)
 
-    def test_bucket_of_somebody_else_is_not_taken_over(self, account: Account) -> None:
+    def test_bucket_of_another_account_is_not_taken_over(self, account: Account) -> None:
         account.create(BUCKET, bucket="b-1")
         with pytest.raises(PluginFakeError, match=r"\[ERROR\] The specified bucket name: \"b-1\" is not available"):
             account.create(BUCKET, bucket="b-1")

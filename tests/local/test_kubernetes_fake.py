@@ -457,7 +457,7 @@ class TestManagedFields:
         assert self.settled("hpa") == {"size": 2}
 
     @pytest.mark.parametrize("managers", [("us",), ("us", "hpa"), ()])
-    def test_what_this_manager_or_nobody_manages_keeps_its_live_value(self, managers: tuple[str, ...]) -> None:
+    def test_what_this_manager_or_none_manages_keeps_its_live_value(self, managers: tuple[str, ...]) -> None:
         """An apply without it would take it away."""
         assert self.settled(*managers) == {"replicas": 3, "size": 2}
 

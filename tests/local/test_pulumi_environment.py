@@ -85,7 +85,7 @@ def test_a_simulated_cloud_never_gets_the_official_alicloud_plugin(
     assert environment.describe().endswith(", alicloud fake (simulated cloud)")
 
 
-def test_another_version_or_an_unfinished_download_is_no_official_plugin(
+def test_another_version_or_an_unfinished_download_is_not_the_official_plugin(
     compute: Callable[..., EngineEnvironment], tmp_path: Path
 ) -> None:
     cache = tmp_path / "elsewhere" / "plugins"
@@ -181,7 +181,7 @@ def test_passphrase_of_the_local_stacks_is_taken_for_no_other(
     assert (over["KEPT"], over["PULUMI_CONFIG_PASSPHRASE_FILE"]) == ("1", generated)
 
 
-def test_passphrase_file_of_the_user_is_kept_beside_that_of_the_local_stacks(
+def test_passphrase_file_of_the_user_is_kept_with_that_of_the_local_stacks(
     compute: Callable[..., EngineEnvironment],
 ) -> None:
     environment = compute(PULUMI_CONFIG_PASSPHRASE="local", PULUMI_CONFIG_PASSPHRASE_FILE="mine")

@@ -64,7 +64,7 @@ def test_another_address_in_the_stack_file_moves_the_service(services: Services)
     assert answers(second.url)
 
 
-def test_port_of_somebody_else_names_the_setting(services: Services) -> None:
+def test_port_of_another_process_names_the_setting(services: Services) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         url = f"http://127.0.0.1:{other.getsockname()[1]}"
         with pytest.raises(ProcessError) as caught:

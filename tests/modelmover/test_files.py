@@ -129,7 +129,7 @@ class TestShards:
         with pytest.raises(DataError, match=r"a, b, c and 1 more missing .* include and exclude"):
             require_every_shard(files("config.json"), index("a", "b", "c", "d"))
 
-    def test_count_that_no_memory_holds_is_no_problem(self) -> None:
+    def test_count_that_no_memory_holds_is_accepted(self) -> None:
         with pytest.raises(DataError, match=r"00002-of-9+\.safetensors, .* and 99999999995 more missing"):
             require_every_shard(files("model-00001-of-99999999999.safetensors"), None)
 

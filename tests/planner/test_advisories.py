@@ -190,7 +190,7 @@ class TestWords:
         case = guide(service={"kind": "internalLoadBalancer", **KEYED}, security={"acceptedAdvisories": names})
         assert said(case, "error") == said(case, "warning") == ""
 
-    def test_what_is_not_confirmed_stops_nobody(self) -> None:
+    def test_what_is_not_confirmed_stops_nothing(self) -> None:
         case = guide(
             service={"kind": "internalLoadBalancer", **KEYED}, image="vllm-openai:v0.28.0", **{"backend": "mp"}
         )

@@ -170,7 +170,7 @@ def test_the_catalogue_is_large_enough() -> None:
         assert gpu.source.startswith("https://")
 
 
-def test_the_index_beside_it_gives_the_size(tmp_path: Path) -> None:
+def test_the_index_next_to_it_gives_the_size(tmp_path: Path) -> None:
     path = tmp_path / "config.json"
     path.write_text(json.dumps(QWEN2), encoding="utf-8")
     index = {"metadata": {"total_size": 30 * 2**30}, "weight_map": {}}

@@ -113,7 +113,7 @@ def test_nemotron_fits_on_one_gpu() -> None:
     assert plan.layout.gpus == 1
 
 
-def test_nvfp4_is_found_beside_the_config_and_said_where_it_is_missing(tmp_path: Path) -> None:
+def test_nvfp4_is_found_next_to_the_config_and_said_where_it_is_missing(tmp_path: Path) -> None:
     name = "nvidia/DeepSeek-V3.1-NVFP4"
     config = json.loads(config_of(name).read_text(encoding="utf-8"))
     assert "quantization_config" not in config

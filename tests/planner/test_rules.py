@@ -1306,7 +1306,7 @@ def test_ray_that_the_vpc_does_not_reach(changes: dict[str, Any]) -> None:
         assert rule_called("ray-is-restricted-inside").is_kept(found)
 
 
-def test_a_policy_of_the_cluster_is_no_wall_for_ray() -> None:
+def test_a_policy_of_the_cluster_does_not_protect_ray() -> None:
     found = guide(security=CLIENTS, service=LOAD_BALANCER)
     assert not rule_called("ray-is-restricted").is_kept(found)
 

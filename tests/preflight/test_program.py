@@ -74,7 +74,7 @@ class TestHardware:
         with pytest.raises(PreflightError, match=r"GPU 1 \(NVIDIA L20\) has 44.5 GiB, and the plan counts on 95.0"):
             check_gpus([H20, small], count=2, name="H20", memory_gib=95.0)
 
-    def test_another_name_is_said_and_is_no_failure(self) -> None:
+    def test_another_name_is_said_and_does_not_fail(self) -> None:
         """What counts is the memory; names differ between drivers."""
         assert ", planned as H20-3e, driver" in check_gpus([H20], count=1, name="H20-3e", memory_gib=95.0)
 

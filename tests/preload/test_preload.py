@@ -172,7 +172,7 @@ class TestFill:
         assert fill(fluid, MANIFEST, seconds=600, clock=clock) == EMPTY_TEXT
         assert clock.time >= 2 * SETTLE_SECONDS
 
-    def test_report_that_is_late_is_no_failure(self) -> None:
+    def test_report_that_is_late_does_not_fail(self) -> None:
         class Late(Fluid):
             def get(self, path: str) -> dict[str, Any] | None:
                 self.looks = getattr(self, "looks", 0) + 1
@@ -318,7 +318,7 @@ class TestApiServer:
         assert type(caught.value) is kind
         assert "first" not in str(caught.value)
 
-    def test_nobody_there(self, tmp_path: Path) -> None:
+    def test_no_server_there(self, tmp_path: Path) -> None:
         (tmp_path / "token").write_text("t")
         with pytest.raises(ApiError, match=r"GET /x: .*refused"):
             ApiServer("http://127.0.0.1:1", tmp_path).get("/x")

@@ -290,7 +290,7 @@ class TestLoadBalancer:
 
 
 class TestNetworkPolicy:
-    def test_members_reach_each_other_on_all_ports_and_nobody_else_does(self, on: Recorder) -> None:
+    def test_only_members_reach_each_other_on_all_ports(self, on: Recorder) -> None:
         policy = on.manifest("NetworkPolicy", "members")
         members = {"matchLabels": {"leaderworkerset.sigs.k8s.io/name": "deepseek-r1"}}
         assert policy["metadata"] == {"name": "deepseek-r1-members", "namespace": "deepseek"}
@@ -348,7 +348,7 @@ class TestNetworkPolicy:
         assert dns["to"] == [{"ipBlock": {"cidr": "169.254.20.10/32"}}]
         assert {(port["protocol"], port["port"]) for port in dns["ports"]} == {("UDP", 53), ("TCP", 53)}
 
-    def test_jobs_are_reached_by_nobody(self, on: Recorder) -> None:
+    def test_no_pod_reaches_jobs(self, on: Recorder) -> None:
         """They reach the API server, which one of them asks."""
         spec = on.manifest("NetworkPolicy", "jobs")["spec"]
         (names,) = spec["podSelector"]["matchExpressions"]
@@ -695,7 +695,7 @@ class TestForms:
 
 
 class TestGateway:
-    def test_hangs_on_one_listener_and_lets_the_api_through(self, by_cache_and_gateway: Recorder) -> None:
+    def test_uses_one_listener_and_lets_the_api_through(self, by_cache_and_gateway: Recorder) -> None:
         route = by_cache_and_gateway.manifest("HTTPRoute")
         spec = route["spec"]
         assert spec["parentRefs"] == [{"name": "shared", "namespace": "gateways", "sectionName": "https"}]

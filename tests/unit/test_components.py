@@ -106,7 +106,7 @@ class TestModelBucket:
         volume = recorder.manifest("PersistentVolume")
         assert volume["spec"]["csi"]["volumeAttributes"]["bucket"] == "my-models"
 
-    def test_plain_http_is_denied_to_everybody(self) -> None:
+    def test_plain_http_is_denied_to_all(self) -> None:
         (statement,) = json.loads(tls_only_policy("b"))["Statement"]
         assert statement["Effect"] == "Deny"
         assert statement["Principal"] == ["*"]
@@ -451,7 +451,7 @@ class TestInferenceGroup:
         assert ("--enforce-eager" in text) is given["enforce_eager"]
         assert ("$(LWS_GROUP_SIZE)" in text) is (plan.layout.pods > 1)
 
-    def test_length_that_nobody_knows_is_left_to_the_engine(self, up: Run) -> None:
+    def test_unknown_length_is_left_to_the_engine(self, up: Run) -> None:
         unknown = {"model": {"name": "me/mine", "weightsGiB": 600}, "inference": {"engine": {"maxModelLen": None}}}
         leader, _ = containers(up(unknown))
         assert "--max-model-len" not in leader["command"][2]

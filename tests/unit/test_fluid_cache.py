@@ -41,7 +41,7 @@ class TestObjects:
             (volume,) = (v for v in template["spec"]["volumes"] if v["name"] == "llm-model")
             assert volume["persistentVolumeClaim"] == {"claimName": name, "readOnly": True}
 
-    def test_a_cache_may_be_made_beside_another(self, up: Run) -> None:
+    def test_a_second_cache_may_be_made(self, up: Run) -> None:
         """By default Fluid keeps their workers off each other's nodes: the second would wait for the first to go."""
         assert up(FLUID).manifest("Dataset")["spec"]["placement"] == "Shared"
 
@@ -150,7 +150,7 @@ class TestName:
         assert before.manifest("DataLoad") == after.manifest("DataLoad")
         assert before.manifest("Job", "llm-cache") == after.manifest("Job", "llm-cache")
 
-    def test_another_number_of_workers_is_judged_again_and_else_changed_in_place(self, up: Run) -> None:
+    def test_another_number_of_workers_is_checked_again_and_else_changed_in_place(self, up: Run) -> None:
         before, after = up(FLUID), up(storage(workers=20))
         assert before.manifest("Dataset") == after.manifest("Dataset")
         assert before.manifest("DataLoad") == after.manifest("DataLoad")
@@ -183,7 +183,7 @@ class TestSidecar:
         for recorder in (program(storage(sidecar="none")), program()):
             assert not [t for t in templates(recorder) if SIDECAR_TARGET in t["metadata"]["labels"]]
 
-    def test_other_labels_that_call_for_a_sidecar_are_not_set_beside_it(self, program: Run) -> None:
+    def test_other_labels_that_call_for_a_sidecar_are_not_set_with_it(self, program: Run) -> None:
         """Fluid refuses a pod with both."""
         assert not [t for t in templates(program(FLUID)) if "serverless.fluid.io/inject" in t["metadata"]["labels"]]
 

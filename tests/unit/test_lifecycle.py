@@ -74,7 +74,7 @@ class TestDrain:
         for pod in pods({"lifecycle": {"requestSeconds": 60, "graceSeconds": 300}}):
             assert pod["terminationGracePeriodSeconds"] == 300
 
-    def test_the_guides_engine_is_drained_before_it_is_told_to_end(self) -> None:
+    def test_the_guides_engine_is_drained_before_it_is_terminated(self) -> None:
         leader, _ = pods(LIFECYCLE)
         assert hook(leader) == [*PROGRAM, "drain", "--port=8000", "--announce-seconds=15", "--request-seconds=900"]
         assert "--shutdown-timeout" not in leader["command"][2]
@@ -94,7 +94,7 @@ class TestDrain:
     ) -> None:
         assert refuses_while_ending(version) is refuses
 
-    def test_an_image_that_tells_no_version_is_drained_from_outside(self) -> None:
+    def test_an_image_without_a_version_is_drained_from_outside(self) -> None:
         leader, _ = pods(LIFECYCLE | {"engine": {"image": "registry/engine:stable"}})
         assert hook(leader)[2] == "drain"
         assert "--shutdown-timeout" not in leader["command"][2]
@@ -105,7 +105,7 @@ class TestDrain:
         assert hook(worker) == [*PROGRAM, "outlast", f"--port={port}", "--seconds=935"]
         assert ANNOUNCE_SECONDS + 900 < 935, "the leader's last request may need it"
 
-    def test_a_shell_that_is_the_first_process_can_be_told_to_end(self) -> None:
+    def test_a_shell_that_is_the_first_process_can_be_terminated(self) -> None:
         leader, worker = pods(LIFECYCLE)
         assert leader["command"][2].startswith("trap 'exit 143' TERM; /vllm-workspace/ray_init.sh leader ")
         assert " & wait $! && exec vllm serve " in leader["command"][2]

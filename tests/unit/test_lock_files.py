@@ -65,7 +65,7 @@ def scan(*secrets: str, line: int = 1) -> dict[str, object]:
     return {"results": {"a.py": found}}
 
 
-def test_a_secret_that_moved_is_no_new_one() -> None:
+def test_a_secret_that_moved_is_not_new() -> None:
     assert unknown(scan("x", line=7), scan("x")) == []
     assert unknown(scan("x", "y"), scan("x")) == ["a.py:1: Secret Keyword"]
 

@@ -190,7 +190,7 @@ class TestDashboard:
         again = JSONEncoder().encode(Dashboard.from_json(json.loads(text)))
         assert json.loads(again) == json.loads(text)
 
-    def test_starts_with_the_deployment_and_is_no_other_ones(self) -> None:
+    def test_starts_with_the_deployment_and_belongs_to_no_other(self) -> None:
         first, second = (json.loads(dashboard_json(target(namespace=n), AlertThresholds())) for n in ("a", "b"))
         assert first["uid"] != second["uid"]
         chosen = {

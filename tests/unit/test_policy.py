@@ -84,7 +84,7 @@ def test_other_settings_keep_the_rules(up: Run, stack: str, changes: dict[str, A
     assert not found
 
 
-def test_header_of_the_autoscalers_secret_is_no_leak(up: Run) -> None:
+def test_header_of_the_autoscalers_secret_does_not_leak(up: Run) -> None:
     """Authorization is also a word in the programs that the stack brings along."""
     changes = {"inference": {"scaling": {"prometheus": {"url": "https://prometheus.example", "authorization": True}}}}
     found = resources(up(changes, stack="prod", secrets={**API_KEY, "prometheusToken": "Bearer 0123456789"}), "prod")

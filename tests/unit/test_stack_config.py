@@ -356,7 +356,7 @@ def test_all_problems_come_at_once() -> None:
     assert {f.path for f in found} == {"deployment.model.name", "deployment.service.port", "deployment.extra"}
 
 
-def test_deployment_that_is_no_object() -> None:
+def test_deployment_that_is_not_an_object() -> None:
     with pytest.raises(ValidationError) as caught:
         StackSettings.model_validate("text")
     (found,) = findings(caught.value)

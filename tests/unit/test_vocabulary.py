@@ -10,5 +10,9 @@ def test_each_word_has_its_line_and_what_to_write() -> None:
     ]
 
 
+def test_words_within_names_count() -> None:
+    assert unwanted("def test_pods_are_made_anew() -> None:") == ["1: 'anew': write recreated, restarted, again"]
+
+
 def test_plain_words_pass() -> None:
     assert unwanted("No one has that many keys, and there is no other way.") == []

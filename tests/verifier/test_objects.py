@@ -75,7 +75,7 @@ class TestIncidents:
     def test_none_so_far(self) -> None:
         assert self.said({}) == "no incident so far"
 
-    def test_the_last_one_is_named_and_is_no_fault(self) -> None:
+    def test_the_last_one_is_named_without_a_fault(self) -> None:
         assert self.said({"data": {"last": "2026-11-29T15:00:00Z group 0: r1-0 ended with code 1"}}) == (
             "last incident: 2026-11-29T15:00:00Z group 0: r1-0 ended with code 1; its report: pulumi stack output "
             "incidentsCommand"

@@ -15,7 +15,7 @@ SIZE_TOLERANCE = 0.05
 SHAPES_TOLERANCE = 0.1
 """Of the size that follows from the shapes: what is left out of them is less, what is misread more."""
 
-QUANTISED_BESIDE = "put the model's hf_quant_config.json next to the file if it has one, or else "
+QUANTISATION_FILE = "put the model's hf_quant_config.json next to the file if it has one, or else "
 """A checkpoint of NVIDIA's tools looks as if it had 16 bits without it."""
 
 SIZE_OF_FILES = f"set {Field.WEIGHTS_GIB} to the size of its safetensors files in GiB"
@@ -87,7 +87,7 @@ def shapes_agree(spec: ResolvedSpec) -> Iterator[Problem]:
         f"{'' if known is None else index + ' '}{given:.1f} GiB{'' if known is None else ', which'} are not the "
         f"{least:.1f} GiB that follow from the shapes of {spec.model.name}: either one of the two belongs to another "
         "model, or its config.json has a property that the plan does not support",
-        f"correct it; if it is right, {QUANTISED_BESIDE if shapes.quantisation is None else ''}remove "
+        f"correct it; if it is right, {QUANTISATION_FILE if shapes.quantisation is None else ''}remove "
         f"{Field.CONFIG_FILE} and {SIZE_OF_FILES}: memory is then bounded, not predicted"
         if spec.model.has_config_file
         else "correct or remove it",
