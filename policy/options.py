@@ -74,7 +74,15 @@ EXEMPT_STACKS = _names("exempt_stacks", "names of stacks that need not keep the 
 ALLOWED_PATHS = _names(
     "allowed_paths",
     "paths that a route may let through; one that ends in `/*` means all below it",
-    ("/v1/chat/completions", "/v1/completions", "/v1/models", "/v1/responses", "/v1/responses/*"),
+    (
+        "/v1/chat/completions",
+        "/v1/completions",
+        "/v1/messages",
+        "/v1/messages/count_tokens",
+        "/v1/models",
+        "/v1/responses",
+        "/v1/responses/*",
+    ),
     pattern="^/",
 )
 ALLOWED_CLASSES = _names("allowed_classes", "ingress classes that are maintained", ("alb", "apig", "mse"))

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from deepseek_acs.planner.vllm import split_arguments
+from deepseek_acs.planner.vllm_releases.release import Version, changed_in
 
 Task = Literal["generate", "embed", "score"]
 
@@ -26,7 +27,11 @@ API_PATHS: Mapping[Task, tuple[str, ...]] = {
     "embed": (MODELS, "POST /v1/embeddings"),
     "score": (MODELS, "POST /v1/score", "POST /v1/rerank"),
 }
-"""Methods and paths by what the model is for; ``{id}`` is one segment of a path."""
+"""Methods and paths by what the model is for, in every version; ``{id}`` is one segment of a path."""
+
+MESSAGES = "POST /v1/messages"
+COUNT_TOKENS = "POST /v1/messages/count_tokens"
+"""Anthropic's Messages API, for models that generate, and the versions that have it."""
 
 TASK_FLAGS = ("--task", "--convert")
 """How a version is told the task; the second since 0.11 (https://docs.vllm.ai/en/stable/models/pooling_models/)."""
@@ -40,11 +45,15 @@ _TASKS: Mapping[str, Task] = {
 """Values of those arguments under which the model does not generate."""
 
 
-def api_paths(extra_args: Sequence[str]) -> tuple[str, ...]:
-    """Those of the task that the engine's arguments ask for."""
+def api_paths(extra_args: Sequence[str], version: Version) -> tuple[str, ...]:
+    """Those of the task that the engine's arguments ask for, as far as ``version`` has them."""
     given = split_arguments(extra_args)
     tasks = [_TASKS[given[flag]] for flag in TASK_FLAGS if given.get(flag) in _TASKS]
-    return API_PATHS[tasks[0] if tasks else "generate"]
+    if tasks:
+        return API_PATHS[tasks[0]]
+    messages = (MESSAGES,) if version >= changed_in("messages_api") else ()
+    counts = (COUNT_TOKENS,) if version >= changed_in("messages_counted") else ()
+    return (*API_PATHS["generate"], *messages, *counts)
 
 
 def exact_paths(paths: Sequence[str]) -> tuple[str, ...]:

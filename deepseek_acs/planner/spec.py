@@ -436,7 +436,7 @@ class ResolvedSpec:
     @property
     def api_paths(self) -> tuple[str, ...]:
         """Methods and paths of the API that clients are let through to."""
-        return api_paths(self.engine.arguments)
+        return api_paths(self.engine.arguments, self.engine.vllm.version)
 
     @property
     def request_filter(self) -> RequestFilterSpec | None:

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from deepseek_acs.planner.api_paths import API_PATHS
+from deepseek_acs.planner.api_paths import api_paths
+from deepseek_acs.planner.vllm_releases.release import newest
 
 KEY, CLIENT_KEY, METRICS_KEY = b"0123456789abcdef" * 4, b"c" * 32, b"m" * 32
-ALLOWED = API_PATHS["generate"]
+ALLOWED = api_paths((), newest())
 BODY = json.dumps({"model": "ds", "prompt": "a", "messages": [], "input": "a"}).encode()
 BODY_BYTES, HEADER_BYTES = 4096, 8192
 TIMEOUT = 30

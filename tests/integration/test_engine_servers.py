@@ -18,6 +18,8 @@ from pathlib import Path
 import pytest
 
 from components.request_filter import ARGUMENTS, MODULE, SETTINGS_FILE
+from deepseek_acs.planner.api_paths import api_paths
+from deepseek_acs.planner.vllm_releases import release
 from deepseek_acs.requestfilter import program
 from tests.integration.filter_cases import CASES, KEY, ask, filled, limits, should_pass, write_keys
 from tools.vllm_catalogue.wheels import CACHE, digest, published, unpacked
@@ -123,6 +125,8 @@ def test_only_what_is_allowed_reaches_a_route(version: str, program_folder: Path
                     reached.add(route)
     assert not wrong
     assert {"/health", "/metrics", "/v1/models", "/v1/chat/completions", "/v1/completions"} <= reached
+    own = {path.split(" ")[1] for path in api_paths((), release.version(version)) if "messages" in path}
+    assert own == {route for route in reached if "messages" in route}
     assert {"/invocations", "/tokenize", "/version"} <= {route for _, route in server.routes} - reached
 
 

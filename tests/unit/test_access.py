@@ -40,6 +40,7 @@ from components.secret_forms import (
 )
 from deepseek_acs.planner.api_paths import API_PATHS, api_paths
 from deepseek_acs.planner.pod_security import enforced_level, namespace_labels
+from deepseek_acs.planner.vllm_releases.release import Version, newest
 from deepseek_acs.requestfilter.program import Settings, read_settings
 from deepseek_acs.settings.route import GatewayRoute, IngressRoute, NoTls
 from deepseek_acs.settings.stack import StackSettings
@@ -223,7 +224,7 @@ class TestRequestFilter:
             filtered.manifest("ConfigMap", "requestfilter")["data"]["settings.json"]
         )
         assert read_settings(tmp_path / "settings.json") == Settings(
-            paths=API_PATHS["generate"],
+            paths=API_PATHS["generate"],  # of 0.7.2, which has no others
             keys="/etc/requestfilter/keys",
             header_bytes=8192,
             body_bytes=4 * 2**20,
@@ -259,8 +260,20 @@ class TestRequestFilter:
         ],
     )
     def test_paths_are_those_of_the_task(self, arguments: tuple[str, ...], path: str) -> None:
-        assert path in api_paths(arguments)
+        assert path in api_paths(arguments, newest())
         assert len([paths for paths in API_PATHS.values() if path in paths]) == 1
+
+    @pytest.mark.parametrize(
+        ("version", "paths"),
+        [
+            ((0, 11, 0), set()),
+            ((0, 11, 1), {"POST /v1/messages"}),
+            ((0, 17, 0), {"POST /v1/messages", "POST /v1/messages/count_tokens"}),
+        ],
+    )
+    def test_the_messages_api_is_there_where_the_engine_has_it(self, version: Version, paths: set[str]) -> None:
+        assert {path for path in api_paths((), version) if "messages" in path} == paths
+        assert not [path for path in api_paths(("--task=embed",), version) if "messages" in path]
 
     def test_a_model_whose_context_is_not_known_is_bounded_by_the_body(self) -> None:
         spec = resolved(
