@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from .cluster import Cluster
-from .pods import GROUP_NAME, Pod, is_leader, is_ready, trouble
+from .pods import GROUP_NAME, Event, Pod, is_leader, is_ready, trouble
 from .results import FaultError, Found, Layer, SkippedError
 from .target import Target
 
@@ -70,7 +70,7 @@ class Objects:
         found = self._pods(f"{GROUP_NAME}={target.group}")
         for pod in found:
             name = pod["metadata"]["name"]
-            problem = None if is_ready(pod) else trouble(pod, self._events(name), datetime.now(UTC))
+            problem = None if is_ready(pod) else trouble(pod, self._events(pod), datetime.now(UTC))
             if problem is not None:
                 raise FaultError(problem.layer, f"{name} {problem.problem}", fix=target.kubectl(problem.command))
         wanted = spec.get("replicas", 1) * size
@@ -171,11 +171,12 @@ class Objects:
         cached = dataset.get("status", {}).get("cacheStates", {}).get("cachedPercentage")
         return f", its cache filled{f' to {cached}' if cached else ''}"
 
-    def _events(self, pod: str) -> list[str]:
-        events = self._list(
-            f"/api/v1/namespaces/{self.target.namespace}/events", fieldSelector=f"involvedObject.name={pod}"
+    def _events(self, pod: Pod) -> list[Event]:
+        # Not by its name, which the pods of the groups before had, too.
+        return self._list(
+            f"/api/v1/namespaces/{self.target.namespace}/events",
+            fieldSelector=f"involvedObject.uid={pod['metadata']['uid']}",
         )
-        return [event.get("reason", "") for event in events]
 
     def _pods(self, selector: str) -> list[Pod]:
         return self._list(f"/api/v1/namespaces/{self.target.namespace}/pods", labelSelector=selector)

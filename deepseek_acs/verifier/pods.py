@@ -1,6 +1,7 @@
 """What a pod waits for, from its status alone."""
 
-from collections.abc import Mapping
+import textwrap
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 from .results import Layer
 
 Pod = Mapping[str, Any]
+Event = Mapping[str, Any]
 
 WORKER_INDEX = "leaderworkerset.sigs.k8s.io/worker-index"
 GROUP_NAME = "leaderworkerset.sigs.k8s.io/name"
@@ -19,6 +21,8 @@ PREFLIGHT = "preflight failed"
 """In the termination message of a pod whose checks failed (deepseek_acs/preflight)."""
 
 MOUNT_WORDS = ("FailedMount", "FailedAttachVolume")
+
+CAUSE_CHARACTERS = 300
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,8 +44,8 @@ def is_ready(pod: Pod) -> bool:
     return "deletionTimestamp" not in pod["metadata"] and _condition(pod, "Ready").get("status") == "True"
 
 
-def trouble(pod: Pod, events: list[str], now: datetime) -> Trouble | None:
-    """Why ``pod`` is not ready, None if it is; ``events`` are the reasons of its events, oldest first."""
+def trouble(pod: Pod, events: Sequence[Event], now: datetime) -> Trouble | None:
+    """Why ``pod`` is not ready, None if it is; ``events`` are its own, oldest first."""
     name = pod["metadata"]["name"]
     describe, logs = f"describe pod {name}", f"logs {name} --all-containers --tail=100"
     if is_ready(pod):
@@ -59,8 +63,9 @@ def trouble(pod: Pod, events: list[str], now: datetime) -> Trouble | None:
         status = pod["status"]
         why = status.get("message") or status.get("reason", "no reason given")
         return Trouble(layer=Layer.PODS, problem=f"has failed: {why}", command=describe)
-    if any(word in events[-5:] for word in MOUNT_WORDS):
-        return Trouble(layer=Layer.STORAGE, problem="cannot mount a volume", command=describe)
+    for event in reversed(events[-5:]):
+        if event.get("reason") in MOUNT_WORDS:
+            return Trouble(layer=Layer.STORAGE, problem=f"cannot mount a volume{_cause(event)}", command=describe)
     running = [c["state"]["running"] for c in _containers(pod) if "running" in c.get("state", {})]
     if running:
         return Trouble(layer=Layer.PODS, problem=_loading(pod, running[0], now), command=logs)
@@ -90,6 +95,12 @@ def _container_trouble(container: Mapping[str, Any], pod: str) -> Trouble | None
             command=f"{log} --tail=100",
         )
     return None
+
+
+def _cause(event: Event) -> str:
+    """What the volume plugin says, without the kubelet's and gRPC's words around it."""
+    said = " ".join(event.get("message", "").rpartition("desc = ")[2].split())
+    return f": {textwrap.shorten(said, CAUSE_CHARACTERS, placeholder=' ...')}" if said else ""
 
 
 def _loading(pod: Pod, running: Mapping[str, Any], now: datetime) -> str:

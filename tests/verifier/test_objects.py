@@ -128,7 +128,8 @@ class TestPods:
     def one(self, *events: str, **status: Any) -> FaultError:
         def change(found: dict[str, Any]) -> None:
             found[PODS]["items"][1] = pod("r1-0-1", 1, **status)
-            found[EVENTS] = {"items": [{"reason": reason} for reason in events]}
+            parts = (one.partition(": ") for one in events)
+            found[EVENTS] = {"items": [{"reason": reason, "message": message} for reason, _, message in parts]}
 
         return fault(objects(change).pods)
 
@@ -173,6 +174,11 @@ class TestPods:
     def test_volume_is_not_mounted(self) -> None:
         found = self.one("Scheduled", "FailedMount", **waiting("ContainerCreating"))
         assert (found.layer, found.problem) == (Layer.STORAGE, "r1-0-1 cannot mount a volume")
+
+    def test_volume_plugin_says_why(self) -> None:
+        said = 'FailedMount: MountVolume.SetUp failed for volume "v" : rpc error: code = Internal desc = wrong\nkey'
+        found = self.one(said, "Pulled", **waiting("ContainerCreating"))
+        assert (found.layer, found.problem) == (Layer.STORAGE, "r1-0-1 cannot mount a volume: wrong key")
 
     def test_starting(self) -> None:
         assert self.one(**waiting("ContainerCreating")).problem == "r1-0-1 is starting: image, volumes"

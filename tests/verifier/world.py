@@ -28,7 +28,7 @@ def pod(name: str, index: int, **status: Any) -> dict[str, Any]:
         labels["role"] = "leader"
     container = {"name": "vllm", "startupProbe": {"failureThreshold": 390, "periodSeconds": 10}}
     return {
-        "metadata": {"name": name, "labels": labels},
+        "metadata": {"name": name, "uid": f"uid-of-{name}", "labels": labels},
         "spec": {"containers": [container]},
         "status": status or ready,
     }
