@@ -353,12 +353,14 @@ class Service:
         self._server.disconnect()
         self._server.server_close()
 
-    def serve_forever(self) -> None:
-        """Serves until SIGTERM or SIGINT. For the main thread of a process that does nothing else."""
+    def serve_forever(self, *, finish_seconds: float = 0) -> None:
+        """Serves until SIGTERM or SIGINT; then no connection is accepted, and requests under way have
+        ``finish_seconds`` to end. For the main thread of a process that does nothing else."""
         signals = {signal.SIGTERM, signal.SIGINT}
         signal.pthread_sigmask(signal.SIG_BLOCK, signals)
         with self:
             signal.sigwait(signals)
+            self._server.finish(finish_seconds)
 
     def log(self, method: str, target: str) -> LoggedRequest:
         """Enters a request into the log."""
@@ -378,17 +380,43 @@ class _Server(ThreadingHTTPServer):
         self.service = service
         self._connections: set[socket.socket] = set()
         self._lock = threading.Lock()
+        self._under_way = 0
+        self._idle = threading.Condition()
+        self._accepting = True
         super().__init__((address, port), _Handler)
 
     def accept_all(self) -> None:
         """Accepts connections until ``stop_accepting``, for which ``serve_forever`` would have to look now and then."""
-        while not self.service.stopping.is_set():
+        while self._accepting:
             with contextlib.suppress(OSError):
                 self.process_request(*self.get_request())
 
     def stop_accepting(self) -> None:
         self.service.stopping.set()
-        self.socket.shutdown(socket.SHUT_RDWR)
+        self._accept_no_more()
+
+    def finish(self, seconds: float) -> None:
+        """Accepts no more, and waits for the requests under way."""
+        self._accept_no_more()
+        with self._idle:
+            self._idle.wait_for(lambda: self._under_way == 0, seconds)
+
+    def _accept_no_more(self) -> None:
+        self._accepting = False
+        # Not connected any more after the first time.
+        with contextlib.suppress(OSError):
+            self.socket.shutdown(socket.SHUT_RDWR)
+
+    @contextlib.contextmanager
+    def request_under_way(self) -> Iterator[None]:
+        with self._idle:
+            self._under_way += 1
+        try:
+            yield
+        finally:
+            with self._idle:
+                self._under_way -= 1
+                self._idle.notify_all()
 
     def process_request(self, request: Any, client_address: Any) -> None:
         with self._lock:
@@ -423,7 +451,8 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
         elif self.parse_request():
             try:
-                self._serve()
+                with self.server.request_under_way():
+                    self._serve()
             except ResetError:
                 self._reset()
 

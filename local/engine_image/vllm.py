@@ -1,5 +1,6 @@
 """``vllm serve MODEL ...``: serves until it is terminated. With ``--nnodes`` the leader waits for its workers first, as
-with vLLM's backend mp; a worker, which is ``--headless``, joins it and stays, even after the leader's end."""
+with vLLM's backend mp; a worker, which is ``--headless``, joins it and stays, even after the leader's end.
+With ``--shutdown-timeout``, requests under way end before the leader does."""
 
 import argparse
 import importlib.util
@@ -35,6 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--node-rank", type=int, default=0)
     parser.add_argument("--master-addr", default="")
     parser.add_argument("--master-port", type=int, default=MASTER_PORT)
+    parser.add_argument("--shutdown-timeout", type=float, default=0)
     given, _ = parser.parse_known_args(arguments)
     if not Path(given.model).is_dir():
         print(f"error: the model {given.model} is not there", file=sys.stderr)
@@ -54,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     server = OpenAiServer(lambda: served, port=given.port, address=ALL_INTERFACES)
     print(f"serving {', '.join(sorted(served.models))} from {given.model} at port {given.port}", flush=True)
-    server.serve_forever()
+    server.serve_forever(finish_seconds=given.shutdown_timeout)
     return 0
 
 

@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from http import HTTPStatus
 from typing import Annotated, Any, Literal, TypeVar
 from urllib.parse import urlsplit
@@ -158,12 +159,27 @@ class OpenAiServer(Service):
         }
         self._metrics.count(asked.model, prompt_tokens=prompt_tokens, generated_tokens=len(answer), reason=right)
         form = _Form(asked, number=next(self._ids))
+        self._metrics.begin(asked.model)
+        ended = partial(self._metrics.end, asked.model)
         reason = self._reply.finish_reason or right
         if not asked.stream:
-            return Response.json(form.whole("".join(answer), reason, usage))
+            whole = json.dumps(form.whole("".join(answer), reason, usage)).encode()
+            return Response(headers={"Content-Type": "application/json"}, body=_Answer(whole, ended))
         events = form.events(answer, reason, usage if asked.stream_options.include_usage else None)
         body = b"".join(f"data: {json.dumps(event)}\n\n".encode() for event in events) + b"data: [DONE]\n\n"
-        return Response(headers={"Content-Type": "text/event-stream; charset=utf-8"}, body=Body(body))
+        return Response(headers={"Content-Type": "text/event-stream; charset=utf-8"}, body=_Answer(body, ended))
+
+
+class _Answer(Body):
+    """Tells when it has been sent."""
+
+    def __init__(self, content: bytes, ended: Callable[[], None]) -> None:
+        super().__init__(content)
+        self._ended = ended
+
+    def close(self) -> None:
+        super().close()
+        self._ended()
 
 
 class _Form:
