@@ -64,10 +64,6 @@ DRAFT_STATES = 5
 """Vectors of the hidden size per token that the layer for multi-token prediction adds to a step
 (https://github.com/vllm-project/vllm/blob/v0.20.2/vllm/model_executor/models/deepseek_mtp.py)."""
 
-HELD_STATES = 5
-"""Vectors of the hidden size per token that a rank of several GPUs was seen to hold longer than it needs them, in some
-starts and not in others: results of all-reduces and what went into them."""
-
 EXPERT_BLOCK = 128
 """With expert parallelism, DeepGEMM pads the tokens of each expert to a multiple of this
 (https://github.com/vllm-project/vllm/blob/v0.20.2/vllm/model_executor/layers/fused_moe/deep_gemm_utils.py)."""
@@ -78,8 +74,9 @@ MARGIN_GIB = 0.5
 MARGIN_LISTED_GIB = 0.25
 """The same where the tensors are listed, for what another version holds a little longer."""
 
-LEAST_GIB = 0.05
-"""What may be missing of them, at the optimistic end: vectors that another version does not hold."""
+MISSING_SHARE, MISSING_GIB = 0.05, 0.2
+"""What may be missing of them, at the optimistic end: vectors that another version does not hold. Most was 0.17 GiB, in
+compiled MLA on 0.26.0, but not more than this share and 0.05 GiB."""
 
 V0_MLA_MARGIN_GIB = 5.5
 """The same for MLA on 0.7, whose logs show peaks from 0.2 to 7 GiB for steps of the same size
@@ -159,10 +156,13 @@ def activation_peak(model: Model, engine: Engine, serving: Serving, step: Step) 
         held = _held_by_compiled(model, step)
         # Inductor tries kernels for the output head on a copy of it, unless its cache knows the best.
         tried = vocabulary_bytes(model, step.tensor) + 2 * hidden if step.samples else 0
-        nominal, high = max(nominal, layer + below + held, tried), max(high, layer + below + 2 * held, tried)
-    if step.tensor > 1:
-        high += HELD_STATES * hidden
-    return Band(max(0, 0.95 * low / GIB - LEAST_GIB), nominal / GIB, high / GIB + MARGIN_LISTED_GIB)
+        likely, most = (0, held) if engine.compiled_holds_less else (held, 2 * held)
+        nominal, high = max(nominal, layer + below + likely, tried), max(high, layer + below + most, tried)
+    if step.tensor > 1 and not sparse:
+        # Seen in one log: an all-reduce frees what went into it.
+        low -= hidden
+    missing = min(MISSING_SHARE * low / GIB + 0.05, MISSING_GIB)
+    return Band(max(0, low / GIB - missing), nominal / GIB, high / GIB + MARGIN_LISTED_GIB)
 
 
 def _is_sparse_fp8(model: Model, serving: Serving) -> bool:
@@ -229,7 +229,9 @@ def _layer_bytes(model: Model, engine: Engine, serving: Serving, step: Step) -> 
     states = (2 if step.is_first else 3) + draft
     # cuBLAS and the input of a matrix are held unless both are in 8 bits, quantised per row.
     is_cutlass = model.quantisation is not None and model.quantisation.bits == 8 and not model.quantisation.is_block_fp8
-    dense = 3 * model.intermediate / step.tensor + (4 + (not step.is_first) - is_cutlass) * model.hidden
+    dense = 0.0
+    if not all(model.sparse[number] for number in step.layers):
+        dense = 3 * model.intermediate / step.tensor + (4 + (not step.is_first) - is_cutlass) * model.hidden
     if isinstance(attention, MultiHeadLatentAttention) and engine.uses_mla(model):
         latent = 2 * attention.kv_rank + attention.rope_dim + 2 * (attention.query_rank or 0)
         attended = _heads_width(model, step) + latent + states * model.hidden
@@ -253,10 +255,11 @@ def _heads_width(model: Model, step: Step) -> int:
 
 
 def _held_by_compiled(model: Model, step: Step) -> int:
-    """Compiled pieces hold queries and outputs of MLA of a layer before, which eager execution has let go of."""
-    if not isinstance(model.attention, MultiHeadLatentAttention):
-        return 0
-    return step.batched * (2 * _heads_width(model, step) + model.hidden) * DTYPE_BYTES
+    """Compiled pieces hold queries and outputs of a layer before, which eager execution has let go of: of MLA two
+    layers' and the layer's input."""
+    width = _heads_width(model, step)
+    is_latent = isinstance(model.attention, MultiHeadLatentAttention)
+    return step.batched * (2 * width + model.hidden if is_latent else width) * DTYPE_BYTES
 
 
 def _coarse_peak(model: Model, engine: Engine, serving: Serving, step: Step) -> Band:

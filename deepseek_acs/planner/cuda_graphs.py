@@ -23,7 +23,7 @@ https://github.com/vllm-project/vllm/blob/v0.33.0/vllm/config/attention.py)."""
 GRAPH_MIB_PER_LAYER = Band(0.1, 0.16, 0.45)
 """Of each size, both kinds of graph together."""
 
-GRAPH_BASE_MIB = Band(0, 130, 250)
+GRAPH_BASE_MIB = Band(40, 130, 250)
 """Of the first graph: kernels that are loaded for it."""
 
 HYBRID_REQUESTS = 256

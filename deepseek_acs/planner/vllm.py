@@ -148,6 +148,11 @@ class Engine:
         return self.version >= changed_in("fp8_mla_holds_less")
 
     @property
+    def compiled_holds_less(self) -> bool:
+        """Whether compiled MLA has let go of a layer's queries and outputs when the next one runs."""
+        return self.version >= changed_in("compiled_holds_less")
+
+    @property
     def reads_queries_apart(self) -> bool:
         """Whether sparse MLA with a cache in 16 bits has kernels that take both parts of the queries as they are."""
         return self.version >= changed_in("sparse_by_flash_attention")

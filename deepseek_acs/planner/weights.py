@@ -40,6 +40,13 @@ GATHERED_REQUESTS = 5
 """Requests of full length that sparse MLA gathers at once where the cache is in FP8
 (https://github.com/vllm-project/vllm/blob/v0.20.2/vllm/v1/attention/backends/mla/flashmla_sparse.py)."""
 
+VOCABULARY_IN_EVERY_STAGE = frozenset(
+    {"gpt_oss", "internlm2", "mixtral", "olmo2", "olmoe", "qwen2_moe", "qwen3_moe", "qwen3_vl_moe_text"}
+)
+"""Values of ``model_type`` whose classes create the embedding and the output head in each stage of a pipeline
+(https://github.com/vllm-project/vllm/tree/v0.26.0/vllm/model_executor/models, the same in 0.8.5, 0.11.0, 0.20.2 and
+0.33.0; one log of two stages on two NVIDIA H200, vLLM 0.26.0, 2026-11-29)."""
+
 MIB = 2**20
 
 HOPPER = 9.0
@@ -340,8 +347,9 @@ def stage_bytes(
     kinds = Counter(representatives(model)[layers.start : layers.stop])
     total = sum(count * layer_bytes(model, layer, engine, split, capability) for layer, count in kinds.items())
     vocabulary = vocabulary_bytes(model, split.tensor)
-    head_everywhere = engine.is_v0 and isinstance(model.attention, MultiHeadLatentAttention)
-    if first or (last and model.tied_embeddings):
+    everywhere = model.family in VOCABULARY_IN_EVERY_STAGE
+    head_everywhere = everywhere or (engine.is_v0 and isinstance(model.attention, MultiHeadLatentAttention))
+    if first or everywhere or (last and model.tied_embeddings):
         total += vocabulary
     if first:
         total += _tower_bytes(model, split.tensor)

@@ -16,7 +16,16 @@ from deepseek_acs.planner.memory import Memory, Verdict, estimate
 from deepseek_acs.planner.model import CompressedAttention, Model
 from deepseek_acs.planner.uncounted import uncounted
 from deepseek_acs.planner.vllm import Engine, Serving, engine_of, serving_changes, version_of
-from deepseek_acs.planner.weights import MIB, Split, allocated, checkpoint_gib, is_swizzled, layer_bytes, stage_bytes
+from deepseek_acs.planner.weights import (
+    MIB,
+    Split,
+    allocated,
+    checkpoint_gib,
+    is_swizzled,
+    layer_bytes,
+    stage_bytes,
+    vocabulary_bytes,
+)
 
 OLD, SORTING, NEW = Engine(version=(0, 7, 2)), Engine(version=(0, 11, 0)), Engine()
 MEASURED = Engine(version=(0, 20, 2))
@@ -115,6 +124,20 @@ def test_tied_embeddings_are_held_on_both_ends_of_a_pipeline() -> None:
     )
     vocabulary = 151_936 * 1024 * 2
     assert sum(ends) - whole == pytest.approx(vocabulary, rel=0.05)
+
+
+def test_some_models_hold_the_vocabulary_in_every_stage() -> None:
+    """The log of Qwen3-235B-A22B in two stages has 39.4 GiB for both; DeepSeek's stages have what they need."""
+    for name, held in (("Qwen/Qwen3-235B-A22B", 4), ("openai/gpt-oss-120b", 4), ("deepseek-ai/DeepSeek-R1", 2)):
+        sized = model(name)
+        half = sized.layers // 2
+        without = [layer_bytes(sized, layer, NEW, Split(tensor=1), 9.0) for layer in range(sized.layers)]
+        stages = (range(half), range(half, sized.layers))
+        total = sum(
+            stage_bytes(sized, layers, NEW, Split(tensor=1), capability=9.0, first=number == 0, last=number == 1)
+            for number, layers in enumerate(stages)
+        )
+        assert total - sum(without) == pytest.approx(held * vocabulary_bytes(sized, 1), rel=0.08), name
 
 
 def test_windows_leave_more_room_for_requests() -> None:
@@ -315,7 +338,7 @@ def test_a_sampler_that_sorts_needs_most(
     least, most = (1024 * dense.vocabulary * each / GIB for each in (14, 38))
     assert (found.nominal > most) == sorts
     assert (found.low < most / 1.5) == (may_not or not sorts)
-    assert found.low > least
+    assert found.low > 0.95 * least
     assert uncounted([], environment, model=dense, engine=engine).names == ()
 
 
@@ -362,17 +385,39 @@ def test_buffers_of_the_experts_lie_below_all_layers_but_the_first() -> None:
     assert two == peak(R1, NEW, serving, layers=range(3, 20)).nominal
 
 
-def test_what_an_all_reduce_may_hold_counts_for_the_worst_alone() -> None:
+def test_an_all_reduce_may_free_a_vector_of_a_dense_layer() -> None:
+    """Of experts the peak was the same on one GPU and on two."""
     serving = Serving(max_model_len=8192, eager=True)
-    alone, several = (peak(R1, NEW, serving, tensor=tensor) for tensor in (1, 2))
-    assert alone.high - alone.nominal == pytest.approx(0.25)
-    assert several.high - several.nominal == pytest.approx(0.25 + 5 * 8192 * 7168 * 2 / GIB)
+    dense = model("meta-llama/Llama-3.1-70B")
+    for sized, vectors in ((dense, 1), (R1, 0)):
+        found = peak(sized, NEW, serving, tensor=2)
+        missing = min(0.2, 0.05 * (found.nominal - vectors * 8192 * sized.hidden * 2 / GIB) + 0.05)
+        assert found.nominal - found.low == pytest.approx(missing + vectors * 8192 * sized.hidden * 2 / GIB)
+        assert found.high - found.nominal == pytest.approx(0.25)
 
 
 def test_compiled_layers_hold_more_than_eager_ones() -> None:
-    eager, compiled = (peak(R1, NEW, Serving(max_model_len=8192, eager=eager), tensor=1) for eager in (True, False))
-    assert eager.low == compiled.low
-    assert eager.nominal < compiled.nominal < compiled.high
+    """Up to 0.25; on 0.26.0 they were seen not to."""
+    for engine, holds in ((MEASURED, True), (NEW, False)):
+        eager, compiled = (
+            peak(R1, engine, Serving(max_model_len=8192, eager=eager), tensor=1) for eager in (True, False)
+        )
+        assert eager.low == compiled.low
+        assert (eager.nominal < compiled.nominal) == holds
+        assert compiled.nominal + 0.25 < compiled.high
+
+
+def test_experts_alone_need_no_room_for_a_dense_layer() -> None:
+    """Qwen3-235B-A22B names a width for dense layers and has none."""
+    serving = Serving(max_model_len=8192, eager=True)
+    qwen = model("Qwen/Qwen3-235B-A22B")
+    assert qwen.intermediate == 12_288
+    wider = dataclasses.replace(qwen, intermediate=100_000)
+    assert peak(qwen, NEW, serving) == peak(wider, NEW, serving)
+    assert (
+        peak(dataclasses.replace(qwen, sparse=(False, *qwen.sparse[1:])), NEW, serving).nominal
+        < peak(dataclasses.replace(wider, sparse=(False, *wider.sparse[1:])), NEW, serving).nominal
+    )
 
 
 MTP = '--speculative-config={"method": "mtp", "num_speculative_tokens": 3}'

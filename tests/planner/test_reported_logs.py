@@ -10,6 +10,7 @@ from benchmarks.planner.reported import Log, logs, measured
 from deepseek_acs.planner.activation import GIB
 from deepseek_acs.planner.check import check
 from deepseek_acs.planner.memory import Verdict
+from deepseek_acs.planner.model import DTYPE_BYTES
 from deepseek_acs.planner.rules import RULES
 from deepseek_acs.planner.spec import Layout, ResolvedSpec, gpu_spec
 from deepseek_acs.planner.vllm_releases.release import newest
@@ -108,7 +109,17 @@ def test_every_part_of_our_own_logs_is_inside_its_band(name: str) -> None:
     parts = [(log.activation, stage.activation), (log.graphs, stage.graphs), (log.cache, stage.cache)]
     for said, band in parts:
         # As above, and the bytes of the log in GiB are rounded.
-        assert said is None or band.low - 0.01 <= said <= band.high + 0.01
+        assert said is None or band.low - 0.01 <= said <= band.high + held_by_one_rank(log) + 0.01
+
+
+def held_by_one_rank(log: Log) -> float:
+    """GiB. On 0.20.2, collectives that do nothing left a rank with up to six vectors of the hidden size per token, in
+    some starts and not in others. Two GPUs that really worked together left none: with Kimi-K2, the same layout."""
+    if log.rank is None or log.engine >= (0, 26, 0):
+        return 0.0
+    batched = log.serving.max_num_batched_tokens
+    assert batched is not None
+    return 6 * batched * log.known_model.hidden * DTYPE_BYTES / GIB
 
 
 @pytest.mark.parametrize("name", [name for name, log in OURS.items() if log.tokens])
@@ -131,14 +142,11 @@ def test_what_stopped_at_the_samplers_warm_up_is_not_called_fit() -> None:
 
 
 def test_the_range_of_fp8_mla_at_tensor_8_is_narrow() -> None:
-    """15 % at most; 18 % where CUDA graphs, or a sampler that sorts, come on top of less than 22 GiB: communicators
-    alone are uncertain by 1.6 GiB. Before 0.11.1 the image decides which sampler runs, which is 2.9 GiB."""
+    """15 % at most. Before 0.11.1 the image decides which sampler runs, which is 2.9 GiB."""
     found = list(widths())
     assert {width.version for width in found} == {(0, 11, 1), (0, 15, 1), (0, 20, 2), newest()}
-    assert len([width for width in found if width.share <= 0.15]) >= 0.9 * len(found)
-    wide = [width for width in found if width.share > 0.15]
-    assert all(width.left < 22 and width.share < 0.185 for width in wide), wide
-    assert not [width for width in wide if width.eager and width.version >= (0, 20, 2)]
+    assert len(found) == 88
+    assert max(width.share for width in found) <= 0.15
 
 
 @pytest.mark.parametrize("name", [name for name, log in LOGS.items() if log.tokens and not log.refused])

@@ -225,7 +225,7 @@ BROKEN: dict[str, tuple[dict[str, Any], str, str]] = {
         "did you mean GU8TF? Otherwise check the name",
     ),
     "memory-close": (
-        {"pipeline": 1, "gpu_memory_utilization": 0.89, **NEW},
+        {"pipeline": 1, "gpu_memory_utilization": 0.88, **NEW},
         "too close to tell whether it fits: 0 to",
         "lower deployment.inference.engine.maxModelLen, or choose tensor ",
     ),
