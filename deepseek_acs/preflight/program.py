@@ -398,9 +398,9 @@ def check_collective(group: Group, asked: Asked) -> str:
             process.wait()
         for log in glob.glob(f"{logs}-*"):
             os.unlink(log)
-    networks = networks_of(said)
-    by = f" by {', '.join(networks)}" if networks else ""
-    if asked.rdma and len(group.members) > 1 and networks == ["Socket"]:
+    transports = transports_of(said)
+    by = f" by {', '.join(transports)}" if transports else ""
+    if asked.rdma and len(group.members) > 1 and "NET/Socket" in transports:
         raise PreflightError(
             "rdma",
             "NCCL uses TCP (Socket), and inference.network is rdma",
@@ -437,10 +437,12 @@ def _result(process: subprocess.Popen[str]) -> float:
     return float(output.split()[-1])
 
 
-def networks_of(log: str) -> list[str]:
-    """The networks that NCCL says it uses
-    (https://github.com/NVIDIA/nccl/blob/v2.27.3-1/src/init.cc)."""
-    return sorted(set(re.findall(r"Using network (\S+)", log)))
+def transports_of(log: str) -> list[str]:
+    """How NCCL connects the GPUs: by a network (``NET/IB``), within a machine by ``P2P`` or ``SHM``. If it names no
+    connection, the network that it has found
+    (https://github.com/NVIDIA/nccl/blob/v2.27.3-1/src/transport/net.cc, p2p.cc, shm.cc and init.cc)."""
+    connections = set(re.findall(r" via (NET/\w+|P2P|SHM)", log))
+    return sorted(connections or {f"NET/{name}" for name in re.findall(r"Using network (\S+)", log)})
 
 
 def collective(options: Mapping[str, Any]) -> None:

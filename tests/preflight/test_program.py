@@ -32,7 +32,7 @@ from deepseek_acs.preflight.program import (
     check_weights,
     cuda_of_driver,
     meet,
-    networks_of,
+    transports_of,
 )
 
 PROGRAM = Path(program.__file__)
@@ -157,9 +157,20 @@ class TestWeights:
             check_weights(str(folder))
 
 
-def test_networks_of_nccl() -> None:
-    assert networks_of(NCCL * 2) == ["IB"]
-    assert networks_of("") == []
+def test_transports_of_nccl() -> None:
+    assert transports_of(NCCL * 2) == ["NET/IB"]
+    assert transports_of("") == []
+
+
+def test_connections_of_nccl_and_not_the_network_that_it_could_use() -> None:
+    """In one machine no network is used, whichever it has found."""
+    start = "pod:1:7 [0] NCCL INFO "
+    found = NCCL.replace("IB", "Socket")
+    within = start + "Channel 00/0 : 0[0] -> 1[1] via P2P/CUMEM\n"
+    assert transports_of(found + within) == ["P2P"]
+    assert transports_of(found + start + "Channel 00 : 0[0] -> 1[1] via SHM/direct/direct\n") == ["SHM"]
+    between = start + "Channel 01/0 : 7[7] -> 8[0] [send] via NET/IB/0/GDRDMA\n"
+    assert transports_of(NCCL + within + between) == ["NET/IB", "P2P"]
 
 
 def free_port() -> int:
@@ -388,7 +399,7 @@ class TestProcesses:
     def test_rdma_that_is_used(self, start: Any) -> None:
         for code, output in self.both(start, "--rdma", NETWORK="IB"):
             assert code == 0
-            assert " GB/s by IB\n" in output
+            assert " GB/s by NET/IB\n" in output
 
     def test_a_slow_network(self, start: Any) -> None:
         for code, output in self.both(start, "--least-gb-s=1e9"):
