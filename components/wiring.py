@@ -287,7 +287,7 @@ def inference_group(spec: ResolvedSpec, mount: ModelMount, access: Access | None
         node_selector=gpu_node_selector(spec),
         has_common_labels=spec.observability is not None,
         environment=network_environment(spec),
-        default_environment=log_environment(logs) if logs else {},
+        default_environment={**(log_environment(logs) if logs else {}), **_trace_environment(spec)},
         image=engine.image,
         backend=engine.backend,
         ray_script=engine.ray_script,
@@ -322,6 +322,14 @@ def inference_group(spec: ResolvedSpec, mount: ModelMount, access: Access | None
         read_only_root=pods is not None and pods.read_only_root,
         uses_rdma=spec.network == "rdma",
     )
+
+
+def _trace_environment(spec: ResolvedSpec) -> dict[str, str]:
+    """https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/"""
+    traces = spec.traces
+    if traces is None:
+        return {}
+    return {"OTEL_SERVICE_NAME": spec.name, "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL": traces.protocol}
 
 
 def _preflight(spec: ResolvedSpec) -> PreflightArgs | None:

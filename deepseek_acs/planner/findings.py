@@ -68,6 +68,8 @@ class Field(StrEnum):
     PREFIX_CACHING = "<engine.prefix_caching>"
     CHUNKED_PREFILL = "<engine.chunked_prefill>"
     SPECULATIVE_TOKENS = "<engine.speculative_tokens>"
+    KV_OFFLOAD = "<engine.kv_offload_gib>"
+    TRACES = "<observability.traces>"
     BACKEND = "<engine.backend>"
     RAY_SCRIPT = "<engine.ray_script>"
     RAY_TOKEN = "<engine.ray_token>"  # noqa: S105 - a field

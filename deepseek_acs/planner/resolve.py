@@ -29,6 +29,7 @@ from deepseek_acs.settings.base import gibibytes, mebibytes
 from deepseek_acs.settings.inference import EngineSettings, InferenceSettings
 from deepseek_acs.settings.lifecycle import LifecycleSettings
 from deepseek_acs.settings.model import ModelSettings
+from deepseek_acs.settings.observability import ObservabilitySettings
 from deepseek_acs.settings.prices import PriceSettings
 from deepseek_acs.settings.scaling import HpaScaling, ManualScaling
 from deepseek_acs.settings.stack import StackSettings
@@ -67,7 +68,7 @@ def resolve(settings: StackSettings, *, folder: Path) -> ResolvedSpec:
         qos=inference.qos,
         network=inference.network,
         zone=inference.zone,
-        engine=_engine(inference.engine, model),
+        engine=_engine(inference.engine, model, settings.observability),
         rollout=RolloutSpec(
             max_unavailable=inference.rollout.max_unavailable,
             max_surge=inference.rollout.max_surge,
@@ -132,7 +133,7 @@ def _gib(size: str | None) -> float | None:
     return mebibytes(size) / 1024 if size else None
 
 
-def _engine(settings: EngineSettings, model: ModelSpec) -> EngineSpec:
+def _engine(settings: EngineSettings, model: ModelSpec, observability: ObservabilitySettings | None) -> EngineSpec:
     return EngineSpec(
         image=settings.image,
         backend=settings.backend,
@@ -145,7 +146,8 @@ def _engine(settings: EngineSettings, model: ModelSpec) -> EngineSpec:
         trust_remote_code=_trusts_code(settings, model.shapes),
         env=settings.env,
         secret_env={name: (place.secret, place.key) for name, place in settings.secret_env.items()},
-        features=_features(settings),
+        features=_features(settings, observability),
+        kv_offload_gib=settings.kv_offload_gib or 0,
         extra_args=settings.extra_args,
         stated_version=_stated_version(settings),
         measured_kv_cache_gib=settings.kv_cache_gib,
@@ -179,7 +181,7 @@ def _version(settings: EngineSettings) -> Version:
     return _stated_version(settings) or version_of(settings.image) or newest()
 
 
-def _features(settings: EngineSettings) -> dict[Field, tuple[str, ...]]:
+def _features(settings: EngineSettings, observability: ObservabilitySettings | None) -> dict[Field, tuple[str, ...]]:
     """Arguments for the features that are set, as the version writes them."""
     vllm, found = _version(settings), {}
     if settings.reasoning_parser is not None:
@@ -190,6 +192,10 @@ def _features(settings: EngineSettings) -> dict[Field, tuple[str, ...]]:
         found[Field.PREFIX_CACHING] = features.prefix_caching(settings.prefix_caching)
     if settings.chunked_prefill is not None:
         found[Field.CHUNKED_PREFILL] = features.chunked_prefill(vllm, settings.chunked_prefill)
+    if settings.kv_offload_gib is not None:
+        found[Field.KV_OFFLOAD] = features.kv_offloading(settings.kv_offload_gib)
+    if observability is not None and observability.traces is not None:
+        found[Field.TRACES] = features.traces(observability.traces.endpoint)
     if settings.speculative_tokens is not None:
         found[Field.SPECULATIVE_TOKENS] = features.multi_token_prediction(vllm, settings.speculative_tokens)
     return found

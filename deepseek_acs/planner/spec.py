@@ -23,14 +23,14 @@ from deepseek_acs.planner.prices import Prices
 from deepseek_acs.planner.uncounted import Uncounted, reads_images, uncounted
 from deepseek_acs.planner.upload import upload_deadline_seconds
 from deepseek_acs.planner.vllm import Engine, Serving, engine_of, serving_changes, version_of
-from deepseek_acs.planner.vllm_releases.release import Version, newest
+from deepseek_acs.planner.vllm_releases.release import Version, changed_in, newest
 
 if TYPE_CHECKING:
     from deepseek_acs.settings.cloud import CloudSettings, ClusterSettings
     from deepseek_acs.settings.guard import GuardSettings
     from deepseek_acs.settings.inference import GangSettings, PreflightSettings
     from deepseek_acs.settings.lifecycle import HealthCheckSettings
-    from deepseek_acs.settings.observability import ObservabilitySettings
+    from deepseek_acs.settings.observability import ObservabilitySettings, TraceSettings
     from deepseek_acs.settings.operators import OperatorsSettings
     from deepseek_acs.settings.scaling import Autoscaler
     from deepseek_acs.settings.security import SecuritySettings
@@ -198,6 +198,9 @@ class EngineSpec:
     features: Mapping[Field, tuple[str, ...]]
     """Arguments of ``vllm serve`` for features that have settings of their own, by setting."""
 
+    kv_offload_gib: float
+    """Host memory for cached prompts, of all pods of a group together; 0 for none."""
+
     extra_args: tuple[str, ...]
     stated_version: Version | None
     measured_kv_cache_gib: float | None
@@ -325,8 +328,24 @@ class ResolvedSpec:
         return PodSize(
             cpu=cpu,
             memory_gib=fixed.memory_gib or _next_legal(MEMORY_GIB_PER_GPU * gpus_per_pod, legal.get(cpu, ())),
-            shared_memory_gib=fixed.shared_memory_gib or SHARED_MEMORY_GIB_PER_GPU * gpus_per_pod,
+            shared_memory_gib=fixed.shared_memory_gib or self.shared_memory_needed_gib,
         )
+
+    @property
+    def shared_memory_needed_gib(self) -> float:
+        """For NCCL and the processes of a pod, and for offloaded cache where that is in /dev/shm."""
+        shared = self.engine.kv_offload_gib if self.offloads_to_shared_memory else 0
+        return SHARED_MEMORY_GIB_PER_GPU * self.layout.gpus_per_pod + shared
+
+    @property
+    def offloads_to_shared_memory(self) -> bool:
+        """Whether the engine keeps offloaded cache in /dev/shm, in each pod with room for all of it."""
+        return self.engine.vllm.version >= changed_in("kv_offloading_shared")
+
+    @property
+    def private_offload_gib(self) -> float:
+        """Host memory of one pod for offloaded cache that is not in /dev/shm."""
+        return 0 if self.offloads_to_shared_memory else self.engine.kv_offload_gib / self.layout.pods
 
     @property
     def pods_of_acs(self) -> Mapping[int, tuple[int, ...]]:
@@ -368,7 +387,10 @@ class ResolvedSpec:
     def uncounted(self) -> Uncounted:
         """What the engine is given that the estimate does not count."""
         engine = self.engine
-        return uncounted(engine.arguments, engine.env, model=self.model.shapes, engine=engine.vllm)
+        # Offloaded cache takes memory of the hosts, which a rule counts.
+        offloads = engine.features.get(Field.KV_OFFLOAD, ())
+        arguments = [argument for argument in engine.arguments if argument not in offloads]
+        return uncounted(arguments, engine.env, model=self.model.shapes, engine=engine.vllm)
 
     @property
     def reads_images(self) -> bool:
@@ -437,6 +459,11 @@ class ResolvedSpec:
     def api_paths(self) -> tuple[str, ...]:
         """Methods and paths of the API that clients are let through to."""
         return api_paths(self.engine.arguments, self.engine.vllm.version)
+
+    @property
+    def traces(self) -> "TraceSettings | None":
+        """Where traces are sent; None for nowhere."""
+        return self.observability.traces if self.observability else None
 
     @property
     def request_filter(self) -> RequestFilterSpec | None:

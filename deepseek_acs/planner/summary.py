@@ -22,7 +22,8 @@ def summary(spec: ResolvedSpec) -> dict[str, str]:
         "model": f"{spec.model.name}, {spec.model.weights_gib:.1f} GiB",
         "layout": f"{pods} × {layout.gpus_per_pod} {gpu.series}{device}, "
         f"tensor {layout.tensor} × pipeline {layout.pipeline}",
-        "pod": f"{pod.cpu} vCPUs, {pod.memory_gib:g} GiB of which /dev/shm {pod.shared_memory_gib:g} GiB",
+        "pod": f"{pod.cpu} vCPUs, {pod.memory_gib:g} GiB of which /dev/shm {pod.shared_memory_gib:g} GiB"
+        + _offload(spec),
         "engine": f"{engine.vllm.name}, {engine.gpu_memory_utilization:g} of GPU memory",
         **(_memory(spec, spec.memory) if spec.memory else {"memory": "not predicted, see the warnings"}),
         "load": f"{_minutes(budget.read_seconds)} to read at {spec.storage.throughput_mi_bps} MiB/s per pod; "
@@ -35,6 +36,14 @@ def summary(spec: ResolvedSpec) -> dict[str, str]:
     if spec.observability is not None and spec.observability.incidents is not None:
         lines["incidents"] = f"{spec.observability.incidents.keep} kept, at most 0.9 MiB; {WATCHER_RIGHTS}"
     return lines
+
+
+def _offload(spec: ResolvedSpec) -> str:
+    size = spec.engine.kv_offload_gib
+    if not size:
+        return ""
+    where = "there" if spec.offloads_to_shared_memory else "over all pods"
+    return f", {size:g} GiB of cache {where}"
 
 
 def with_cost(spec: ResolvedSpec) -> dict[str, str]:

@@ -186,6 +186,11 @@ class EngineSettings(Settings):
     """Tokens that each step predicts ahead, by the layer for multi-token prediction that comes with the model
     (DeepSeek, GLM and others). It takes memory for one more layer. By default off."""
 
+    kv_offload_gib: Annotated[float | None, Field(alias="kvOffloadGiB", gt=0, le=100_000)] = None
+    """Memory of the hosts, in GiB for all pods of a group together, into which vLLM copies the KV cache of prompts, so
+    that one that comes again need not be computed again. It is a part of the pods' memory; from vLLM 0.20 on each pod
+    has all of it in /dev/shm. Needs vLLM 0.14. By default off."""
+
     env: Annotated[dict[str, Text], Field(max_length=ENV_MAX)] = {}  # noqa: RUF012 - pydantic copies it
     """Additional environment variables of the containers; they override those that the network needs. Values are
     literal: $(VARIABLE) is not expanded."""

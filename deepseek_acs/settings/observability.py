@@ -12,6 +12,9 @@ LABEL_NAME = r"^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,6
 LABEL_VALUE = r"^([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?$"
 """https://kubernetes.io/docs/concepts/overview/working-with-objects/labels/#syntax-and-character-set"""
 
+TRACE_ENDPOINT = r"^https?://[A-Za-z0-9][A-Za-z0-9.-]*:[0-9]{1,5}(/[A-Za-z0-9._/-]*)?$"
+"""With a port, and without user and password, which every process of the pod would show."""
+
 LOGSTORE = r"^[a-z0-9][a-z0-9_-]{1,61}[a-z0-9]$"
 """https://www.alibabacloud.com/help/en/sls/user-guide/manage-a-logstore"""
 
@@ -99,6 +102,27 @@ class IncidentSettings(Settings):
     """Last lines of the log of each container, without prompts and keys. A report that would be too large has fewer."""
 
 
+class TraceSettings(Settings):
+    """Traces by OpenTelemetry: vLLM sends a span for each request, with its times and numbers of tokens, and without
+    its text. Needs vLLM 0.10.2, or one before 0.8."""
+
+    endpoint: Annotated[str, Field(pattern=TRACE_ENDPOINT, examples=["http://otel-collector.observability:4317"])]
+    """URL of the collector, which the leaders must be able to reach. With http/protobuf it includes the path, as in
+    http://otel-collector.observability:4318/v1/traces."""
+
+    protocol: Literal["grpc", "http/protobuf"] = "grpc"
+    """Protocol of the collector at this port."""
+
+    @model_validator(mode="after")
+    def _path_fits(self) -> Self:
+        has_path = "/" in self.endpoint.partition("://")[2]
+        if self.protocol == "grpc" and has_path:
+            raise problem("endpoint has a path, and gRPC has none", fix="remove it, or write protocol: http/protobuf")
+        if self.protocol != "grpc" and not has_path:
+            raise problem("endpoint has no path, and vLLM sends spans to exactly this URL", fix="append /v1/traces")
+        return self
+
+
 class ObservabilitySettings(Settings):
     """Metrics, alerts, dashboard and logs. Needs the API of prometheus-operator in the cluster (PodMonitor,
     PrometheusRule), which kube-prometheus-stack and Managed Service for Prometheus include."""
@@ -117,6 +141,9 @@ class ObservabilitySettings(Settings):
 
     logs: LogSettings = LogSettings()
     """Logs of the engine."""
+
+    traces: TraceSettings | None = None
+    """Traces of requests; by default none are sent."""
 
     incidents: IncidentSettings | None = None
     """Evidence of groups that ended; by default none is kept."""

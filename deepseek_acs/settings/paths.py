@@ -51,6 +51,8 @@ _PATHS = {
     Field.PREFIX_CACHING: "inference.engine.prefixCaching",
     Field.CHUNKED_PREFILL: "inference.engine.chunkedPrefill",
     Field.SPECULATIVE_TOKENS: "inference.engine.speculativeTokens",
+    Field.KV_OFFLOAD: "inference.engine.kvOffloadGiB",
+    Field.TRACES: "observability.traces",
     Field.BACKEND: "inference.engine.backend",
     Field.RAY_SCRIPT: "inference.engine.rayScript",
     Field.RAY_TOKEN: "inference.engine.rayToken",

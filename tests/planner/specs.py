@@ -49,6 +49,7 @@ PATHS = {
     "tool_calling": "inference.engine.toolCalling",
     "prefix_caching": "inference.engine.prefixCaching",
     "chunked_prefill": "inference.engine.chunkedPrefill",
+    "kv_offload_gib": "inference.engine.kvOffloadGiB",
     "speculative_tokens": "inference.engine.speculativeTokens",
     "backend": "inference.engine.backend",
     "port": "inference.engine.port",

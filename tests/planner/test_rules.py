@@ -687,6 +687,26 @@ BROKEN |= {
         "inputTokens + outputTokens are 2,128, and the engine accepts requests of at most 2,048 tokens",
         "write fewer tokens, or raise deployment.inference.engine.maxModelLen",
     ),
+    "kv-offload": (
+        {"kv_offload_gib": 256, "shared_memory": "32Gi", **NEW},
+        "vLLM 0.33.0 has all 256 GiB in /dev/shm of each pod, which has 32 GiB for them and for 8 GPUs",
+        "write deployment.inference.resources.sharedMemory: 288Gi, or less here",
+    ),
+    "kv-offload-prefixes": (
+        {"kv_offload_gib": 64, "prefix_caching": False, **NEW},
+        "without the cache of prefixes no request finds what was offloaded",
+        "remove it, or deployment.inference.engine.prefixCaching: false",
+    ),
+    "traces": (
+        {"observability": {"traces": {"endpoint": "http://c:4317"}}, "image": "vllm:v0.9.1"},
+        "vLLM 0.9.1 would fall back to the earlier generation of the engine",
+        "use an image with vLLM 0.10.2 or newer, or remove it",
+    ),
+    "trace-packages": (
+        {"observability": {"traces": {"endpoint": "http://c:4317"}}, "image": "vllm:v0.11.0"},
+        "the engine does not start unless the image has OpenTelemetry's packages, which vLLM 0.11.0 does not require",
+        "check with pip show opentelemetry-exporter-otlp in the image, or use one with vLLM 0.17.0 or newer",
+    ),
     "objectives": (
         {"observability": {"alerts": {"interTokenSeconds": 3}}},
         "the histogram of vLLM 0.7.2 ends at 2.5 s, so an alert at 3 s would never fire",
@@ -877,6 +897,10 @@ PLACES = {
     "logs-of-reserved-pods": "observability.logs.slsLogstore",
     "benchmark-image": "verification.benchmark.image",
     "benchmark-length": "verification.benchmark",
+    "kv-offload": "inference.engine.kvOffloadGiB",
+    "kv-offload-prefixes": "inference.engine.kvOffloadGiB",
+    "traces": "observability.traces",
+    "trace-packages": "observability.traces",
     "objectives": "observability.alerts.interTokenSeconds",
     "network-policies-hold": "security.networkPolicy",
     "maintained-ingress-controller": "service.route",

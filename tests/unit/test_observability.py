@@ -295,3 +295,47 @@ def test_documentation_lists_every_alert() -> None:
             after = f"{LOAD_SHARE * 100:.0f} % of the startup budget"
         expected[alert.name] = f"{alert.severity} | {after}"
     assert {name: row for name, row in rows.items() if name in expected} == expected
+
+
+TRACES = {"observability": {"traces": {"endpoint": "http://collector.o11y:4317"}}}
+
+
+class TestTraces:
+    def test_argument_and_variables(self, up: Run) -> None:
+        engine = {"inference": {"engine": {"image": "vllm/vllm-openai:v0.33.0", "backend": "mp"}}}
+        for container in containers(up(merged(TRACES, engine))):
+            assert "--otlp-traces-endpoint=http://collector.o11y:4317" in container["command"]
+            variables = {one["name"]: one.get("value") for one in container["env"]}
+            assert variables["OTEL_SERVICE_NAME"] == "deepseek-r1"
+            assert variables["OTEL_EXPORTER_OTLP_TRACES_PROTOCOL"] == "grpc"
+
+    def test_off_by_default(self, up: Run) -> None:
+        leader, _ = containers(up({"observability": {}}))
+        assert "otlp" not in json.dumps(leader)
+        assert "OTEL" not in json.dumps(leader)
+
+    @pytest.mark.parametrize(
+        ("traces", "problem", "fix"),
+        [
+            ({"endpoint": "collector:4317"}, "does not have the expected form", "URL of the collector"),
+            ({"endpoint": "http://user:secret@collector:4317"}, "", ""),
+            (
+                {"endpoint": "http://collector:4317/v1/traces"},
+                "endpoint has a path, and gRPC has none",
+                "remove it, or write protocol: http/protobuf",
+            ),
+            (
+                {"endpoint": "http://collector:4318", "protocol": "http/protobuf"},
+                "endpoint has no path, and vLLM sends spans to exactly this URL",
+                "append /v1/traces",
+            ),
+        ],
+    )
+    def test_each_problem_has_path_and_fix(self, traces: dict[str, Any], problem: str, fix: str) -> None:
+        with pytest.raises(ValidationError) as caught:
+            StackSettings.model_validate(merged(stack_settings("dev"), {"observability": {"traces": traces}}))
+        found = findings(caught.value)[0]
+        assert found.path.startswith("deployment.observability.traces")
+        assert problem in found.problem
+        assert fix in found.fix
+        assert "secret" not in str(found)

@@ -563,6 +563,7 @@ def test_the_specification_has_what_was_given(kubeconfig: Path) -> None:
         env={},
         secret_env={},
         features={},
+        kv_offload_gib=0,
         extra_args=("--max-num-seqs=64",),
         stated_version=None,
         measured_kv_cache_gib=35.5,

@@ -110,6 +110,33 @@ def benchmark_length(spec: ResolvedSpec) -> Iterator[Problem]:
         )
 
 
+@rule("https://docs.vllm.ai/en/stable/examples/observability/opentelemetry/")
+def traces(spec: ResolvedSpec) -> Iterator[Problem]:
+    """The engine sends traces without falling back to its earlier generation."""
+    engine = spec.engine
+    if spec.traces is not None and changed_in("v1") <= engine.vllm.version < changed_in("v1_traces"):
+        yield (
+            Field.TRACES,
+            f"{engine.vllm.name} would fall back to the earlier generation of the engine, which is slower and needs "
+            "other memory",
+            f"use an image with vLLM {text(changed_in('v1_traces'))} or newer, or remove it",
+        )
+
+
+@warning("https://docs.vllm.ai/en/stable/examples/observability/opentelemetry/")
+def trace_packages(spec: ResolvedSpec) -> Iterator[Problem]:
+    """The image has what sends traces."""
+    engine = spec.engine
+    if spec.traces is not None and engine.vllm.version < changed_in("opentelemetry_required"):
+        yield (
+            Field.TRACES,
+            f"the engine does not start unless the image has OpenTelemetry's packages, which {engine.vllm.name} does "
+            "not require",
+            "check with pip show opentelemetry-exporter-otlp in the image, or use one with vLLM "
+            f"{text(changed_in('opentelemetry_required'))} or newer",
+        )
+
+
 @rule("https://github.com/vllm-project/vllm/pull/15202")
 def objectives(spec: ResolvedSpec) -> Iterator[Problem]:
     """A latency objective is within the range of the engine's histograms."""

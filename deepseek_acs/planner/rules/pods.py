@@ -2,12 +2,14 @@
 ACS."""
 
 import difflib
+import math
 from collections.abc import Iterator, Mapping
 
 from deepseek_acs.planner import catalogue
 from deepseek_acs.planner.findings import Field
 from deepseek_acs.planner.rules.rule import ACS_PODS, Problem, rule, warning
 from deepseek_acs.planner.spec import ResolvedSpec
+from deepseek_acs.planner.vllm_releases.release import changed_in, has_argument, text
 
 HOST_GIB_PER_GPU = 16
 """Memory of the pod for one GPU, beyond shared memory, below which loading has been seen to fail: 4.7 GiB were measured
@@ -154,12 +156,59 @@ def available_gpus(spec: ResolvedSpec) -> Iterator[Problem]:
     )
 
 
+@rule("https://docs.vllm.ai/en/stable/features/kv_offloading_usage/")
+def kv_offload(spec: ResolvedSpec) -> Iterator[Problem]:
+    """The engine can offload its cache, and the pods have the memory for it."""
+    engine, pod, gpus = spec.engine, spec.pod, spec.layout.gpus_per_pod
+    size, version = engine.kv_offload_gib, engine.vllm.version
+    if not size or not has_argument(version, "--kv-offloading-size"):
+        # The rule about features names versions without the argument.
+        return
+    if version < changed_in("kv_offloading_sized"):
+        yield (
+            Field.KV_OFFLOAD,
+            f"{engine.vllm.name} does not start with it, because it does not pass the size on (num_cpu_blocks must be "
+            "specified)",
+            f"use an image with vLLM {text(changed_in('kv_offloading_sized'))} or newer, or remove it",
+        )
+        return
+    needed = spec.shared_memory_needed_gib
+    if pod.shared_memory_gib < needed:
+        yield (
+            Field.KV_OFFLOAD,
+            f"{engine.vllm.name} has all {size:g} GiB in /dev/shm of each pod, which has {pod.shared_memory_gib:g} GiB "
+            f"for them and for {gpus} GPUs",
+            f"write {Field.POD}.sharedMemory: {needed:g}Gi, or less here",
+        )
+        return
+    least = pod.shared_memory_gib + spec.private_offload_gib + HOST_GIB_PER_GPU * gpus
+    if pod.memory_gib < least:
+        yield (
+            Field.KV_OFFLOAD,
+            f"a pod has {pod.memory_gib:g} GiB of memory, and needs {least:g} GiB: "
+            f"{pod.shared_memory_gib + spec.private_offload_gib:g} GiB with the offloaded cache, and "
+            f"{HOST_GIB_PER_GPU} GiB for the processes of each of {gpus} GPUs",
+            f"write {Field.POD}.memory: {math.ceil(least)}Gi or more, or less here",
+        )
+
+
+@warning("https://docs.vllm.ai/en/stable/features/kv_offloading_usage/")
+def kv_offload_prefixes(spec: ResolvedSpec) -> Iterator[Problem]:
+    """Offloaded cache can be found again."""
+    if spec.engine.kv_offload_gib and "--no-enable-prefix-caching" in spec.engine.arguments:
+        yield (
+            Field.KV_OFFLOAD,
+            "without the cache of prefixes no request finds what was offloaded",
+            f"remove it, or {Field.PREFIX_CACHING}: false",
+        )
+
+
 @warning("https://github.com/vllm-project/vllm/issues/12756")
 def host_memory(spec: ResolvedSpec) -> Iterator[Problem]:
     """Beyond shared memory, the pod has memory for the processes of its GPUs while they load."""
     pod, gpus = spec.pod, spec.layout.gpus_per_pod
     rest = (pod.memory_gib - pod.shared_memory_gib) / gpus
-    if 0 < rest < HOST_GIB_PER_GPU:
+    if 0 < rest < HOST_GIB_PER_GPU and not spec.engine.kv_offload_gib:
         yield (
             Field.POD,
             f"{pod.memory_gib:g} GiB without shared memory are {rest:.1f} GiB for each of {gpus} GPUs; below "

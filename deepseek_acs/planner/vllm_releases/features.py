@@ -30,6 +30,17 @@ def chunked_prefill(version: Version, is_on: bool) -> tuple[str, ...]:
     return ("--enable-chunked-prefill=false" if has_value else "--no-enable-chunked-prefill",)
 
 
+def kv_offloading(gib: float) -> tuple[str, ...]:
+    """Cached prompts in the memory of the hosts, this much for all ranks of the engine together."""
+    # Before 0.14, the way had no default.
+    return (f"--kv-offloading-size={gib:g}", "--kv-offloading-backend=native")
+
+
+def traces(endpoint: str) -> tuple[str, ...]:
+    """A span for each request, sent to a collector."""
+    return (f"--otlp-traces-endpoint={endpoint}",)
+
+
 def multi_token_prediction(version: Version, tokens: int) -> tuple[str, ...]:
     """Speculative decoding by the layers that come with the model."""
     if version < changed_in("speculative_config"):
