@@ -14,22 +14,10 @@ from deepseek_acs.planner.catalogue import rows
 from deepseek_acs.planner.dangerous import PICKLE_FORMATS
 from deepseek_acs.planner.spec import ResolvedSpec
 from deepseek_acs.planner.vllm import split_arguments
+from deepseek_acs.planner.vllm_releases.release import requirements, versions
 
 Release = tuple[int, ...]
 """``(0, 10, 1, 1)``; a Version has three numbers, a release may have more."""
-
-TORCH: tuple[tuple[Release, Release], ...] = (
-    ((0, 7, 2), (2, 5, 1)),
-    ((0, 8, 0), (2, 6, 0)),
-    ((0, 9, 0), (2, 7, 0)),
-    ((0, 10, 0), (2, 7, 1)),
-    ((0, 11, 0), (2, 8, 0)),
-    ((0, 12, 0), (2, 9, 0)),
-    ((0, 17, 0), (2, 10, 0)),
-    ((0, 33, 0), (2, 14, 0)),
-)
-"""The torch that a version of vLLM requires, at least that of the versions between (requirements/cuda.txt of its source
-distributions)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,9 +86,11 @@ def applying(spec: ResolvedSpec) -> Iterator[Advisory]:
             yield advisory
 
 
+@cache
 def torch_of(vllm: Release) -> Release:
-    """The least torch that a release of vLLM requires."""
-    return max((torch for since, torch in TORCH if since <= vllm), default=(0,))
+    """The torch that a release of vLLM requires, or the last one before it that the catalogue has; 0 before all."""
+    known = [version for version in versions() if version <= vllm]
+    return release(requirements(known[-1])["torch"]) if known else (0,)
 
 
 def _arguments(spec: ResolvedSpec) -> Mapping[str, str]:
