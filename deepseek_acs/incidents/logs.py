@@ -116,6 +116,8 @@ class Logs:
                 f"{self._pods}/{quote(name)}/log?{parameters}", silence_seconds=SILENCE_SECONDS
             ):
                 at, _, text = line.decode("utf-8", "replace").rstrip("\r\n").partition(" ")
+                # The kubelet writes its own errors into the stream, without a time.
+                datetime.fromisoformat(at)
                 journal.add(f"{at} {self._redaction.clean(text)}")
         except (ApiError, ValueError):
             return

@@ -93,9 +93,10 @@ class Watched:
 
 @dataclass
 class Open:
-    """What is known of a group's end. ``since`` is when it was first seen (Unix time); after ``written`` it only serves
-    to recognise what belongs to it."""
+    """What is known of an end of ``group``. ``since`` is when it was first seen (Unix time); after ``written`` it only
+    serves to recognise what belongs to it."""
 
+    group: str
     since: float
     uids: list[str]
     ends: list[End]
@@ -132,7 +133,7 @@ class Watcher:
         self._group = f"/apis/{LWS_API}/namespaces/{watched.namespace}/leaderworkersets/{watched.name}"
         self._state = state
         self._members: dict[str, Member] = {}
-        self._open: dict[str, Open] = {}
+        self._open: list[Open] = []
         self._seen: set[str] = set()
         """Keys of ends."""
         self._absent: set[str] = set()
@@ -173,9 +174,9 @@ class Watcher:
             self._redaction.reload()
             self._read_gauges()
             self._remember()
-        for group, found in self._open.items():
+        for found in self._open:
             if not found.written and now - found.since >= COLLECT_SECONDS:
-                self._write(group, found)
+                self._write(found)
                 found.written = True
         self._clean_up()
 
@@ -233,19 +234,19 @@ class Watcher:
         if end.key in self._seen:
             return
         self._seen.add(end.key)
-        found = self._open.get(member.group)
-        if found is not None and member.uid in found.uids and _is_part(found, end):
-            found.ends.append(end)
-            return
+        for found in self._open:
+            if member.uid in found.uids and _is_part(found, end):
+                found.ends.append(end)
+                return
         group = [one for one in self._members.values() if one.group == member.group and one.uid not in self._absent]
         requests = next((self._requests.get(one.uid) for one in group if one.is_leader), None)
         uids = [one.uid for one in group]
-        self._open[member.group] = Open(since=self._clock.now(), uids=uids, ends=[end], requests=requests)
+        since = self._clock.now()
+        self._open.append(Open(group=member.group, since=since, uids=uids, ends=[end], requests=requests))
 
     def _belongs(self, member: Member) -> bool:
         """Whether it is known that its group has ended."""
-        found = self._open.get(member.group)
-        return found is not None and member.uid in found.uids
+        return any(member.uid in found.uids for found in self._open)
 
     def _requested(self, member: Member) -> str:
         """What requested that the pod is deleted."""
@@ -266,14 +267,14 @@ class Watcher:
                 if requests is not None:
                     self._requests[member.uid] = requests
 
-    def _write(self, group: str, found: Open) -> None:
+    def _write(self, found: Open) -> None:
         members = sorted((m for m in self._members.values() if m.uid in found.uids), key=lambda one: one.name)
         first = first_of(found.ends)
         events = self._events_of(members)
         member = next((one for one in members if one.uid == first.uid), None)
         clean = self._redaction.clean
         incident = Incident(
-            group=group,
+            group=found.group,
             first=_cleaned(first, clean),
             cause=clean(cause(first, member=member, probe=_probe(events, first))),
             members=members,
@@ -316,24 +317,21 @@ class Watcher:
     def _clean_up(self) -> None:
         """Forgets pods that are gone once their end is written."""
         for uid in list(self._absent):
-            found = self._open.get(self._members[uid].group)
-            if found is not None and uid in found.uids and not found.written:
+            if any(uid in found.uids and not found.written for found in self._open):
                 continue
             self._absent.discard(uid)
             del self._members[uid]
             self._requests.pop(uid, None)
             self._journals.forget(uid)
             self._seen = {key for key in self._seen if not key.startswith(f"{uid}/")}
-        for group, found in list(self._open.items()):
-            if found.written and not set(found.uids) & self._members.keys():
-                del self._open[group]
+        self._open = [one for one in self._open if not one.written or set(one.uids) & self._members.keys()]
 
     def _recall(self) -> None:
         """What an earlier run of the program knew."""
         try:
             saved = json.loads(self._state.read_text(encoding="utf-8"))
             self._members = {uid: Member(**one) for uid, one in saved["members"].items()}
-            self._open = {group: Open.of(one) for group, one in saved["open"].items()}
+            self._open = [Open.of(one) for one in saved["open"]]
             self._requests = {uid: Requests(**one) for uid, one in saved["requests"].items()}
             self._digests = saved["digests"]
             self._seen, self._absent = set(saved["seen"]), set(saved["absent"])
@@ -345,7 +343,7 @@ class Watcher:
     def _remember(self) -> None:
         saved = {
             "members": {uid: asdict(one) for uid, one in self._members.items()},
-            "open": {group: asdict(one) for group, one in self._open.items()},
+            "open": [asdict(one) for one in self._open],
             "requests": {uid: asdict(one) for uid, one in self._requests.items()},
             "digests": self._digests,
             "seen": sorted(self._seen),

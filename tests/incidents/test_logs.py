@@ -136,7 +136,10 @@ def test_a_restart_of_the_program_continues(server: ApiFake, logs: Callable[[], 
 
 def test_anything_but_a_log_line_ends_the_reading(server: ApiFake, logs: Callable[[], Logs]) -> None:
     """The kubelet writes its own errors into the stream, without a time."""
-    server.logs = {"follow": [line(1), "failed to try resolving symlinks", line(2)]}
+    server.logs = {
+        "previous": ["unable to retrieve container logs for containerd://1"],
+        "follow": [line(1), "failed to try resolving symlinks", line(2)],
+    }
     server.uid = "u2"
     found = logs()
     found.follow(POD, ["vllm"])

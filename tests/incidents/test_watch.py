@@ -343,6 +343,21 @@ def test_another_end_of_a_pod_that_stayed_is_another_incident(world: World) -> N
     assert [entry["cause"] for entry in world.cluster.ends] == ["ended with code 1", "ended with code 3"]
 
 
+def test_a_group_that_ends_at_once_again_is_listed_as_well(world: World) -> None:
+    """The update of a group to a template that does not start: both within the time in which ends are collected."""
+    world.serve()
+    world.cluster.group = group(image="b")
+    pods = [deleted(running(0, 0)), deleted(running(0, 1))]
+    world.see(*pods)
+    world.gone(*pods)
+    world.wait(5)
+    world.see(pod(0, 0, life=2, containerStatuses=[terminated(exitCode=2, finishedAt="2026-11-29T15:00:05Z")]))
+    world.wait(5)
+    world.wait(5)
+    causes = ["was deleted, as requested by an update of the pod template", "ended with code 2"]
+    assert [entry["cause"] for entry in world.cluster.ends] == causes
+
+
 def test_without_the_config_map(world: World, capsys: pytest.CaptureFixture[str]) -> None:
     world.serve()
     world.cluster.store = None
