@@ -27,12 +27,13 @@ ENGINES := $(patsubst tests/data/engine_servers/%.lock,$(VENV)/engines/%/install
 PACK_NEEDED := $(if $(filter off,$(POLICY)),,$(PACK))
 
 .DEFAULT_GOAL := help
-.PHONY: help up preview destroy verify status down reset env plugins test unit unit-components unit-packages program integration chaos engine e2e examples wheel lint format schema facts parsers golden picture lock audit sbom secrets official
+.PHONY: help programs up preview destroy verify status down reset env plugins test unit unit-components unit-packages program integration chaos engine e2e examples wheel lint format schema facts parsers golden picture lock audit sbom secrets official
 
 help: ## this list
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /make \1|/' | column -t -s '|'
 
-up: $(INSTALLED) $(PACK_NEEDED) ## bring the stack up: the embedded cluster if it needs it, then pulumi up
+up: | $(RUN) ## bring the stack up: the embedded cluster if it needs it, then pulumi up
+	@$(MAKE) --no-print-directory -j2 $(INSTALLED) $(PACK_NEEDED) programs
 	@$(LOCAL) up --stack $(STACK) --policy $(or $(POLICY),on) -- $(OPTIONS)
 
 preview: $(INSTALLED) $(PACK_NEEDED) ## pulumi preview, with the rules of policy/; POLICY=off leaves them out
@@ -158,6 +159,10 @@ $(INSTALLED): requirements.lock | $(RUN)
 	@echo "installing Python packages (first time only, about 1 min)" >&2
 	@$(RUN) -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
 	@touch $@
+
+# While packages are installed. Those of real nodes are built when it is known that there can be some.
+programs: | $(RUN)
+	@$(RUN) -m local.tools $(if $(filter local%,$(STACK)),pulumi cluster)
 
 $(INSTALLED_DEV): requirements-dev.lock $(INSTALLED)
 	@$(RUN) -m pip install --quiet --disable-pip-version-check --require-hashes -r $<

@@ -147,6 +147,8 @@ def _pulumi(
         if command == "up" and needs.nodes is not None and real is None:
             ensure_nodes(cluster.kubeconfig, needs.nodes, kubelet_port=cluster.kubelet_port)
         say(SIMULATION if real is None else REAL if real.engine is None else REAL_ENGINE)
+        if command == "up" and real is None and not os.environ.get(NODES):
+            say(_about_real_nodes())
     call = [str(pulumi), command, "--stack", stack]
     if command == "destroy":
         # What is protected (the bucket) stays, instead of stopping the rest.
@@ -172,6 +174,15 @@ def _real_nodes(cluster: Cluster, needs: LocalNeeds, *, chosen: str) -> RealNode
     ports = tuple(sorted(port for service in needs.services if (port := urlsplit(service.url).port)))
     folder = engine(say) if needs.images.vllm else None
     return RealNodesNeeds(nodes=needs.nodes, images=needs.images, relayed_ports=ports, engine=folder)
+
+
+def _about_real_nodes() -> str:
+    """One line, for users who have not chosen."""
+    if found := problem((ROOT, cache_directory())):
+        return f"The nodes are simulated: {found}."
+    return (
+        f"The nodes are simulated; make up {NODES}=real starts real ones, which this machine can have (docs/local.md)."
+    )
 
 
 def _chosen_nodes(needs: LocalNeeds) -> str:

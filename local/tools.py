@@ -26,6 +26,13 @@ GO_NEEDED = f"Go {GO_VERSION[0]}.{GO_VERSION[1]} or newer is needed to build the
 
 Report = Callable[[str], None]
 
+OWN: Mapping[str, tuple[str, int, tuple[str, ...]]] = {
+    "pulumi": ("version", 3, ()),
+    "containerd": ("--version", 2, ("containerd-shim-runc-v2", "ctr", "runc")),
+}
+"""Programs of this machine that are taken where they are new enough: the argument that prints the version, how many of
+its numbers are compared with the pinned ones, and what has to be there, too."""
+
 
 class ToolError(Exception):
     """A binary cannot be had; the text says why and what to do."""
@@ -74,11 +81,10 @@ def _kubernetes(name: str, minutes: float) -> Tool:
     )
 
 
-def _containerd(name: str, minutes: float) -> Tool:
+def _containerd(minutes: float) -> Tool:
     """containerd with what it runs, in one folder."""
-    cni = "github.com/containernetworking/plugins/plugins"
     return Tool(
-        name=name,
+        name="containerd",
         module="nodes",
         requirement="github.com/containerd/containerd/v2",
         package="github.com/containerd/containerd/v2/cmd/containerd",
@@ -86,12 +92,23 @@ def _containerd(name: str, minutes: float) -> Tool:
             "github.com/containerd/containerd/v2/cmd/containerd-shim-runc-v2",
             "github.com/containerd/containerd/v2/cmd/ctr",
             "github.com/opencontainers/runc",
-            *(f"{cni}/{plugin}" for plugin in ("main/ptp", "main/loopback", "ipam/host-local")),
-            "./pause",
         ),
         # Of runc: pods ask for the profile RuntimeDefault.
         tags=("seccomp", "no_btrfs", "no_devmapper", "no_zfs", "no_aufs"),
         library="libseccomp",
+        minutes=minutes,
+    )
+
+
+def _network_plugins(minutes: float) -> Tool:
+    """The CNI plugins, and the program of a pod's first container, in one folder."""
+    folder = "github.com/containernetworking/plugins/plugins"
+    return Tool(
+        name="ptp",
+        module="nodes",
+        requirement="github.com/containernetworking/plugins",
+        package=f"{folder}/main/ptp",
+        companions=(f"{folder}/main/loopback", f"{folder}/ipam/host-local", "./pause"),
         minutes=minutes,
     )
 
@@ -139,7 +156,8 @@ TOOLS: Mapping[str, Tool] = {
         _kubernetes("kube-scheduler", 0.2),
         _kubernetes("kubelet", 3),
         _kubernetes("kube-proxy", 0.5),
-        _containerd("containerd", 6),
+        _containerd(6),
+        _network_plugins(0.2),
         Tool(name="coredns", module="nodes", requirement="github.com/coredns/coredns", package=".", minutes=4),
         Tool(
             name="kwok",
@@ -225,7 +243,7 @@ def cache_directory() -> Path:
 
 
 def tool(name: str, report: Report | None = None) -> Path:
-    """The binary ``name``: the machine's own ``pulumi`` if it fits, else one of the cache, built now if it must be."""
+    """The binary ``name``: the machine's own if it fits (``OWN``), else one of the cache, built now if it must be."""
     return build_all([name], report)[name]
 
 
@@ -240,8 +258,7 @@ def build_all(names: Sequence[str], report: Report | None = None) -> dict[str, P
     found: dict[str, Path] = {}
     missing = []
     for name in names:
-        path = _own_pulumi() if name == "pulumi" else None
-        path = path or _cached(TOOLS[name])
+        path = _own(name) or _cached(TOOLS[name])
         if path.parent.is_dir():
             found[name] = path
         else:
@@ -252,18 +269,33 @@ def build_all(names: Sequence[str], report: Report | None = None) -> dict[str, P
     return found
 
 
-def _own_pulumi() -> Path | None:
-    """A ``pulumi`` of the machine that is as new as the pinned one and of the same major version."""
-    path = shutil.which("pulumi")
+def _own(name: str) -> Path | None:
+    """A program of the machine that is as new as the pinned one and of the same major version."""
+    argument, compared, companions = OWN.get(name, ("", 0, ()))
+    path = shutil.which(name, path=_searched()) if argument else None
     if path is None or cache_directory().resolve() in Path(path).resolve().parents:
         return None
-    printed = subprocess.run([path, "version"], capture_output=True, text=True, check=False).stdout  # noqa: S603
-    own, pinned = _numbers(printed), _numbers(TOOLS["pulumi"].version)
+    if not all(shutil.which(companion, path=_searched()) for companion in companions):
+        return None
+    printed = subprocess.run([path, argument], capture_output=True, text=True, check=False).stdout  # noqa: S603
+    own, pinned = _numbers(printed)[:compared], _numbers(TOOLS[name].version)[:compared]
     return Path(path) if own >= pinned and own[:1] == pinned[:1] else None
 
 
+def companion(built: Path, name: str) -> Path:
+    """What is used together with the program ``built``, of the same folder or of the machine. Raises ToolError."""
+    found = shutil.which(name, path=os.pathsep.join([str(built.parent), _searched()]))
+    if found is None:
+        raise ToolError(f"{name} is missing, which {built} needs")
+    return Path(found)
+
+
+def _searched() -> str:
+    return os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"])
+
+
 def _numbers(version: str) -> tuple[int, ...]:
-    found = re.match(r"v?(\d+)\.(\d+)\.(\d+)", version.strip())
+    found = re.search(r"\bv?(\d+)\.(\d+)\.(\d+)", version)
     return tuple(map(int, found.groups())) if found else ()
 
 
@@ -390,3 +422,18 @@ def _elapsed(line: str, start: float, say: Report) -> Iterator[None]:
         done.set()
         thread.join()
         print("\r\033[K", end="", file=sys.stderr, flush=True)
+
+
+def main() -> int:
+    """Builds the named programs, ``cluster`` for all of the simulated one's. Returns the exit code."""
+    names = [name for given in sys.argv[1:] for name in (CLUSTER_TOOLS if given == "cluster" else (given,))]
+    try:
+        build_all(names)
+    except ToolError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -23,9 +23,9 @@ from local.real_nodes.plan import NODES, WITHOUT_PROXY, NodePlan, Plan
 from local.real_nodes.relay import EGRESS_SOCKET
 from local.real_nodes.relay_client import CONTROL_SOCKET
 
-TOOLS = ("kubelet", "kube-proxy", "containerd", "coredns", "netpol", "ossplugin")
-COMPANIONS = ("runc", "ctr", "pause")
-"""In the folder of containerd."""
+TOOLS = ("kubelet", "kube-proxy", "containerd", "ptp", "coredns", "netpol", "ossplugin")
+COMPANIONS = {"runc": "containerd", "ctr": "containerd", "pause": "ptp"}
+"""Programs, each by the one that it comes with."""
 
 NETWORK, DNS = "nodes-network", "coredns"
 NODE_PROCESSES = tuple(f"node-{letter}" for letter in "abcdefgh"[:NODES])
@@ -86,7 +86,7 @@ class RealNodes:
         for node, process in found:
             wait_until("containerd answers", partial(_answers, process), seconds=START_SECONDS, process=process)
             for archive in archives:
-                import_image(Path(plan.binaries["ctr"]), _containerd(process), archive, node.name, say)
+                import_image(Path(plan.binaries["ctr"]), _containerd(process), archive, self.folder / node.name, say)
         return found
 
     def _start_network(self, plan: Plan) -> int:
@@ -133,9 +133,8 @@ class RealNodes:
 
 def binaries_of(built: Mapping[str, Path]) -> dict[str, str]:
     """All programs of the nodes by name, of tools that were built."""
-    folder = built["containerd"].parent
-    found = {name: path for name, path in built.items() if name in TOOLS}
-    return {name: str(path) for name, path in {**found, **{name: folder / name for name in COMPANIONS}}.items()}
+    companions = {name: tools.companion(built[other], name) for name, other in COMPANIONS.items()}
+    return {name: str(path) for name, path in {**built, **companions}.items() if name in (*TOOLS, *COMPANIONS)}
 
 
 def _containerd(process: Process) -> Path | None:
@@ -179,8 +178,8 @@ def archives_of(names: ImageNames, pause: Path, say: Report, *, engine: Path = P
         yield path
 
 
-def import_image(ctr: Path, socket: Path | None, archive: Path, node: str, say: Report) -> None:
-    """Imports what is not there under these names already. Raises ImageError."""
+def import_image(ctr: Path, socket: Path | None, archive: Path, node: Path, say: Report) -> None:
+    """Imports what is not there under these names already; ``node`` is the node's folder. Raises ImageError."""
     call = [str(ctr), "--address", str(socket), "--namespace", "k8s.io", "images"]
     try:
         wanted = described(archive)
@@ -191,15 +190,17 @@ def import_image(ctr: Path, socket: Path | None, archive: Path, node: str, say: 
     present = {line.split()[0]: line.split()[2] for line in listed.stdout.splitlines()[1:]}
     if wanted.items() <= present.items():
         return
-    say(f"{node}: importing {archive.stem.rpartition('-')[0]} ({archive.stat().st_size >> 20} MiB)")
+    say(f"{node.name}: importing {archive.stem.rpartition('-')[0]} ({archive.stat().st_size >> 20} MiB)")
     done = subprocess.run([*call, "import", str(archive)], capture_output=True, text=True, check=False)  # noqa: S603
     if done.returncode == 0:
         return
     why = (done.stderr.strip() or done.stdout.strip()).splitlines()[-1:] or [f"exit code {done.returncode}"]
     if NO_SPACE in why[0]:
-        free = shutil.disk_usage(archive.parent).free >> 20
+        folder = node / "containerd"
+        free = shutil.disk_usage(folder).free >> 20
         raise ImageError(
-            f"the disk is full while {node} imports {archive.name}: {free} MiB are free; make room and run it again"
+            f"the disk is full while {node.name} imports {archive.name} into {folder}: {free} MiB are free; make room "
+            "and run it again"
         )
     archive.unlink(missing_ok=True)
     raise _damaged(archive, why[0])

@@ -83,7 +83,7 @@ def kube_proxy(node: NodePlan, kubeconfig: Path) -> dict[str, Any]:
 def containerd(plan: Plan, node: NodePlan) -> str:
     """config.toml, version 3."""
     folder = Path(plan.folder)
-    plugins = [str(Path(plan.binaries["containerd"]).parent), str(folder / "cni-plugins")]
+    plugins = [str(Path(plan.binaries["ptp"]).parent), str(folder / "cni-plugins")]
     quoted = ", ".join(f'"{path}"' for path in plugins)
     return f"""version = 3
 root = "/var/lib/containerd"

@@ -257,6 +257,24 @@ def test_damaged_image_is_told_and_written_again(project: Project) -> None:
     project.run("up")
 
 
+def test_full_disk_is_told_and_leaves_a_node_that_heals(project: Project) -> None:
+    """A small one, in the place where containerd of one node has its images."""
+    project.run("down")
+    node = "virtual-kubelet-cn-hangzhou-b"
+    disk = project.folder / ".state" / "cluster" / "nodes" / node / "containerd"
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64m", "none", str(disk)], check=True)
+    try:
+        said = project.run("up", fails=True)
+        assert f"error: the disk is full while {node} imports " in said
+        assert "MiB are free; make room and run it again" in said
+        project.run("down")
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
+    project.run("up")
+    eventually(lambda: all_ready(project))
+    assert "The endpoint answers." in project.run("verify")
+
+
 def test_down_leaves_nothing_that_runs(project: Project) -> None:
     first = process(project, "node-a")
     inside = {p.pid: p for p in first.children(recursive=True)}

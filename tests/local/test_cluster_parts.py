@@ -93,7 +93,7 @@ class TestTools:
         own.chmod(0o755)
         monkeypatch.setenv("PATH", str(tmp_path))
         monkeypatch.setenv("DEEPSEEK_CACHE", "/nowhere")
-        assert tools._own_pulumi() == (own if fits else None)
+        assert tools._own("pulumi") == (own if fits else None)
 
 
 class TestCertificates:

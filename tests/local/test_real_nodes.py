@@ -22,7 +22,7 @@ import grpc
 import pytest
 
 from local import tools
-from local.__main__ import _chosen_nodes, _real_nodes
+from local.__main__ import _about_real_nodes, _chosen_nodes, _real_nodes
 from local.cluster import Cluster
 from local.engine_image import vllm
 from local.real_nodes import bring_up, cgroups, cni_plugin, configuration, contents, images, network, requirements
@@ -51,7 +51,8 @@ def plan(tmp_path: Path) -> Plan:
         api_server_port=6443,
         relayed_ports=(19000, 19001),
         binaries={
-            name: f"/bin/of/{name}" for name in ("containerd", "runc", "kubelet", "kube-proxy", "netpol", "coredns")
+            name: f"/bin/of/{name}"
+            for name in ("containerd", "runc", "kubelet", "kube-proxy", "netpol", "coredns", "ptp")
         },
         certificates="/pki",
         region=REGION,
@@ -181,6 +182,12 @@ class TestRequirements:
             StackError, match=r"^NODES=real: real nodes need root; .* NODES=simulated needs none of it\.$"
         ):
             _real_nodes(Cluster(tmp_path), local_needs(ROOT, "local"), chosen="real")
+
+    def test_who_has_not_chosen_is_told_why_nodes_are_simulated(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        expected = "The nodes are simulated; make up NODES=real starts real ones, which this machine can have"
+        assert _about_real_nodes().startswith(expected)
+        monkeypatch.setattr(os, "geteuid", lambda: 1000)
+        assert _about_real_nodes().startswith("The nodes are simulated: real nodes need root; run it as root")
 
     def test_unknown_kind_of_nodes(self, tmp_path: Path) -> None:
         with pytest.raises(StackError, match="NODES=fake: write real or simulated"):
@@ -325,7 +332,8 @@ class TestImport:
 
     def given(self, ctr: Path, archive: Path) -> list[str]:
         said: list[str] = []
-        bring_up.import_image(ctr, Path("/socket"), archive, "node-1", said.append)
+        (ctr.parent / "node-1" / "containerd").mkdir(parents=True, exist_ok=True)
+        bring_up.import_image(ctr, Path("/socket"), archive, ctr.parent / "node-1", said.append)
         return said
 
     def test_it_is_imported_once(self, archive: Path, tmp_path: Path) -> None:
@@ -339,7 +347,8 @@ class TestImport:
     def test_full_disk(self, archive: Path, tmp_path: Path) -> None:
         ctr = self.ctr(tmp_path, error="ctr: write /x: no space left on device")
         expected = (
-            r"the disk is full while node-1 imports engine-0123\.tar: \d+ MiB are free; make room and run it again"
+            r"the disk is full while node-1 imports engine-0123\.tar into .*/node-1/containerd: \d+ MiB are free; "
+            "make room and run it again"
         )
         with pytest.raises(bring_up.ImageError, match=expected):
             self.given(ctr, archive)
@@ -564,9 +573,45 @@ class TestTools:
 
     def test_programs_of_ours_are_a_part_of_the_key(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (tmp_path / "nodes" / "pause").mkdir(parents=True)
-        for name in ("go.mod", "go.sum", "main.go", "pause/main.go"):
-            (tmp_path / "nodes" / name).write_text("require github.com/containerd/containerd/v2 v2.3.7\n")
+        for name in ("go.mod", "go.sum", "pause/main.go"):
+            (tmp_path / "nodes" / name).write_text("\n")
         monkeypatch.setattr(tools, "MODULES", tmp_path)
-        before = tools._cached(tools.TOOLS["containerd"])
+        before = tools._cached(tools.TOOLS["ptp"])
         (tmp_path / "nodes" / "pause" / "main.go").write_text("package main\n")
-        assert tools._cached(tools.TOOLS["containerd"]) != before
+        assert tools._cached(tools.TOOLS["ptp"]) != before
+
+    @pytest.mark.parametrize(
+        ("printed", "missing", "fits"),
+        [
+            ("containerd github.com/containerd/containerd/v2 v2.3.0 1a2b", "", True),
+            ("containerd containerd.io 2.4.1 1a2b", "", True),
+            ("containerd github.com/containerd/containerd/v2 v2.3.7 1a2b", "runc", False),
+            ("containerd github.com/containerd/containerd 1.7.24~ds1 1.7.24~ds1-6", "", False),
+            ("containerd github.com/containerd/containerd/v3 v3.0.0 1a2b", "", False),
+        ],
+    )
+    def test_containerd_of_the_machine_is_used_if_it_fits(
+        self, printed: str, missing: str, fits: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(tools, "_searched", lambda: str(tmp_path))
+        monkeypatch.setenv("DEEPSEEK_CACHE", str(tmp_path / "cache"))
+        for name in {"containerd", "containerd-shim-runc-v2", "ctr", "runc"} - {missing}:
+            (tmp_path / name).write_text(f"#!/bin/sh\necho '{printed}'\n")
+            (tmp_path / name).chmod(0o755)
+        own = tmp_path / "containerd"
+        assert tools._own("containerd") == (own if fits else None)
+
+    def test_what_belongs_to_a_program_is_found_with_it(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(tools, "_searched", lambda: str(tmp_path / "sbin"))
+        for name in ("bin/ctr", "sbin/runc", "cache/pause"):
+            (tmp_path / name).parent.mkdir()
+            (tmp_path / name).touch(mode=0o755)
+        built = {"containerd": tmp_path / "bin" / "containerd", "ptp": tmp_path / "cache" / "ptp"}
+        found = bring_up.binaries_of(built)
+        assert {name: Path(found[name]).parent.name for name in bring_up.COMPANIONS} == {
+            "runc": "sbin",
+            "ctr": "bin",
+            "pause": "cache",
+        }
+        with pytest.raises(tools.ToolError, match=r"nothing is missing, which .*/containerd needs"):
+            tools.companion(built["containerd"], "nothing")
