@@ -17,6 +17,7 @@ from components.exports import outputs
 from components.gang import Gang
 from components.incidents import Incidents
 from components.inference_group import InferenceGroup
+from components.inference_pool import LeaderPool
 from components.inference_service import InferenceService
 from components.model_bucket import ModelBucket
 from components.model_upload import ModelUpload
@@ -60,7 +61,8 @@ serving = ResourceOptions.merge(in_cluster, ResourceOptions(depends_on=[group, s
 
 if budget := wiring.disruption_budget(spec, group):
     DisruptionBudget("disruption-budget", budget, in_cluster)
-if route := wiring.route(spec, secrets, service):
+pool = LeaderPool("inference-pool", pooled, in_cluster) if (pooled := wiring.inference_pool(spec, group)) else None
+if route := wiring.route(spec, secrets, service, pool):
     Route("route", route, in_cluster)
 if observability := wiring.observability(spec, group, access):
     Observability("observability", observability, in_cluster)

@@ -99,6 +99,13 @@ class HTTPRoute(NamespacedResource):
     resource_kind = "HTTPRoute"
 
 
+class InferencePool(NamespacedResource):
+    """https://gateway-api-inference-extension.sigs.k8s.io/reference/spec/#inferencepool"""
+
+    group_version = "inference.networking.k8s.io/v1"
+    resource_kind = "InferencePool"
+
+
 class ScaledObject(NamespacedResource):
     """https://keda.sh/docs/latest/reference/scaledobject-spec/"""
 

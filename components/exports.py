@@ -10,7 +10,7 @@ from deepseek_acs.planner import cost
 from deepseek_acs.planner.spec import ResolvedSpec
 from deepseek_acs.planner.summary import with_cost
 from deepseek_acs.settings.cloud import ClusterSettings
-from deepseek_acs.settings.route import GatewayRoute, IngressRoute
+from deepseek_acs.settings.route import GatewayRoute, InferencePoolRoute, IngressRoute
 
 from .expansion import shell_path
 from .inference_service import InferenceService
@@ -60,9 +60,9 @@ def outputs(
     return found
 
 
-def route_url(route: GatewayRoute | IngressRoute) -> str:
+def route_url(route: GatewayRoute | InferencePoolRoute | IngressRoute) -> str:
     """URL for clients outside the cluster, without the API's ``/v1``."""
-    plain = route.plain_http if route.kind == "gateway" else route.tls.kind == "none"
+    plain = route.tls.kind == "none" if route.kind == "ingress" else route.plain_http
     return f"{'http' if plain else 'https'}://{route.host}"
 
 

@@ -111,6 +111,19 @@ def clients_only(group: str, clients: Sequence[Client], *, port: int) -> k8s.net
     }
 
 
+def picker_only(
+    labels: Mapping[str, str], clients: Sequence[Client], *, ports: Sequence[int]
+) -> k8s.networking.v1.NetworkPolicySpecArgsDict:
+    """Spec of the policy of the endpoint picker: clients may reach its ports, and it reaches everything but the
+    metadata of the cloud."""
+    selector: k8s.meta.v1.LabelSelectorArgsDict = {"match_labels": labels}
+    rule: k8s.networking.v1.NetworkPolicyIngressRuleArgsDict = {
+        "from_": [_peer(client) for client in clients],
+        "ports": [{"protocol": "TCP", "port": port} for port in ports],
+    }
+    return {**closed_to(selector, ()), "policy_types": ["Ingress", "Egress"], "ingress": [rule]}
+
+
 def _peer(client: Client) -> k8s.networking.v1.NetworkPolicyPeerArgsDict:
     if client.cidr is not None:
         return {"ip_block": {"cidr": client.cidr}}

@@ -4,7 +4,7 @@ On ACS, Managed Service for Prometheus reads them, if PodMonitors are enabled fo
 (https://www.alibabacloud.com/help/en/prometheus/user-guide/custom-collection-monitoring-metrics-through-pod-monitor,
 for ACK clusters; not verified on an ACS cluster), or your own prometheus-operator does."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -40,8 +40,9 @@ not, and the alerts depend on them."""
 class ObservabilityArgs:
     """``group`` is the LeaderWorkerSet's name and ``selector`` selects its leaders, ``engine_version`` is vLLM's.
     ``budget`` is the time that loading may take. ``keys_secret`` is the Secret with the key for ``/metrics``, None
-    where none is asked for. ``labels`` are those by which Prometheus selects monitors and rules, ``dashboard_labels``
-    those by which Grafana's sidecar finds the dashboard, in ``dashboard_folder``; None: there is none."""
+    where none is asked for. ``picker_labels`` select the endpoint picker; None: there is none. ``labels`` are those by
+    which Prometheus selects monitors and rules, ``dashboard_labels`` those by which Grafana's sidecar finds the
+    dashboard, in ``dashboard_folder``; None: there is none."""
 
     namespace: str
     group: str
@@ -51,6 +52,7 @@ class ObservabilityArgs:
     labels: Mapping[str, str] = field(default_factory=dict)
     scrape_seconds: int = 15
     keys_secret: pulumi.Input[str] | None = None
+    picker_labels: Mapping[str, str] | None = None
     alerts: AlertThresholds | None = None
     dashboard_labels: Mapping[str, str] | None = None
     dashboard_folder: str | None = None
@@ -63,6 +65,8 @@ class Observability(pulumi.ComponentResource):
         super().__init__("deepseek:operations:Observability", name, None, opts)
         target = Target(namespace=args.namespace, name=args.group, metrics=EngineMetrics(version=args.engine_version))
         monitor = self._pod_monitor(name, args)
+        if args.picker_labels is not None:
+            self._picker_monitor(name, args, args.picker_labels)
         if args.alerts:
             self._rules(name, args, target, args.alerts)
         if args.dashboard_labels is not None:
@@ -74,6 +78,25 @@ class Observability(pulumi.ComponentResource):
             f"{name}-leaders",
             metadata=_metadata(args, "metrics", args.labels),
             spec=pod_monitor_spec(args.selector, scrape_seconds=args.scrape_seconds, keys_secret=args.keys_secret),
+            opts=pulumi.ResourceOptions(parent=self),
+        )
+
+    def _picker_monitor(self, name: str, args: ObservabilityArgs, selector: Mapping[str, str]) -> None:
+        PodMonitor(
+            f"{name}-picker",
+            metadata=_metadata(args, "picker-metrics", args.labels),
+            spec={
+                "selector": {"matchLabels": selector},
+                "podMetricsEndpoints": [
+                    {
+                        "port": "metrics",
+                        "interval": f"{args.scrape_seconds}s",
+                        "scrapeTimeout": f"{min(args.scrape_seconds, SCRAPE_TIMEOUT_SECONDS)}s",
+                        # Not the label of the LeaderWorkerSet, by which the alerts select the engine.
+                        "relabelings": _relabelings(("namespace", "pod")),
+                    }
+                ],
+            },
             opts=pulumi.ResourceOptions(parent=self),
         )
 
@@ -116,12 +139,14 @@ def pod_monitor_spec(
                 "interval": f"{scrape_seconds}s",
                 "scrapeTimeout": f"{min(scrape_seconds, SCRAPE_TIMEOUT_SECONDS)}s",
                 **({"authorization": key} if keys_secret is not None else {}),
-                "relabelings": [
-                    {"sourceLabels": [source], "targetLabel": label} for label, source in RELABELLED.items()
-                ],
+                "relabelings": _relabelings(RELABELLED),
             }
         ],
     }
+
+
+def _relabelings(labels: Iterable[str]) -> list[dict[str, Any]]:
+    return [{"sourceLabels": [RELABELLED[label]], "targetLabel": label} for label in labels]
 
 
 def _metadata(args: ObservabilityArgs, component: str, chosen: Mapping[str, str]) -> k8s.meta.v1.ObjectMetaArgsDict:

@@ -17,6 +17,7 @@ from deepseek_acs.planner.spec import ResolvedSpec
 
 from .crds import (
     HTTPRoute,
+    InferencePool,
     JindoRuntime,
     LeaderWorkerSet,
     NamespacedResource,
@@ -55,11 +56,24 @@ GATEWAY = Api(
     resource=HTTPRoute,
     finding=Finding(
         path="deployment.service.route",
-        problem="the cluster has no Gateway API (gateway.networking.k8s.io/v1), which a route of kind gateway needs",
+        problem="the cluster has no Gateway API (gateway.networking.k8s.io/v1), which a route of kind gateway or "
+        "inferencePool needs",
         fix="install it with a gateway controller, for example the component Gateway API of ACS, or write a route of "
         "kind ingress",
     ),
 )
+INFERENCE_POOLS = Api(
+    resource=InferencePool,
+    finding=Finding(
+        path="deployment.service.route",
+        problem="the cluster has no InferencePools (inference.networking.k8s.io/v1), which a route of kind "
+        "inferencePool needs",
+        fix="install a gateway with the Gateway API Inference Extension 1.0 or newer and its definitions "
+        "(docs/inference-pool.md), or write a route of kind gateway",
+    ),
+)
+"""https://gateway-api-inference-extension.sigs.k8s.io/guides/"""
+
 MONITORS = Api(
     resource=PodMonitor,
     finding=Finding(
@@ -164,7 +178,8 @@ def expected_apis(spec: ResolvedSpec) -> list[Api]:
     needed = [
         (LWS, spec.operators.lws.kind != "install"),
         (FLUID, spec.cache is not None and spec.operators.fluid.kind != "install"),
-        (GATEWAY, route is not None and route.kind == "gateway"),
+        (GATEWAY, route is not None and route.kind != "ingress"),
+        (INFERENCE_POOLS, route is not None and route.kind == "inferencePool"),
         (MONITORS, observability is not None),
         (ALERTS, observability is not None and observability.alerts is not None),
         (GANG, spec.gang is not None),

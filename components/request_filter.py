@@ -48,6 +48,7 @@ class RequestFilterArgs:
     sequences: int
     prompt_characters: int
     prompt_tokens: int
+    open_metrics: bool = False
 
     @property
     def settings(self) -> str:

@@ -9,6 +9,7 @@ import pulumi
 import pulumi_kubernetes as k8s
 
 from .crds import HTTPRoute
+from .inference_pool import API_GROUP
 
 REQUEST_BYTES = "32m"
 """Largest request in ingress-nginx's notation: a prompt of 160,000 tokens in escaped Chinese is above its 1 MiB
@@ -24,7 +25,8 @@ TAKEN_MINUTES = 5
 class RouteArgs:
     """``service`` and ``port`` are those of the Service of the leaders; nothing but ``exact_paths``, and
     ``parent_paths`` with what is below them, is let through. With ``gateway``, the name of a Gateway, there is an
-    HTTPRoute at its listener ``section_name``; otherwise an Ingress of the class ``class_name``. Its certificate is in
+    HTTPRoute at its listener ``section_name``, to ``pool``, an InferencePool, in place of the Service if it is given;
+    otherwise an Ingress of the class ``class_name``. Its certificate is in
     the Secret ``tls_secret``, or given as ``certificate`` and ``key``, or the controller's own; without ``tls``
     there is none."""
 
@@ -38,6 +40,7 @@ class RouteArgs:
     gateway: str | None = None
     gateway_namespace: pulumi.Input[str] | None = None
     section_name: str | None = None
+    pool: pulumi.Input[str] | None = None
     class_name: str | None = None
     tls: bool = True
     tls_secret: pulumi.Input[str] | None = None
@@ -64,7 +67,7 @@ class Route(pulumi.ComponentResource):
         below = [{"path": {"type": "PathPrefix", "value": path}} for path in args.parent_paths]
         rule = {
             "matches": [*exact, *below],
-            "backendRefs": [{"name": args.service, "port": args.port}],
+            "backendRefs": [_backend(args)],
             # https://gateway-api.sigs.k8s.io/reference/spec/#httproutetimeouts
             "timeouts": {"request": f"{args.request_seconds}s"},
         }
@@ -110,6 +113,13 @@ class Route(pulumi.ComponentResource):
             spec=spec,
             opts=pulumi.ResourceOptions(parent=self),
         )
+
+
+def _backend(args: RouteArgs) -> dict[str, object]:
+    """A pool has its ports itself (https://gateway-api-inference-extension.sigs.k8s.io/api-types/inferencepool/)."""
+    if args.pool is None:
+        return {"name": args.service, "port": args.port}
+    return {"group": API_GROUP, "kind": "InferencePool", "name": args.pool}
 
 
 def ingress_tls(host: str, secret: pulumi.Input[str] | None) -> k8s.networking.v1.IngressTLSArgsDict:

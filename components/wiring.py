@@ -29,6 +29,7 @@ from .gang import GangArgs
 from .group_args import InferenceGroupArgs
 from .incidents import IncidentsArgs
 from .inference_group import InferenceGroup
+from .inference_pool import EndpointPickerArgs, InferencePoolArgs, LeaderPool, PickerWeights, picker_labels, picker_name
 from .inference_service import InferenceService, InferenceServiceArgs
 from .labels import reports_name
 from .model_bucket import ModelBucket, ModelBucketArgs, StoredWeights
@@ -251,12 +252,19 @@ def _clients(spec: ResolvedSpec) -> tuple[Client, ...]:
     policy, service = spec.security.network_policy, spec.service
     if policy is None:
         return ()
-    given = [Client(cidr=c.cidr, namespace=c.namespace, pod_labels=c.pod_labels) for c in policy.clients]
+    given = _given_clients(spec)
     jobs = [Client(pod_labels=VERIFICATION)] if spec.verification else []
     watcher = [Client(pod_labels=INCIDENTS)] if spec.observability and spec.observability.incidents else []
+    picker = [Client(pod_labels=picker_labels(spec.name))] if spec.picker else []
     balanced = service.kind == "internalLoadBalancer"
     addresses = [Client(cidr=cidr) for cidr in (*(service.allowed_cidrs or ()), HEALTH_CHECKS)] if balanced else []
-    return (*given, *jobs, *watcher, *addresses)
+    return (*given, *jobs, *watcher, *picker, *addresses)
+
+
+def _given_clients(spec: ResolvedSpec) -> tuple[Client, ...]:
+    policy = spec.security.network_policy
+    given = policy.clients if policy else ()
+    return tuple(Client(cidr=c.cidr, namespace=c.namespace, pod_labels=c.pod_labels) for c in given)
 
 
 def inference_group(spec: ResolvedSpec, mount: ModelMount, access: Access | None) -> InferenceGroupArgs:
@@ -360,6 +368,7 @@ def _request_filter(spec: ResolvedSpec) -> RequestFilterArgs | None:
         sequences=chosen.sequences,
         prompt_characters=chosen.prompt_characters,
         prompt_tokens=chosen.prompt_tokens,
+        open_metrics=chosen.open_metrics,
     )
 
 
@@ -395,7 +404,30 @@ def disruption_budget(spec: ResolvedSpec, group: InferenceGroup) -> DisruptionBu
     return DisruptionBudgetArgs(namespace=spec.cluster.namespace, group_name=group.name, max_unavailable=evictable)
 
 
-def route(spec: ResolvedSpec, secrets: Secrets, service: InferenceService) -> RouteArgs | None:
+def inference_pool(spec: ResolvedSpec, group: InferenceGroup) -> InferencePoolArgs | None:
+    """The leaders as a pool of a gateway that knows their caches and queues."""
+    chosen = spec.service.route
+    if chosen is None or chosen.kind != "inferencePool":
+        return None
+    args = InferencePoolArgs(
+        namespace=spec.cluster.namespace, group=spec.name, selector=group.leader_labels, port=spec.engine.port
+    )
+    picker = chosen.endpoint_picker
+    if picker.kind == "expect":
+        return dataclasses.replace(args, picker_service=picker.service, picker_port=picker.port)
+    deployed = EndpointPickerArgs(
+        image=picker.image,
+        cpu=picker.cpu,
+        memory=picker.memory,
+        engine_version=spec.engine.vllm.version,
+        weights=PickerWeights(**picker.weights.model_dump()),
+        clients=_given_clients(spec),
+        annotations=policy_annotations(spec),
+    )
+    return dataclasses.replace(args, picker=deployed)
+
+
+def route(spec: ResolvedSpec, secrets: Secrets, service: InferenceService, pool: LeaderPool | None) -> RouteArgs | None:
     """The route through a proxy of the cluster."""
     chosen = spec.service.route
     if chosen is None:
@@ -409,9 +441,13 @@ def route(spec: ResolvedSpec, secrets: Secrets, service: InferenceService) -> Ro
         parent_paths=parent_paths(spec.api_paths),
         request_seconds=chosen.request_seconds,
     )
-    if chosen.kind == "gateway":
+    if chosen.kind != "ingress":
         return dataclasses.replace(
-            args, gateway=chosen.name, gateway_namespace=chosen.namespace, section_name=chosen.section_name
+            args,
+            gateway=chosen.name,
+            gateway_namespace=chosen.namespace,
+            section_name=chosen.section_name,
+            pool=pool.name if pool else None,
         )
     certificate = secrets.certificate
     return dataclasses.replace(
@@ -440,10 +476,12 @@ def observability(spec: ResolvedSpec, group: InferenceGroup, access: Access) -> 
         labels=chosen.labels,
         scrape_seconds=chosen.scrape_seconds,
         keys_secret=access.api_key_secret if spec.request_filter else None,
+        picker_labels=picker_labels(spec.name) if spec.picker else None,
         alerts=AlertThresholds(
             **alerts.model_dump(),
             least_groups=spec.replicas.least if spec.guard else None,
             incidents=reports_name(spec.name) if chosen.incidents else None,
+            picker=picker_name(spec.name) if spec.picker else None,
         )
         if alerts
         else None,

@@ -60,6 +60,7 @@ CPUS_OF_A_POD, MEMORY_OF_A_POD = 192, 1900 * 2**30
 DEFINITIONS = {
     "lws": ("leaderworkersets.leaderworkerset.x-k8s.io", "disaggregatedsets.disaggregatedset.x-k8s.io"),
     "gateway-api": ("gateways.gateway.networking.k8s.io", "httproutes.gateway.networking.k8s.io"),
+    "inference-extension": ("inferencepools.inference.networking.k8s.io",),
     "keda": ("scaledobjects.keda.sh", "triggerauthentications.keda.sh"),
     "prometheus-operator": ("podmonitors.monitoring.coreos.com", "prometheusrules.monitoring.coreos.com"),
 }

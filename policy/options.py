@@ -109,7 +109,14 @@ ALLOWED_ACTIONS = _names(
 ALLOWED_API_GROUPS = _names(
     "allowed_api_groups",
     "API groups that a Role of the stack may be about",
-    ("data.fluid.io", "events.k8s.io", "keda.sh", "leaderworkerset.x-k8s.io"),
+    (
+        "data.fluid.io",
+        "events.k8s.io",
+        "inference.networking.k8s.io",
+        "inference.networking.x-k8s.io",
+        "keda.sh",
+        "leaderworkerset.x-k8s.io",
+    ),
     pattern="^.*$",
 )
 ALLOWED_CORE_RIGHTS = _names(
@@ -127,6 +134,7 @@ ALLOWED_REGISTRIES = _names(
     (
         "ac2-registry.cn-hangzhou.cr.aliyuncs.com/ac2",
         "docker.io/vllm/vllm-openai",
+        "registry.k8s.io/gateway-api-inference-extension",
         "registry-cn-hangzhou.ack.aliyuncs.com/ack-demo",
     ),
 )
@@ -161,8 +169,8 @@ ROOT_CONTAINERS = _names(
 TOKEN_CONTAINERS = _names(
     "token_containers",
     "names of containers that call the API server; by default, the ones that wait for Fluid's preload, that give up "
-    "groups, and that keep evidence of incidents",
-    ("preload", "costguard", "incidents"),
+    "groups, that keep evidence of incidents, and that choose the leader of a request",
+    ("preload", "costguard", "incidents", "epp"),
 )
 ALLOWED_CSI_DRIVERS = _names(
     "allowed_csi_drivers",

@@ -152,6 +152,12 @@ RULES: tuple[ResourceRule | StackRule, ...] = (
         check=routes.wide_paths,
         source=VLLM_SECURITY,
     ),
+    StackRule(
+        name="restrict-pool-members",
+        statement="An InferencePool selects leaders only, which answer requests.",
+        check=routes.pools_of_workers,
+        source="https://gateway-api-inference-extension.sigs.k8s.io/api-types/inferencepool/",
+    ),
     ResourceRule(
         name="restrict-ingress-classes",
         statement="An Ingress belongs to a controller that is maintained.",

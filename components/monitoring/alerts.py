@@ -43,14 +43,15 @@ PREEMPTIONS = 10
 class AlertThresholds:
     """Thresholds of alerts: waiting requests per group, and objectives in seconds, which 95 % must meet; None: no
     alert. ``least_groups`` are wanted at any time; None: there is no program that gives up groups. ``incidents`` is
-    the ConfigMap with the reports about groups that ended; None: there are none. ``runbook`` is the URL to which each
-    alert appends its name as the anchor."""
+    the ConfigMap with the reports about groups that ended; None: there are none. ``picker`` is the Deployment of the
+    endpoint picker; None: there is none. ``runbook`` is the URL to which each alert appends its name as the anchor."""
 
     waiting_requests: int = 10
     time_to_first_token_seconds: float | None = None
     inter_token_seconds: float | None = None
     least_groups: int | None = None
     incidents: str | None = None
+    picker: str | None = None
     runbook: str = "docs/runbook.md"
 
 
@@ -99,6 +100,8 @@ def alerts(settings: AlertThresholds, target: Target, budget: LoadBudget) -> Ite
     yield from _availability(target, budget)
     if settings.least_groups:
         yield _given_up(target, settings.least_groups)
+    if settings.picker:
+        yield from _picker(target, settings.picker)
     yield from _pods(target, budget)
     yield from _engine(settings, target)
     yield from _objectives(settings, target)
@@ -151,6 +154,44 @@ def _given_up(target: Target, least: int) -> Alert:
         summary=f"{target.name} is scaled below the {least} that the stack file wants",
         description="A group held GPUs and could not become ready, so it was given up; or it was scaled by hand. The "
         f"ConfigMap {target.name}-costguard says why, and what it has cost in GPU-hours.",
+    )
+
+
+def _picker(target: Target, deployment: str) -> Iterator[Alert]:
+    """The metrics are those of
+    https://github.com/kubernetes-sigs/gateway-api-inference-extension/blob/v1.5.0/pkg/epp/metrics/metrics.go."""
+    own = f'namespace="{target.namespace}"'
+    ready = f'kube_pod_status_ready{{{target.leaders},condition="true"}}'
+    failed, asked = (
+        f'sum by (namespace) (rate(inference_objective_request{what}_total{{{own},pod=~"{deployment}-.+"}}[5m]))'
+        for what in ("_error", "")
+    )
+    yield Alert(
+        name="EndpointPickerDown",
+        severity="warning",
+        expr=f'max by (namespace) (kube_deployment_status_replicas_available{{{own},deployment="{deployment}"}}) == 0',
+        seconds=300,
+        summary=f"The endpoint picker of {target.name} is not ready",
+        description="The gateway distributes requests by itself, without knowing caches and queues: answers get "
+        "slower, and one group may queue while another is idle.",
+    )
+    yield Alert(
+        name="EndpointPickerMissesLeaders",
+        severity="warning",
+        expr=f"sum by (namespace) ({ready}) - max by (namespace) "
+        f'(inference_pool_ready_pods{{{own},name="{target.name}"}}) > 0',
+        seconds=600,
+        summary=f"The endpoint picker of {target.name} knows {{{{ $value }}}} leaders fewer than are ready",
+        description="A group that is not known gets no requests, and its GPUs are idle. The picker may not watch pods, "
+        "or the InferencePool selects others.",
+    )
+    yield Alert(
+        name="EndpointPickerFailing",
+        severity="critical",
+        expr=f"{failed} / {asked} > {FAILED_SHARE}",
+        seconds=300,
+        summary=f"The endpoint picker of {target.name} refuses {{{{ $value | humanizePercentage }}}} of the requests",
+        description="It finds no leader for them, or cannot read them. Clients get 429 or 503.",
     )
 
 

@@ -4,7 +4,7 @@ The arithmetic, with the guide's group of 2 pods with 8 GPUs, 64 vCPUs and 512 G
 GPU, 0.01 per vCPU and 0.005 per GiB and hour::
 
     group    = 2 × (8 × 5 + 64 × 0.01 + 512 × 0.005)           = 86.40 per hour
-    serving  = groups × group + cache
+    serving  = groups × group + cache + endpoint picker
     start    = group × read time to create time (loading.py)   = 52.54 to 136.42
     update   = groups in addition (maxSurge) × group × update time
     tokens   = group ÷ (output tokens per second × 3600) × 1e6
@@ -43,14 +43,16 @@ class Amount:
 
 @dataclass(frozen=True, kw_only=True)
 class Cost:
-    """Amounts in ``currency``. ``group`` is one group for an hour, ``cache`` all cache workers for an hour, ``serving``
-    both together with the fewest and the most groups. ``start`` is for a group until it answers, at best and at worst;
-    ``update`` at most for the groups that an update adds; ``storage`` for the weights in the bucket, for 30 days;
-    ``upload`` at most to move them there. ``million_tokens`` of output are None if the throughput is not known."""
+    """Amounts in ``currency``. ``group`` is one group for an hour, ``cache`` all cache workers for an hour, ``picker``
+    the endpoint picker for an hour, ``serving`` all together with the fewest and the most groups. ``start`` is for a
+    group until it answers, at best and at worst; ``update`` at most for the groups that an update adds; ``storage`` for
+    the weights in the bucket, for 30 days; ``upload`` at most to move them there. ``million_tokens`` of output are None
+    if the throughput is not known."""
 
     currency: str
     group: Amount
     cache: Amount
+    picker: Amount
     serving: tuple[Amount, Amount]
     start: tuple[Amount, Amount]
     update: Amount
@@ -61,7 +63,7 @@ class Cost:
     @property
     def unpriced(self) -> tuple[str, ...]:
         """All that has no price."""
-        return (self.group + self.cache + self.storage + self.upload).unpriced
+        return (self.group + self.cache + self.picker + self.storage + self.upload).unpriced
 
 
 def cost(spec: ResolvedSpec) -> Cost:
@@ -74,13 +76,18 @@ def cost(spec: ResolvedSpec) -> Cost:
         + _priced(layout.pods * spec.extra_ephemeral_gib, None, "ephemeral storage")
     )
     cache = _cache(spec.cache, prices.cache) if spec.cache else Amount()
+    picker = (
+        _plain_pod(spec.picker.cpu, spec.picker.memory_gib, prices.job, "endpoint picker") if spec.picker else Amount()
+    )
+    always = cache + picker
     added = min(spec.rollout.max_surge, replicas.most)
     rate = prices.tokens_per_second
     return Cost(
         currency=prices.currency,
         group=group,
         cache=cache,
-        serving=(group * replicas.least + cache, group * replicas.most + cache),
+        picker=picker,
+        serving=(group * replicas.least + always, group * replicas.most + always),
         start=(group * (budget.read_seconds / HOUR), group * (budget.create_seconds / HOUR)),
         update=group * (added * spec.update_seconds / HOUR),
         storage=_priced(spec.model.weights_gib, prices.storage_gib_month, "storage"),

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from deepseek_acs.settings.lifecycle import HealthCheckSettings
     from deepseek_acs.settings.observability import ObservabilitySettings, TraceSettings
     from deepseek_acs.settings.operators import OperatorsSettings
+    from deepseek_acs.settings.route import DeployPicker
     from deepseek_acs.settings.scaling import Autoscaler
     from deepseek_acs.settings.security import SecuritySettings
     from deepseek_acs.settings.service import ServiceSettings
@@ -225,7 +226,8 @@ class EngineSpec:
 @dataclass(frozen=True, kw_only=True)
 class RequestFilterSpec:
     """The filter in front of the engine. ``clients`` have their own keys. ``sequences`` is the maximum of a request,
-    prompts times ``n``; each prompt has a maximum of characters and tokens."""
+    prompts times ``n``; each prompt has a maximum of characters and tokens. With ``open_metrics``, ``/metrics`` needs
+    no key: an endpoint picker can send none."""
 
     clients: tuple[str, ...]
     header_bytes: int
@@ -233,6 +235,7 @@ class RequestFilterSpec:
     sequences: int
     prompt_characters: int
     prompt_tokens: int
+    open_metrics: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -466,6 +469,14 @@ class ResolvedSpec:
         return self.observability.traces if self.observability else None
 
     @property
+    def picker(self) -> "DeployPicker | None":
+        """The endpoint picker that the stack deploys, if any."""
+        route = self.service.route
+        if route is None or route.kind != "inferencePool" or route.endpoint_picker.kind != "deploy":
+            return None
+        return route.endpoint_picker
+
+    @property
     def request_filter(self) -> RequestFilterSpec | None:
         """The filter in front of the engine; None if it is off, or if there is no key to check."""
         settings = self.service.request_filter
@@ -481,6 +492,7 @@ class ResolvedSpec:
             sequences=settings.max_sequences,
             prompt_characters=settings.max_prompt_characters or CHARACTERS_PER_TOKEN * tokens,
             prompt_tokens=tokens,
+            open_metrics=self.service.route is not None and self.service.route.kind == "inferencePool",
         )
 
     @property

@@ -5,7 +5,7 @@ header (CVE-2026-48746). This filter checks the path of the request line, which 
 (https://docs.vllm.ai/en/stable/usage/security/).
 
     /health   open: the kubelet's probes have no key, and it tells nothing but that the engine lives
-    /metrics  for the metrics key and the stack's own key
+    /metrics  for the metrics key and the stack's own key; open where an endpoint picker reads it, which can send none
     the API   for the stack's own key and those of the clients
 
 Admitted requests go on with the engine's own key, so that its check holds for every client, and without the header
@@ -68,6 +68,7 @@ class Settings(NamedTuple):
     :param sequences: answers to one request: prompts times ``n``.
     :param prompt_characters: longest prompt that is given as text, everything else that the request says included.
     :param prompt_tokens: longest prompt that is given as tokens.
+    :param open_metrics: whether ``/metrics`` needs no key.
     """
 
     paths: tuple[str, ...]
@@ -77,6 +78,7 @@ class Settings(NamedTuple):
     sequences: int
     prompt_characters: int
     prompt_tokens: int
+    open_metrics: bool = False
 
 
 class RefusedError(Exception):
@@ -157,7 +159,8 @@ class RequestFilter:
             return _cleaned(scope), None
         if path == METRICS:
             _require_method(method, {"GET"})
-            self._require_key(scope, lambda name: name in (STACK_KEY, METRICS_KEY))
+            if not self._settings.open_metrics:
+                self._require_key(scope, lambda name: name in (STACK_KEY, METRICS_KEY))
             return _cleaned(scope), None
         methods = {allowed for allowed, pattern in self._paths if pattern.fullmatch(path)}
         if not methods:

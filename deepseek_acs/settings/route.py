@@ -1,10 +1,14 @@
-"""The route through a proxy of the cluster: Gateway API or Ingress."""
+"""The route through a proxy of the cluster: Gateway API, with or without an endpoint picker, or Ingress."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from deepseek_acs.settings.base import HOST, DnsLabel, ObjectName, Settings
+from deepseek_acs.settings.base import HOST, IMAGE, DnsLabel, ObjectName, Port, Quantity, Settings, mebibytes, problem
+
+EPP_IMAGE = "registry.k8s.io/gateway-api-inference-extension/epp:v1.5.0"
+"""The last release of the project's own endpoint picker; it has moved to llm-d since
+(https://github.com/kubernetes-sigs/gateway-api-inference-extension/blob/v1.6.0/README.md)."""
 
 
 class SecretCertificate(Settings):
@@ -36,7 +40,7 @@ class NoTls(Settings):
 
 
 class Route(Settings):
-    """What both kinds of route have in common."""
+    """What all kinds of route have in common."""
 
     host: Annotated[str, Field(pattern=HOST, max_length=253, examples=["llm.example.com"])]
     """Host name under which clients reach the model. You create its DNS record."""
@@ -46,10 +50,8 @@ class Route(Settings):
     the default limit of the proxies is one minute."""
 
 
-class GatewayRoute(Route):
+class ListenerRoute(Route):
     """An HTTPRoute for a Gateway that is already in the cluster."""
-
-    kind: Literal["gateway"]
 
     name: ObjectName
     """Name of the Gateway."""
@@ -63,6 +65,78 @@ class GatewayRoute(Route):
 
     plain_http: bool = False
     """The listener is plain HTTP, explicitly: the API key, prompts and answers are sent unencrypted."""
+
+
+class GatewayRoute(ListenerRoute):
+    """An HTTPRoute to the Service of the leaders, for a Gateway that is already in the cluster."""
+
+    kind: Literal["gateway"]
+
+
+class PickerWeights(Settings):
+    """How much each view of a leader counts, relative to the others; 0: not at all. The defaults are upstream's."""
+
+    queue: Annotated[int, Field(ge=0, le=100)] = 2
+    """Few requests wait."""
+
+    kv_cache: Annotated[int, Field(ge=0, le=100)] = 2
+    """Much of the KV cache is free."""
+
+    prefix: Annotated[int, Field(ge=0, le=100)] = 3
+    """The beginning of the prompt was sent there before, so that it may still be in the KV cache."""
+
+    @model_validator(mode="after")
+    def _something_counts(self) -> Self:
+        if not (self.queue or self.kv_cache or self.prefix):
+            raise problem("with all weights at 0 every leader is as good as any other", fix="raise one of them")
+        return self
+
+
+class DeployPicker(Settings):
+    """Deploy an endpoint picker of the Gateway API Inference Extension for these leaders."""
+
+    kind: Literal["deploy"] = "deploy"
+
+    image: Annotated[str, Field(pattern=IMAGE)] = EPP_IMAGE
+    """Image of the endpoint picker, 1.4.0 or newer, or of another one that reads the same configuration.
+    registry.k8s.io is hard to reach from mainland China: copy it to a registry of your own."""
+
+    cpu: Annotated[int, Field(ge=1, le=64)] = 2
+    """vCPUs. It reads the metrics of each leader 20 times a second, and hashes the beginning of each prompt."""
+
+    memory: Quantity = "4Gi"
+    """Memory. It remembers the hashes of the prompts that it has sent to each leader."""
+
+    weights: PickerWeights = PickerWeights()
+    """How it compares leaders."""
+
+    @property
+    def memory_gib(self) -> float:
+        """Memory in GiB."""
+        return mebibytes(self.memory) / 1024
+
+
+class ExpectPicker(Settings):
+    """An endpoint picker is already in the deployment's namespace, for example from a Helm chart. It must serve the
+    InferencePool that has the name of the LeaderWorkerSet (inference.name)."""
+
+    kind: Literal["expect"]
+
+    service: DnsLabel
+    """Name of its Service."""
+
+    port: Port = 9002
+    """Port of its Service for ext-proc."""
+
+
+class InferencePoolRoute(ListenerRoute):
+    """An HTTPRoute to an InferencePool of the leaders, for a Gateway that supports the Gateway API Inference Extension:
+    an endpoint picker chooses the leader of each request. docs/inference-pool.md has the details."""
+
+    kind: Literal["inferencePool"]
+
+    endpoint_picker: Annotated[DeployPicker | ExpectPicker, Field(discriminator="kind")] = DeployPicker()
+    """What chooses the leader of a request."""
 
 
 class IngressRoute(Route):

@@ -6,7 +6,7 @@ from pydantic import Field, model_validator
 
 from deepseek_acs.settings.base import Cidr, DnsLabel, NotEmpty, Port, Settings, problem
 from deepseek_acs.settings.request_filter import RequestFilterSettings
-from deepseek_acs.settings.route import GatewayRoute, IngressRoute
+from deepseek_acs.settings.route import GatewayRoute, InferencePoolRoute, IngressRoute
 
 ACL_ENTRIES_MAX = 300
 """https://www.alibabacloud.com/help/en/slb/classic-load-balancer/developer-reference/api-slb-2014-05-15-addaccesscontrollistentry"""
@@ -35,7 +35,7 @@ class ServiceSettings(Settings):
     """Networks that may use the internal load balancer. By default the whole VPC and all networks connected to it.
     docs/access.md says how to remove the list from a live load balancer."""
 
-    route: Annotated[GatewayRoute | IngressRoute | None, Field(discriminator="kind")] = None
+    route: Annotated[GatewayRoute | InferencePoolRoute | IngressRoute | None, Field(discriminator="kind")] = None
     """A route through a proxy of the cluster that forwards only the OpenAI paths. By default none."""
 
     @model_validator(mode="after")

@@ -37,6 +37,7 @@ PROGRAM_TYPES = (
     "kubernetes:data.fluid.io/v1alpha1:JindoRuntime",
     "kubernetes:gateway.networking.k8s.io/v1:HTTPRoute",
     "kubernetes:helm.sh/v3:Release",
+    "kubernetes:inference.networking.k8s.io/v1:InferencePool",
     "kubernetes:keda.sh/v1alpha1:ScaledObject",
     "kubernetes:keda.sh/v1alpha1:TriggerAuthentication",
     "kubernetes:leaderworkerset.x-k8s.io/v1:LeaderWorkerSet",

@@ -5,6 +5,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from deepseek_acs.planner.findings import Finding
+from policy.label_selectors import selects
+from policy.pods import GROUP, leader, pods, running_labels
 from policy.resources import UNKNOWN, Resource, Violation, could_be, items, mapping, of_kind, text
 
 UNFILTERED_ROUTES = ("TCPRoute", "TLSRoute", "UDPRoute", "GRPCRoute")
@@ -51,6 +53,20 @@ def wide_paths(resource: Resource, *, allowed_paths: Sequence[str]) -> Iterator[
             problem=f"a {resource.kind} lets every path of the engine through, /invocations and /metrics included",
             fix="use an HTTPRoute (deployment.service.route of kind gateway)",
         )
+
+
+def pools_of_workers(stack: Sequence[Resource]) -> Iterator[Violation]:
+    """An InferencePool with pods that answer no requests: only the leader of a group serves the API."""
+    for pool in of_kind(stack, "InferencePool"):
+        for group in of_kind(stack, GROUP):
+            for pod in pods(group) if could_be(group.namespace, pool.namespace) else ():
+                if pod != leader(group) and selects(pool.spec.get("selector"), running_labels(group, pod)):
+                    finding = Finding(
+                        path="spec.selector.matchLabels",
+                        problem=f"it selects the workers of {group.title}, which answer no requests",
+                        fix="add role: leader, as deployment.service.route of kind inferencePool does",
+                    )
+                    yield Violation(resource=pool, finding=finding)
 
 
 def _ingress_paths(resource: Resource, allowed: Sequence[str]) -> Iterator[Finding]:

@@ -17,7 +17,7 @@ from local import tools
 pytestmark = pytest.mark.integration
 
 BUDGET = load_budget(weights_gib=641.3, throughput_mib_s=300)
-SETTINGS = AlertThresholds(time_to_first_token_seconds=5, inter_token_seconds=0.1, least_groups=2)
+SETTINGS = AlertThresholds(time_to_first_token_seconds=5, inter_token_seconds=0.1, least_groups=2, picker="r1-epp")
 TARGET = Target(namespace="ns", name="r1", metrics=EngineMetrics(version=(0, 33, 0)))
 V0 = Target(namespace="ns", name="r1", metrics=EngineMetrics(version=(0, 7, 2)))
 
@@ -101,6 +101,20 @@ def cases() -> Iterator[Case]:
     yield Case(alert="VllmNoLeaderReady", what="woken and never ready", series=late, minute=minute, fires=True)
     yield Case(alert="GroupGivenUp", what="one of two", series={WANTED: "2x20 1x60"}, minute=40, fires=True)
     yield Case(alert="GroupGivenUp", what="an update", series={WANTED: "2x20 3x10 2x60"}, minute=40, fires=False)
+    available = 'kube_deployment_status_replicas_available{namespace="ns",deployment="r1-epp"}'
+    yield Case(alert="EndpointPickerDown", what="no pod", series={available: "1x20 0x60"}, minute=40, fires=True)
+    yield Case(alert="EndpointPickerDown", what="restart", series={available: "1x20 0x3 1x60"}, minute=40, fires=False)
+    known = 'inference_pool_ready_pods{namespace="ns",name="r1",pod="r1-epp-x"}'
+    second = 'kube_pod_status_ready{namespace="ns",pod="r1-1",uid="u5",condition="true"}'
+    for count, fires in ((1, True), (2, False)):
+        series = {READY: "1x60", second: "1x60", known: f"{count}x60"}
+        yield Case(alert="EndpointPickerMissesLeaders", what=f"{count} of 2", series=series, minute=40, fires=fires)
+    asked, refused = (
+        f'inference_objective_request{what}_total{{namespace="ns",pod="r1-epp-x"}}' for what in ("", "_error")
+    )
+    for step, fires in ((30, True), (1, False)):
+        series = {asked: "0+60x60", refused: f"0+{step}x60"}
+        yield Case(alert="EndpointPickerFailing", what=f"{step} of 60", series=series, minute=30, fires=fires)
     yield Case(alert="VllmEngineDown", what="a scrape fails after success", series=lost, minute=40, fires=True)
     yield Case(alert="VllmEngineDown", what="first load", series={UP: "0x60"}, minute=50, fires=False)
     yield Case(alert="GroupNotScraped", what="no target", series={READY: "1x60"}, minute=40, fires=True)

@@ -27,6 +27,7 @@ SCHEDULE = {
 CLIENTS = {"networkPolicy": {"clients": [{"namespace": "a"}]}}
 LOAD_BALANCER = {"kind": "internalLoadBalancer"}
 INGRESS_NGINX = {"kind": "ingress", "className": "nginx", "host": "a.example.com", "tls": {"kind": "controller"}}
+POOL = {"kind": "inferencePool", "name": "g", "sectionName": "https", "host": "a.example.com"}
 INSTALL_OLD_LWS = {"lws": {"kind": "install", "version": "0.8.0"}}
 OLD_FLUID = {"fluid": {"kind": "install", "chart": "https://x/ack-fluid-1.0.10.tgz"}}
 RRSA = {"kind": "rrsa", "oidcProviderArn": "acs:ram::1:oidc-provider/a", "oidcIssuer": "https://a"}
@@ -739,6 +740,31 @@ BROKEN |= {
         "nginx is the class of ingress-nginx, which has had no security fixes since March 2026",
         "use a route of kind gateway",
     ),
+    "picker-version": (
+        {
+            "service": {
+                "apiKey": True,
+                "route": {**POOL, "endpointPicker": {"kind": "deploy", "image": "registry.k8s.io/x/epp:v1.3.1"}},
+            }
+        },
+        "version 1.3 knows no metrics by the engine's version, and ends at its configuration",
+        "write an image of 1.4.0 or newer",
+    ),
+    "pool-of-several": (
+        {"service": {"apiKey": True, "route": POOL}, **NEW},
+        "the pool has one leader, so the endpoint picker costs a pod and a hop, and chooses nothing",
+        "raise deployment.inference.replicas, or write a route of kind gateway",
+    ),
+    "prefixes-are-kept": (
+        {"service": {"apiKey": True, "route": POOL}, "replicas": 2},
+        "vLLM 0.7.2 keeps no prefixes here, so requests follow each other to one leader for nothing",
+        "write deployment.inference.engine.prefixCaching: true if the version can, or weight 0",
+    ),
+    "metrics-need-no-key": (
+        {"service": {"apiKey": True, "route": POOL}, "replicas": 2, "security": {}, **NEW},
+        "an endpoint picker sends no key, so /metrics of the leaders needs none: all pods of the cluster read the load",
+        "list the clients in deployment.security.networkPolicy and write deployment.service.kind: clusterIP",
+    ),
     "namespace-labelled": (
         {"create_namespace": False},
         "the stack did not create the namespace, so it does not label it",
@@ -904,6 +930,10 @@ PLACES = {
     "objectives": "observability.alerts.interTokenSeconds",
     "network-policies-hold": "security.networkPolicy",
     "maintained-ingress-controller": "service.route",
+    "picker-version": "service.route.endpointPicker.image",
+    "pool-of-several": "service.route",
+    "prefixes-are-kept": "service.route.endpointPicker.weights.prefix",
+    "metrics-need-no-key": "service.route",
     "namespace-labelled": "security.pods",
     "old-groups-keep-their-objects": "inference.rollout.partition",
     "requests-are-finished": "inference.lifecycle.requestSeconds",

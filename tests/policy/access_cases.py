@@ -30,6 +30,7 @@ from tests.policy.stacks import (
     network,
     network_policy,
     pod,
+    pool,
     resource,
     secret,
     service,
@@ -286,6 +287,9 @@ BROKEN: Mapping[str, list[Broken]] = {
         ),
         Broken("", "a TCPRoute lets every path", (manifest("TCPRoute"),)),
     ],
+    "restrict-pool-members": [
+        Broken("spec.selector.matchLabels", "the workers of r1", (group(), pool({GROUP_LABEL: "r1"}))),
+    ],
     "restrict-ingress-classes": [
         Broken("spec.ingressClassName", "no security fixes since March 2026", (ingress(class_name="nginx"),)),
         Broken("spec.ingressClassName", "traefik is not in the option", (ingress(class_name="traefik"),)),
@@ -489,6 +493,11 @@ KEPT: Mapping[str, list[Kept]] = {
         (http_route([{"path": {"type": "PathPrefix", "value": "/v1/responses"}}]),),
         (http_route(filters=[{"type": "RequestHeaderModifier"}]),),
         (http_route(UNKNOWN),),
+    ],
+    "restrict-pool-members": [
+        (group(), pool({GROUP_LABEL: "r1", "role": "leader"})),
+        (group(), pool({GROUP_LABEL: "another"})),
+        (pool({GROUP_LABEL: "r1"}),),
     ],
     "restrict-ingress-classes": [(ingress(),), (ingress(class_name="mse"),), (ingress(ingressClassName=UNKNOWN),)],
     "disallow-plain-http": [

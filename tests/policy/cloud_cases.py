@@ -222,6 +222,7 @@ BROKEN: Mapping[str, list[Broken]] = {
                 cluster_role(apiGroups=[""], resources=["pods", "secrets"], verbs=["list"]),
                 cluster_role(apiGroups=[""], resources=["pods"], verbs=["list", "create"], resourceNames=["x"]),
                 cluster_role(apiGroups=[""], resources=["configmaps"], verbs=["patch"]),
+                cluster_role(apiGroups=[""], resources=["secrets"], verbs=["list", "watch"]),
                 cluster_role(apiGroups=[""], resources=[], verbs=["list"]),
                 cluster_role(apiGroups=[""], resources=["pods"], verbs=["get"]),
                 cluster_role(apiGroups=[""], resources=["pods/log", "configmaps"], verbs=["get"]),

@@ -36,6 +36,7 @@ API_GROUPS = {
     "HTTPRoute": "gateway.networking.k8s.io/v1",
     "TCPRoute": "gateway.networking.k8s.io/v1alpha2",
     "HorizontalPodAutoscaler": "autoscaling/v2",
+    "InferencePool": "inference.networking.k8s.io/v1",
     "ScaledObject": "keda.sh/v1alpha1",
     "LeaderWorkerSet": "leaderworkerset.x-k8s.io/v1",
     "Ingress": "networking.k8s.io/v1",
@@ -167,6 +168,10 @@ def http_route(matches: Any = ({"path": {"type": "Exact", "value": "/v1/models"}
     rule = {"matches": list(matches) if isinstance(matches, tuple) else matches, **fields}
     parent = {"name": "gate", "sectionName": "websecure"}
     return manifest("HTTPRoute", spec={"parentRefs": [parent], "rules": [rule]})
+
+
+def pool(labels: Any) -> Resource:
+    return manifest("InferencePool", spec={"selector": {"matchLabels": labels}, "targetPorts": [{"number": 8000}]})
 
 
 def attached(**parent: Any) -> Resource:

@@ -214,6 +214,13 @@ class TestHead:
         assert Asked(settings, method="GET", path="/metrics", headers=head).status == 401
         assert Asked(settings, method="GET", path="/metrics").status == 200
 
+    def test_open_metrics_open_nothing_else(self, settings: Settings) -> None:
+        is_open = settings._replace(open_metrics=True)
+        assert Asked(is_open, method="GET", path="/metrics", headers=[]).status == 200
+        assert Asked(is_open, method="POST", path="/metrics", headers=[]).status == 405
+        for path in ("/v1/models", "/metrics/", "/invocations"):
+            assert Asked(is_open, method="GET", path=path, headers=[]).status in (401, 404)
+
 
 class TestFiles:
     def test_keys_are_read_as_kubernetes_lays_them(self, tmp_path: Path) -> None:

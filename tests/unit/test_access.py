@@ -841,7 +841,7 @@ def test_every_resource_has_an_explicit_provider(on: Recorder, by_cache_and_gate
             {"service": {"kind": "clusterIP", "apiKey": True, "route": {**GATEWAY, "kind": "public"}}},
             "service.route.kind",
             "this value is not one of the choices",
-            "write 'gateway' or 'ingress'",
+            "write 'gateway' or 'inferencePool' or 'ingress'",
         ),
         (
             {"service": {"kind": "clusterIP", "apiKey": True, "route": {**INGRESS, "tls": {}}}},

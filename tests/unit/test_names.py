@@ -138,7 +138,7 @@ STACKS: list[tuple[str, dict[str, Any], dict[str, str]]] = [
         {
             "service": {
                 "route": {
-                    "kind": "gateway",
+                    "kind": "inferencePool",
                     "name": "g",
                     "namespace": "g",
                     "sectionName": "https",

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from components.operators import ALERTS, GATEWAY, KEDA, LWS, MONITORS, Api, expected_apis
+from components.operators import ALERTS, GATEWAY, INFERENCE_POOLS, KEDA, LWS, MONITORS, Api, expected_apis
 from components.operators import FLUID as FLUID_API
 from deepseek_acs.settings.operators import InstallFluid
 from tests.unit.conftest import Run, resolved
@@ -13,6 +13,8 @@ from tests.unit.conftest import Run, resolved
 FLUID = {"storage": {"kind": "fluid"}}
 INSTALL_LWS = {"operators": {"lws": {"kind": "install"}}}
 INSTALL_FLUID = {"operators": {"fluid": {"kind": "install"}}}
+
+POOL = {"kind": "inferencePool", "name": "g", "sectionName": "https", "host": "llm.example.com"}
 
 FLUID_VALUES: dict[str, Any] = {
     "region": "cn-hangzhou",
@@ -69,6 +71,7 @@ class TestExpected:
             (FLUID, [LWS, FLUID_API]),
             (INSTALL_LWS, []),
             ({**FLUID, **INSTALL_FLUID}, [LWS]),
+            ({"service": {"kind": "clusterIP", "apiKey": True, "route": POOL}}, [LWS, GATEWAY, INFERENCE_POOLS]),
             ({"observability": {}}, [LWS, MONITORS, ALERTS]),
             ({"observability": {"alerts": None}}, [LWS, MONITORS]),
         ],
@@ -76,7 +79,7 @@ class TestExpected:
     def test_only_what_the_stack_uses_and_does_not_install(self, changes: dict[str, Any], apis: list[Api]) -> None:
         assert expected(changes) == apis
 
-    @pytest.mark.parametrize("api", [LWS, FLUID_API, GATEWAY, MONITORS, ALERTS, KEDA])
+    @pytest.mark.parametrize("api", [LWS, FLUID_API, GATEWAY, INFERENCE_POOLS, MONITORS, ALERTS, KEDA])
     def test_what_is_said_names_the_api_and_what_to_install(self, api: Api) -> None:
         assert api.resource.group_version.split("/")[0] in api.finding.problem
         assert "install" in api.finding.fix

@@ -16,6 +16,7 @@ from deepseek_acs.planner.rules import (  # noqa: I001
     controllers,  # noqa: F401
     storage,  # noqa: F401
     access,  # noqa: F401
+    inference_pool,  # noqa: F401
     advisories,  # noqa: F401
     options,  # noqa: F401
     prices,  # noqa: F401

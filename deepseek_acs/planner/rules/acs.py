@@ -167,6 +167,8 @@ def pods_by_ticket(spec: ResolvedSpec) -> Iterator[Problem]:
         sizes.append((Field.STORAGE, spec.cache.cpu, spec.cache.memory_gib))
     if spec.verification and (benchmark := spec.verification.benchmark):
         sizes.append((Field.BENCHMARK, benchmark.cpu, benchmark.memory_gib))
+    if spec.picker:
+        sizes.append((Field.PICKER, spec.picker.cpu, spec.picker.memory_gib))
     for field, cpu, memory_gib in sizes:
         if cpu > PLAIN_CPU or memory_gib > PLAIN_MEMORY_GIB:
             yield (

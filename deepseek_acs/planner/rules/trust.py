@@ -99,7 +99,10 @@ def images_are_pinned(spec: ResolvedSpec) -> Iterator[Problem]:
     """Images that clients are served from, and the one that has the mover's key, are known by their digest."""
     if not is_exposed(spec):
         return
-    for field, image in ((Field.IMAGE, spec.engine.image), (Field.UPLOAD, spec.weights.upload.image)):
+    images = [(Field.IMAGE, spec.engine.image), (Field.UPLOAD, spec.weights.upload.image)]
+    if spec.picker:
+        images.append((Field.PICKER_IMAGE, spec.picker.image))
+    for field, image in images:
         if "@sha256:" not in image:
             yield (
                 field,
