@@ -35,6 +35,7 @@ class Field(StrEnum):
     ALLOW_PICKLE = "<weights.allow_pickle>"
     STORAGE = "<storage>"
     STORAGE_KIND = "<storage.kind>"
+    MOUNT_OPTIONS = "<storage.mount_options>"
     THROUGHPUT = "<storage.throughput>"
     PRELOAD = "<storage.preload>"
     CACHE_WORKERS = "<storage.workers>"

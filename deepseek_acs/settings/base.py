@@ -36,7 +36,7 @@ IMAGE = rf"^{_REPOSITORY}({_TAG}|({_TAG})?{_DIGEST})$"
 ENDPOINT = r"^https?://([A-Za-z0-9-]+\.)*[A-Za-z0-9-]+(:[0-9]{1,5})?$"
 """A URL without path, user name and query: each of them could hold a secret, which would be readable in the state."""
 
-Endpoint = Annotated[str, Field(pattern=ENDPOINT, examples=["https://hf-mirror.com"])]
+Endpoint = Annotated[str, Field(pattern=ENDPOINT, examples=["https://hub.example.com"])]
 DnsLabel = Annotated[str, Field(pattern=DNS_LABEL, max_length=63)]
 Quantity = Annotated[str, Field(pattern=BINARY_QUANTITY, examples=["512Gi"])]
 Port = Annotated[int, Field(ge=1, le=65535)]

@@ -18,6 +18,7 @@ _PATHS = {
     Field.WEIGHTS_SOURCE: "weights.source",
     Field.STORAGE: "storage",
     Field.STORAGE_KIND: "storage.kind",
+    Field.MOUNT_OPTIONS: "storage.mountOptions",
     Field.THROUGHPUT: "storage.throughputMiBps",
     Field.PRELOAD: "storage.preloadMiBps",
     Field.CACHE_WORKERS: "storage.workers",

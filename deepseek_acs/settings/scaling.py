@@ -43,7 +43,8 @@ class Window(Settings):
     """End, as five fields of cron."""
 
     replicas: OneOrMore
-    """Groups in this period. Where windows overlap, the largest number applies."""
+    """Groups in this period. Where windows overlap, the largest number applies. For times without groups, write
+    minReplicas: 0 and windows for all other times."""
 
     @model_validator(mode="after")
     def _times_are_cron(self) -> Self:

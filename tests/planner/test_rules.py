@@ -740,6 +740,34 @@ BROKEN |= {
         "nginx is the class of ingress-nginx, which has had no security fixes since March 2026",
         "use a route of kind gateway",
     ),
+    "options-of-the-client": (
+        {"storage": {"kind": "csi", "mountOptions": ["allow_other", "close_to_open=false"]}},
+        "close_to_open=false: ossfs 2 has this option, and the volume is mounted with ossfs 1, which ends at it",
+        "remove it",
+    ),
+    "weights-are-readable": (
+        {
+            "storage": {"kind": "csi", "mountOptions": ["umask=077", "allow_other"]},
+            "security": {"securityGroups": ["sg-1"], "pods": {"runAsUser": 1000}},
+        },
+        "with umask=077 only root reads the weights, and the engine runs as 1000",
+        "write umask=022 and allow_other, the default, or remove runAsUser",
+    ),
+    "cache-is-readable": (
+        {"storage": FLUID, "security": {"securityGroups": ["sg-1"], "pods": {"runAsUser": 1000}}},
+        "the engine runs as 1000, and it was not verified that the cache's client lets others than root read",
+        "try it with one group, or remove runAsUser",
+    ),
+    "requests-are-not-cut-off": (
+        {"service": {"apiKey": True, "route": POOL}, "replicas": 2, **NEW},
+        "a pod that ends is gone after 30 s: each update, scale-down and eviction cuts off requests",
+        "set it",
+    ),
+    "network-variables": (
+        {"env": {"NCCL_SOCKET_IFNAME": "bond0"}},
+        "NCCL_SOCKET_IFNAME=bond0 does not select eth0, the only interface of a pod on ACS",
+        "remove it, or write eth0",
+    ),
     "picker-version": (
         {
             "service": {
@@ -930,6 +958,11 @@ PLACES = {
     "objectives": "observability.alerts.interTokenSeconds",
     "network-policies-hold": "security.networkPolicy",
     "maintained-ingress-controller": "service.route",
+    "options-of-the-client": "storage.mountOptions",
+    "weights-are-readable": "storage.mountOptions",
+    "cache-is-readable": "security.pods",
+    "requests-are-not-cut-off": "inference.lifecycle",
+    "network-variables": "inference.engine.env",
     "picker-version": "service.route.endpointPicker.image",
     "pool-of-several": "service.route",
     "prefixes-are-kept": "service.route.endpointPicker.weights.prefix",
@@ -1469,3 +1502,46 @@ def test_code_that_comes_with_the_model_runs_where_it_is_needed(model: str, imag
     assert other.engine.trust_remote_code is not trusts
     (finding,) = rule_called("remote-code-is-needed")(other)
     assert ("may know" in finding.problem) is trusts
+
+
+@pytest.mark.parametrize(
+    ("env", "problems"),
+    [
+        ({"NCCL_SOCKET_IFNAME": "eth0"}, 0),
+        ({"NCCL_SOCKET_IFNAME": "eth"}, 0),
+        ({"NCCL_SOCKET_IFNAME": "bond0,eth"}, 0),
+        ({"NCCL_SOCKET_IFNAME": "^lo,docker"}, 0),
+        ({"NCCL_SOCKET_IFNAME": "=eth"}, 1),
+        ({"NCCL_SOCKET_IFNAME": "^eth"}, 1),
+        ({"GLOO_SOCKET_IFNAME": "ens3", "TP_SOCKET_IFNAME": "ens3"}, 2),
+        ({"VLLM_PORT": "8001"}, 1),
+    ],
+)
+def test_variables_of_the_network(env: dict[str, str], problems: int) -> None:
+    assert len([*rule_called("network-variables").problems(guide(env=env))]) == problems
+
+
+@pytest.mark.parametrize(
+    ("options", "readable"),
+    [
+        (["umask=022", "allow_other"], True),
+        (["allow_other"], True),
+        (["umask=077", "allow_other", "uid=1000"], True),
+        (["umask=027", "allow_other"], False),
+        (["umask=022"], False),
+    ],
+)
+def test_who_reads_the_volume(options: list[str], *, readable: bool) -> None:
+    security = {"securityGroups": ["sg-1"], "pods": {"runAsUser": 1000}}
+    found = guide(storage={"kind": "csi", "mountOptions": options}, security=security)
+    assert rule_called("weights-are-readable").is_kept(found) is readable
+    root = guide(storage={"kind": "csi", "mountOptions": options})
+    assert rule_called("weights-are-readable").is_kept(root), "root reads them in any case"
+
+
+def test_metrics_of_a_pool_behind_a_load_balancer_are_open_to_its_clients() -> None:
+    pool = {**LOAD_BALANCER, "apiKey": True, "route": POOL}
+    (problem,) = rule_called("metrics-need-no-key").problems(guide(service=pool, replicas=2, **NEW))
+    assert "the load balancer's clients read the load" in problem[1]
+    off = guide(service={**pool, "requestFilter": None}, replicas=2, **NEW)
+    assert rule_called("metrics-need-no-key").is_kept(off), "vLLM asks for no key there anyway"

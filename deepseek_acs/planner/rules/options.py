@@ -17,6 +17,9 @@ POLICIES_ON_ACS = "https://help.aliyun.com/en/ack/product-overview/poseidon"
 """The component that enforces NetworkPolicy. Its limitations name only CPU pods of ACS."""
 
 INGRESS_NGINX = "https://kubernetes.io/blog/2025/11/11/ingress-nginx-retirement/"
+INTERFACE = "eth0"
+"""Of the pods (components/acs_pods.py)."""
+
 RETIRED_CLASSES = frozenset({"nginx", "ingress-nginx"})
 """Classes that ingress-nginx has by default, and by its Helm chart's name."""
 
@@ -229,6 +232,46 @@ def requests_are_finished(spec: ResolvedSpec) -> Iterator[Problem]:
             f"{seconds} s through it do not finish",
             f"write {LOAD_BALANCER_MAX - ANNOUNCE_SECONDS} or less, or accept it",
         )
+
+
+@warning("docs/lifecycle.md")
+def requests_are_not_cut_off(spec: ResolvedSpec) -> Iterator[Problem]:
+    """Pods that clients reach through a route or a load balancer finish their requests."""
+    service = spec.service
+    if spec.lifecycle is None and (service.route is not None or service.kind == "internalLoadBalancer"):
+        yield (
+            Field.LIFECYCLE,
+            "a pod that ends is gone after 30 s: each update, scale-down and eviction cuts off requests, and a load "
+            "balancer or proxy may still send new ones",
+            "set it",
+        )
+
+
+@warning("https://docs.nvidia.com/deeplearning/nccl/user-guide/docs/env.html#nccl-socket-ifname")
+def network_variables(spec: ResolvedSpec) -> Iterator[Problem]:
+    """Variables of the network mean what their names suggest."""
+    env = spec.engine.env
+    for name in ("NCCL_SOCKET_IFNAME", "GLOO_SOCKET_IFNAME", "TP_SOCKET_IFNAME"):
+        if name in env and not _selects_interface(env[name]):
+            yield (
+                Field.ENV,
+                f"{name}={env[name]} does not select {INTERFACE}, the only interface of a pod on ACS",
+                "remove it, or write eth0",
+            )
+    if "VLLM_PORT" in env:
+        yield (
+            Field.ENV,
+            "VLLM_PORT is the first port at which processes of the engine meet, and not that of the API",
+            f"remove it; {Field.PORT} is the port of the API",
+        )
+
+
+def _selects_interface(value: str) -> bool:
+    """As NCCL reads it: names or their beginnings, all but these after ``^``, and exactly these after ``=``."""
+    names = value.lstrip("^=").split(",")
+    if value.startswith("="):
+        return INTERFACE in names
+    return any(INTERFACE.startswith(name) for name in names) != value.startswith("^")
 
 
 @warning("docs/scaling.md")

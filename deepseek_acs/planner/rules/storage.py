@@ -21,6 +21,24 @@ NEEDED_FILES = {
 }
 """Of which one each is needed; the mover looks for the same."""
 
+OSSFS_2 = frozenset(
+    {
+        "close_to_open",
+        "log_dir",
+        "log_level",
+        "oss_bucket_prefix",
+        "oss_endpoint",
+        "oss_region",
+        "readdirplus",
+        "total_mem_limit",
+        "upload_buffer_size",
+        "upload_concurrency",
+    }
+)
+"""Options that ossfs 2 has and ossfs 1, which the volume is mounted with, does not."""
+
+READ_BY_OTHERS = 0o4
+
 MANY = 2
 """Multiple of the usual number of workers from which on their size is probably a mistake."""
 
@@ -148,3 +166,50 @@ def planned_weights(spec: ResolvedSpec) -> Iterator[Problem]:
         "another format and size",
         f"write {hub.repository} as {Field.MODEL}, or give the size of its files as {Field.WEIGHTS_GIB}",
     )
+
+
+@rule("https://www.alibabacloud.com/help/en/oss/developer-reference/description-of-mount-options")
+def options_of_the_client(spec: ResolvedSpec) -> Iterator[Problem]:
+    """Mount options are those of ossfs 1."""
+    if spec.storage.kind != "csi":
+        return
+    unknown = [option for option in spec.storage.mount_options if option.partition("=")[0] in OSSFS_2]
+    if unknown:
+        yield (
+            Field.MOUNT_OPTIONS,
+            f"{', '.join(unknown)}: ossfs 2 has this option, and the volume is mounted with ossfs 1, which ends at it; "
+            "the pods would wait for the volume until their time is over",
+            "remove it",
+        )
+
+
+@rule("https://www.alibabacloud.com/help/en/oss/developer-reference/common-options")
+def weights_are_readable(spec: ResolvedSpec) -> Iterator[Problem]:
+    """An engine that is not root may read the weights."""
+    pods = spec.security.pods
+    if spec.storage.kind != "csi" or pods is None or not pods.run_as_user:
+        return
+    options = dict(option.partition("=")[::2] for option in spec.storage.mount_options)
+    umask = options.get("umask", "")
+    is_closed = bool(int(umask, 8) & READ_BY_OTHERS) if umask and set(umask) <= set("01234567") else False
+    is_owner = options.get("uid") == str(pods.run_as_user)
+    if "allow_other" not in options or (is_closed and not is_owner):
+        what = f"umask={umask}" if "allow_other" in options else "no allow_other"
+        yield (
+            Field.MOUNT_OPTIONS,
+            f"with {what} only root reads the weights, and the engine runs as {pods.run_as_user}",
+            "write umask=022 and allow_other, the default, or remove runAsUser",
+        )
+
+
+@warning("https://github.com/fluid-cloudnative/fluid/issues/191")
+def cache_is_readable(spec: ResolvedSpec) -> Iterator[Problem]:
+    """An engine that is not root may read the cache."""
+    pods = spec.security.pods
+    if spec.cache and pods is not None and pods.run_as_user:
+        yield (
+            Field.POD_SECURITY,
+            f"the engine runs as {pods.run_as_user}, and it was not verified that the cache's client lets others than "
+            "root read",
+            "try it with one group, or remove runAsUser",
+        )
