@@ -16,7 +16,7 @@ from deepseek_acs.planner.findings import report
 
 from .credentials import AccessKey, AssumableRole
 from .existing_bucket import bucket_findings
-from .names import MOVER, READER, bucket_name, cloud_name
+from .names import MOVER, READER, bucket_name, cloud_name, version_name
 
 STALE_UPLOAD_DAYS = 7
 """Days after which parts of incomplete uploads are deleted; they are billed but not listed."""
@@ -164,6 +164,7 @@ class ModelBucket(pulumi.ComponentResource):
         return self._identity(
             MOVER,
             args,
+            right=MOVER,
             policy=self.bucket_name.apply(
                 lambda bucket: mover_policy(
                     bucket, args.prefix, writes=args.moves, vpc_id=args.vpc_id, end=args.mover_rights_end
@@ -176,19 +177,23 @@ class ModelBucket(pulumi.ComponentResource):
         return self._identity(
             READER,
             args,
+            # Another folder gets another policy, in addition to the first: pods of the old groups may still be
+            # recreated, hours after the new weights have begun to move.
+            right=version_name(READER, args.prefix),
             policy=self.bucket_name.apply(lambda bucket: read_policy(bucket, args.prefix, vpc_id=args.vpc_id)),
             subject=VOLUME_PLUGIN_SUBJECT,
         )
 
     def _identity(
-        self, who: str, args: ModelBucketArgs, *, policy: pulumi.Output[str], subject: pulumi.Input[str]
+        self, who: str, args: ModelBucketArgs, *, right: str, policy: pulumi.Output[str], subject: pulumi.Input[str]
     ) -> AccessKey | AssumableRole:
-        """A RAM user with a key, or a role for the service account ``subject``, allowed what ``policy`` says."""
+        """A RAM user with a key, or a role for the service account ``subject``, allowed what ``policy`` says, which is
+        called ``right``."""
         if args.access_key is not None:
             return args.access_key
         allowed = alicloud.ram.Policy(
-            f"{self.pulumi_resource_name}-{who}",
-            policy_name=cloud_name(self.pulumi_resource_name, who),
+            f"{self.pulumi_resource_name}-{right}",
+            policy_name=cloud_name(self.pulumi_resource_name, right),
             policy_document=policy,
             rotate_strategy=ROTATE,
             description=f"The weights' {who} of the Pulumi stack {pulumi.get_stack()}",
@@ -199,10 +204,10 @@ class ModelBucket(pulumi.ComponentResource):
             trust = pulumi.Output.from_input(subject).apply(
                 lambda account: trust_policy(provider, issuer=issuer, subject=account)
             )
-            return self._role(who, provider, allowed, trust)
-        return self._user(who, allowed, rotation=args.rotation)
+            return self._role(who, right, provider, allowed, trust)
+        return self._user(who, right, allowed, rotation=args.rotation)
 
-    def _user(self, who: str, policy: alicloud.ram.Policy, *, rotation: int) -> AccessKey:
+    def _user(self, who: str, right: str, policy: alicloud.ram.Policy, *, rotation: int) -> AccessKey:
         options = pulumi.ResourceOptions(parent=self)
         user = alicloud.ram.User(
             f"{self.pulumi_resource_name}-{who}",
@@ -213,7 +218,7 @@ class ModelBucket(pulumi.ComponentResource):
             opts=options,
         )
         attachment = alicloud.ram.UserPolicyAttachment(
-            f"{self.pulumi_resource_name}-{who}-policy",
+            f"{self.pulumi_resource_name}-{right}-policy",
             user_name=user.name,
             policy_name=policy.policy_name,
             policy_type="Custom",
@@ -232,7 +237,9 @@ class ModelBucket(pulumi.ComponentResource):
         )
         return AccessKey(key_id=pulumi.Output.secret(key.id), key_secret=pulumi.Output.secret(key.secret))
 
-    def _role(self, who: str, provider: str, policy: alicloud.ram.Policy, trust: pulumi.Output[str]) -> AssumableRole:
+    def _role(
+        self, who: str, right: str, provider: str, policy: alicloud.ram.Policy, trust: pulumi.Output[str]
+    ) -> AssumableRole:
         options = pulumi.ResourceOptions(parent=self)
         role = alicloud.ram.Role(
             f"{self.pulumi_resource_name}-{who}",
@@ -242,7 +249,7 @@ class ModelBucket(pulumi.ComponentResource):
             opts=options,
         )
         attachment = alicloud.ram.RolePolicyAttachment(
-            f"{self.pulumi_resource_name}-{who}-policy",
+            f"{self.pulumi_resource_name}-{right}-policy",
             role_name=role.role_name,
             policy_name=policy.policy_name,
             policy_type="Custom",

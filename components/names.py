@@ -100,6 +100,11 @@ def cloud_name(component: str, part: str) -> str:
     return f"{pulumi.get_project()}-{pulumi.get_stack()}-{component}-{part}"
 
 
+def version_name(part: str, *content: object) -> str:
+    """``part`` and a hash of what makes another one of it; the same in all stacks, as names of resources are."""
+    return f"{part}-{_digest(*content)}"
+
+
 def bucket_name(component: str, *, account: str, region: str) -> str:
     """Name of a component's bucket. Bucket names are unique across all accounts and regions, so the name contains a
     hash of both."""
@@ -124,10 +129,9 @@ def _cloud_names(spec: ResolvedSpec, models: str, access: str) -> Iterator[tuple
     if bucket.kind == "create" and bucket.name is None:
         # The names of all accounts and regions have the same form.
         yield BUCKET, bucket_name(models, account="", region=spec.cloud.region)
-    longest = cloud_name(models, max(MOVER, READER, key=len))
     if identity.kind != "accessKey":
-        yield RAM_POLICY, longest
-        yield (RAM_USER if identity.kind == "ramUser" else RAM_ROLE), longest
+        yield RAM_POLICY, cloud_name(models, version_name(READER, spec.weights.prefix))
+        yield (RAM_USER if identity.kind == "ramUser" else RAM_ROLE), cloud_name(models, max(MOVER, READER, key=len))
     if spec.service.allowed_cidrs:
         yield ACCESS_CONTROL_LIST, cloud_name(access, CLIENTS)
 

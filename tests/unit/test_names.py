@@ -75,8 +75,8 @@ class TestRules:
         [
             ("Dev", {}, "OSS bucket", 38),
             ("d" * 39, {}, "OSS bucket", 38),
-            ("my_stack", {}, "RAM policy", 105),
-            ("my.stack", {}, "RAM policy", 105),
+            ("my_stack", {}, "RAM policy", 96),
+            ("my.stack", {}, "RAM policy", 96),
             ("d" * 42, {}, "RAM user", 41),
             ("my_stack", {"weights": {"identity": RRSA}}, "RAM role", 41),
             (
