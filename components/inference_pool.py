@@ -8,7 +8,7 @@ shows nothing."""
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import pulumi
@@ -200,7 +200,8 @@ def picker_config(picker: EndpointPickerArgs) -> str:
         "queuedRequestsSpec": metrics.waiting,
         "runningRequestsSpec": metrics.running,
         "kvUsageSpec": metrics.kv_cache_usage,
-        "loraSpec": "vllm:lora_requests_info",
+        # No scorer uses it, and an engine without LoRA does not have the metric, which the picker would report.
+        "loraSpec": "",
         "cacheInfoSpec": "vllm:cache_config_info",
     }
     scorers = {
@@ -232,12 +233,12 @@ def config_map_name(group: str, picker: EndpointPickerArgs) -> str:
     return name_of("epp", group, picker_config(picker))
 
 
-def picker_arguments(group: str, namespace: pulumi.Input[str]) -> Sequence[pulumi.Input[str]]:
-    """Arguments of the picker (https://github.com/kubernetes-sigs/gateway-api-inference-extension/blob/v1.5.0/pkg/epp/server/options.go).
-    Its metrics name models and count requests, so they need no key, for which the picker would ask the API server."""
+def picker_arguments(group: str) -> list[str]:
+    """Arguments of the picker, which has its namespace from a variable
+    (https://github.com/kubernetes-sigs/gateway-api-inference-extension/blob/v1.5.0/pkg/epp/server/options.go). Its
+    metrics name models and count requests, so they need no key, for which the picker would ask the API server."""
     return [
         f"--pool-name={group}",
-        pulumi.Output.format("--pool-namespace={0}", namespace),
         f"--pool-group={API_GROUP}",
         f"--config-file={CONFIG_PATH}/{CONFIG_FILE}",
         f"--grpc-port={EXT_PROC_PORT}",
@@ -261,7 +262,7 @@ def _pod_template(
     container: k8s.core.v1.ContainerArgsDict = {
         "name": "epp",
         "image": picker.image,
-        "args": picker_arguments(args.group, args.namespace),
+        "args": picker_arguments(args.group),
         "env": [
             {"name": "NAMESPACE", "value_from": {"field_ref": {"field_path": "metadata.namespace"}}},
             {"name": "POD_NAME", "value_from": {"field_ref": {"field_path": "metadata.name"}}},

@@ -182,8 +182,8 @@ def _picker(target: Target, deployment: str) -> Iterator[Alert]:
         f'(inference_pool_ready_pods{{{own},name="{target.name}"}}) > 0',
         seconds=600,
         summary=f"The endpoint picker of {target.name} knows {{{{ $value }}}} leaders fewer than are ready",
-        description="A group that is not known gets no requests, and its GPUs are idle. The picker may not watch pods, "
-        "or the InferencePool selects others.",
+        description="It does not see them, or cannot read their metrics, so it cannot compare them, and GPUs may be "
+        "idle. Its rights, a NetworkPolicy or the InferencePool's selector is wrong.",
     )
     yield Alert(
         name="EndpointPickerFailing",

@@ -20,6 +20,7 @@ from components.gang import Gang, GangArgs
 from components.group_args import InferenceGroupArgs
 from components.incidents import Incidents, IncidentsArgs
 from components.inference_group import InferenceGroup
+from components.inference_pool import EndpointPickerArgs, InferencePoolArgs, LeaderPool
 from components.inference_service import InferenceService, InferenceServiceArgs
 from components.model_bucket import ModelBucket, ModelBucketArgs
 from components.model_upload import ModelUpload, ModelUploadArgs
@@ -184,6 +185,12 @@ def incidents(name: str, namespace: pulumi.Output[str]) -> pulumi.ComponentResou
     return Incidents(name, args)
 
 
+def pool(name: str, namespace: pulumi.Output[str]) -> pulumi.ComponentResource:
+    picker = EndpointPickerArgs(image="epp:v1.5.0", cpu=1, memory="1Gi", engine_version=(0, 33, 0))
+    args = InferencePoolArgs(namespace=namespace, group=name, selector={"a": "b"}, port=8000, picker=picker)
+    return LeaderPool(name, args)
+
+
 def verification(name: str, namespace: pulumi.Output[str]) -> pulumi.ComponentResource:
     args = VerificationArgs(
         namespace=namespace,
@@ -203,6 +210,7 @@ EACH: list[Make] = [
     bucket,
     bucket_with_roles,
     bucket_with_a_key,
+    pool,
     upload,
     volume,
     cache,
