@@ -89,7 +89,7 @@ ALLOWED_CLASSES = _names("allowed_classes", "ingress classes that are maintained
 REDIRECTING_CLASSES = _names(
     "redirecting_classes", "ingress classes whose controllers redirect to HTTPS without an annotation"
 )
-ALLOWED_PRINCIPALS = _names("allowed_principals", "principals that may be let in in addition")
+ALLOWED_PRINCIPALS = _names("allowed_principals", "additional principals that are allowed")
 ALLOWED_POLICIES = _names("allowed_policies", "names of RAM policies that identities of the stack may hold in addition")
 ALLOWED_ACTIONS = _names(
     "allowed_actions",

@@ -130,7 +130,7 @@ class ModelServiceArgs(TypedDict):
     """No CUDA graphs. By default true."""
 
     trust_remote_code: NotRequired[bool]
-    """Run Python code that comes with the model's files. By default true."""
+    """Run Python code that comes with the model's files. By default only where vLLM itself has no code for it."""
 
     env: NotRequired[dict[str, str]]
     """More environment variables; no secrets."""
@@ -187,7 +187,7 @@ class ModelServiceArgs(TypedDict):
     """Key that clients need. By default none."""
 
     clients: NotRequired[list[NetworkClientArgs]]
-    """Who may send requests, by network policies. By default there are none."""
+    """Who may send requests, by network policies. By default, no network policies are created."""
 
     security_groups: NotRequired[list[str]]
     """IDs of security groups of the pods."""

@@ -48,7 +48,7 @@ class ModelStorageArgs(TypedDict):
     """RAM role that the volume plugin assumes to read the bucket, in place of an AccessKey."""
 
     oidc_provider_arn: NotRequired[pulumi.Input[str] | None]
-    """OIDC provider by which it does."""
+    """OIDC provider for that role."""
 
     namespace: NotRequired[pulumi.Input[str]]
     """Namespace of the claim and of the pods that mount it. By default default."""

@@ -60,7 +60,7 @@ class ModelWeightsArgs(TypedDict):
     """Also move formats that may run code where they are loaded."""
 
     trust_remote_code: NotRequired[bool]
-    """Also move the repository's Python files. By default only where vLLM knows the model by nothing else."""
+    """Also move the repository's Python files. By default only where vLLM itself has no code for the model."""
 
     bucket: NotRequired[pulumi.Input[str]]
     """Name of the bucket. By default it is made of project, stack, component, account and region."""
@@ -169,7 +169,7 @@ class ModelWeights(pulumi.ComponentResource):
     """RAM role that reads the weights; none where an AccessKey does."""
 
     oidc_provider_arn: pulumi.Output[str] | None
-    """OIDC provider by which the role is assumed."""
+    """OIDC provider for that role."""
 
     def __init__(self, name: str, args: ModelWeightsArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("deepseek-acs:index:ModelWeights", name, None, opts)

@@ -45,8 +45,8 @@ class BenchmarkSettings(Settings):
 
 
 class VerificationSettings(Settings):
-    """Jobs that run after the group and the Service, and again when the pods of the group are recreated. There are none
-    while replicas is 0."""
+    """Jobs that run after the group and the Service, and again when the pods of the group are recreated. They are not
+    created while replicas is 0."""
 
     smoke: bool = False
     """Request a completion from within the cluster, through the Service. pulumi up succeeds only if it is answered;

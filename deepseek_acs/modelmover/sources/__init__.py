@@ -45,7 +45,7 @@ def parse_source(text: str) -> tuple[str, str, str | None]:
     match = SOURCE_URL.fullmatch(text)
     if match is None:
         raise UsageError(
-            f"the source {text!r} is none of modelscope://OWNER/NAME[@REVISION], hf://OWNER/NAME[@REVISION] and the "
+            f"the source {text!r} is not modelscope://OWNER/NAME[@REVISION], hf://OWNER/NAME[@REVISION] or the "
             "path of a folder"
         )
     return match["scheme"], match["repository"], match["revision"]

@@ -104,7 +104,7 @@ def image_version(spec: ResolvedSpec) -> Iterator[Problem]:
 
 @rule("https://docs.vllm.ai/en/stable/cli/serve/")
 def engine_image(spec: ResolvedSpec) -> Iterator[Problem]:
-    """The image is one of vLLM, as far as its name tells."""
+    """The image is one of vLLM, according to its name."""
     if engine := other_engine(spec.engine.image):
         yield (
             Field.IMAGE,

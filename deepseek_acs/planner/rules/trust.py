@@ -64,7 +64,7 @@ def remote_code_is_pinned(spec: ResolvedSpec) -> Iterator[Problem]:
 
 @warning(CUSTOM_CODE)
 def remote_code_is_needed(spec: ResolvedSpec) -> Iterator[Problem]:
-    """Code that comes with the model runs only where vLLM knows the model by nothing else."""
+    """Code that comes with the model runs only where vLLM itself has no code for it."""
     shapes, vllm = spec.model.shapes, spec.engine.vllm
     if shapes is None or spec.engine.trust_remote_code == vllm.needs_code_of(shapes):
         return
