@@ -4,7 +4,7 @@ import hashlib
 import json
 import re
 import signal
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -32,6 +32,10 @@ SIGNALLED = 128
 
 BY_HAND = "a deletion of the pod, by hand or by another program"
 
+SETTLE_SECONDS = 60
+"""Further ends of the same pods within this time belong to the first one, even if LeaderWorkerSet has not deleted the
+pods yet."""
+
 MISSED = "Missed"
 """The pod disappeared while this program did not run."""
 
@@ -49,6 +53,7 @@ class Member:
     revision: str
     address: str
     memory: str
+    created: str
     ready_since: str
 
     @property
@@ -97,6 +102,7 @@ def member_of(pod: Object, before: Member | None = None) -> Member:
         revision=labels.get(f"{LABELS}/template-revision-hash", ""),
         address=status.get("podIP", "") or (before.address if before else ""),
         memory=next((one for one in limits if one), ""),
+        created=metadata["creationTimestamp"],
         ready_since=ready.get("lastTransitionTime", "") if ready else before.ready_since if before else "",
     )
 
@@ -155,14 +161,21 @@ def deletion_request(member: Member, group_object: Object | None, digest: str | 
     return BY_HAND
 
 
-def first_of(ends: Sequence[End]) -> End:
-    """The end that came first, of those of one group in the order in which they were seen. Times have whole seconds,
-    and nodes report with some delay: of containers that ended before the pods were deleted, the earliest counts, and
-    within a second one that was killed, because the others then fail."""
+def first_of(ends: Sequence[End], last_line: Callable[[End], str]) -> End:
+    """The end that came first, of those of one group in the order in which they were seen; ``last_line`` gives the last
+    line of a container's log before its end, with its time. Ends have whole seconds, and nodes report with some delay:
+    of containers that ended before the pods were deleted, the earliest counts. Within a second it is one that was
+    killed, because the others then fail, or else the one that was silent first: the others tell what they lost."""
     if not ends[0].container:
         return ends[0]
     containers = [one for one in ends if one.container]
-    return min(containers, key=lambda one: (moment(one.at), not one.is_killed, ends.index(one)))
+    return min(containers, key=lambda one: (moment(one.at), not one.is_killed, last_line(one), ends.index(one)))
+
+
+def before(lines: Sequence[str], end: End) -> list[str]:
+    """The lines of a log from before an end, which has whole seconds. Later ones are those of a restarted container."""
+    until = moment(end.at) + timedelta(seconds=1)
+    return [line for line in lines if moment(line.partition(" ")[0]) < until]
 
 
 def deleted_at(pod: Object) -> datetime | None:

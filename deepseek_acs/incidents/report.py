@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from .ends import End, Member, moment, without_numbers
+from .ends import MISSED, SETTLE_SECONDS, End, Member, moment, without_numbers
 from .gauges import Requests
 
 MOST_BYTES = 900_000
@@ -106,8 +106,8 @@ def updated(data: Mapping[str, str], stored: Mapping[str, str], incident: Incide
     An end that was requested is listed without a report. One like the last, as of a group that crashes again and again
     for the same reason, is counted, so that it does not push out the others."""
     ends: list[dict[str, Any]] = json.loads(data.get("ends", "[]"))
-    entry = incident.entry
-    if any(_is_same(one, entry) for one in ends):
+    entry, is_hearsay = incident.entry, incident.first.reason == MISSED
+    if any(_is_same(one, entry) or (is_hearsay and _is_told(one, entry)) for one in ends):
         return None
     if entry["requested"]:
         return {"data": {"ends": _listed([*ends, entry])}}
@@ -153,6 +153,12 @@ def _is_same(one: Mapping[str, Any], entry: Mapping[str, Any]) -> bool:
         and one["container"] == entry["container"]
         and entry["at"] in (one["at"], one.get("last"))
     )
+
+
+def _is_told(one: Mapping[str, Any], entry: Mapping[str, Any]) -> bool:
+    """Whether an end is listed that LeaderWorkerSet's words, at the time of ``entry``, may be about."""
+    seconds = (moment(entry["at"]) - moment(one.get("last", one["at"]))).total_seconds()
+    return one["group"] == entry["group"] and abs(seconds) < SETTLE_SECONDS
 
 
 def _is_like(one: Mapping[str, Any], entry: Mapping[str, Any]) -> bool:

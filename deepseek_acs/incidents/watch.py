@@ -17,11 +17,14 @@ from urllib.parse import quote
 from deepseek_acs.apiserver import ApiError, ApiServer
 
 from .ends import (
+    BY_HAND,
     LABELS,
     MISSED,
+    SETTLE_SECONDS,
     End,
     Member,
     Object,
+    before,
     cause,
     containers_of,
     deletion_request,
@@ -48,10 +51,6 @@ RETRY_SECONDS = 2
 
 COLLECT_SECONDS = 10
 """After the first end of a group: the others report theirs, and the last lines arrive."""
-
-SETTLE_SECONDS = 60
-"""Further ends of the same pods within this time belong to the first one, even if LeaderWorkerSet has not deleted the
-pods yet."""
 
 GAUGE_SECONDS = 5
 
@@ -186,10 +185,19 @@ class Watcher:
             self._missed(member)
             self._gone(member.uid)
         for pod in pods:
-            known = self._members.get(pod["metadata"]["uid"])
-            if known is not None and "deletionTimestamp" in pod["metadata"]:
-                self._missed(known)
+            if "deletionTimestamp" in pod["metadata"]:
+                self._ending(pod)
             self.change("ADDED", pod)
+
+    def _ending(self, pod: Object) -> None:
+        """A pod whose deletion began while this program did not watch. Of one that it has never seen, nothing is known
+        of what came before: its deletion says nothing."""
+        uid = pod["metadata"]["uid"]
+        is_new = uid not in self._members
+        member = self._members.setdefault(uid, member_of(pod))
+        self._missed(member)
+        if is_new and not self._belongs(member):
+            self._seen.add(f"{uid}//")
 
     def _missed(self, member: Member) -> None:
         """For a pod that was deleted while this program did not watch: LeaderWorkerSet may have done it, because of a
@@ -269,7 +277,13 @@ class Watcher:
 
     def _write(self, found: Open) -> None:
         members = sorted((m for m in self._members.values() if m.uid in found.uids), key=lambda one: one.name)
-        first = first_of(found.ends)
+        ends = _consequences(found.ends)
+        lines = {
+            (member.uid, container): _of_its_life(kept, member.uid, container, ends)
+            for member in members
+            for container, kept in self._journals.of(member.uid).items()
+        }
+        first = first_of(ends, lambda end: next(iter(lines.get((end.uid, end.container), [])[-1:]), ""))
         events = self._events_of(members)
         member = next((one for one in members if one.uid == first.uid), None)
         clean = self._redaction.clean
@@ -278,8 +292,8 @@ class Watcher:
             first=_cleaned(first, clean),
             cause=clean(cause(first, member=member, probe=_probe(events, first))),
             members=members,
-            ends=[_cleaned(one, clean) for one in found.ends],
-            lines={(m.uid, c): lines for m in members for c, lines in self._journals.of(m.uid).items()},
+            ends=[_cleaned(one, clean) for one in ends],
+            lines=lines,
             events=[clean(_event_line(one)) for one in events],
             requests=found.requests,
         )
@@ -306,8 +320,12 @@ class Watcher:
             for event in self._events_about(member.name)
             if event["involvedObject"].get("uid") == member.uid
         ]
-        names = {member.name for member in members}
-        found += [one for one in self._events_about(self._watched.name) if names & set(_text(one).split())]
+        names, created = {member.name for member in members}, [moment(member.created) for member in members]
+        found += [
+            event
+            for event in self._events_about(self._watched.name)
+            if names & set(_text(event).split()) and _event_time(event) >= min(created)
+        ]
         return sorted(found, key=_event_time)
 
     def _events_about(self, name: str) -> list[Object]:
@@ -378,6 +396,19 @@ class Watcher:
             except (ApiError, ValueError) as error:
                 print(f"listing the pods again: {error}", flush=True)
             time.sleep(RETRY_SECONDS)
+
+
+def _consequences(ends: list[End]) -> list[End]:
+    """After a container has ended by itself, LeaderWorkerSet deletes the pods, as if by hand."""
+    if not ends[0].container and ends[0].requested:
+        return ends
+    return [replace(one, requested="") if one.requested == BY_HAND else one for one in ends]
+
+
+def _of_its_life(lines: list[str], uid: str, container: str, ends: list[End]) -> list[str]:
+    """The lines of a container from before its end, if it has ended."""
+    end = next((one for one in ends if (one.uid, one.container) == (uid, container)), None)
+    return before(lines, end) if end else lines
 
 
 def _is_part(found: Open, end: End) -> bool:

@@ -7,6 +7,7 @@ import pytest
 from deepseek_acs.incidents.ends import (
     BY_HAND,
     End,
+    before,
     cause,
     containers_of,
     deletion_request,
@@ -20,6 +21,10 @@ from tests.incidents.world import LABELS, deleted, group, pod, terminated
 
 def ended(container: str = "vllm", at: str = "2026-11-29T15:00:10Z", code: int = 1, pod: str = "r1-0") -> End:
     return End(pod=pod, uid=pod, container=container, at=at, code=code, reason="Error")
+
+
+def quiet(_: End) -> str:
+    return ""
 
 
 def said(end: End, probe: str = "") -> str:
@@ -117,21 +122,35 @@ def test_what_requested_a_deletion(found: dict[str, Any] | None, text: str) -> N
 class TestFirst:
     def test_the_earliest(self) -> None:
         late, early = ended(at="2026-11-29T15:00:11Z"), ended(pod="r1-0-1", at="2026-11-29T15:00:10Z")
-        assert first_of([late, early]) is early
+        assert first_of([late, early], quiet) is early
 
     def test_within_a_second_the_one_that_was_killed(self) -> None:
         failed, killed = ended(), ended(pod="r1-0-1", code=137)
-        assert first_of([failed, killed]) is killed
+        assert first_of([failed, killed], quiet) is killed
 
     def test_then_the_one_that_was_seen_first(self) -> None:
         ends = [ended(), ended(pod="r1-0-1")]
-        assert first_of(ends) is ends[0]
+        assert first_of(ends, quiet) is ends[0]
+
+    def test_before_that_the_one_that_was_silent_first(self) -> None:
+        """A leader with a wrong argument, whose worker sees it go, and whose node reports sooner."""
+        told, failed = ended(pod="r1-0-1"), ended(code=2)
+        lines = {
+            "r1-0": "2026-11-29T15:00:10.063039857Z error: invalid choice",
+            "r1-0-1": "2026-11-29T15:00:10.217897892Z the leader has gone",
+        }
+        assert first_of([told, failed], lambda end: lines[end.pod]) is failed
 
     def test_a_deletion_that_was_seen_first(self) -> None:
         deletion = End(pod="r1-0", uid="u", container="", at="2026-11-29T15:00:10Z", code=None, reason="Deleted")
-        assert first_of([deletion, ended(pod="r1-0-1", code=137, at="2026-11-29T15:00:09Z")]) is deletion
+        assert first_of([deletion, ended(pod="r1-0-1", code=137, at="2026-11-29T15:00:09Z")], quiet) is deletion
         crashed = ended(at="2026-11-29T15:00:10Z")
-        assert first_of([crashed, deletion]) is crashed
+        assert first_of([crashed, deletion], quiet) is crashed
+
+
+def test_lines_of_a_restarted_container_are_told_apart() -> None:
+    lines = ["2026-11-29T15:00:10.9Z a", "2026-11-29T23:00:10.9+08:00 b", "2026-11-29T15:00:11.0Z c"]
+    assert before(lines, ended()) == lines[:2]
 
 
 def test_members_keep_what_later_states_do_not_show() -> None:

@@ -155,10 +155,8 @@ def test_a_rank_is_killed(world: World, capsys: pytest.CaptureFixture[str]) -> N
         "\n"
         "ends, in the order in which they were seen:\n"
         "  2026-11-29T15:00:00Z r1-0-1 vllm: code 137 Error\n"
-        "  2026-11-29T15:00:01Z r1-0 the pod: Deleted, requested by a deletion of the pod, by hand or by another "
-        "program\n"
-        "  2026-11-29T15:00:01Z r1-0-1 the pod: Deleted, requested by a deletion of the pod, by hand or by another "
-        "program\n"
+        "  2026-11-29T15:00:01Z r1-0 the pod: Deleted\n"
+        "  2026-11-29T15:00:01Z r1-0-1 the pod: Deleted\n"
         "\n"
         "events:\n"
         "  2026-11-29T15:00:00Z r1-0-1 Killing: Stopping container vllm [removed]\n"
@@ -283,6 +281,25 @@ class TestRestart:
         world.watcher.change(LISTED, [running(0, 0), ended])
         world.wait()
         assert len(world.cluster.ends) == 1
+
+    def test_in_another_pod_while_a_group_is_recreated(self, world: World, tmp_path: Path) -> None:
+        """The end is listed already; of what is left of the group nothing else is known."""
+        world.serve()
+        world.crash()
+        (tmp_path / "state.json").unlink()
+        world.cluster.events = [event("r1", "RecreateGroup", RECREATED, at="2026-11-29T15:00:01Z")]
+        world.start()
+        world.watcher.change(LISTED, [deleted(running(0, 0)), running(0, 1, life=2)])
+        world.gone(deleted(running(0, 0)))
+        world.wait()
+        assert [entry["cause"] for entry in world.cluster.ends] == ["was killed by signal 9 (SIGKILL)"]
+
+    def test_a_pod_that_is_going_when_the_program_comes_says_nothing(self, world: World) -> None:
+        going = deleted(running(0, 0))
+        world.watcher.change(LISTED, [going])
+        world.gone(going)
+        world.wait()
+        assert world.cluster.ends == []
 
     def test_a_damaged_state_is_said(self, world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         (tmp_path / "state.json").write_text("{")
