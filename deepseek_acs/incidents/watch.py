@@ -46,6 +46,10 @@ RECREATED = re.compile(r"Worker pod (?P<failed>\S+) failed, deleted leader pod (
 """In LeaderWorkerSet's event about a group that it recreates
 (https://github.com/kubernetes-sigs/lws/blob/v0.9.0/pkg/controllers/pod_controller.go)."""
 
+PROBED = re.compile(r"Container (?P<container>\S+) failed (?P<kind>\w+) probe")
+"""In the kubelet's event about a container that it ends for a check
+(https://github.com/kubernetes/kubernetes/blob/v1.36.3/pkg/kubelet/kuberuntime/kuberuntime_manager.go)."""
+
 WATCH_SECONDS = 300
 RETRY_SECONDS = 2
 
@@ -421,11 +425,13 @@ def _is_part(found: Open, end: End) -> bool:
 def _probe(events: list[Object], first: End) -> str:
     """What the kubelet said of the check for which it ended the container; empty if it did not."""
     own = [one for one in events if one["involvedObject"].get("uid") == first.uid]
-    killed = [one for one in own if one.get("reason") == "Killing" and re.search(r"failed \w+ probe", _text(one))]
-    if not killed or first.container not in _text(killed[-1]):
+    verdicts = [PROBED.search(_text(one)) for one in own if one.get("reason") == "Killing"]
+    kinds = [found["kind"] for found in verdicts if found is not None and found["container"] == first.container]
+    if not kinds:
         return ""
-    said = [one for one in own if one.get("reason") == "Unhealthy"]
-    return " ".join(_text(said[-1] if said else killed[-1]).split())[:300]
+    said = [" ".join(_text(one).split()) for one in own if one.get("reason") == "Unhealthy"]
+    failures = [text for text in said if text.lower().startswith(f"{kinds[-1]} probe")]
+    return failures[-1][:300] if failures else f"{kinds[-1]} probe"
 
 
 def _event_line(event: Object) -> str:

@@ -178,6 +178,7 @@ def test_a_check_that_failed_is_the_cause(world: World) -> None:
     world.serve()
     world.cluster.events = [
         event("r1-0", "Unhealthy", "Liveness probe failed: no progress for 181 s", uid="r1-0.1"),
+        event("r1-0", "Unhealthy", "Readiness probe failed: no answer", uid="r1-0.1"),
         event("r1-0", "Killing", "Container vllm failed liveness probe, will be restarted", uid="r1-0.1"),
     ]
     world.crash(worker=0)
@@ -185,6 +186,15 @@ def test_a_check_that_failed_is_the_cause(world: World) -> None:
     assert entry["cause"] == (
         "failed its health check (Liveness probe failed: no progress for 181 s), and was killed by signal 9 (SIGKILL)"
     )
+
+
+def test_a_check_of_another_container_is_not(world: World) -> None:
+    world.serve()
+    text = "Container sidecar failed liveness probe, will be restarted"
+    world.cluster.events = [event("r1-0", "Killing", text, uid="r1-0.1")]
+    world.crash(worker=0)
+    (entry,) = world.cluster.ends
+    assert entry["cause"] == "was killed by signal 9 (SIGKILL)"
 
 
 def test_pods_that_serve_cost_no_writes(world: World) -> None:
