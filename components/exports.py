@@ -51,6 +51,8 @@ def outputs(
         ),
         "curlCommand": curl_command(name, routed or f"http://localhost:{port}", with_key=spec.service.api_key),
     }
+    if spec.service.route and spec.service.route.kind == "inferencePool":
+        found["inferencePool"] = spec.name
     if spec.observability and spec.observability.incidents:
         found["incidents"] = reports_name(spec.name)
         found["incidentsCommand"] = report_command(in_namespace, reports_name(spec.name))

@@ -10,6 +10,7 @@ from .pods import GROUP_NAME, Event, Pod, is_leader, is_ready, trouble
 from .results import FaultError, Found, Layer, SkippedError
 from .target import Target
 
+INFERENCE = "/apis/inference.networking.k8s.io/v1"
 LWS = "/apis/leaderworkerset.x-k8s.io/v1"
 FLUID = "/apis/data.fluid.io/v1alpha1"
 DEPLOY = "pulumi up"
@@ -122,19 +123,47 @@ class Objects:
         if others := [pod["metadata"]["name"] for pod in self._pods(selector) if not is_leader(pod)]:
             problem = f"{target.service} selects pods that are not leaders and do not answer: {', '.join(others)}"
             raise FaultError(Layer.SERVICE, problem, fix=describe)
-        slices = self._list(
-            f"/apis/discovery.k8s.io/v1/namespaces/{target.namespace}/endpointslices",
-            labelSelector=f"kubernetes.io/service-name={target.service}",
-        )
-        endpoints = [endpoint for item in slices for endpoint in item.get("endpoints") or []]
-        ready = [endpoint for endpoint in endpoints if endpoint.get("conditions", {}).get("ready", True)]
-        container_ports = [port["port"] for item in slices for port in item.get("ports") or []]
+        ready, container_ports = self._endpoints(target.service)
         if not ready or not container_ports:
             fix = target.kubectl(f"get endpointslices -l kubernetes.io/service-name={target.service} -o yaml")
             problem = f"{target.service} has no ready endpoint: it selects {selector}, and no such pod is ready"
             raise FaultError(Layer.SERVICE, problem, fix=fix)
         text = f"{target.service}:{target.port} selects leaders only, ready: {len(ready)}"
         return Found(text, container_ports[0])
+
+    def pool(self) -> Found[str]:
+        """A Gateway has accepted the InferencePool of the leaders, and its endpoint picker is ready."""
+        target, name = self.target, self.target.pool
+        found = self._get(f"{INFERENCE}/namespaces/{target.namespace}/inferencepools/{name}")
+        if found is None:
+            raise FaultError(Layer.SERVICE, f"the InferencePool {name} does not exist", fix=DEPLOY)
+        describe = target.kubectl(f"describe inferencepool {name}")
+        picker = found["spec"]["endpointPickerRef"]["name"]
+        if not self._endpoints(picker)[0]:
+            raise FaultError(
+                Layer.SERVICE,
+                f"no endpoint picker is ready behind the Service {picker}: the Gateway distributes requests by itself",
+                fix=target.kubectl(f"describe deployment {picker}"),
+            )
+        parents = found.get("status", {}).get("parents") or []
+        if not parents:
+            problem = f"no Gateway has taken the InferencePool {name}: its controller may not support it"
+            raise FaultError(Layer.SERVICE, problem, fix=target.kubectl("get httproute -o yaml"))
+        for condition in (one for parent in parents for one in parent.get("conditions") or []):
+            if condition["status"] == "False":
+                problem = f"the InferencePool {name} is not {condition['type']}: {condition.get('message', '')}"
+                raise FaultError(Layer.SERVICE, problem, fix=describe)
+        return Found(f"the InferencePool {name} is accepted, its endpoint picker {picker} is ready", picker)
+
+    def _endpoints(self, service: str) -> tuple[list[Any], list[int]]:
+        """Ready endpoints of a Service, and their ports."""
+        slices = self._list(
+            f"/apis/discovery.k8s.io/v1/namespaces/{self.target.namespace}/endpointslices",
+            labelSelector=f"kubernetes.io/service-name={service}",
+        )
+        endpoints = [endpoint for item in slices for endpoint in item.get("endpoints") or []]
+        ready = [endpoint for endpoint in endpoints if endpoint.get("conditions", {}).get("ready", True)]
+        return ready, [port["port"] for item in slices for port in item.get("ports") or []]
 
     def _leader_worker_set(self) -> dict[str, Any]:
         target = self.target

@@ -30,6 +30,8 @@ def verify_outside(report: Report, target: Target, *, key: str | None, timeout_s
     report.step(Layer.PODS, objects.pods)
     report.step(Layer.STORAGE, objects.storage)
     entry = report.step(Layer.SERVICE, partial(_entry, objects))
+    if target.pool is not None:
+        report.step(Layer.SERVICE, objects.pool)
     report.skip(Layer.DNS, "only a pod can test it: deployment.verification.smoke does")
     if entry is None:
         return

@@ -25,6 +25,9 @@ class Target:
     keeps_incidents: bool = False
     """Whether a program keeps evidence of groups that ended."""
 
+    pool: str | None = None
+    """InferencePool of the leaders, if the route leads to one."""
+
     kubeconfig: str | None = None
     context: str | None = None
 
@@ -42,6 +45,7 @@ class Target:
                 port=int(outputs["servicePort"]),
                 filtered=outputs.get("requestFilter", True),
                 keeps_incidents="incidents" in outputs,
+                pool=outputs.get("inferencePool"),
                 kubeconfig=kubeconfig,
                 context=context,
             )

@@ -12,7 +12,7 @@ from deepseek_acs.planner.cost import cost
 from deepseek_acs.planner.vllm_releases.release import Version
 from deepseek_acs.requestfilter.program import Settings
 from tests.unit.conftest import ACCEPTED, REVIEWED, Recorder, Run, merged, resolved
-from tests.unit.test_access import KEY, templates
+from tests.unit.test_access import KEY, outputs, templates
 from tests.unit.test_policy import resources, violations
 from tests.unit.test_stack_config import problems
 
@@ -91,6 +91,10 @@ class TestPool:
         reference = recorder.manifest("InferencePool")["spec"]["endpointPickerRef"]
         assert reference == {"name": "router-epp", "port": {"number": 9100}, "failureMode": "FailOpen"}
         assert "endpoint-picker" not in json.dumps(recorder.manifest("NetworkPolicy", "access-clients"))
+
+    def test_output_tells_the_verifier(self, pooled: Recorder, up: Run) -> None:
+        assert outputs(pooled)["inferencePool"] == "deepseek-r1"
+        assert "inferencePool" not in outputs(up())
 
 
 class TestPicker:

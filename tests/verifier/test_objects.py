@@ -1,5 +1,6 @@
 """Each way in which the cluster's objects can be wrong, and the layer that is named for it."""
 
+import dataclasses
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 import pytest
 
 from deepseek_acs.verifier.cluster import ApiServer
-from deepseek_acs.verifier.objects import Objects
+from deepseek_acs.verifier.objects import INFERENCE, Objects
 from deepseek_acs.verifier.outside import verify_outside
 from deepseek_acs.verifier.pods import trouble
 from deepseek_acs.verifier.results import FaultError, Layer, Report, SkippedError
@@ -89,6 +90,50 @@ class TestIncidents:
     def test_only_a_stack_that_keeps_them_is_asked(self, outputs: dict[str, Any], *, asked: bool) -> None:
         known = {"model": "m", "namespace": "n", "group": "r1", "serviceDnsName": "leaders.n", "servicePort": 80}
         assert Target.of_outputs({**known, **outputs}).keeps_incidents is asked
+
+
+POOL = f"{INFERENCE}/namespaces/n/inferencepools/r1"
+
+
+class TestPool:
+    def pool(self, *conditions: dict[str, str], parents: int = 1, ready: bool = True) -> Objects:
+        parent = {"parentRef": {"name": "shared"}, "conditions": list(conditions)}
+        found = {
+            "spec": {"endpointPickerRef": {"name": "r1-epp"}},
+            "status": {"parents": [parent] * parents} if parents else {},
+        }
+        cluster = {POOL: found, SLICES: {"items": [{"endpoints": [{"conditions": {"ready": ready}}]}]}}
+        return Objects(cluster=FakeCluster(cluster), target=dataclasses.replace(TARGET, pool="r1"))
+
+    def test_accepted(self) -> None:
+        found = self.pool({"type": "Accepted", "status": "True"}, {"type": "ResolvedRefs", "status": "True"}).pool()
+        assert found.text == "the InferencePool r1 is accepted, its endpoint picker r1-epp is ready"
+
+    def test_absent(self) -> None:
+        gone = Objects(cluster=FakeCluster({}), target=dataclasses.replace(TARGET, pool="r1"))
+        found = fault(gone.pool)
+        assert (found.layer, found.problem) == (Layer.SERVICE, "the InferencePool r1 does not exist")
+        assert found.fix == "pulumi up"
+
+    def test_no_picker(self) -> None:
+        found = fault(self.pool({"type": "Accepted", "status": "True"}, ready=False).pool)
+        assert "no endpoint picker is ready behind the Service r1-epp" in found.problem
+        assert found.fix == f"{KUBECTL} describe deployment r1-epp"
+
+    def test_no_gateway(self) -> None:
+        found = fault(self.pool(parents=0).pool)
+        assert found.problem == "no Gateway has taken the InferencePool r1: its controller may not support it"
+
+    def test_refused(self) -> None:
+        refused = {"type": "ResolvedRefs", "status": "False", "message": "Service r1-epp not found"}
+        found = fault(self.pool({"type": "Accepted", "status": "True"}, refused).pool)
+        assert found.problem == "the InferencePool r1 is not ResolvedRefs: Service r1-epp not found"
+        assert found.fix == f"{KUBECTL} describe inferencepool r1"
+
+    @pytest.mark.parametrize(("outputs", "name"), [({"inferencePool": "r1"}, "r1"), ({}, None)])
+    def test_only_a_stack_that_has_one_is_asked(self, outputs: dict[str, Any], name: str | None) -> None:
+        known = {"model": "m", "namespace": "n", "group": "r1", "serviceDnsName": "leaders.n", "servicePort": 80}
+        assert Target.of_outputs({**known, **outputs}).pool == name
 
 
 class TestGroup:
