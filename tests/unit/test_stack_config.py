@@ -439,7 +439,7 @@ def test_a_quantity_is_the_same_size(size: int) -> None:
 
 
 def test_missing_deployment(deploy: Any) -> None:
-    with pytest.raises(pulumi.RunError, match=r"Pulumi\.test\.yaml: 1 problem.*(?s:.)*copy the deepseek:deployment"):
+    with pytest.raises(pulumi.RunError, match=r"Pulumi\.test\.yaml: 1 problem(?s:.*)no deployment settings(?s:.*)copy the deepseek:deployment"):
         deploy(stack_config.load)
 
 
