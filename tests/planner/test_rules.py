@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from deepseek_acs.planner.catalogue import gpu_series
 from deepseek_acs.planner.dangerous import FLAGS, SECRET_FLAGS, VARIABLES, meant
 from deepseek_acs.planner.findings import Field
 from deepseek_acs.planner.rules import LAYOUT_RULES, RULES
@@ -1141,6 +1142,9 @@ def test_old_gpus_need_another_type_on_the_old_engine() -> None:
     assert rule.is_kept(guide(**old, image="vllm-openai:v0.33.0"))
 
 
+WITH_RDMA = ", ".join(name for name, row in gpu_series().items() if row.rdma_gpus_per_pod)
+
+
 @pytest.mark.parametrize(
     ("changes", "problem", "fix"),
     [
@@ -1152,7 +1156,7 @@ def test_old_gpus_need_another_type_on_the_old_engine() -> None:
         (
             {"series": "GN8IS", "pipeline": 3},
             "ACS does not support RDMA for series GN8IS",
-            "choose one of the series GU8TF, GU8TEF, GX8SF, P16EN, or write deployment.inference.network: standard",
+            f"choose one of the series {WITH_RDMA}, or write deployment.inference.network: standard",
         ),
     ],
 )

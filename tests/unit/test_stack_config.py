@@ -439,8 +439,10 @@ def test_a_quantity_is_the_same_size(size: int) -> None:
 
 
 def test_missing_deployment(deploy: Any) -> None:
-    with pytest.raises(pulumi.RunError, match=r"Pulumi\.test\.yaml: 1 problem(?s:.*)no deployment settings(?s:.*)copy the deepseek:deployment"):
+    with pytest.raises(pulumi.RunError, match=r"Pulumi\.test\.yaml: 1 problem") as caught:
         deploy(stack_config.load)
+    assert "problem: the stack has no deployment settings" in str(caught.value)
+    assert "fix:     copy the deepseek:deployment section" in str(caught.value)
 
 
 def test_missing_secrets_are_all_named(up: Any) -> None:
