@@ -45,14 +45,16 @@ class PickerWeights:
 
 @dataclass(frozen=True, kw_only=True)
 class EndpointPickerArgs:
-    """What to deploy. ``engine_version`` is vLLM's, whose metrics the picker reads. With ``clients`` only these reach
-    it; they are those of the leaders, proxies and Prometheus among them."""
+    """What to deploy, with an image that ``image_pull_secrets`` pull. ``engine_version`` is vLLM's, whose metrics the
+    picker reads. With ``clients`` only these reach it; they are those of the leaders, proxies and Prometheus among
+    them."""
 
     image: str
     cpu: int
     memory: str
     engine_version: Version
     weights: PickerWeights = PickerWeights()
+    image_pull_secrets: tuple[str, ...] = ()
     clients: tuple[Client, ...] = ()
     annotations: Mapping[str, str] = field(default_factory=dict)
 
@@ -120,7 +122,11 @@ class LeaderPool(pulumi.ComponentResource):
             opts=own,
         )
         account = k8s.core.v1.ServiceAccount(
-            f"{name}-account", metadata=metadata, automount_service_account_token=False, opts=own
+            f"{name}-account",
+            metadata=metadata,
+            automount_service_account_token=False,
+            image_pull_secrets=[{"name": secret} for secret in picker.image_pull_secrets],
+            opts=own,
         )
         role = k8s.rbac.v1.Role(f"{name}-role", metadata=metadata, rules=rules(args.group), opts=own)
         allowed = k8s.rbac.v1.RoleBinding(

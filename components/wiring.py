@@ -421,6 +421,7 @@ def inference_pool(spec: ResolvedSpec, group: InferenceGroup) -> InferencePoolAr
         memory=picker.memory,
         engine_version=spec.engine.vllm.version,
         weights=PickerWeights(**picker.weights.model_dump()),
+        image_pull_secrets=spec.security.pods.image_pull_secrets if spec.security.pods else (),
         clients=_given_clients(spec),
         annotations=policy_annotations(spec),
     )

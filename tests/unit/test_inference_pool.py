@@ -112,6 +112,10 @@ class TestPicker:
         assert labels.items() >= spec["selector"]["matchLabels"].items()
         assert labels["alibabacloud.com/compute-class"] == "general-purpose"
 
+    def test_copy_of_the_image_is_pulled_with_the_pods_secrets(self, up: Run) -> None:
+        recorder = up(on(security={"pods": {"imagePullSecrets": ["registry"]}}), secrets=SECRETS)
+        assert pickers(recorder)["ServiceAccount"]["imagePullSecrets"] == [{"name": "registry"}]
+
     def test_watches_its_pool_and_pods_and_changes_nothing(self, pooled: Recorder) -> None:
         rules = pickers(pooled)["Role"]["rules"]
         assert {verb for rule in rules for verb in rule["verbs"]} == {"get", "list", "watch"}
