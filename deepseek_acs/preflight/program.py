@@ -398,6 +398,7 @@ def check_collective(group: Group, asked: Asked) -> str:
             process.wait()
         for log in glob.glob(f"{logs}-*"):
             os.unlink(log)
+    over = f"all-reduce over {world} {'GPUs' if asked.gpus else 'processes'}"
     transports = transports_of(said)
     by = f" by {', '.join(transports)}" if transports else ""
     if asked.rdma and len(group.members) > 1 and "NET/Socket" in transports:
@@ -410,10 +411,10 @@ def check_collective(group: Group, asked: Asked) -> str:
     if asked.least_gb_s is not None and bandwidth < asked.least_gb_s:
         raise PreflightError(
             "network",
-            f"the all-reduce over {world} GPUs has {bandwidth:.2f} GB/s{by}, and leastGBps is {asked.least_gb_s:g}",
+            f"the {over} has {bandwidth:.2f} GB/s{by}, and leastGBps is {asked.least_gb_s:g}",
             "delete the group's pods, so that they get other nodes, or lower the setting to a measured figure",
         )
-    return f"all-reduce over {world} {'GPUs' if asked.gpus else 'processes'}: {bandwidth:.2f} GB/s{by}"
+    return f"{over}: {bandwidth:.2f} GB/s{by}"
 
 
 def _collective(options: Mapping[str, Any], log: str) -> subprocess.Popen[str]:

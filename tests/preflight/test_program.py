@@ -404,6 +404,7 @@ class TestProcesses:
     def test_a_slow_network(self, start: Any) -> None:
         for code, output in self.both(start, "--least-gb-s=1e9"):
             assert code == FAILED
+            assert "network: the all-reduce over 2 processes has " in output, "there are no GPUs"
             assert "leastGBps is 1e+09; fix: delete the group's pods" in output
 
     def test_an_all_reduce_that_fails_in_one_pod(self, start: Any) -> None:
