@@ -147,7 +147,10 @@ def _check_options(spec: ResolvedSpec) -> tuple[str, ...]:
 
 
 def _move_options(spec: ResolvedSpec, hub: HubSpec) -> tuple[str, ...]:
+    largest = spec.largest_gib
     return (
+        *([f"--max-weights-gib={largest:.4g}"] if largest else []),
+        *(f"--quantization={method}" for method in spec.quant_methods),
         *(f"--include={pattern}" for pattern in hub.include),
         *(f"--exclude={pattern}" for pattern in hub.exclude),
         *([f"--manifest-sha256={spec.weights.manifest_sha256}"] if spec.weights.manifest_sha256 else []),

@@ -9,6 +9,7 @@ import contextlib
 import ctypes
 import io
 import logging
+import math
 import os
 import re
 import signal
@@ -31,6 +32,7 @@ from .errors import (
 )
 from .files import Filter
 from .http import split_url
+from .loadable import Planned
 from .mover import Plan, copy, make_plan, verify
 from .oss.client import Bucket
 from .oss.credentials import from_environment, secret_of
@@ -153,7 +155,8 @@ def _stop_on_signals(stop: threading.Event) -> list[int]:
 
 def _run(parsed: argparse.Namespace, environ: Mapping[str, str], backoff: Backoff) -> None:
     if parsed.command == "plan":
-        _print_plan(make_plan(_source(parsed, environ), _filter(parsed), backoff), as_json=parsed.json)
+        found = make_plan(_source(parsed, environ), _filter(parsed), backoff, planned=_planned(parsed))
+        _print_plan(found, as_json=parsed.json)
         return
     bucket, prefix = _bucket(parsed, environ, backoff)
     if parsed.command == "verify":
@@ -169,6 +172,7 @@ def _run(parsed: argparse.Namespace, environ: Mapping[str, str], backoff: Backof
         chosen=_filter(parsed),
         options=options,
         backoff=backoff,
+        planned=_planned(parsed),
         full=parsed.full,
         pinned=parsed.manifest_sha256,
     )
@@ -190,6 +194,10 @@ def _filter(parsed: argparse.Namespace) -> Filter:
         code=parsed.code,
         pickles=parsed.allow_pickle,
     )
+
+
+def _planned(parsed: argparse.Namespace) -> Planned:
+    return Planned(max_gib=parsed.max_weights_gib, quantization=parsed.quantization)
 
 
 def _source(parsed: argparse.Namespace, environ: Mapping[str, str]) -> Source:
@@ -298,6 +306,16 @@ def _add_source(command: argparse.ArgumentParser) -> None:
         "--allow-pickle", action="store_true", help="take formats that may run code where they are loaded, such as .bin"
     )
     command.add_argument(
+        "--max-weights-gib", type=_positive, metavar="GIB", help="refuse a source with more GiB of safetensors"
+    )
+    command.add_argument(
+        "--quantization",
+        action="append",
+        default=[],
+        metavar="METHOD",
+        help="refuse a source whose config.json says another quant_method; may be repeated",
+    )
+    command.add_argument(
         "--include", action="append", default=[], metavar="PATTERN", help="move only files that match one of these"
     )
     command.add_argument(
@@ -341,6 +359,13 @@ def _region(text: str) -> str:
     if not REGION.fullmatch(text):
         raise argparse.ArgumentTypeError(f"{text!r} is not a region; write it like cn-hangzhou")
     return text
+
+
+def _positive(text: str) -> float:
+    number = float(text)
+    if not 0 < number < math.inf:
+        raise argparse.ArgumentTypeError("must be a number above 0")
+    return number
 
 
 def _at_least_one(text: str) -> int:

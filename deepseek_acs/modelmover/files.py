@@ -53,6 +53,7 @@ MAX_INDEX_BYTES = 64 * 2**20
 """DeepSeek-R1's has 9 MiB; the file is read into memory."""
 
 INDEX = "model.safetensors.index.json"
+CONFIG = "config.json"
 
 DIGEST = re.compile(r"sha256:[0-9a-f]{64}|git-sha1:[0-9a-f]{40}")
 

@@ -1,14 +1,17 @@
 """What no engine could load is refused before it is moved: a model without configuration or tokenizer, pointers of Git
-LFS in place of files, and safetensors that are shorter or longer than their own header says."""
+LFS in place of files, and safetensors that are shorter or longer than their own header says. So is what the plan of a
+deployment does not count on: more weights, or weights in another format."""
 
 import re
 from collections.abc import Sequence
 from contextlib import closing
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 from .checksums import hasher
 from .errors import DataError
-from .files import WEIGHTS, SourceFile
+from .files import SECOND_COPY, WEIGHTS, SourceFile, matches
+from .progress import size
 from .reader import Reader
 from .retry import Backoff
 from .sources import Source
@@ -33,6 +36,48 @@ MAX_HEADER_BYTES = 16 * 2**20
 """A longer header is not read; DeepSeek-R1's have 0.1 MiB."""
 
 OFFSETS = re.compile(rb'"data_offsets"\s*:\s*\[\s*([0-9]{1,19})\s*,\s*([0-9]{1,19})\s*\]')
+
+QUANT_METHOD = re.compile(rb'"quant_method"\s*:\s*"([^"\\]{1,64})"')
+"""In config.json, also where the configuration of the language model is nested."""
+
+GIBIBYTE = 2**30
+
+
+@dataclass(frozen=True, kw_only=True)
+class Planned:
+    """What the plan of a deployment counts on: weights of at most ``max_gib`` GiB, and a checkpoint that says one of
+    the formats ``quantization``. Empty where it counts on nothing."""
+
+    max_gib: float | None = None
+    quantization: Sequence[str] = ()
+
+
+ANY_MODEL = Planned()
+
+
+def require_size(files: Sequence[SourceFile], planned: Planned) -> None:
+    """Raises DataError if the safetensors that an engine loads, those of the top folder, are larger than planned."""
+    weights = [file for file in files if fnmatchcase(file.path, WEIGHTS) and "/" not in file.path]
+    first = [file for file in weights if not matches(file.path, SECOND_COPY)]
+    found = sum(file.size for file in first or weights)
+    if planned.max_gib is not None and found > planned.max_gib * GIBIBYTE:
+        raise DataError(
+            f"the source has {size(found)} of weights, and the plan counts on "
+            f"{size(round(planned.max_gib * GIBIBYTE))} at most, so that they may not fit on its GPUs; "
+            "write the repository as model.name, so that it is planned, or correct weights.source.repository"
+        )
+
+
+def require_format(config: bytes | bytearray, planned: Planned) -> None:
+    """Raises DataError if ``config``, the content of config.json, says another format than those that are planned. One
+    that says none passes: its size tells, and some checkpoints say it in another file."""
+    found = sorted({method.decode(errors="replace").lower() for method in QUANT_METHOD.findall(config)})
+    if found and planned.quantization and not set(found) & set(planned.quantization):
+        raise DataError(
+            f"the source has weights in the format {', '.join(found)}, and the plan counts on "
+            f"{' or '.join(planned.quantization)}; write the repository as model.name, so that it is planned, or "
+            "correct weights.source.repository"
+        )
 
 
 def require_configuration(files: Sequence[SourceFile]) -> None:

@@ -20,9 +20,9 @@ from .errors import (
     UnfinishedError,
     UsageError,
 )
-from .files import INDEX, MAX_INDEX_BYTES, Filter, SourceFile, require_every_shard
+from .files import CONFIG, INDEX, MAX_INDEX_BYTES, Filter, SourceFile, require_every_shard
 from .layout import manifest_key, model_key, state_key, states_prefix
-from .loadable import require_configuration, require_content
+from .loadable import ANY_MODEL, Planned, require_configuration, require_content, require_format, require_size
 from .manifest import Entry, Manifest
 from .oss.client import Bucket, ObjectExistsError, Upload
 from .progress import Progress, size
@@ -63,8 +63,9 @@ class Plan:
         return json.dumps({"source": self.source, "size": self.size, "files": files}, indent=1)
 
 
-def make_plan(source: Source, chosen: Filter, backoff: Backoff) -> Plan:
-    """Lists ``source``, and makes sure that what is chosen is a whole model. Raises MoveError."""
+def make_plan(source: Source, chosen: Filter, backoff: Backoff, *, planned: Planned = ANY_MODEL) -> Plan:
+    """Lists ``source``, and makes sure that what is chosen is a whole model, and the one that is ``planned``. Raises
+    MoveError."""
     listed = backoff.call("list the files of the source", source.list_files)
     files = chosen.select(listed)
     if not files:
@@ -72,13 +73,17 @@ def make_plan(source: Source, chosen: Filter, backoff: Backoff) -> Plan:
     index = next((file for file in files if file.path == INDEX), None)
     require_every_shard(files, _content(source, index, backoff) if index else None)
     require_configuration(files)
+    require_size(files, planned)
+    config = next((file for file in files if file.path == CONFIG), None)
+    if config is not None and planned.quantization:
+        require_format(_content(source, config, backoff), planned)
     taken = {file.path for file in files}
     return Plan(source=source.url, files=files, left_out=[file for file in listed if file.path not in taken])
 
 
 def _content(source: Source, file: SourceFile, backoff: Backoff) -> bytearray:
     if file.size > MAX_INDEX_BYTES:
-        raise DataError(f"{file.path} has {file.size} bytes; an index of more than {MAX_INDEX_BYTES} is not read")
+        raise DataError(f"{file.path} has {file.size} bytes; more than {MAX_INDEX_BYTES} are not read")
     for _ in range(HASH_ATTEMPTS):
         content = bytearray(file.size)
         hashed = hasher(file.algorithm, size=file.size)
@@ -105,13 +110,14 @@ def copy(
     chosen: Filter,
     options: Options,
     backoff: Backoff,
+    planned: Planned = ANY_MODEL,
     full: bool = False,
     pinned: str | None = None,
 ) -> Result:
     """Moves what is missing or wrong, and writes the manifest once everything is there and proven, if it has the
     SHA-256 that is ``pinned``. With ``full``, what is there is proven by its bytes and not by its CRC-64. Raises
     MoveError."""
-    plan = make_plan(source, chosen, backoff)
+    plan = make_plan(source, chosen, backoff, planned=planned)
     _require_possible_parts(plan.files, options)
     run = _Run(source, bucket, prefix, plan, options, backoff, pinned)
     found = run.survey(full=full)

@@ -5,7 +5,7 @@ one from the settings; the search makes others that differ in layout, series or 
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -20,8 +20,8 @@ from deepseek_acs.planner.loading import LoadBudget, load_budget
 from deepseek_acs.planner.memory import Memory, estimate
 from deepseek_acs.planner.model import Model, Unpredicted
 from deepseek_acs.planner.prices import Prices
-from deepseek_acs.planner.uncounted import Uncounted, reads_images, uncounted
-from deepseek_acs.planner.upload import upload_deadline_seconds
+from deepseek_acs.planner.uncounted import ACCEPTED, Uncounted, reads_images, uncounted
+from deepseek_acs.planner.upload import largest_gib, upload_deadline_seconds
 from deepseek_acs.planner.vllm import Engine, Serving, engine_of, serving_changes, version_of
 from deepseek_acs.planner.vllm_releases.release import Version, changed_in, newest
 
@@ -429,6 +429,18 @@ class ResolvedSpec:
             groups_at_once=self.rollout.max_unavailable + self.rollout.max_surge,
             end_seconds=self.lifecycle.grace_seconds if self.lifecycle else 0,
         )
+
+    @property
+    def largest_gib(self) -> float | None:
+        """GiB of safetensors that may be moved without being another model than the one that is planned."""
+        model = self.model
+        return largest_gib(shapes=model.shapes, stated_gib=model.stated_gib, known_gib=model.weights_gib)
+
+    @property
+    def quant_methods(self) -> Sequence[str]:
+        """What config.json may call the planned format of the weights; empty where any is right."""
+        found = self.model.shapes.quantisation if self.model.shapes else None
+        return sorted({found.method, *ACCEPTED.get(found.method, ())}) if found else ()
 
     @property
     def upload_seconds(self) -> int:

@@ -1,4 +1,4 @@
-"""How long the weights may take into the bucket before their Job is given up.
+"""How large the weights that are moved into the bucket may be, and how long they may take before their Job is given up.
 
 The arithmetic, with DeepSeek-R1 at the default 50 MiB/s from the hub as the example::
 
@@ -9,6 +9,15 @@ A check of weights that are there already asks for the size and CRC of each file
 """
 
 import math
+
+from deepseek_acs.planner.model import Model
+from deepseek_acs.planner.weights import files_gib
+
+SIZE_TOLERANCE = 0.05
+"""Tolerated deviation of a model's size, for files in addition to its tensors."""
+
+SHAPES_TOLERANCE = 0.1
+"""Of the size that follows from the shapes: what is left out of them is less, what is misread more."""
 
 START_SECONDS = 600
 """Until the pod runs: capacity, and the pull of a small image."""
@@ -25,6 +34,14 @@ AWAIT_SECONDS = 120
 
 EIP_SHARE = 0.9
 """What of an address's bandwidth is left for the bytes of files."""
+
+
+def largest_gib(*, shapes: Model | None, stated_gib: float | None, known_gib: float) -> float | None:
+    """GiB of safetensors that the plan has room for: what was given or published, or else what follows from ``shapes``;
+    None if nothing is known."""
+    if shapes is not None and shapes.weights_gib is None and stated_gib is None:
+        return files_gib(shapes)[1] * (1 + SHAPES_TOLERANCE)
+    return known_gib * (1 + SIZE_TOLERANCE) if known_gib else None
 
 
 def upload_deadline_seconds(

@@ -113,6 +113,21 @@ def test_what_the_job_prints_pins_the_weights(mover: Mover) -> None:
         assert (code, "write its 64 hexadecimal digits" in output) == (2, True), output
 
 
+def test_another_model_than_the_planned_one_is_not_moved(mover: Mover, world: World) -> None:
+    code, output = mover.run("copy", "--max-weights-gib=0.001")
+    assert code == 65
+    assert re.search(r"the source has [\d.]+ MiB of weights, and the plan counts on 1\.02 MiB at most", output)
+    config = world.hub_file("config.json")
+    config.write_text(config.read_text().replace("{", '{"quantization_config": {"quant_method": "awq"}, ', 1))
+    code, output = mover.run("copy", "--quantization=fp8")
+    assert code == 65
+    assert "the source has weights in the format awq, and the plan counts on fp8" in output
+    assert not mover.parts()
+    code, output = mover.run("copy", "--quantization=awq", "--max-weights-gib=nan")
+    assert code == 2
+    assert "argument --max-weights-gib: must be a number above 0" in output
+
+
 def test_plan_lists_files_for_people_and_programs(mover: Mover) -> None:
     _, output = mover.run("plan")
     assert "model-00001-of-000003.safetensors" in output

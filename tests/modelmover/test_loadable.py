@@ -8,7 +8,14 @@ import pytest
 
 from deepseek_acs.modelmover.errors import DataError
 from deepseek_acs.modelmover.files import SourceFile
-from deepseek_acs.modelmover.loadable import require_configuration, require_content
+from deepseek_acs.modelmover.loadable import (
+    ANY_MODEL,
+    Planned,
+    require_configuration,
+    require_content,
+    require_format,
+    require_size,
+)
 from deepseek_acs.modelmover.retry import Backoff
 from deepseek_acs.modelmover.sources.folder import Folder
 
@@ -78,3 +85,53 @@ def test_a_pointer_of_git_lfs_is_refused(name: str, tmp_path: Path) -> None:
 def test_a_shard_of_another_size_than_its_header_says_is_refused(content: bytes, said: str, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=said):
         check(tmp_path, "model.safetensors", content)
+
+
+GIB = 2**30
+
+
+def sized(*found: tuple[str, float]) -> list[SourceFile]:
+    return [SourceFile(path=path, size=round(gib * GIB), digest="") for path, gib in found]
+
+
+@pytest.mark.parametrize(
+    "found",
+    [
+        [("a.safetensors", 300.0), ("b.safetensors", 373.0)],
+        [("a.safetensors", 600.0), ("original/a.safetensors", 600.0), ("consolidated.safetensors", 600.0)],
+        [("config.json", 700.0)],
+        [],
+    ],
+)
+def test_as_much_as_is_planned_passes_and_less(found: list[tuple[str, float]]) -> None:
+    require_size(sized(*found), Planned(max_gib=673.4))
+
+
+def test_more_weights_than_planned_are_refused() -> None:
+    expected = (
+        r"the source has 1280\.00 GiB of weights, and the plan counts on 673\.40 GiB at most, so that they may not "
+        r"fit on its GPUs; write the repository as model\.name"
+    )
+    with pytest.raises(DataError, match=expected):
+        require_size(sized(("a.safetensors", 640.0), ("b.safetensors", 640.0)), Planned(max_gib=673.4))
+    require_size(sized(("a.safetensors", 1280.0)), ANY_MODEL)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        b'{"quantization_config": {"quant_method": "fp8"}}',
+        b'{"text_config": {"quantization_config": {"quant_method" : "Compressed-Tensors"}}}',
+        b"{}",
+    ],
+)
+def test_the_planned_format_passes(config: bytes) -> None:
+    require_format(config, Planned(quantization=("compressed-tensors", "fp8")))
+
+
+def test_another_format_is_refused() -> None:
+    config = b'{"quantization_config": {"quant_method": "awq"}}'
+    expected = "the source has weights in the format awq, and the plan counts on compressed-tensors or fp8; write the"
+    with pytest.raises(DataError, match=expected):
+        require_format(config, Planned(quantization=("compressed-tensors", "fp8")))
+    require_format(config, ANY_MODEL)

@@ -128,6 +128,9 @@ class TestCommandLine:
             "oss://mine/models/DeepSeek-R1",
             "--region=cn-hangzhou",
             "--endpoint=https://oss-cn-hangzhou-internal.aliyuncs.com",
+            "--max-weights-gib=673.4",
+            "--quantization=compressed-tensors",
+            "--quantization=fp8",
             "--code",
             "--hub-region=cn-hangzhou",
         ]
@@ -151,6 +154,19 @@ class TestCommandLine:
             "--code",
             "--hub-endpoint=https://hf-mirror.com",
         ]
+
+    def test_what_the_plan_counts_on_is_handed_to_the_mover(self) -> None:
+        """With the tolerance of the rules that compare sizes; nothing where nothing is known."""
+        published = {"model": {"name": "deepseek-ai/DeepSeek-R1-Distill-Llama-70B"}}
+        assert resolved(published).largest_gib == pytest.approx(131.4 * 1.05, rel=0.01)
+        assert resolved(published).quant_methods == ()
+        given = resolved({"model": {"name": "me/unknown", "weightsGiB": 100}})
+        assert given.largest_gib == pytest.approx(105)
+        assert given.quant_methods == ()
+        assert resolved({"model": {"name": "me/unknown"}}).largest_gib is None
+        tiny = ROOT / "local" / "hubs" / "deepseek_tiny" / "config.json"
+        shapes = resolved({"model": {"name": "me/tiny", "configFile": str(tiny)}})
+        assert shapes.largest_gib == pytest.approx(0.0473 * 1.1, rel=0.01)
 
     def test_code_and_pickles_are_moved_only_where_the_engine_may_run_them(self, up: Run) -> None:
         assert "--code" in container(up())["args"]

@@ -7,13 +7,8 @@ from deepseek_acs.planner import catalogue
 from deepseek_acs.planner.findings import Field
 from deepseek_acs.planner.rules.rule import Problem, rule, warning
 from deepseek_acs.planner.spec import ResolvedSpec
+from deepseek_acs.planner.upload import SHAPES_TOLERANCE, SIZE_TOLERANCE
 from deepseek_acs.planner.weights import files_gib
-
-SIZE_TOLERANCE = 0.05
-"""Tolerated deviation of a model's size, for files in addition to its tensors."""
-
-SHAPES_TOLERANCE = 0.1
-"""Of the size that follows from the shapes: what is left out of them is less, what is misread more."""
 
 QUANTISATION_FILE = "put the model's hf_quant_config.json next to the file if it has one, or else "
 """A checkpoint of NVIDIA's tools looks as if it had 16 bits without it."""

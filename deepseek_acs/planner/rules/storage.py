@@ -160,10 +160,11 @@ def planned_weights(spec: ResolvedSpec) -> Iterator[Problem]:
         or spec.model.stated_gib is not None
     ):
         return
+    said = f", and a format other than {' or '.join(spec.quant_methods)}" if spec.quant_methods else ""
     yield (
         Field.WEIGHTS_SOURCE,
-        f"the plan is that of {spec.model.name}, and the weights are those of {hub.repository}, which may be of "
-        "another format and size",
+        f"the plan is that of {spec.model.name}, and the weights are those of {hub.repository}, whose format and size "
+        f"are not known here; the Job that moves them refuses more than {spec.largest_gib:.4g} GiB{said}",
         f"write {hub.repository} as {Field.MODEL}, or give the size of its files as {Field.WEIGHTS_GIB}",
     )
 
