@@ -1,5 +1,6 @@
 """What differs between versions, cards and environments of the engine, as the preview says it."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,16 @@ def test_sparse_mla_is_not_proposed_for_cards_without_kernels() -> None:
     shown = {row.spec.gpu.device.name for row in best(compare(case)) if row.spec.gpu.device}
     assert shown
     assert not shown & {"A10", "L20", "A100", "A800", "RTX 4090"}
+
+
+def test_what_works_instead_is_on_cards_with_kernels() -> None:
+    case = guide(model="deepseek-ai/DeepSeek-V3.2", series="A10", image=NEW, backend="mp", region="cn-hangzhou")
+    (found,) = [finding for finding in errors(case) if "does not fit" in finding.problem]
+    named = set(re.findall(r"series (\w+)", found.fix))
+    assert named
+    assert "pipeline 6 on 6 pods" not in found.fix
+    capabilities = {guide(series=name).gpu.device.capability for name in named}  # type: ignore[union-attr]
+    assert capabilities <= {9.0, 10.0, 12.0}
 
 
 @pytest.mark.parametrize(("series", "version", "capability"), [("A800", "0.33.0", "8.0"), ("L20", "0.20.0", "8.9")])

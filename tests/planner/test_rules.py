@@ -1178,7 +1178,7 @@ def test_gpus_per_pod_that_are_left_out_have_rdma() -> None:
 
 
 def test_layout_rules_stop_deployments() -> None:
-    assert len(LAYOUT_RULES) == 15
+    assert len(LAYOUT_RULES) == 17
     assert all(rule.severity == "error" for rule in LAYOUT_RULES)
 
 

@@ -25,6 +25,6 @@ from deepseek_acs.planner.rules import (  # noqa: I001
 from deepseek_acs.planner.rules.rule import RULES
 
 LAYOUT_RULES = tuple(rule for rule in RULES if rule.mended_by_layout)
-"""Rules that another layout could satisfy."""
+"""Rules that another layout could satisfy, of this GPU series or another."""
 
 __all__ = ["LAYOUT_RULES", "RULES"]

@@ -235,7 +235,7 @@ def expert_parallel(spec: ResolvedSpec) -> Iterator[Problem]:
         )
 
 
-@rule(f"{VLLM_07}/model_executor/layers/quantization/fp8.py")
+@rule(f"{VLLM_07}/model_executor/layers/quantization/fp8.py", mended_by_layout=True)
 def capability(spec: ResolvedSpec) -> Iterator[Problem]:
     """The GPU and the engine version support the checkpoint's quantisation."""
     if spec.gpu.device and (found := _missing_capability(spec)):
@@ -358,7 +358,7 @@ def model_class(spec: ResolvedSpec) -> Iterator[Problem]:
         )
 
 
-@rule(f"{VLLM}/v1/attention/backends/mla")
+@rule(f"{VLLM}/v1/attention/backends/mla", mended_by_layout=True)
 def fp8_cache(spec: ResolvedSpec) -> Iterator[Problem]:
     """The engine version has kernels for MLA's KV cache in FP8 on the GPU."""
     serving, model, vllm, gpu = spec.serving, spec.model.shapes, spec.engine.vllm, spec.gpu.device

@@ -19,7 +19,7 @@ Problem = tuple[Field, str, str]
 
 @dataclass(frozen=True, kw_only=True)
 class Rule:
-    """One rule. ``mended_by_layout`` says whether another layout could satisfy it."""
+    """One rule. ``mended_by_layout`` says whether another layout could satisfy it, of this GPU series or another."""
 
     id: str
     statement: str
