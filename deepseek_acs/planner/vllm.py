@@ -417,8 +417,13 @@ CACHE_TYPES = frozenset({"auto", "bfloat16", "float16", "fp8", "fp8_e4m3", "fp8_
 """Values of ``--kv-cache-dtype`` whose sizes are known."""
 
 
+OBJECT_FLAG = "--speculative-config"
+"""An argument whose object the plan reads, however it is written."""
+
+
 def split_arguments(arguments: Sequence[str]) -> dict[str, str]:
-    """Flags and values of ``arguments``, written ``--flag=value`` or as two items."""
+    """Flags and values of ``arguments``, written ``--flag=value`` or as two items. ``--speculative-config.key=value``
+    is part of the object that vLLM makes of all such keys."""
     values: dict[str, str] = {}
     flag = ""
     for item in arguments:
@@ -428,6 +433,9 @@ def split_arguments(arguments: Sequence[str]) -> dict[str, str]:
             values[flag] = value
         elif flag:
             values[flag] = item
+    keys = [name for name in values if name.startswith(f"{OBJECT_FLAG}.")]
+    if keys:
+        values[OBJECT_FLAG] = json.dumps({name.partition(".")[2].replace("-", "_"): values.pop(name) for name in keys})
     return values
 
 
