@@ -32,6 +32,8 @@ NODE_PROCESSES = tuple(f"node-{letter}" for letter in "abcdefgh"[:NODES])
 START_SECONDS = 90
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 NO_SPACE = "no space left on device"
+UNAVAILABLE = "unavailable"
+"""gRPC's word for a server that has gone."""
 
 Report = Callable[[str], None]
 
@@ -202,6 +204,8 @@ def import_image(ctr: Path, socket: Path | None, archive: Path, node: Path, say:
             f"the disk is full while {node.name} imports {archive.name} into {folder}: {free} MiB are free; make room "
             "and run it again"
         )
+    if UNAVAILABLE in why[0].lower():
+        raise ImageError(f"containerd of {node.name} has ended while it imported {archive.name}; run it again")
     archive.unlink(missing_ok=True)
     raise _damaged(archive, why[0])
 

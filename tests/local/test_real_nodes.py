@@ -354,6 +354,13 @@ class TestImport:
             self.given(ctr, archive)
         assert archive.exists()
 
+    def test_containerd_that_ends_damages_no_image(self, archive: Path, tmp_path: Path) -> None:
+        ctr = self.ctr(tmp_path, error="ctr: rpc error: code = Unavailable desc = error reading from server: EOF")
+        expected = r"containerd of node-1 has ended while it imported engine-0123\.tar; run it again"
+        with pytest.raises(bring_up.ImageError, match=expected):
+            self.given(ctr, archive)
+        assert archive.exists()
+
     def test_damaged_image(self, archive: Path, tmp_path: Path) -> None:
         ctr = self.ctr(tmp_path, error="ctr: unexpected commit digest sha256:0, expected sha256:1")
         with pytest.raises(
