@@ -18,11 +18,15 @@ SHOWN_CHARACTERS = 1000
 PROMPT = re.compile(
     r"""(?ix) (?<![\w.-]) ['"]?
     (prompts? | prompt_token_ids | token_ids | messages | (?:message_)?content | inputs? | input_(?:value|text)
-     | outputs? | output_text | reasoning(?:_content)? | text | completion | body | arguments)
+     | outputs? | output_text | reasoning(?:_content)? | text | completion | body | arguments | system | instructions
+     | thinking | delta | query | queries | documents)
     ['"]? \s* [:=] \s* (?= b?['"\[{(]) .*"""
 )
 """What a request or an answer is called, followed by a quoted text, a list or an object; to the end of the line,
 because the end of the text cannot be told from a quote in it."""
+
+BODY = re.compile(r"""\{\s*"(?:model|messages|role|prompt|input|system)"\s*:.*""")
+"""A request as JSON, which vLLM writes with ``VLLM_LOGGING_LEVEL=DEBUG``; to the end of the line."""
 
 SECRET_NAME = re.compile(
     r"""(?ix) (?<![\w-]) ([\w-]*
@@ -65,4 +69,5 @@ class Redaction:
         # Before the patterns, whose time grows with the square of a word's length.
         line = CONTROL.sub("", line if len(line) <= SHOWN_CHARACTERS else f"{line[:SHOWN_CHARACTERS]} …")
         line = BEARER.sub(rf"\1\2{REMOVED}", SECRET_FORMS.sub(REMOVED, line))
-        return PROMPT.sub(rf"\1: {REMOVED}", SECRET_NAME.sub(rf"\1{REMOVED}", line))
+        line = BODY.sub(REMOVED, SECRET_NAME.sub(rf"\1{REMOVED}", line))
+        return PROMPT.sub(rf"\1: {REMOVED}", line)

@@ -29,6 +29,9 @@ def redaction(tmp_path: Path) -> Redaction:
         f'{{"role": "user", "content": "{PROMPT}"}}',
         f"ChatCompletionRequest(messages=[{{'content': {PROMPT!r}, 'role': 'user'}}], model='ds')",
         f"prompt = {PROMPT!r}",
+        f'DEBUG Received messages request {{"model":"ds","system":"{PROMPT}","messages":[]}}',
+        f'Request cmpl-1 JSON body: {{"max_tokens":4,"model":"ds","prompt":"{PROMPT}"}}',
+        f"thinking={PROMPT!r}",
         f"text=b'{PROMPT}'",
     ],
 )
