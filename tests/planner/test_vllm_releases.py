@@ -2,6 +2,8 @@
 
 import datetime
 import re
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -28,6 +30,20 @@ def known(version: str) -> release.Release:
 
 def test_the_catalogue_is_small() -> None:
     assert (FOLDER / "catalogue.json").stat().st_size <= LARGEST_KB * 1000
+
+
+def test_the_catalogue_is_read_only_when_it_is_asked() -> None:
+    code = """
+import sys
+opened = []
+sys.addaudithook(lambda event, given: opened.append(str(given[0])) if event == "open" else None)
+import deepseek_acs.planner.check, deepseek_acs.planner.resolve
+print(any(path.endswith("catalogue.json") for path in opened))
+deepseek_acs.planner.vllm_releases.release.newest()
+print(any(path.endswith("catalogue.json") for path in opened))
+"""
+    run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert run.stdout.split() == ["False", "True"]
 
 
 def test_every_minor_version_since_0_6_6_is_there() -> None:
