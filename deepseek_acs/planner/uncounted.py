@@ -64,7 +64,8 @@ WITHOUT_MEMORY = frozenset(
 
 WRITTEN = frozenset(
     {
-        "--distributed-executor-backend", "--enforce-eager", "--gpu-memory-utilization", "--host", "--max-model-len",
+        "--device-memory-utilization", "--distributed-executor-backend", "--enforce-eager",
+        "--gpu-memory-utilization", "--host", "--max-model-len", "--no-enforce-eager",
         "--pipeline-parallel-size", "--port", "--served-model-name", "--tensor-parallel-size", "--uds", "-pp", "-tp",
     }
 )  # fmt: skip

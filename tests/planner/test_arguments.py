@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from deepseek_acs.planner.rules.engine import PROGRAM_FLAGS
 from deepseek_acs.planner.vllm import other_engine, version_of
 from deepseek_acs.planner.vllm_releases import release
 from deepseek_acs.planner.vllm_releases.command_line import refusal
@@ -250,6 +251,17 @@ def test_prediction_ahead_is_counted() -> None:
     assert without.memory is not None
     assert ahead.memory is not None
     assert ahead.memory.tokens[1] < without.memory.tokens[1]
+
+
+def test_what_the_program_sets_is_known_by_all_names() -> None:
+    known = [release.Release(version=version) for version in release.versions()]
+    written = [one.arguments[name] for one in known for name in PROGRAM_FLAGS if name in one.arguments]
+    assert {other for argument in written for other in argument.names} <= set(PROGRAM_FLAGS)
+    (found,) = errors(guide(image="vllm:v0.33.0", backend="mp", extra_args=["--device-memory-utilization=0.5"]))
+    assert str(found) == (
+        "deployment.inference.engine.extraArgs: --device-memory-utilization is set by the program itself; remove it "
+        "and set deployment.inference.engine.gpuMemoryUtilization"
+    )
 
 
 def test_a_feature_is_not_also_an_argument() -> None:

@@ -65,8 +65,13 @@ PROGRAM_FLAGS = {
     "--shutdown-timeout": Field.REQUEST,
     "-tp": Field.TENSOR,
     "-pp": Field.PIPELINE,
+    "-n": Field.LAYOUT,
+    "-r": Field.LAYOUT,
+    "--device-memory-utilization": Field.UTILIZATION,
+    "--no-enforce-eager": Field.ENFORCE_EAGER,
+    "--no-trust-remote-code": Field.TRUST_REMOTE_CODE,
 }
-"""Arguments of ``vllm serve`` that the program writes itself, and the field behind each."""
+"""Arguments of ``vllm serve`` that the program writes itself, by all their names, and the field behind each."""
 
 
 def program_flags(spec: ResolvedSpec) -> Mapping[str, Field]:
