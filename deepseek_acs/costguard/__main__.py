@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import NoReturn
 
 from deepseek_acs.apiserver import CREDENTIALS, ApiServer, in_cluster
+from deepseek_acs.apiserver.watching import Clock
 
 from .decision import Limits
-from .watch import Clock, Guard, Watched
+from .watch import Guard, Watched
 
 
 def main() -> NoReturn:

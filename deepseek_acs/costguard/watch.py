@@ -1,15 +1,13 @@
 """Looks at the groups of a LeaderWorkerSet, decides, and acts."""
 
 import json
-import time
-import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any, NoReturn
 from urllib.parse import quote
 
 from deepseek_acs.apiserver import ApiError, ApiServer
+from deepseek_acs.apiserver.watching import LABELS, LWS_API, Clock, event
 
 from .decision import Attempt, Decision, Group, Limits, decide
 
@@ -22,22 +20,8 @@ FIELD_MANAGER = f"fieldManager={CONTROLLER}"
 PAUSED_REPLICAS = "autoscaling.keda.sh/paused-replicas"
 """https://keda.sh/docs/latest/concepts/scaling-deployments/#pause-autoscaling"""
 
-LWS_API = "leaderworkerset.x-k8s.io/v1"
-LABELS = "leaderworkerset.sigs.k8s.io"
-"""https://lws.sigs.k8s.io/docs/reference/labels-annotations-and-environment-variables/"""
-
 MOST_REPLICAS = 2**31 - 1
 """Of any object."""
-
-
-class Clock:
-    """Unix time, and waiting."""
-
-    def now(self) -> float:
-        return time.time()
-
-    def sleep(self, seconds: float) -> None:
-        time.sleep(seconds)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,27 +105,17 @@ class Guard:
         return {name: value for name, value in {**seen, **new}.items() if value is not None}
 
     def _event(self, found: Mapping[str, Any], kind: str, reason: str, note: str) -> None:
-        """https://kubernetes.io/docs/reference/kubernetes-api/cluster-resources/event-v1/"""
-        namespace, name = self._watched.namespace, self._watched.name
-        moment = datetime.fromtimestamp(self._clock.now(), UTC)
-        event = {
-            "metadata": {"name": f"{name}.{uuid.uuid4().hex[:16]}", "namespace": namespace},
-            "eventTime": moment.isoformat(timespec="microseconds").replace("+00:00", "Z"),
-            "type": kind,
-            "reason": reason,
-            "action": "Scale",
-            "note": note[:1024],
-            "reportingController": CONTROLLER,
-            "reportingInstance": CONTROLLER,
-            "regarding": {
-                "apiVersion": LWS_API,
-                "kind": "LeaderWorkerSet",
-                "namespace": namespace,
-                "name": name,
-                "uid": found["metadata"]["uid"],
-            },
-        }
-        self._api.create(self._events, event)
+        about = {"apiVersion": LWS_API, "kind": "LeaderWorkerSet", **found}
+        happened = event(
+            about,
+            kind=kind,
+            reason=reason,
+            action="Scale",
+            note=note,
+            controller=CONTROLLER,
+            now=self._clock.now(),
+        )
+        self._api.create(self._events, happened)
 
 
 def groups_of(pods: list[Mapping[str, Any]], found: Mapping[str, Any], gpu_resource: str) -> dict[int, Group]:

@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 
 from deepseek_acs.apiserver import ApiError, ApiServer
+from deepseek_acs.apiserver.watching import Clock
 from deepseek_acs.costguard.decision import Limits
-from deepseek_acs.costguard.watch import CONTROLLER, PAUSED_REPLICAS, PERIOD_SECONDS, Clock, Guard, Watched, groups_of
+from deepseek_acs.costguard.watch import CONTROLLER, PAUSED_REPLICAS, PERIOD_SECONDS, Guard, Watched, groups_of
 
 GROUP = "/apis/leaderworkerset.x-k8s.io/v1/namespaces/n/leaderworkersets/r1"
 STATUS = "/api/v1/namespaces/n/configmaps/r1-costguard"
@@ -57,7 +58,8 @@ class Cluster(ApiServer):
             workers = [pod(g, 1, **({"phase": "Pending"} if g in self.pending else {})) for g in range(self.replicas)]
             return {"items": [*(pod(g, 0) for g in range(self.replicas)), *workers]}
         assert path == GROUP
-        metadata = {"uid": "lws", "generation": self.generation, "resourceVersion": str(self.version)}
+        metadata: dict[str, Any] = {"namespace": "n", "name": "r1", "uid": "lws", "generation": self.generation}
+        metadata["resourceVersion"] = str(self.version)
         spec = {"replicas": self.replicas, "leaderWorkerTemplate": {"size": 2}}
         return {"metadata": metadata, "spec": spec} if self.exists else None
 

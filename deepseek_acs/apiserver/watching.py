@@ -1,0 +1,47 @@
+"""What programs that watch have in common: time, and events about what they did."""
+
+import time
+import uuid
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+LWS_API = "leaderworkerset.x-k8s.io/v1"
+LABELS = "leaderworkerset.sigs.k8s.io"
+"""https://lws.sigs.k8s.io/docs/reference/labels-annotations-and-environment-variables/"""
+
+
+class Clock:
+    """Unix time, and waiting."""
+
+    def now(self) -> float:
+        return time.time()
+
+    def sleep(self, seconds: float) -> None:
+        time.sleep(seconds)
+
+
+def event(
+    regarding: Mapping[str, Any], *, kind: str, reason: str, action: str, note: str, controller: str, now: float
+) -> dict[str, Any]:
+    """An event about the object ``regarding``
+    (https://kubernetes.io/docs/reference/kubernetes-api/cluster-resources/event-v1/)."""
+    metadata = regarding["metadata"]
+    moment = datetime.fromtimestamp(now, UTC)
+    return {
+        "metadata": {"name": f"{metadata['name']}.{uuid.uuid4().hex[:16]}", "namespace": metadata["namespace"]},
+        "eventTime": moment.isoformat(timespec="microseconds").replace("+00:00", "Z"),
+        "type": kind,
+        "reason": reason,
+        "action": action,
+        "note": note[:1024],
+        "reportingController": controller,
+        "reportingInstance": controller,
+        "regarding": {
+            "apiVersion": regarding["apiVersion"],
+            "kind": regarding["kind"],
+            "namespace": metadata["namespace"],
+            "name": metadata["name"],
+            "uid": metadata["uid"],
+        },
+    }
