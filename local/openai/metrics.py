@@ -31,6 +31,7 @@ class Metrics:
         self._requests = Counter(
             "vllm:request_success", "answers", ["finished_reason", "model_name"], registry=self._registry
         )
+        self._http = Counter("http_requests", "requests", ["handler", "method", "status"], registry=self._registry)
 
     def begin(self, model: str) -> None:
         """A request whose answer is on its way, until ``end``."""
@@ -39,6 +40,10 @@ class Metrics:
     def end(self, model: str) -> None:
         """Its answer was sent, or cannot be."""
         self._running.labels(model).dec()
+
+    def answer(self, handler: str, method: str, status: int) -> None:
+        """One answered HTTP request."""
+        self._http.labels(handler, method, f"{status // 100}xx").inc()
 
     def count(self, model: str, *, prompt_tokens: int, generated_tokens: int, reason: str) -> None:
         """One answered request."""

@@ -132,15 +132,20 @@ class OpenAiServer(Service):
             case "GET", "/v1/models":
                 return Response.json({"object": "list", "data": [_model(name) for name in sorted(served.models)]})
             case "POST", "/v1/chat/completions":
-                return self._complete(_read(_ChatCompletion, body), served)
+                return self._counted(request, self._complete(_read(_ChatCompletion, body), served))
             case "POST", "/v1/completions":
-                return self._complete(_read(_TextCompletion, body), served)
+                return self._counted(request, self._complete(_read(_TextCompletion, body), served))
             case "GET", "/metrics":
                 text = self._metrics.text(sorted(served.models))
                 return Response(headers={"Content-Type": CONTENT_TYPE}, body=Body(text))
         raise RefusedError(HTTPStatus.NOT_FOUND, "Not Found")
 
+    def _counted(self, request: Request, response: Response) -> Response:
+        self._metrics.answer(request.path, request.method, response.status)
+        return response
+
     def refusal(self, request: Request, status: int, code: str, message: str) -> Response:
+        self._metrics.answer(request.path, request.method, status)
         error = {"object": "error", "message": message, "type": code, "param": None, "code": status}
         return Response.json(error, status=status)
 
