@@ -1,6 +1,7 @@
 """DeepSeek-R1 and similar models on Alibaba Cloud ACS: bucket → weights → storage → inference group → Service."""
 
 import gc
+from functools import partial
 
 # The 150,000 objects of the generated SDKs live to the end. To look for garbage among them takes half a second.
 gc.disable()
@@ -10,6 +11,7 @@ from pulumi import ResourceOptions
 
 from components import stack_config, wiring
 from components.access import Access
+from components.canary_guard import CanaryGuard
 from components.cluster import Cluster
 from components.cost_guard import CostGuard
 from components.disruption_budget import DisruptionBudget
@@ -28,6 +30,7 @@ from components.providers import alicloud_provider, kubernetes_provider
 from components.route import Route
 from components.scaling import Autoscaling
 from components.verification import Verification
+from deepseek_acs.planner.spec import of_revision
 
 gc.freeze()
 gc.enable()
@@ -45,33 +48,72 @@ bucket = ModelBucket(MODELS, wiring.model_bucket(spec, secrets), ResourceOptions
 access = Access(ACCESS, wiring.access(spec, secrets), in_both)
 after_access = ResourceOptions.merge(in_cluster, ResourceOptions(depends_on=[access]))
 upload = ModelUpload("model-upload", wiring.model_upload(spec, secrets, bucket), after_access)
-mount = wiring.storage(spec, bucket, ResourceOptions.merge(in_cluster, ResourceOptions(depends_on=[upload])))
+layer = wiring.storage(spec, bucket, ResourceOptions.merge(in_cluster, ResourceOptions(depends_on=[upload])))
+mounts = dict.fromkeys((one.revision for one in spec.revisions), layer.mount)
+for one in spec.revisions[1:]:
+    if wiring.has_own_weights(spec, one):
+        # Its folder is among the rights of the bucket's identities.
+        after_rights = ResourceOptions.merge(after_access, ResourceOptions(depends_on=[bucket]))
+        moved = ModelUpload(
+            of_revision("model-upload", one.revision), wiring.model_upload(one, secrets, bucket), after_rights
+        )
+        after_move = ResourceOptions.merge(in_cluster, ResourceOptions(depends_on=[moved]))
+        mounts[one.revision] = wiring.second_storage(one, bucket, layer, after_move).mount
 
-gang = [Gang("gang", members, in_cluster)] if (members := wiring.gang(spec)) else []
-ready = ResourceOptions.merge(in_cluster, ResourceOptions(depends_on=[access, mount.depends_on, *gang]))
-if guard := wiring.cost_guard(spec):
-    # Before the groups: it may have to end the wait for them.
-    CostGuard("cost-guard", guard, in_cluster)
-if evidence := wiring.incidents(spec, access):
-    # As well: the first start may fail.
-    Incidents("incidents", evidence, after_access)
-group = InferenceGroup("inference-group", wiring.inference_group(spec, mount, access), ready)
-service = InferenceService("inference-service", wiring.inference_service(spec, group, access), in_cluster)
+groups: dict[str, InferenceGroup] = {}
+services: dict[str, InferenceService] = {}
+for revision in spec.revisions:
+    named, mount = partial(of_revision, revision=revision.revision), mounts[revision.revision]
+    gang = [Gang(named("gang"), members, in_cluster)] if (members := wiring.gang(revision)) else []
+    ready = ResourceOptions.merge(in_cluster, ResourceOptions(depends_on=[access, mount.depends_on, *gang]))
+    if guard := wiring.cost_guard(revision):
+        # Before the groups: it may have to end the wait for them.
+        CostGuard(named("cost-guard"), guard, in_cluster)
+    if evidence := wiring.incidents(revision, access):
+        # As well: the first start may fail.
+        Incidents(named("incidents"), evidence, after_access)
+    weight = spec.update.weight if spec.update and revision is not spec else 0
+    args = wiring.inference_group(revision, mount, access, weight=weight)
+    group = InferenceGroup(named("inference-group"), args, ready)
+    groups[revision.revision] = group
+    if own := wiring.revision_service(revision, group):
+        services[revision.revision] = InferenceService(named("inference-service"), own, in_cluster)
+    if budget := wiring.disruption_budget(revision, group):
+        DisruptionBudget(named("disruption-budget"), budget, in_cluster)
+    if observability := wiring.observability(revision, group, access):
+        Observability(named("observability"), observability, in_cluster)
+
+tested: list[Verification] = []
+if spec.update:
+    new = spec.update.candidate
+    group, own_service = groups[new.revision], services[new.revision]
+    if asked := wiring.verification(new, mount=mounts[new.revision], access=access, group=group, service=own_service):
+        after_group = ResourceOptions.merge(in_cluster, ResourceOptions(depends_on=[group, own_service]))
+        tested.append(Verification(of_revision("verification", new.revision), asked, after_group))
+# Requests move only to groups that answer. They leave groups at once.
+moves = spec.update.weight > 0 if spec.update else spec.revision != ""
+after_groups = ResourceOptions(depends_on=[*groups.values(), *tested] if moves else [])
+to_groups = ResourceOptions.merge(in_cluster, after_groups)
+
+selected, group = groups[spec.selected.revision], groups[spec.revision]
+service = InferenceService("inference-service", wiring.inference_service(spec.selected, selected, access), to_groups)
 serving = ResourceOptions.merge(in_cluster, ResourceOptions(depends_on=[group, service]))
-
-if budget := wiring.disruption_budget(spec, group):
-    DisruptionBudget("disruption-budget", budget, in_cluster)
-pool = LeaderPool("inference-pool", pooled, in_cluster) if (pooled := wiring.inference_pool(spec, group)) else None
-if route := wiring.route(spec, secrets, service, pool):
-    Route("route", route, in_cluster)
-if observability := wiring.observability(spec, group, access):
-    Observability("observability", observability, in_cluster)
+pooled = wiring.inference_pool(spec.selected, selected)
+pool = LeaderPool("inference-pool", pooled, to_groups) if pooled else None
+if route_args := wiring.route(spec, secrets, service, services, pool):
+    route = Route("route", route_args, to_groups)
+    if spec.update and (
+        canary_guard := wiring.canary_guard(
+            spec, route=route, group=groups[new.revision], service=services[new.revision], access=access
+        )
+    ):
+        CanaryGuard("canary-guard", canary_guard, in_cluster)
 if scaling := wiring.autoscaling(spec, secrets):
-    Autoscaling("autoscaling", scaling, serving)
-asked = wiring.verification(spec, mount=mount, access=access, group=group, service=service)
-verification = Verification("verification", asked, serving) if asked else None
+    Autoscaling(of_revision("autoscaling", spec.revision), scaling, serving)
+asked = wiring.verification(spec, mount=mounts[spec.revision], access=access, group=group, service=service)
+verification = Verification(of_revision("verification", spec.revision), asked, serving) if asked else None
 
-exported = outputs(spec, bucket=bucket, mount=mount, service=service, verification=verification)
+exported = outputs(spec, bucket=bucket, mount=mounts[spec.revision], service=service, verification=verification)
 for name, value in exported.items():
     pulumi.export(name, value)
 pulumi.run(ownership.verdict)

@@ -13,6 +13,8 @@ import pulumi
 import pulumi_alicloud as alicloud
 import pulumi_kubernetes as k8s
 
+from deepseek_acs.planner.spec import of_revision
+
 from .group_access import API_KEY_VARIABLE, RAY_TOKEN_VARIABLE
 from .names import CLIENTS, cloud_name
 from .network_policy import GROUP_NAME, PROGRAMS, Client, cache_only, clients_only, closed_to, members_only
@@ -21,7 +23,8 @@ from .request_filter import METRICS_KEY, client_key
 
 @dataclass(frozen=True, kw_only=True)
 class AccessArgs:
-    """``group`` is the name of the LeaderWorkerSet, whose leaders listen on ``port``. ``api_key`` is a secret, None
+    """``group`` is the name of the LeaderWorkerSet without its revision, and ``ports`` has the port of the leaders of
+    each revision. ``api_key`` is a secret, None
     where clients need none, and ``client_keys`` are secrets by the names of further clients. With
     ``has_service_account`` the pods get one that pulls with ``image_pull_secrets``; with ``clients`` only these reach
     the leaders, and only pods of the namespace the cache, if it ``has_cache``; with ``closed_cidrs`` no pod reaches
@@ -29,7 +32,7 @@ class AccessArgs:
 
     namespace: pulumi.Input[str]
     group: str
-    port: int = 8000
+    ports: Mapping[str, int] = field(default_factory=lambda: {"": 8000})
     api_key: pulumi.Input[str] | None = None
     client_keys: Mapping[str, pulumi.Input[str]] = field(default_factory=dict)
     ray_token: pulumi.Input[str] | None = None
@@ -109,21 +112,27 @@ class Access(pulumi.ComponentResource):
         return account.metadata["name"]
 
     def _network_policies(self, args: AccessArgs) -> None:
-        leaders = clients_only(args.group, args.clients, port=args.port)
-        group: k8s.meta.v1.LabelSelectorArgsDict = {"match_labels": {GROUP_NAME: args.group}}
+        for revision, port in args.ports.items():
+            self._group_policies(args, revision, port)
         jobs: k8s.meta.v1.LabelSelectorArgsDict = {
             "match_expressions": [{"key": "app.kubernetes.io/name", "operator": "In", "values": list(PROGRAMS)}]
         }
         if args.closed_cidrs is not None:
-            self._network_policy("egress", f"{args.group}-egress", args.namespace, closed_to(group, args.closed_cidrs))
             # Without the user's list: one of them asks the API server.
             self._network_policy(
                 "jobs", f"{args.group}-jobs", args.namespace, closed_to(jobs, (), accepts_nothing=True)
             )
         if args.has_cache:
             self._network_policy("cache", f"{args.group}-cache", args.namespace, cache_only())
-        self._network_policy("members", f"{args.group}-members", args.namespace, members_only(args.group))
-        self._network_policy("clients", f"{args.group}-clients", args.namespace, leaders)
+
+    def _group_policies(self, args: AccessArgs, revision: str, port: int) -> None:
+        name = of_revision(args.group, revision)
+        group: k8s.meta.v1.LabelSelectorArgsDict = {"match_labels": {GROUP_NAME: name}}
+        policies = {"members": members_only(name), "clients": clients_only(name, args.clients, port=port)}
+        if args.closed_cidrs is not None:
+            policies["egress"] = closed_to(group, args.closed_cidrs)
+        for kind, policy in policies.items():
+            self._network_policy(of_revision(kind, revision), f"{name}-{kind}", args.namespace, policy)
 
     def _network_policy(
         self, resource: str, name: str, namespace: pulumi.Input[str], spec: k8s.networking.v1.NetworkPolicySpecArgsDict

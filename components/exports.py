@@ -12,6 +12,7 @@ from deepseek_acs.planner.summary import with_cost
 from deepseek_acs.settings.cloud import ClusterSettings
 from deepseek_acs.settings.route import GatewayRoute, InferencePoolRoute, IngressRoute
 
+from .canary_guard import guard_status
 from .expansion import shell_path
 from .inference_service import InferenceService
 from .labels import report_command, reports_name
@@ -36,7 +37,7 @@ def outputs(
     found: dict[str, pulumi.Input[object]] = {
         "model": name,
         "namespace": namespace,
-        "group": spec.name,
+        "group": spec.selected.name,
         "plan": with_cost(spec),
         "cost": cost.data(cost.cost(spec)),
         "bucket": bucket.bucket_name,
@@ -52,10 +53,16 @@ def outputs(
         "curlCommand": curl_command(name, routed or f"http://localhost:{port}", with_key=spec.service.api_key),
     }
     if spec.service.route and spec.service.route.kind == "inferencePool":
-        found["inferencePool"] = spec.name
+        found["inferencePool"] = spec.selected.name
     if spec.observability and spec.observability.incidents:
         found["incidents"] = reports_name(spec.name)
         found["incidentsCommand"] = report_command(in_namespace, reports_name(spec.name))
+    if update := spec.update:
+        found["update"] = {
+            "group": update.candidate.name,
+            "weight": update.weight,
+            "guard": guard_status(spec.base_name) if update.limits else None,
+        }
     if verification and verification.benchmark_job is not None:
         logs = f"{in_namespace} logs --follow job/{{0}}"
         found["benchmarkCommand"] = pulumi.Output.format(logs, verification.benchmark_job)

@@ -31,6 +31,10 @@ class InferenceGroupArgs:
     restart_after_start: bool = False
     """Restart a group because of a terminated container only after all its pods have started."""
 
+    has_requests_of_route: bool = False
+    """Whether a route sends requests to these groups in addition to others'. They would load the model again under
+    these requests, so another pod template is refused."""
+
     pods: int = 1
     """Pods of a group."""
 

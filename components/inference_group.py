@@ -12,6 +12,7 @@ from typing import Any
 
 import pulumi
 
+from deepseek_acs.planner.findings import Finding, report
 from deepseek_acs.planner.loading import POD_START_SECONDS, PROBE_PERIOD_SECONDS, failure_threshold
 from deepseek_acs.settings.base import quantity
 
@@ -82,7 +83,32 @@ class InferenceGroup(pulumi.ComponentResource):
         hook = pulumi.ResourceHook(
             f"{self.pulumi_resource_name}-wait", lambda hooked: pulumi.log.info(waiting_text(args, hooked))
         )
-        return pulumi.ResourceHookBinding(before_create=[hook], before_update=[hook])
+        if not args.has_requests_of_route:
+            return pulumi.ResourceHookBinding(before_create=[hook], before_update=[hook])
+        refuse = pulumi.ResourceHook(
+            f"{self.pulumi_resource_name}-template",
+            lambda hooked: refuse_other_template(args, hooked),
+            pulumi.ResourceHookOptions(on_dry_run=True),
+        )
+        return pulumi.ResourceHookBinding(before_create=[hook], before_update=[refuse, hook])
+
+
+def refuse_other_template(args: InferenceGroupArgs, hooked: pulumi.ResourceHookArgs) -> None:
+    """Raises RunError for another pod template than before."""
+    before, after = (
+        ((inputs or {}).get("spec") or {}).get("leaderWorkerTemplate")
+        for inputs in (hooked.old_inputs, hooked.new_inputs)
+    )
+    if before == after:
+        return
+    found = Finding(
+        path="deployment.update",
+        problem=f"the pods of {args.name} would change while the route sends requests to them: they load the model "
+        "again, and these requests fail",
+        fix="write another deployment.update.revision, whose groups start next to these; or weight: 0, and change them "
+        "then",
+    )
+    raise pulumi.RunError(report([found], where=f"Pulumi.{pulumi.get_stack()}.yaml"))
 
 
 def waiting_text(args: InferenceGroupArgs, hooked: pulumi.ResourceHookArgs) -> str:

@@ -48,6 +48,9 @@ class ModelBucketArgs:
     existing: bool = False
     retain: bool = True
     prefix: str
+    other_prefixes: tuple[str, ...] = ()
+    """Folders of further models, for the same identities."""
+
     moves: bool = True
     access_key: AccessKey | None = None
     oidc_provider_arn: str | None = None
@@ -167,7 +170,12 @@ class ModelBucket(pulumi.ComponentResource):
             right=MOVER,
             policy=self.bucket_name.apply(
                 lambda bucket: mover_policy(
-                    bucket, args.prefix, writes=args.moves, vpc_id=args.vpc_id, end=args.mover_rights_end
+                    bucket,
+                    args.prefix,
+                    *args.other_prefixes,
+                    writes=args.moves,
+                    vpc_id=args.vpc_id,
+                    end=args.mover_rights_end,
                 )
             ),
             subject=args.mover_subject,
@@ -180,7 +188,9 @@ class ModelBucket(pulumi.ComponentResource):
             # Another folder gets another policy, in addition to the first: pods of the old groups may still be
             # recreated, hours after the new weights have begun to move.
             right=version_name(READER, args.prefix),
-            policy=self.bucket_name.apply(lambda bucket: read_policy(bucket, args.prefix, vpc_id=args.vpc_id)),
+            policy=self.bucket_name.apply(
+                lambda bucket: read_policy(bucket, args.prefix, *args.other_prefixes, vpc_id=args.vpc_id)
+            ),
             subject=VOLUME_PLUGIN_SUBJECT,
         )
 
@@ -273,8 +283,8 @@ def tls_only_policy(bucket: str) -> str:
     )
 
 
-def read_policy(bucket: str, prefix: str, *, vpc_id: str | None = None) -> str:
-    """RAM policy of the reader: list the bucket, read the objects under ``prefix``, nothing else. Listing is not
+def read_policy(bucket: str, *prefixes: str, vpc_id: str | None = None) -> str:
+    """RAM policy of the reader: list the bucket, read the objects under ``prefixes``, nothing else. Listing is not
     restricted to the prefix, because ossfs lists the bucket's root when it checks a mount."""
     return _document(
         {
@@ -287,13 +297,13 @@ def read_policy(bucket: str, prefix: str, *, vpc_id: str | None = None) -> str:
             "Effect": "Allow",
             **_only(vpc_id),
             "Action": ["oss:GetObject"],
-            "Resource": [f"acs:oss:*:*:{bucket}/{prefix}", f"acs:oss:*:*:{bucket}/{prefix}/*"],
+            "Resource": [f"acs:oss:*:*:{bucket}/{prefix}{below}" for prefix in prefixes for below in ("", "/*")],
         },
     )
 
 
-def mover_policy(bucket: str, prefix: str, *, writes: bool, vpc_id: str | None = None, end: str | None = None) -> str:
-    """RAM policy of the mover: what ``prefix`` and the mover's own objects for it need, and nothing else of the bucket.
+def mover_policy(bucket: str, *prefixes: str, writes: bool, vpc_id: str | None = None, end: str | None = None) -> str:
+    """RAM policy of the mover: what ``prefixes`` and its own objects for them need, and nothing else of the bucket.
     Without ``writes`` it may only list and read, and from the day ``end`` on nothing (actions by operation:
     https://www.alibabacloud.com/help/en/oss/user-guide/ram-policy)."""
     whole_bucket = ["oss:ListObjects"]
@@ -301,7 +311,7 @@ def mover_policy(bucket: str, prefix: str, *, writes: bool, vpc_id: str | None =
     if writes:
         whole_bucket += ["oss:ListMultipartUploads"]
         objects += ["oss:PutObject", "oss:ListParts", "oss:AbortMultipartUpload", "oss:DeleteObject"]
-    folders = (prefix, f"{OWN_FOLDER}/{prefix}")
+    folders = [folder for prefix in prefixes for folder in (prefix, f"{OWN_FOLDER}/{prefix}")]
     return _document(
         {"Effect": "Allow", **_only(vpc_id, end), "Action": whole_bucket, "Resource": [f"acs:oss:*:*:{bucket}"]},
         {

@@ -40,26 +40,33 @@ class OssVolumeArgs:
     role_arn: pulumi.Input[str] | None = None
     oidc_provider_arn: pulumi.Input[str] | None = None
     release_seconds: int = 0
+    secret_name: pulumi.Input[str] | None = None
+    """Secret of another volume with the same AccessKey; None: this one has its own."""
+
+    claim_prefix: str | None = None
+    """Beginning of the claim's name, by default the component's."""
 
 
 class OssVolume(pulumi.ComponentResource):
     """Secret (if the reader has an AccessKey), PersistentVolume and PersistentVolumeClaim, bound to each other."""
 
     mount: ModelMount
+    secret_name: pulumi.Input[str] | None
+    """Secret with the reader's AccessKey, if it has one."""
 
     def __init__(self, name: str, args: OssVolumeArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("deepseek:storage:OssVolume", name, None, opts)
-        claim_name = name_of(name, args.content, args.mount_options)
-        secret = self._secret(name, args)
-        volume = self._volume(claim_name, args, secret)
+        claim_name = name_of(args.claim_prefix or name, args.content, args.mount_options)
+        self.secret_name = args.secret_name or self._secret(name, args)
+        volume = self._volume(claim_name, args)
         claim = self._claim(claim_name, args, volume)
         self.mount = ModelMount(claim_name=claim.metadata["name"], model_path=model_path(args.prefix), depends_on=claim)
         self.register_outputs({"claimName": self.mount.claim_name, "modelPath": self.mount.model_path})
 
-    def _secret(self, name: str, args: OssVolumeArgs) -> k8s.core.v1.Secret | None:
+    def _secret(self, name: str, args: OssVolumeArgs) -> pulumi.Output[str] | None:
         if args.access_key_id is None or args.access_key_secret is None:
             return None
-        return k8s.core.v1.Secret(
+        secret = k8s.core.v1.Secret(
             f"{name}-{SECRET_NAME}",
             # On ACS the Secret must be in the claim's namespace
             # (https://www.alibabacloud.com/help/en/ack/ack-managed-and-ack-dedicated/user-guide/ossfs2-0-storage-volume-faqs).
@@ -67,10 +74,9 @@ class OssVolume(pulumi.ComponentResource):
             string_data={"akId": args.access_key_id, "akSecret": args.access_key_secret},
             opts=pulumi.ResourceOptions(parent=self),
         )
+        return secret.metadata["name"]
 
-    def _volume(
-        self, claim_name: str, args: OssVolumeArgs, secret: k8s.core.v1.Secret | None
-    ) -> k8s.core.v1.PersistentVolume:
+    def _volume(self, claim_name: str, args: OssVolumeArgs) -> k8s.core.v1.PersistentVolume:
         # A PersistentVolume is not namespaced: its name identifies the owner.
         name = pulumi.Output.format("{0}-{1}", args.namespace, claim_name)
         attributes: dict[str, pulumi.Input[str]] = {
@@ -84,8 +90,8 @@ class OssVolume(pulumi.ComponentResource):
             "volume_handle": name,
             "volume_attributes": attributes,
         }
-        if secret is not None:
-            csi["node_publish_secret_ref"] = {"name": secret.metadata["name"], "namespace": args.namespace}
+        if self.secret_name is not None:
+            csi["node_publish_secret_ref"] = {"name": self.secret_name, "namespace": args.namespace}
         if args.role_arn is not None and args.oidc_provider_arn is not None:
             attributes["authType"] = "rrsa"
             attributes["roleArn"] = args.role_arn

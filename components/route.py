@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import pulumi
 import pulumi_kubernetes as k8s
@@ -23,17 +24,19 @@ TAKEN_MINUTES = 5
 
 @dataclass(frozen=True, kw_only=True)
 class RouteArgs:
-    """``service`` and ``port`` are those of the Service of the leaders; nothing but ``exact_paths``, and
-    ``parent_paths`` with what is below them, is let through. With ``gateway``, the name of a Gateway, there is an
-    HTTPRoute at its listener ``section_name``, to ``pool``, an InferencePool, in place of the Service if it is given;
-    otherwise an Ingress of the class ``class_name``. Its certificate is in
-    the Secret ``tls_secret``, or given as ``certificate`` and ``key``, or the controller's own; without ``tls``
-    there is none."""
+    """``service`` and ``port`` are those of the Service of the leaders; ``candidate`` is that of a second revision,
+    which gets ``weight`` percent of the requests (HTTPRoute only); nothing but ``exact_paths``, and ``parent_paths``
+    with what is below them, is let through. With ``gateway``, the name of a Gateway, there is an HTTPRoute at its
+    listener ``section_name``, to ``pool``, an InferencePool, in place of the Services if it is given; otherwise an
+    Ingress of the class ``class_name``. Its certificate is in the Secret ``tls_secret``, or given as ``certificate``
+    and ``key``, or the controller's own; without ``tls`` there is none."""
 
     namespace: pulumi.Input[str]
     host: str
     service: pulumi.Input[str]
     port: int
+    candidate: pulumi.Input[str] | None = None
+    weight: int = 0
     exact_paths: tuple[str, ...]
     parent_paths: tuple[str, ...] = ()
     request_seconds: int = 1800
@@ -52,10 +55,13 @@ class RouteArgs:
 class Route(pulumi.ComponentResource):
     """An HTTPRoute, or an Ingress and its certificate."""
 
+    name: pulumi.Output[str]
+
     def __init__(self, name: str, args: RouteArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("deepseek:access:Route", name, None, opts)
         route = self._http_route(name, args) if args.gateway else self._ingress(name, args)
-        self.register_outputs({"name": route.metadata["name"]})
+        self.name = route.metadata["name"]
+        self.register_outputs({"name": self.name})
 
     def _http_route(self, name: str, args: RouteArgs) -> HTTPRoute:
         gateway = {
@@ -67,13 +73,17 @@ class Route(pulumi.ComponentResource):
         below = [{"path": {"type": "PathPrefix", "value": path}} for path in args.parent_paths]
         rule = {
             "matches": [*exact, *below],
-            "backendRefs": [_backend(args)],
+            "backendRefs": _backends(args),
             # https://gateway-api.sigs.k8s.io/reference/spec/#httproutetimeouts
             "timeouts": {"request": f"{args.request_seconds}s"},
         }
         return HTTPRoute(
             name,
-            metadata={"namespace": args.namespace, "annotations": {"pulumi.com/waitFor": TAKEN}},
+            # The guard of an update may have set the weights, and its update may be gone.
+            metadata={
+                "namespace": args.namespace,
+                "annotations": {"pulumi.com/waitFor": TAKEN, "pulumi.com/patchForce": "true"},
+            },
             spec={"parentRefs": [gateway], "hostnames": [args.host], "rules": [rule]},
             opts=pulumi.ResourceOptions(
                 parent=self,
@@ -115,11 +125,15 @@ class Route(pulumi.ComponentResource):
         )
 
 
-def _backend(args: RouteArgs) -> dict[str, object]:
+def _backends(args: RouteArgs) -> list[dict[str, pulumi.Input[Any]]]:
     """A pool has its ports itself (https://gateway-api-inference-extension.sigs.k8s.io/api-types/inferencepool/)."""
-    if args.pool is None:
-        return {"name": args.service, "port": args.port}
-    return {"group": API_GROUP, "kind": "InferencePool", "name": args.pool}
+    if args.pool is not None:
+        return [{"group": API_GROUP, "kind": "InferencePool", "name": args.pool}]
+    first: dict[str, pulumi.Input[Any]] = {"name": args.service, "port": args.port}
+    if args.candidate is None:
+        return [first]
+    second = {"name": args.candidate, "port": args.port, "weight": args.weight}
+    return [first | {"weight": 100 - args.weight}, second]
 
 
 def ingress_tls(host: str, secret: pulumi.Input[str] | None) -> k8s.networking.v1.IngressTLSArgsDict:

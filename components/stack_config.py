@@ -1,5 +1,6 @@
 """Reads the stack's configuration: the specification, with all problems at once, and the secrets separately."""
 
+import dataclasses
 from pathlib import Path
 
 import pulumi
@@ -11,7 +12,7 @@ from deepseek_acs.planner.resolve import resolve
 from deepseek_acs.planner.spec import ResolvedSpec
 from deepseek_acs.planner.summary import text, with_cost
 from deepseek_acs.settings.errors import DEPLOYMENT, findings
-from deepseek_acs.settings.paths import STACK_PATHS
+from deepseek_acs.settings.paths import STACK_PATHS, update_paths
 from deepseek_acs.settings.secret_texts import misplaced_secrets
 from deepseek_acs.settings.stack import StackSettings
 
@@ -52,8 +53,18 @@ def load() -> tuple[ResolvedSpec, Secrets]:
 
 
 def checked(spec: ResolvedSpec) -> list[Finding]:
-    """Errors and warnings about ``spec``, with the paths of a stack file."""
-    return [spelled(finding, STACK_PATHS) for finding in check(spec)]
+    """Errors and warnings about ``spec``, with the paths of a stack file. Of the second revision of an update, those
+    that the first does not have."""
+    found = [spelled(finding, STACK_PATHS) for finding in check(spec)]
+    if spec.update is not None:
+        paths, candidate = update_paths(spec.update.sections), spec.update.candidate
+        others = [spelled(finding, paths) for finding in check(candidate)]
+        found += [
+            dataclasses.replace(finding, problem=f"revision {candidate.revision}: {finding.problem}")
+            for finding in others
+            if finding not in found
+        ]
+    return found
 
 
 def _settings(config: pulumi.Config) -> StackSettings:

@@ -23,7 +23,7 @@ SIZE: Mapping[str, str] = {"cpu": "250m", "memory": "512Mi"}
 @dataclass(frozen=True, kw_only=True)
 class WatchingArgs:
     """``package`` is the program, ``name`` that of all objects. The program writes only the ConfigMap of that name,
-    without a right to create one. ``volumes`` are mounted where ``mounts`` say."""
+    without a right to create one. ``volumes`` are mounted where ``mounts`` say, ``env`` are variables."""
 
     package: str
     name: str
@@ -35,6 +35,7 @@ class WatchingArgs:
     annotations: Mapping[str, str] = field(default_factory=dict)
     volumes: Sequence[k8s.core.v1.VolumeArgsDict] = ()
     mounts: Sequence[k8s.core.v1.VolumeMountArgsDict] = ()
+    env: Sequence[k8s.core.v1.EnvVarArgsDict] | None = None
 
 
 def watching_program(parent: pulumi.Resource, args: WatchingArgs) -> k8s.core.v1.ConfigMap:
@@ -83,7 +84,7 @@ def watching_program(parent: pulumi.Resource, args: WatchingArgs) -> k8s.core.v1
 def _pod(
     args: WatchingArgs, zipped: k8s.core.v1.ConfigMap, account: k8s.core.v1.ServiceAccount
 ) -> k8s.core.v1.PodSpecArgsDict:
-    container = program_container(args.package, image=args.image, arguments=args.arguments, size=SIZE)
+    container = program_container(args.package, image=args.image, arguments=args.arguments, size=SIZE, env=args.env)
     pod = pod_with_token(container, zipped, account)
     if args.volumes:
         pod["volumes"] = [program_volume(zipped), *args.volumes]

@@ -5,6 +5,7 @@ Each function builds the arguments of the component that it is named after; None
 
 import dataclasses
 import json
+from collections.abc import Mapping
 from typing import TypedDict, cast
 
 import pulumi
@@ -15,11 +16,12 @@ from deepseek_acs.planner.loading import POD_START_SECONDS
 from deepseek_acs.planner.metrics import EngineMetrics
 from deepseek_acs.planner.pod_security import namespace_labels
 from deepseek_acs.planner.shutdown import refuses_while_ending
-from deepseek_acs.planner.spec import HubSpec, ResolvedSpec
+from deepseek_acs.planner.spec import HubSpec, ResolvedSpec, of_revision
 from deepseek_acs.planner.vllm import RENDEZVOUS_PORTS
 
 from .access import Access, AccessArgs
 from .acs_pods import gpu_annotations, gpu_labels, gpu_node_selector, network_environment, policy_annotations
+from .canary_guard import CanaryGuardArgs, canary_guard_labels
 from .cluster import ClusterArgs
 from .cost_guard import CostGuardArgs
 from .credentials import AccessKey, AssumableRole
@@ -44,7 +46,7 @@ from .operators import OperatorsArgs
 from .oss_volume import OssVolume, OssVolumeArgs
 from .preflight import PreflightArgs
 from .request_filter import RequestFilterArgs
-from .route import RouteArgs
+from .route import Route, RouteArgs
 from .scaling import AutoscalingArgs, Window
 from .secrets import Secrets
 from .verification import BenchmarkArgs, VerificationArgs
@@ -93,7 +95,8 @@ def model_bucket(spec: ResolvedSpec, secrets: Secrets) -> ModelBucketArgs:
         existing=bucket.kind == "existing",
         retain=bucket.kind == "existing" or bucket.retain,
         prefix=spec.weights.prefix,
-        moves=spec.weights.hub is not None,
+        other_prefixes=tuple(one.weights.prefix for one in spec.revisions[1:] if has_own_weights(spec, one)),
+        moves=any(one.weights.hub is not None for one in spec.revisions),
         access_key=secrets.access_key,
         oidc_provider_arn=rrsa.oidc_provider_arn if rrsa else None,
         oidc_issuer=rrsa.oidc_issuer if rrsa else None,
@@ -102,6 +105,11 @@ def model_bucket(spec: ResolvedSpec, secrets: Secrets) -> ModelBucketArgs:
         rotation=identity.rotation if identity.kind == "ramUser" else 1,
         mover_subject=f"system:serviceaccount:{spec.cluster.namespace}:{_mover_account()}",
     )
+
+
+def has_own_weights(spec: ResolvedSpec, revision: ResolvedSpec) -> bool:
+    """Whether a second revision of ``spec`` serves another model."""
+    return revision.weights.prefix != spec.weights.prefix
 
 
 class _Credentials(TypedDict, total=False):
@@ -162,16 +170,27 @@ def _move_options(spec: ResolvedSpec, hub: HubSpec) -> tuple[str, ...]:
     )
 
 
-def storage(spec: ResolvedSpec, bucket: ModelBucket, opts: pulumi.ResourceOptions) -> ModelMount:
+def storage(spec: ResolvedSpec, bucket: ModelBucket, opts: pulumi.ResourceOptions) -> OssVolume | FluidCache:
     """The storage layer that the specification names. After a change of kind the new layer is created in addition to
     the old one, which is deleted at the end of the update, when the group has moved."""
     # Not how the weights came there: pods that mount a volume do not care.
     if spec.cache is None:
-        return OssVolume(VOLUME, oss_volume(spec, bucket, content=_content(spec, bucket)), opts).mount
+        return OssVolume(VOLUME, oss_volume(spec, bucket, content=_content(spec, bucket)), opts)
     hub = spec.weights.hub
     moved = (*dataclasses.astuple(hub), spec.weights.allow_pickle) if hub else ()
     content = _content(spec, bucket, spec.model.name, moved)
-    return FluidCache(CACHE, fluid_cache(spec, bucket, content=content), opts).mount
+    return FluidCache(CACHE, fluid_cache(spec, bucket, content=content), opts)
+
+
+def second_storage(
+    revision: ResolvedSpec, bucket: ModelBucket, first: OssVolume | FluidCache, opts: pulumi.ResourceOptions
+) -> OssVolume:
+    """The volume of a second revision. Its objects have the names that they keep when the revision is promoted."""
+    if not isinstance(first, OssVolume):
+        raise TypeError("a cache holds one model")
+    args = oss_volume(revision, bucket, content=_content(revision, bucket))
+    args = dataclasses.replace(args, secret_name=first.secret_name, claim_prefix=VOLUME)
+    return OssVolume(of_revision(VOLUME, revision.revision), args, opts)
 
 
 def oss_volume(spec: ResolvedSpec, weights: StoredWeights, *, content: str) -> OssVolumeArgs:
@@ -236,8 +255,8 @@ def access(spec: ResolvedSpec, secrets: Secrets) -> AccessArgs:
     pods, policy = spec.security.pods, spec.security.network_policy
     return AccessArgs(
         namespace=spec.cluster.namespace,
-        group=spec.name,
-        port=spec.engine.port,
+        group=spec.base_name,
+        ports={revision.revision: revision.engine.port for revision in spec.revisions},
         api_key=secrets.api_key,
         client_keys=secrets.client_keys,
         ray_token=secrets.ray_token,
@@ -259,9 +278,10 @@ def _clients(spec: ResolvedSpec) -> tuple[Client, ...]:
     jobs = [Client(pod_labels=VERIFICATION)] if spec.verification else []
     watcher = [Client(pod_labels=INCIDENTS)] if spec.observability and spec.observability.incidents else []
     picker = [Client(pod_labels=picker_labels(spec.name))] if spec.picker else []
+    guard = [Client(pod_labels=canary_guard_labels(spec.base_name))] if spec.update and spec.update.limits else []
     balanced = service.kind == "internalLoadBalancer"
     addresses = [Client(cidr=cidr) for cidr in (*(service.allowed_cidrs or ()), HEALTH_CHECKS)] if balanced else []
-    return (*given, *jobs, *watcher, *picker, *addresses)
+    return (*given, *jobs, *watcher, *picker, *guard, *addresses)
 
 
 def _given_clients(spec: ResolvedSpec) -> tuple[Client, ...]:
@@ -270,8 +290,11 @@ def _given_clients(spec: ResolvedSpec) -> tuple[Client, ...]:
     return tuple(Client(cidr=c.cidr, namespace=c.namespace, pod_labels=c.pod_labels) for c in given)
 
 
-def inference_group(spec: ResolvedSpec, mount: ModelMount, access: Access | None) -> InferenceGroupArgs:
-    """The pods. ACS bills the sum of all containers, so the engine's share is reduced by the sidecar's."""
+def inference_group(
+    spec: ResolvedSpec, mount: ModelMount, access: Access | None, *, weight: int = 0
+) -> InferenceGroupArgs:
+    """The pods; those of a second revision get ``weight`` percent of the requests. ACS bills the sum of all containers,
+    so the engine's share is reduced by the sidecar's."""
     engine, layout, lifecycle, pods = spec.engine, spec.layout, spec.lifecycle, spec.security.pods
     logs, check = spec.observability.logs if spec.observability else None, lifecycle.health_check if lifecycle else None
     return InferenceGroupArgs(
@@ -281,6 +304,7 @@ def inference_group(spec: ResolvedSpec, mount: ModelMount, access: Access | None
         autoscaled=spec.replicas.scaler is not None,
         # The guard has set the number: the next change of the settings starts the groups again.
         take_over=spec.replicas.take_over or (spec.guard is not None and spec.replicas.scaler is None),
+        has_requests_of_route=weight > 0,
         max_unavailable=spec.rollout.max_unavailable,
         max_surge=spec.rollout.max_surge,
         partition=spec.rollout.partition,
@@ -385,8 +409,22 @@ def _arguments(spec: ResolvedSpec) -> tuple[str, ...]:
     return (*quiet, *ending, *engine.arguments)
 
 
+def revision_service(spec: ResolvedSpec, group: InferenceGroup) -> InferenceServiceArgs | None:
+    """The Service of one revision's leaders; None before the first update by a second revision. The route sends
+    requests to it, so a promotion changes no backend."""
+    if not spec.revision:
+        return None
+    return InferenceServiceArgs(
+        namespace=spec.cluster.namespace,
+        name=of_revision(spec.service.name, spec.revision),
+        selector=group.leader_labels,
+        port=spec.service.port,
+        target_port=spec.engine.port,
+    )
+
+
 def inference_service(spec: ResolvedSpec, group: InferenceGroup, access: Access) -> InferenceServiceArgs:
-    """The Service of the leaders."""
+    """The Service of the leaders that clients use; ``spec`` and ``group`` are those of the selected revision."""
     return InferenceServiceArgs(
         namespace=spec.cluster.namespace,
         name=spec.service.name,
@@ -431,8 +469,15 @@ def inference_pool(spec: ResolvedSpec, group: InferenceGroup) -> InferencePoolAr
     return dataclasses.replace(args, picker=deployed)
 
 
-def route(spec: ResolvedSpec, secrets: Secrets, service: InferenceService, pool: LeaderPool | None) -> RouteArgs | None:
-    """The route through a proxy of the cluster."""
+def route(
+    spec: ResolvedSpec,
+    secrets: Secrets,
+    service: InferenceService,
+    services: Mapping[str, InferenceService],
+    pool: LeaderPool | None,
+) -> RouteArgs | None:
+    """The route through a proxy of the cluster: to ``pool``, or to the Services of the revisions that have one, or to
+    ``service``."""
     chosen = spec.service.route
     if chosen is None:
         return None
@@ -446,12 +491,16 @@ def route(spec: ResolvedSpec, secrets: Secrets, service: InferenceService, pool:
         request_seconds=chosen.request_seconds,
     )
     if chosen.kind != "ingress":
+        update = spec.update if spec.weighs_requests else None
         return dataclasses.replace(
             args,
             gateway=chosen.name,
             gateway_namespace=chosen.namespace,
             section_name=chosen.section_name,
             pool=pool.name if pool else None,
+            service=services.get(spec.revision, service).name,
+            candidate=services[update.candidate.revision].name if update else None,
+            weight=update.weight if update else 0,
         )
     certificate = secrets.certificate
     return dataclasses.replace(
@@ -521,6 +570,33 @@ def cost_guard(spec: ResolvedSpec) -> CostGuardArgs | None:
         pauses_keda=scaler is not None and scaler.kind != "hpa",
         # An HPA does nothing at 0, and would undo anything else.
         all_or_none=scaler is not None and scaler.kind == "hpa",
+        image=spec.weights.upload.image,
+        annotations=policy_annotations(spec),
+    )
+
+
+def canary_guard(
+    spec: ResolvedSpec, *, route: Route, group: InferenceGroup, service: InferenceService, access: Access
+) -> CanaryGuardArgs | None:
+    """What takes the requests from the second revision, whose group and Service are given."""
+    update = spec.update
+    if update is None or update.limits is None:
+        return None
+    metrics, limits = EngineMetrics(version=update.candidate.engine.vllm.version), update.limits
+    return CanaryGuardArgs(
+        namespace=spec.cluster.namespace,
+        base_name=spec.base_name,
+        group=group.name,
+        service=service.name,
+        port=update.candidate.engine.port,
+        route=route.name,
+        http_requests=metrics.http_requests,
+        finished=metrics.finished,
+        first_token_latency=metrics.first_token_latency,
+        error_share=limits.error_share,
+        first_token_seconds=limits.time_to_first_token_seconds,
+        least_requests=limits.least_requests,
+        keys_secret=access.api_key_secret if spec.request_filter else None,
         image=spec.weights.upload.image,
         annotations=policy_annotations(spec),
     )

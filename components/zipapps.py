@@ -33,7 +33,7 @@ sys.exit(main())
 """
 """Python imports from a zip file only by a path. The pods' file system is read-only, so the path is one of memory."""
 
-SHARED = {"preload": "apiserver", "costguard": "apiserver", "incidents": "apiserver"}
+SHARED = dict.fromkeys(("preload", "costguard", "canaryguard", "incidents"), "apiserver")
 """The package that a program has in common with others, and imports as ``deepseek_acs``'s."""
 
 ZIP_EPOCH = (1980, 1, 1, 0, 0, 0)

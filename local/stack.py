@@ -154,7 +154,7 @@ def _spec(settings: StackSettings, root: Path) -> ResolvedSpec | None:
 
 def _nodes(spec: ResolvedSpec) -> GpuNodes:
     return GpuNodes(
-        count=(spec.replicas.most + spec.rollout.max_surge) * spec.layout.pods,
+        count=sum((one.replicas.most + one.rollout.max_surge) * one.layout.pods for one in spec.revisions),
         series=spec.gpu.series,
         resource=spec.gpu.resource,
         gpus_per_pod=spec.layout.gpus_per_pod,
@@ -164,7 +164,7 @@ def _nodes(spec: ResolvedSpec) -> GpuNodes:
 
 def _images(spec: ResolvedSpec) -> ImageNames:
     benchmark = spec.benchmark_image
-    asked = (spec.engine.image, *([benchmark] if benchmark else []))
+    asked = dict.fromkeys((*(one.engine.image for one in spec.revisions), *([benchmark] if benchmark else [])))
     return ImageNames(
         engine=tuple(name for name in asked if name != IMAGE),
         jobs=(spec.weights.upload.image,),

@@ -169,8 +169,9 @@ ROOT_CONTAINERS = _names(
 TOKEN_CONTAINERS = _names(
     "token_containers",
     "names of containers that call the API server; by default, the ones that wait for Fluid's preload, that give up "
-    "groups, that keep evidence of incidents, and that choose the leader of a request",
-    ("preload", "costguard", "incidents", "epp"),
+    "groups, that take requests from new groups, that keep evidence of incidents, and that choose the leader of a "
+    "request",
+    ("preload", "costguard", "canaryguard", "incidents", "epp"),
 )
 ALLOWED_CSI_DRIVERS = _names(
     "allowed_csi_drivers",

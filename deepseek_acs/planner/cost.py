@@ -81,6 +81,10 @@ def cost(spec: ResolvedSpec) -> Cost:
     )
     always = cache + picker
     added = min(spec.rollout.max_surge, replicas.most)
+    candidate = spec.update.candidate if spec.update else None
+    # While there are two revisions.
+    if candidate:
+        always += cost(candidate).group * candidate.replicas.most
     rate = prices.tokens_per_second
     return Cost(
         currency=prices.currency,
@@ -144,6 +148,8 @@ def _groups(spec: ResolvedSpec, found: Cost) -> Iterator[tuple[str, str]]:
     if "GPUs" not in found.group.unpriced:
         groups = f"{replicas.most} group{'' if replicas.most == 1 else 's'}"
         span = groups if replicas.least == replicas.most else f"{replicas.least} to {groups}"
+        if spec.update:
+            span += f" and {spec.update.candidate.replicas.most} of {spec.update.candidate.revision}"
         yield "cost", f"{_range(found.currency, *found.serving)} per hour for {span}"
         minutes = f"{math.ceil(budget.read_seconds / 60)} to {math.ceil(budget.create_seconds / 60)} min"
         yield "start", f"{_range(found.currency, *found.start)} per group until it answers, after {minutes}"

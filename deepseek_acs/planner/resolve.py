@@ -1,5 +1,6 @@
 """From settings to the specification: the one place where settings are read."""
 
+import dataclasses
 from pathlib import Path
 
 from deepseek_acs.planner import catalogue, config_json
@@ -18,6 +19,7 @@ from deepseek_acs.planner.spec import (
     ReplicasSpec,
     ResolvedSpec,
     RolloutSpec,
+    UpdateSpec,
     WeightsSpec,
     gpu_spec,
 )
@@ -41,6 +43,27 @@ def resolve(settings: StackSettings, *, folder: Path) -> ResolvedSpec:
 
     Where no layout works, it has the smallest that agrees with what was given, so that the checks can say why.
     """
+    update = settings.update
+    if update is None:
+        return _resolve(settings, folder)
+    promoted = settings.promoted(update)
+    if update.promote:
+        return dataclasses.replace(_resolve(promoted, folder), promoted=update.sections)
+    fixed = {"replicas": update.replicas, "scaling": ManualScaling()}
+    inference = promoted.inference.model_copy(update=fixed)
+    return dataclasses.replace(
+        _resolve(settings, folder),
+        update=UpdateSpec(
+            candidate=_resolve(promoted.model_copy(update={"inference": inference}), folder),
+            weight=update.weight,
+            limits=update.limits,
+            sections=update.sections,
+        ),
+    )
+
+
+def _resolve(settings: StackSettings, folder: Path) -> ResolvedSpec:
+    """The specification of one revision."""
     inference = settings.inference
     model = _model(settings.model, folder)
     gpu = gpu_spec(
@@ -59,7 +82,10 @@ def resolve(settings: StackSettings, *, folder: Path) -> ResolvedSpec:
         model=model,
         weights=_weights(settings),
         storage=settings.storage,
-        name=inference.name,
+        base_name=inference.name,
+        revision=inference.revision or "",
+        promoted=(),
+        update=None,
         replicas=_replicas(inference),
         gpu=gpu,
         fixed=fixed,

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from deepseek_acs.settings.security import SecuritySettings
     from deepseek_acs.settings.service import ServiceSettings
     from deepseek_acs.settings.storage import FluidCacheSettings, OssVolumeSettings
+    from deepseek_acs.settings.update import LimitSettings
     from deepseek_acs.settings.verification import VerificationSettings
     from deepseek_acs.settings.weights import (
         AccessKeyIdentity,
@@ -287,6 +288,17 @@ class GuardSpec:
 
 
 @dataclass(frozen=True, kw_only=True)
+class UpdateSpec:
+    """A second revision that serves next to the first. ``weight`` is the percentage of requests that it gets, and
+    ``sections`` are the settings in which it differs."""
+
+    candidate: "ResolvedSpec"
+    weight: int
+    limits: "LimitSettings | None"
+    sections: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class ResolvedSpec:
     """One deployment. None means that a part is absent, never that it is still to be decided.
 
@@ -301,7 +313,16 @@ class ResolvedSpec:
     model: ModelSpec
     weights: WeightsSpec
     storage: "OssVolumeSettings | FluidCacheSettings"
-    name: str
+    base_name: str
+    """Of what the groups of all revisions share."""
+
+    revision: str
+    """Empty before the first update by a second revision."""
+
+    promoted: tuple[str, ...]
+    """Settings of the update that this specification has come from, and that the stack file still has apart."""
+
+    update: UpdateSpec | None
     replicas: ReplicasSpec
     gpu: GpuSpec
     fixed: Fixed
@@ -322,6 +343,28 @@ class ResolvedSpec:
     prices: Prices
     observability: "ObservabilitySettings | None"
     verification: "VerificationSettings | None"
+
+    @property
+    def name(self) -> str:
+        """Name of the LeaderWorkerSet."""
+        return of_revision(self.base_name, self.revision)
+
+    @property
+    def revisions(self) -> tuple["ResolvedSpec", ...]:
+        """This one, and the one of an update."""
+        return (self, self.update.candidate) if self.update else (self,)
+
+    @property
+    def weighs_requests(self) -> bool:
+        """Whether the route can divide the requests among revisions; without it they all go to one."""
+        route = self.service.route
+        return route is not None and route.kind == "gateway"
+
+    @property
+    def selected(self) -> "ResolvedSpec":
+        """The revision that the Service selects. With weights in the route, that changes at the end of the update."""
+        switched = self.update is not None and self.update.weight == 100 and not self.weighs_requests
+        return self.revisions[-1 if switched else 0]
 
     @cached_property
     def pod(self) -> PodSize:
@@ -532,6 +575,11 @@ class ResolvedSpec:
         """Image of the benchmark: its own, or the engine's; None without a benchmark."""
         benchmark = self.verification.benchmark if self.verification else None
         return (benchmark.image or self.engine.image) if benchmark else None
+
+
+def of_revision(name: str, revision: str) -> str:
+    """``name`` for one revision: what a revision has of its own keeps this name when the revision is promoted."""
+    return f"{name}-{revision}" if revision else name
 
 
 def gpu_spec(

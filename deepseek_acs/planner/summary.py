@@ -7,7 +7,7 @@ from deepseek_acs.planner.fluid import CachePlan
 from deepseek_acs.planner.memory import Memory, Stage
 from deepseek_acs.planner.roofline import decode_floor_ms
 from deepseek_acs.planner.search import longest_context
-from deepseek_acs.planner.spec import ReplicasSpec, ResolvedSpec
+from deepseek_acs.planner.spec import ReplicasSpec, ResolvedSpec, UpdateSpec
 
 WATCHER_RIGHTS = "reads pods, logs, events; writes its ConfigMap"
 """What the program that keeps evidence of incidents may do in its namespace (components/incidents.py)."""
@@ -35,6 +35,8 @@ def summary(spec: ResolvedSpec) -> dict[str, str]:
         lines["scaling"] = _scaling(spec, spec.replicas)
     if spec.observability is not None and spec.observability.incidents is not None:
         lines["incidents"] = f"{spec.observability.incidents.keep} kept, at most 0.9 MiB; {WATCHER_RIGHTS}"
+    if spec.update is not None:
+        lines |= _update(spec, spec.update)
     return lines
 
 
@@ -71,6 +73,20 @@ def _scaling(spec: ResolvedSpec, replicas: ReplicasSpec) -> str:
         f"{kind}, {replicas.least} to {replicas.most} groups, at most {replicas.most * spec.layout.gpus} GPUs; a new "
         f"one answers after {math.ceil(budget.read_seconds / 60)} to {_minutes(budget.create_seconds)}"
     )
+
+
+def _update(spec: ResolvedSpec, update: UpdateSpec) -> dict[str, str]:
+    new, layout = update.candidate, update.candidate.layout
+    count = new.replicas.most
+    added, held = count * layout.gpus, spec.replicas.most * spec.layout.gpus
+    place = "of the account; inference.gpu.available would check them"
+    if spec.gpu.available is not None and new.gpu.series == spec.gpu.series:
+        place = f"of {spec.gpu.available - held} that are left"
+    groups = "1 group" if count == 1 else f"{count} groups"
+    return {
+        "revision": f"{new.name} gets {update.weight} % of the requests: {groups}, {new.engine.vllm.name}, {layout}",
+        "its GPUs": f"{added} {new.gpu.series} in addition to {held} of {spec.name}, {place}",
+    }
 
 
 def _memory(spec: ResolvedSpec, memory: Memory) -> dict[str, str]:

@@ -279,6 +279,10 @@ class InferenceSettings(Settings):
     """Name of the LeaderWorkerSet and the beginning of its pods' names. Keep it short: some versions of the ACS virtual
     node leave pods with long names in Terminating."""
 
+    revision: Annotated[str | None, Field(pattern=DNS_LABEL, max_length=16, examples=["v33"])] = None
+    """Revision that these settings describe, after an update that was promoted: the LeaderWorkerSet is called
+    name-revision."""
+
     replicas: Annotated[int, Field(ge=0, le=1000)] = 1
     """Groups, each a complete copy of the model. 0 frees all GPUs and keeps everything else. Leave it out with an
     autoscaler, which sets the number."""

@@ -1,5 +1,7 @@
 """The path of each field of the specification in a stack file."""
 
+from collections.abc import Collection
+
 from deepseek_acs.planner.findings import Field, Spelling
 
 _PATHS = {
@@ -75,6 +77,10 @@ _PATHS = {
     Field.GRACE: "inference.lifecycle.graceSeconds",
     Field.DISRUPTION_BUDGET: "inference.lifecycle.disruptionBudget",
     Field.GROUP_RESTART: "inference.lifecycle.groupRestart",
+    Field.UPDATE: "update",
+    Field.UPDATE_WEIGHT: "update.weight",
+    Field.UPDATE_REPLICAS: "update.replicas",
+    Field.UPDATE_LIMITS: "update.limits",
     Field.PROMETHEUS: "inference.scaling.prometheus.url",
     Field.PREFLIGHT: "inference.preflight",
     Field.GANG: "inference.gang",
@@ -113,3 +119,17 @@ _PATHS = {
 }
 
 STACK_PATHS: Spelling = {field: f"deployment.{path}" for field, path in _PATHS.items()}
+
+
+def update_paths(sections: Collection[str]) -> Spelling:
+    """The paths of the second revision, whose settings ``sections`` are those of ``update``."""
+    return {field: f"deployment.{_of_update(path, sections)}" for field, path in _PATHS.items()}
+
+
+def _of_update(path: str, sections: Collection[str]) -> str:
+    rest = path.removeprefix("inference.")
+    section = rest.split(".")[0]
+    if rest == path and section not in ("model", "weights"):
+        return path
+    is_shared = rest.startswith(("weights.identity", "weights.upload"))
+    return f"update.{rest}" if section in {*sections, "replicas"} and not is_shared else path

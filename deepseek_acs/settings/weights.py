@@ -119,6 +119,10 @@ class BucketSource(Settings):
     kind: Literal["bucket"]
 
 
+ManifestDigest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+ModelFolder = Annotated[str, Field(pattern=KEY_PREFIX, max_length=512, examples=["models/DeepSeek-R1"])]
+
+
 class UploadSettings(Settings):
     """The pod that moves or checks the weights. It uses no GPU, and completes before any GPU is requested."""
 
@@ -157,7 +161,7 @@ class WeightsSettings(Settings):
     )
     """Where the weights come from."""
 
-    manifest_sha256: Annotated[str | None, Field(pattern=r"^[0-9a-f]{64}$")] = None
+    manifest_sha256: ManifestDigest | None = None
     """SHA-256 of the manifest, from the log of the Job that moved the weights. The Job fails if the bucket holds
     anything else. With source.kind: bucket it reads and compares all bytes, once."""
 
@@ -171,7 +175,7 @@ class WeightsSettings(Settings):
     bucket: Annotated[CreateBucket | ExistingBucket, Field(discriminator="kind")] = CreateBucket()
     """The OSS bucket: create one, or use an existing one."""
 
-    prefix: Annotated[str, Field(pattern=KEY_PREFIX, max_length=512, examples=["models/DeepSeek-R1"])]
+    prefix: ModelFolder
     """Folder of the model in the bucket, without leading or trailing slash. Its last part names the folder in the pod:
     models/DeepSeek-R1 is mounted at /models/DeepSeek-R1."""
 

@@ -1,7 +1,7 @@
 """The checks of the cluster's objects: group, pods, storage, Service. Each checks one thing and reports the result."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -63,6 +63,18 @@ class Objects:
         if not last:
             return Found("no incident so far", last)
         return Found(f"last incident: {last}; its report: pulumi stack output incidentsCommand", last)
+
+    def new_group(self) -> Found[Mapping[str, Any]]:
+        """The groups of a second revision are ready, and have not lost their requests."""
+        target = self.target
+        found = replace(self, target=replace(target, group=target.new_group or "")).group()
+        if target.new_group_guard and (why := self._status(target.new_group_guard, "putBack")):
+            raise FaultError(
+                Layer.GROUP,
+                f"{target.new_group} gets no requests any more: {why}",
+                fix="remove the cause, or deployment.update: docs/updates.md#the-automatic-way-back",
+            )
+        return found
 
     def pods(self) -> Found[list[Pod]]:
         """All pods of all groups exist and are ready; returns the leaders."""
@@ -178,9 +190,11 @@ class Objects:
 
     def _given_up(self) -> str:
         """Why and when the program ``costguard`` has scaled groups away; empty if it has not."""
-        target = self.target
-        status = self._get(f"/api/v1/namespaces/{target.namespace}/configmaps/{target.group}-costguard") or {}
-        return str((status.get("data") or {}).get("givenUp", ""))
+        return self._status(f"{self.target.group}-costguard", "givenUp")
+
+    def _status(self, config_map: str, key: str) -> str:
+        status = self._get(f"/api/v1/namespaces/{self.target.namespace}/configmaps/{config_map}") or {}
+        return str((status.get("data") or {}).get(key, ""))
 
     def _cache(self, claim: str) -> str:
         """Fluid gives a dataset and its claim the same name."""

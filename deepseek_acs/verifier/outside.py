@@ -25,6 +25,8 @@ def verify_outside(report: Report, target: Target, *, key: str | None, timeout_s
     objects = Objects(cluster=api, target=target)
     if report.step(Layer.GROUP, objects.group) is None and report.results[-1].layer is Layer.API:
         return
+    if target.new_group is not None:
+        report.step(Layer.GROUP, objects.new_group)
     if target.keeps_incidents:
         report.step(Layer.GROUP, objects.incidents)
     report.step(Layer.PODS, objects.pods)

@@ -30,12 +30,18 @@ class Target:
 
     kubeconfig: str | None = None
     context: str | None = None
+    new_group: str | None = None
+    """LeaderWorkerSet of a second revision, while there is one."""
+
+    new_group_guard: str | None = None
+    """ConfigMap that says why it gets no requests any more."""
 
     @classmethod
     def of_outputs(
         cls, outputs: Mapping[str, Any], *, kubeconfig: str | None = None, context: str | None = None
     ) -> "Target":
         """From ``pulumi stack output --json``. Raises TargetError."""
+        update = outputs.get("update") or {}
         try:
             return cls(
                 model=outputs["model"],
@@ -48,6 +54,8 @@ class Target:
                 pool=outputs.get("inferencePool"),
                 kubeconfig=kubeconfig,
                 context=context,
+                new_group=update.get("group"),
+                new_group_guard=update.get("guard"),
             )
         except KeyError as error:
             raise TargetError(f"the stack has no output {error}: deploy it first, with pulumi up") from None

@@ -386,7 +386,9 @@ class TestOfficialClient:
         connection.close()
         samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
         values = {(sample.name, sample.labels.get("finished_reason")): sample.value for sample in samples}
-        assert {sample.labels["model_name"] for sample in samples} == {"ds"}
+        http = [sample for sample in samples if sample.name == "http_requests_total"]
+        assert [(sample.labels["status"], sample.value) for sample in http] == [("2xx", 1)]
+        assert {sample.labels["model_name"] for sample in samples if sample.name.startswith("vllm:")} == {"ds"}
         assert {values[name, None] for name in GAUGES} == {0}
         assert values["vllm:prompt_tokens_total", None] == 2
         assert values["vllm:generation_tokens_total", None] == 2

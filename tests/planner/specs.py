@@ -81,6 +81,7 @@ PATHS = {
     "create_namespace": "cluster.createNamespace",
     "observability": "observability",
     "verification": "verification",
+    "update": "update",
 }
 
 DIGEST = "0af1" * 16

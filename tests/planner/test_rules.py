@@ -34,6 +34,12 @@ OLD_FLUID = {"fluid": {"kind": "install", "chart": "https://x/ack-fluid-1.0.10.t
 RRSA = {"kind": "rrsa", "oidcProviderArn": "acs:ram::1:oidc-provider/a", "oidcIssuer": "https://a"}
 NEW: dict[str, Any] = {"image": "vllm-openai:v0.33.0"}
 V20: dict[str, Any] = {"image": "vllm-openai:v0.20.2"}
+UPDATE: dict[str, Any] = {"revision": "v33", "engine": {"image": "vllm-openai:v0.33.0", "backend": "mp"}}
+MODEL_UPDATE: dict[str, Any] = {
+    "revision": "v3",
+    "model": {"name": "deepseek-ai/DeepSeek-V3"},
+    "weights": {"prefix": "models/V3"},
+}
 QWEN_FP8: dict[str, Any] = {"model": "Qwen/Qwen3-235B-A22B-FP8", "pipeline": 1, **NEW}
 
 BROKEN: dict[str, tuple[dict[str, Any], str, str]] = {
@@ -447,6 +453,53 @@ BROKEN |= {
         {"gang": {}, "compute_class": "gpu-hpn", "series": "GU8TEF", "pipeline": 1},
         "the group has one pod",
         "remove it",
+    ),
+    "update-weight": (
+        {"update": {**UPDATE, "weight": 10}},
+        "there is no route, so nothing sends 10 % of the requests to deepseek-r1-v33",
+        "write a deployment.service.route of kind gateway; or 0, test deepseek-r1-v33 by its own Service, and then 100",
+    ),
+    "update-limits": (
+        {"update": {**UPDATE, "limits": {}}},
+        "without a route of kind gateway there is no weight that a program could set to 0",
+        "write a deployment.service.route of kind gateway, or remove it",
+    ),
+    "update-first-token": (
+        {"update": {**UPDATE, "engine": {}, "limits": {"timeToFirstTokenSeconds": 11}}},
+        "the histogram of vLLM 0.7.2 ends at 10 s, so no first token counts as later than 11 s",
+        "write timeToFirstTokenSeconds: 10 or less, or remove it",
+    ),
+    "update-gpus": (
+        {"update": UPDATE, "replicas": 3, "available_gpus": 56},
+        "deepseek-r1-v33 needs 16 GPUs in addition to the 48 of deepseek-r1, and 56 are available",
+        "correct deployment.inference.gpu.available if there are more, or serve with 2 of 3 groups meanwhile, or "
+        "change deployment.inference without update, which needs no other GPUs and interrupts the service",
+    ),
+    "update-served-name": (
+        {"update": {**MODEL_UPDATE, "model": {"name": "deepseek-ai/DeepSeek-V3", "servedName": "v3"}}},
+        "its model is served as v3, and clients ask for ds: their requests would fail with 404",
+        "write model.servedName: ds",
+    ),
+    "update-weights": (
+        {"update": MODEL_UPDATE, "storage": FLUID},
+        "the cache holds the weights of one model, and a second cache needs memory for all of them",
+        "write deployment.storage.kind: csi, or serve the new model by a stack of its own",
+    ),
+    "update-of-groups": (
+        {"update": UPDATE, "replicas": 0},
+        "with deployment.inference.replicas 0 no group serves that the new ones could relieve",
+        "remove it, and write its sections into deployment.inference",
+    ),
+    "update-drains": (
+        {"update": UPDATE, "lifecycle": None},
+        "without it, the requests that still run when the old groups are deleted are lost",
+        "write it before the update, as its own change",
+    ),
+    "update-is-complete": (
+        {"update": {**UPDATE, "promote": True}},
+        "revision v33 is promoted, and the next update needs this section",
+        "move engine to deployment.inference.engine, write revision: v33 into deployment.inference, and remove "
+        "deployment.update",
     ),
     "guard-waits-for-a-start": (
         {"guard": {"unreadySeconds": 5683}},
@@ -977,6 +1030,15 @@ PLACES = {
     "gang-class": "inference.gang",
     "gang-of-one-group": "inference.gang",
     "gang-of-pods": "inference.gang",
+    "update-weight": "update.weight",
+    "update-limits": "update.limits",
+    "update-first-token": "update.limits",
+    "update-gpus": "update",
+    "update-served-name": "update",
+    "update-weights": "update",
+    "update-of-groups": "update",
+    "update-drains": "inference.lifecycle",
+    "update-is-complete": "update",
     "guard-waits-for-a-start": "inference.guard.unreadySeconds",
     "guard-waits-for-pods": "inference.guard.pendingSeconds",
     "priced-tokens": "prices.tokensPerSecond",

@@ -367,7 +367,15 @@ class TestNetworkPolicy:
         (names,) = spec["podSelector"]["matchExpressions"]
         job = on.manifest("Job")["spec"]["template"]["metadata"]
         assert job["labels"][names["key"]] in names["values"]
-        assert set(names["values"]) == {"modelmover", "preload", "verifier", "vllm-bench", "costguard", "incidents"}
+        assert set(names["values"]) == {
+            "modelmover",
+            "preload",
+            "verifier",
+            "vllm-bench",
+            "costguard",
+            "canaryguard",
+            "incidents",
+        }
         assert (spec["policyTypes"], spec.get("ingress")) == (["Ingress", "Egress"], None)
         (block,) = (peer["ipBlock"] for peer in spec["egress"][0]["to"] if "ipBlock" in peer)
         assert block["except"] == ["169.254.0.0/16", "100.100.100.200/32"]

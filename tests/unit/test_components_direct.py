@@ -11,6 +11,7 @@ import pulumi_kubernetes as k8s
 import pytest
 
 from components.access import Access, AccessArgs
+from components.canary_guard import CanaryGuard, CanaryGuardArgs
 from components.cluster import Cluster, ClusterArgs
 from components.cost_guard import CostGuard, CostGuardArgs
 from components.credentials import AccessKey
@@ -176,8 +177,29 @@ def gang(name: str, namespace: pulumi.Output[str]) -> pulumi.ComponentResource:
 
 def cost_guard(name: str, namespace: pulumi.Output[str]) -> pulumi.ComponentResource:
     limits: dict[str, Any] = {"failed_starts": 3, "pending_seconds": 600, "unready_seconds": 3000}
-    args = CostGuardArgs(namespace=namespace, group=name, gpu_resource="nvidia.com/gpu", image="python:3.12", **limits)
+    limits |= {"replicas": 1, "gpu_resource": "nvidia.com/gpu"}
+    args = CostGuardArgs(namespace=namespace, group=name, image="python:3.12", **limits)
     return CostGuard(name, args)
+
+
+def canary_guard(name: str, namespace: pulumi.Output[str]) -> pulumi.ComponentResource:
+    args = CanaryGuardArgs(
+        namespace=namespace,
+        base_name=name,
+        group=f"{name}-v33",
+        port=8000,
+        route="route",
+        service="leader-v33",
+        http_requests="a",
+        finished="b",
+        first_token_latency="c",
+        error_share=0.05,
+        first_token_seconds=None,
+        least_requests=20,
+        keys_secret=None,
+        image="python:3.12",
+    )
+    return CanaryGuard(name, args)
 
 
 def incidents(name: str, namespace: pulumi.Output[str]) -> pulumi.ComponentResource:
@@ -225,6 +247,7 @@ EACH: list[Make] = [
     queue,
     gang,
     cost_guard,
+    canary_guard,
     incidents,
     verification,
 ]

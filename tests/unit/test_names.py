@@ -144,7 +144,15 @@ STACKS: list[tuple[str, dict[str, Any], dict[str, str]]] = [
                     "sectionName": "https",
                     "host": "llm.example.com",
                 }
-            }
+            },
+        },
+        {"apiKey": SECRETS["apiKey"]},
+    ),
+    (
+        "prod",
+        {
+            "service": {"route": {"kind": "gateway", "name": "g", "sectionName": "https", "host": "llm.example.com"}},
+            "update": {"revision": "v99", "engine": {"image": "vllm:v0.33.0", "backend": "mp"}, "limits": {}},
         },
         {"apiKey": SECRETS["apiKey"]},
     ),
@@ -181,8 +189,12 @@ def _names(recorder: Recorder, stack: str) -> set[tuple[str, str]]:
                 settings["cluster"]["namespace"]: "<cluster.namespace>",
                 settings["inference"]["name"]: "<inference.name>",
                 settings["service"].get("name", "ds-leader"): "<service.name>",
+                "v99": "<revision>",
             }
             pattern = _pattern(name, own) if name else f"{_pattern(logical, {})}-<random>"
+            if not kind.endswith(":LeaderWorkerSet"):
+                # One row tells it of all that a group has.
+                pattern = pattern.replace("<inference.name>-<revision>", "<inference.name>")
             found.add((kind.rpartition(":")[2], pattern))
     return found
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -134,6 +135,38 @@ class TestPool:
     def test_only_a_stack_that_has_one_is_asked(self, outputs: dict[str, Any], name: str | None) -> None:
         known = {"model": "m", "namespace": "n", "group": "r1", "serviceDnsName": "leaders.n", "servicePort": 80}
         assert Target.of_outputs({**known, **outputs}).pool == name
+
+
+class TestNewGroup:
+    """A second revision next to the first."""
+
+    STATUS = "/api/v1/namespaces/n/configmaps/r1-canaryguard"
+
+    def new(self, change: Change = lambda found: None) -> Objects:
+        found = healthy()
+        found[f"{GROUP}-v33"] = found[GROUP]
+        change(found)
+        target = replace(TARGET, new_group="r1-v33", new_group_guard="r1-canaryguard")
+        return Objects(cluster=FakeCluster(found), target=target)
+
+    def test_it_is_ready(self) -> None:
+        assert self.new().new_group().text == "r1-v33: 1 of 1 replicas ready, Available"
+
+    def test_absent(self) -> None:
+        found = fault(self.new(lambda all_: all_.pop(f"{GROUP}-v33")).new_group)
+        assert found.problem == "there is no LeaderWorkerSet r1-v33 in the namespace n"
+
+    def test_it_has_lost_its_requests(self) -> None:
+        status = {"data": {"putBack": "weight of leader-v33 set from 10 to 0: 9 of 20"}}
+        found = fault(self.new(lambda all_: all_.update({self.STATUS: status})).new_group)
+        assert found.layer is Layer.GROUP
+        assert found.problem == ("r1-v33 gets no requests any more: weight of leader-v33 set from 10 to 0: 9 of 20")
+        assert found.fix == "remove the cause, or deployment.update: docs/updates.md#the-automatic-way-back"
+
+    def test_the_outputs_name_it(self) -> None:
+        update = {"group": "r1-v33", "weight": 10, "guard": None}
+        found = Target.of_outputs({**TestTarget.OUTPUTS, "update": update})
+        assert (found.new_group, found.new_group_guard) == ("r1-v33", None)
 
 
 class TestGroup:

@@ -81,9 +81,8 @@ def update_downtime(spec: ResolvedSpec) -> Iterator[Problem]:
             Field.ROLLOUT,
             f"a change of the pods stops {_groups(fewest)} until the model is loaded again, "
             f"{_minutes(spec.budget.read_seconds)} to {_minutes(spec.budget.startup_seconds)} min",
-            f"set maxSurge: 1 and maxUnavailable: 0 if {spec.layout.gpus} more GPUs are available, or update when no "
-            "one "
-            "minds",
+            f"set maxSurge: 1 and maxUnavailable: 0 if {spec.layout.gpus} more GPUs are available, or change it by "
+            f"{Field.UPDATE}, or while no one uses the service",
         )
 
 

@@ -66,7 +66,7 @@ def load_balancer_clients(spec: ResolvedSpec) -> Iterator[Problem]:
 @rule("https://kubernetes.io/docs/concepts/security/service-accounts/#default-service-accounts")
 def service_account(spec: ResolvedSpec) -> Iterator[Problem]:
     """The pods do not use the namespace's default service account."""
-    if spec.security.pods is not None and spec.name == "default":
+    if spec.security.pods is not None and spec.base_name == "default":
         yield (
             Field.GROUP_NAME,
             f"{Field.POD_SECURITY} creates a service account with this name, and every namespace already has one "
