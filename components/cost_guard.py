@@ -27,7 +27,11 @@ class CostGuardArgs:
     namespace: pulumi.Input[str]
     group: str
     gpu_resource: str
+    replicas: int
+    """The most groups that the stack wants."""
+
     failed_starts: int
+    back_off_seconds: int = 0
     pending_seconds: int
     unready_seconds: int
     pauses_keda: bool = False
@@ -84,7 +88,9 @@ def _watching(args: CostGuardArgs) -> WatchingArgs:
             f"--group={args.group}",
             f"--gpu-resource={args.gpu_resource}",
             f"--status={status_name(args.group)}",
+            f"--replicas={args.replicas}",
             f"--failed-starts={args.failed_starts}",
+            *([f"--back-off-seconds={args.back_off_seconds}"] if args.back_off_seconds else []),
             f"--pending-seconds={args.pending_seconds}",
             f"--unready-seconds={args.unready_seconds}",
             *([f"--scaled-object={args.group}"] if args.pauses_keda else []),

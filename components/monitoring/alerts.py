@@ -152,8 +152,8 @@ def _given_up(target: Target, least: int) -> Alert:
         expr=f"max by (namespace) (kube_statefulset_replicas{{{target.stateful_set}}}) < {least}",
         seconds=300,
         summary=f"{target.name} is scaled below the {least} that the stack file wants",
-        description="A group held GPUs and could not become ready, so it was given up; or it was scaled by hand. The "
-        f"ConfigMap {target.name}-costguard says why, and what it has cost in GPU-hours.",
+        description="A group held GPUs and could not become ready, so it was given up or is held back; or it was "
+        f"scaled by hand. The ConfigMap {target.name}-costguard says why, and what it has cost in GPU-hours.",
     )
 
 

@@ -23,16 +23,20 @@ PAUSED_REPLICAS = "autoscaling.keda.sh/paused-replicas"
 MOST_REPLICAS = 2**31 - 1
 """Of any object."""
 
+NOT_HELD: dict[str, str | None] = {"held": None, "heldBack": None}
+
 
 @dataclass(frozen=True, kw_only=True)
 class Watched:
     """The LeaderWorkerSet ``name``, whose pods request GPUs as ``gpu_resource``. ``status`` is the ConfigMap with what
-    was seen. ``scaled_object`` is KEDA's, which would start the groups again; None without one."""
+    was seen, and ``replicas`` the most groups that the stack wants. ``scaled_object`` is KEDA's, which would start the
+    groups again; None without one."""
 
     namespace: str
     name: str
     gpu_resource: str
     status: str
+    replicas: int = MOST_REPLICAS
     scaled_object: str | None = None
 
 
@@ -66,11 +70,15 @@ class Guard:
         seen: dict[str, str] = (self._api.get(self._status) or {}).get("data") or {}
         replicas, keep = found["spec"].get("replicas", 1), int(seen.get("keep", MOST_REPLICAS))
         if replicas > keep and seen["generation"] == str(found["metadata"]["generation"]):
-            self._scale(found, keep, seen["givenUp"])
+            self._give_up(found, keep, seen["givenUp"])
             return
         if replicas > keep:
             self._event(found, "Normal", "StartedAgain", f"scaled to {replicas} after a group was given up")
             seen = self._write(seen, dict.fromkeys(seen))
+        if "held" in seen:
+            if self._waits(found, seen):
+                return
+            seen = self._write(seen, NOT_HELD)
         before = {int(index): Attempt.of(one) for index, one in json.loads(seen.get("attempts", "{}")).items()}
         pods = (self._api.get(self._pods) or {}).get("items") or []
         groups = groups_of(pods, found, self._watched.gpu_resource)
@@ -80,22 +88,56 @@ class Guard:
             said = f"scaled to {decision.keep} of {replicas} groups after {hours}: {_reasons(decision)}"
             given_up = {"givenUp": said, "keep": str(decision.keep), "generation": str(found["metadata"]["generation"])}
             self._write(seen, {**_progress(decision), **given_up})
-            self._scale(found, decision.keep, said)
+            self._give_up(found, decision.keep, said)
+            return
+        if decision.hold is not None:
+            self._hold(found, seen, decision, decision.hold)
             return
         kept = _reasons(decision) or None
         if kept and "cannotGiveUp" not in seen:
             self._event(found, "Warning", "CannotGiveUp", f"{kept}; another group serves or is updated, so it is kept")
         self._write(seen, {**_progress(decision), "cannotGiveUp": kept})
 
-    def _scale(self, found: Mapping[str, Any], keep: int, said: str) -> None:
-        """Scales to ``keep`` groups, unless the object has changed since it was read."""
+    def _hold(self, found: Mapping[str, Any], seen: Mapping[str, str], decision: Decision, keep: int) -> None:
+        """Scales the groups that have failed away, and notes for how long."""
+        replicas, until = found["spec"].get("replicas", 1), self._clock.now() + decision.wait_seconds
+        starts = [f"start {one.failed} of group {i} has failed" for i, one in decision.attempts.items() if i >= keep]
+        said = f"scaled to {keep} of {replicas} groups for {decision.wait_seconds:.0f} s: {', '.join(starts)}"
+        held = {"keep": keep, "replicas": replicas, "generation": found["metadata"]["generation"], "until": until}
+        self._write(seen, {**_progress(decision), "held": json.dumps(held), "heldBack": said})
+        self._scale(found, keep)
+        self._event(found, "Warning", "HeldBack", said)
+
+    def _waits(self, found: Mapping[str, Any], seen: Mapping[str, str]) -> bool:
+        """Whether groups are held back; no longer if the number was changed since. When the time is over, they are
+        started again."""
+        held, replicas = json.loads(seen["held"]), found["spec"].get("replicas", 1)
+        if replicas == held["replicas"] and found["metadata"]["generation"] == held["generation"]:
+            # The program ended before it could scale.
+            self._scale(found, held["keep"])
+            return True
+        if replicas != held["keep"]:
+            return False
+        if self._clock.now() >= held["until"]:
+            # The stack may want fewer by now.
+            replicas = max(held["keep"], min(held["replicas"], self._watched.replicas))
+            self._scale(found, replicas)
+            self._event(found, "Normal", "TriedAgain", f"scaled to {replicas} groups")
+            self._write(seen, NOT_HELD)
+        return True
+
+    def _give_up(self, found: Mapping[str, Any], keep: int, said: str) -> None:
         if self._watched.scaled_object is not None:
             paused = {"metadata": {"annotations": {PAUSED_REPLICAS: str(keep)}}}
             self._api.patch(f"{self._scaled_object}?{FIELD_MANAGER}", paused)
-        version = {"resourceVersion": found["metadata"]["resourceVersion"]}
-        self._api.patch(f"{self._group}/scale?{FIELD_MANAGER}", {"metadata": version, "spec": {"replicas": keep}})
+        self._scale(found, keep)
         self._event(found, "Warning", "GivenUp", said)
         print(said, flush=True)
+
+    def _scale(self, found: Mapping[str, Any], keep: int) -> None:
+        """Scales to ``keep`` groups, unless the object has changed since it was read."""
+        version = {"resourceVersion": found["metadata"]["resourceVersion"]}
+        self._api.patch(f"{self._group}/scale?{FIELD_MANAGER}", {"metadata": version, "spec": {"replicas": keep}})
 
     def _write(self, seen: Mapping[str, str], new: Mapping[str, str | None]) -> dict[str, str]:
         """Writes what is not in the status yet; returns the status."""

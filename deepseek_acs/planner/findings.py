@@ -101,6 +101,7 @@ class Field(StrEnum):
     PREFLIGHT = "<group.preflight>"
     GANG = "<group.gang>"
     GUARD = "<group.guard>"
+    GUARD_BACK_OFF = "<group.guard.back_off>"
     GUARD_PENDING = "<group.guard.pending>"
     GUARD_UNREADY = "<group.guard.unready>"
     SERVICE_KIND = "<service.kind>"

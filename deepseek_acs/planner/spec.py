@@ -51,6 +51,8 @@ if TYPE_CHECKING:
 UNREADY_FACTOR = 2
 """Times the planned time of a start after which a group that holds GPUs and is not ready is given up."""
 
+BACK_OFF_SECONDS = 60
+
 VCPUS_PER_GPU = 8
 MEMORY_GIB_PER_GPU = 64
 SHARED_MEMORY_GIB_PER_GPU = 4
@@ -280,9 +282,11 @@ class RolloutSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class GuardSpec:
-    """When a group that cannot become ready is given up: failed starts in a row, or seconds."""
+    """When a group that cannot become ready is given up: failed starts in a row, or seconds. It is held back for
+    ``back_off_seconds`` after the first one."""
 
     failed_starts: int
+    back_off_seconds: int
     pending_seconds: int
     unready_seconds: int
 
@@ -458,8 +462,10 @@ class ResolvedSpec:
         settings = self.stated_guard
         if settings is None or self.replicas.most == 0:
             return None
+        back_off = 0 if self.replicas.scaler else settings.back_off_seconds
         return GuardSpec(
             failed_starts=settings.failed_starts,
+            back_off_seconds=BACK_OFF_SECONDS if back_off is None else back_off,
             pending_seconds=settings.pending_seconds,
             unready_seconds=settings.unready_seconds or UNREADY_FACTOR * self.budget.create_seconds,
         )

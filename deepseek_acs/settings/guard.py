@@ -12,8 +12,13 @@ class GuardSettings(Settings):
     a quarter of a vCPU and no GPU."""
 
     failed_starts: Annotated[int, Field(ge=1, le=100)] = 3
-    """Starts of a group that may fail, one after the other. LeaderWorkerSet restarts a failed group immediately and
-    without a limit; each start loads the model again."""
+    """Starts of a group that may fail, one after the other. LeaderWorkerSet restarts a failed group without a limit;
+    each start loads the model again."""
+
+    back_off_seconds: Annotated[int | None, Field(ge=0, le=1800)] = None
+    """Seconds that a group is held back, without GPUs, after its first start that failed, and twice as long after each
+    further one, up to 30 minutes. 0: LeaderWorkerSet restarts it immediately. By default 60; with an autoscaler, which
+    sets the number of groups, 0."""
 
     pending_seconds: Annotated[int, Field(ge=1)] = 3600
     """Seconds that some pods of a group may hold GPUs while another pod has not started: no GPU in stock, a quota, an

@@ -85,6 +85,7 @@ _PATHS = {
     Field.PREFLIGHT: "inference.preflight",
     Field.GANG: "inference.gang",
     Field.GUARD: "inference.guard",
+    Field.GUARD_BACK_OFF: "inference.guard.backOffSeconds",
     Field.GUARD_PENDING: "inference.guard.pendingSeconds",
     Field.GUARD_UNREADY: "inference.guard.unreadySeconds",
     Field.SERVICE_KIND: "service.kind",

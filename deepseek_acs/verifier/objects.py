@@ -30,7 +30,13 @@ class Objects:
         wanted, status = found["spec"].get("replicas", 1), found.get("status", {})
         ready = status.get("readyReplicas", 0)
         available = _conditions(found).get("Available") == "True"
-        if wanted == 0 and (given_up := self._given_up()):
+        if wanted == 0 and (held_back := self._guard_says("heldBack")):
+            raise FaultError(
+                Layer.GROUP,
+                f"{target.group} is held back: {held_back}",
+                fix="find out why its starts fail (docs/runbook.md); it is started again by itself",
+            )
+        if wanted == 0 and (given_up := self._guard_says("givenUp")):
             raise FaultError(
                 Layer.GROUP,
                 f"{target.group} was given up: {given_up}",
@@ -188,9 +194,9 @@ class Objects:
             )
         return found
 
-    def _given_up(self) -> str:
-        """Why and when the program ``costguard`` has scaled groups away; empty if it has not."""
-        return self._status(f"{self.target.group}-costguard", "givenUp")
+    def _guard_says(self, what: str) -> str:
+        """What the program ``costguard`` has written about groups that it has scaled away; empty if it has not."""
+        return self._status(f"{self.target.group}-costguard", what)
 
     def _status(self, config_map: str, key: str) -> str:
         status = self._get(f"/api/v1/namespaces/{self.target.namespace}/configmaps/{config_map}") or {}

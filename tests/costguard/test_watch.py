@@ -1,6 +1,7 @@
 """The program that gives up groups, on an API server and a clock of the test's own."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -209,6 +210,123 @@ def test_a_group_that_has_to_stay_is_told_once() -> None:
     cluster.pending = frozenset()
     run(cluster, 1)
     assert cluster.status == {}
+
+
+class Failing(Cluster):
+    """Its groups fail between two looks, and LeaderWorkerSet recreates them: another leader each time."""
+
+    def __init__(self, replicas: int = 1, *, failing: frozenset[int] = frozenset({0})) -> None:
+        super().__init__(replicas, pending=frozenset())
+        self.failing, self.starts, self.history = failing, 0, list[int]()
+
+    def get(self, path: str) -> dict[str, Any] | None:
+        found = super().get(path)
+        if path == GROUP:
+            self.history.append(self.replicas)
+        if path == PODS and found is not None:
+            self.starts += 1
+            for one in found["items"]:
+                if int(one["metadata"]["labels"][f"{LABELS}/group-index"]) in self.failing:
+                    one["metadata"]["uid"] += f"-{self.starts}"
+                    one["status"] = {"phase": "Running", "conditions": []}
+        return found
+
+
+BACK_OFF = replace(LIMITS, failed_starts=4, unready_seconds=100_000, back_off_seconds=120)
+
+
+def hold(cluster: Cluster, minutes: int, *, replicas: int = 1) -> None:
+    """As ``run``, with back-off."""
+    clock = FakeClock()
+    clock.time += getattr(cluster, "elapsed", 0)
+    for _ in range(minutes):
+        clock.time += 60
+        watched = Watched(namespace="n", name="r1", gpu_resource="g", status="r1-costguard", replicas=replicas)
+        Guard(cluster, watched, BACK_OFF, clock).step()
+    cluster.elapsed = clock.time - FakeClock().time  # type: ignore[attr-defined]
+
+
+def test_a_group_is_held_back_for_growing_times() -> None:
+    cluster = Failing()
+    hold(cluster, 30)
+    # The first look, the second one that sees the failure; then without groups for 2, 4 and 8 minutes.
+    assert cluster.history == [1, 1, 0, 0, *[1, 1], *[0] * 4, *[1, 1], *[0] * 8, *[1, 1], *[0] * 8]
+    assert cluster.reasons() == ["HeldBack", "TriedAgain"] * 3 + ["GivenUp"]
+    assert cluster.events[2]["note"] == "scaled to 0 of 1 groups for 240 s: start 2 of group 0 has failed"
+    assert "4 starts in a row have failed" in cluster.status["givenUp"]
+    assert "held" not in cluster.status
+
+
+def test_what_is_held_back_is_told_and_costs_nothing() -> None:
+    cluster = Failing()
+    hold(cluster, 3)
+    assert cluster.status["heldBack"] == "scaled to 0 of 1 groups for 120 s: start 1 of group 0 has failed"
+    assert cluster.status["gpuHours"] == "0.00"
+    hold(cluster, 1)
+    assert "heldBack" not in cluster.status
+
+
+def test_a_group_that_starts_after_it_was_held_back_leaves_nothing() -> None:
+    cluster = Failing()
+    hold(cluster, 3)
+    cluster.failing = frozenset()
+    hold(cluster, 5)
+    assert (cluster.replicas, cluster.status) == (1, {})
+
+
+def test_only_the_last_group_is_held_back() -> None:
+    cluster = Failing(2, failing=frozenset({1}))
+    hold(cluster, 3, replicas=2)
+    assert cluster.replicas == 1
+    first = Failing(2, failing=frozenset({0}))
+    hold(first, 3, replicas=2)
+    assert first.replicas == 2, "the one that serves would end first"
+
+
+def test_a_number_that_is_changed_meanwhile_stays() -> None:
+    cluster = Failing(3, failing=frozenset({2}))
+    hold(cluster, 2, replicas=3)
+    assert cluster.replicas == 2
+    cluster.scale(1)
+    hold(cluster, 5, replicas=3)
+    assert cluster.replicas == 1
+
+
+def test_the_stack_wants_fewer_meanwhile() -> None:
+    """The number stays the same, so the object does not tell."""
+    cluster = Failing(3, failing=frozenset({2}))
+    hold(cluster, 2, replicas=3)
+    hold(cluster, 10, replicas=2)
+    assert cluster.replicas == 2
+    assert "held" not in cluster.status
+
+
+@pytest.mark.parametrize("place", [f"{GROUP}/scale", STATUS])
+def test_a_hold_that_was_interrupted(place: str) -> None:
+    cluster = Failing()
+    hold(cluster, 1)
+    cluster.fails = {place}
+    with pytest.raises(ApiError):
+        hold(cluster, 1)
+    assert cluster.replicas == 1
+    cluster.fails = set()
+    hold(cluster, 1)
+    assert cluster.replicas == 0
+    assert cluster.status["heldBack"]
+
+
+def test_a_start_after_a_hold_that_was_not_noted() -> None:
+    """The scale was done, and its note not removed."""
+    cluster = Failing()
+    hold(cluster, 3)
+    cluster.fails = {EVENTS}
+    with pytest.raises(ApiError):
+        hold(cluster, 1)
+    assert cluster.replicas == 1
+    assert "held" in cluster.status
+    cluster.fails = set()
+    hold(cluster, 1)
+    assert (cluster.replicas, "held" in cluster.status) == (1, False)
 
 
 def test_without_a_group_there_is_nothing_to_do() -> None:

@@ -165,6 +165,25 @@ def test_a_refresh_starts_it_again(project: Project) -> None:
     eventually(lambda: all_ready(project, 2))
 
 
+def test_starts_that_fail_are_held_back(project: Project) -> None:
+    project.change(inference={"guard": {"backOffSeconds": 60}})
+    project.run("up")
+    seen = len(reasons(project))
+    lose_the_worker(project)
+    soon(lambda: "attempts" in status(project))
+    for name in project.pods():
+        project.core.delete_namespaced_pod(name, project.namespace, grace_period_seconds=0)
+    soon(lambda: replicas(project) == 0)
+    assert status(project)["heldBack"] == "scaled to 0 of 1 groups for 60 s: start 1 of group 0 has failed"
+    assert "deepseek-r1 is held back: scaled to 0 of 1 groups for 60 s" in project.run("verify", fails=True)
+    cordon(project, off=True)
+    soon(lambda: replicas(project) == 1)
+    eventually(lambda: all_ready(project, 2))
+    soon(lambda: status(project) == {})
+    assert reasons(project)[seen:] == ["HeldBack", "TriedAgain"]
+    project.run("up", "--expect-no-changes")
+
+
 def test_a_gang_needs_a_scheduler_that_knows_it(project: Project) -> None:
     gpu = {**project.settings()["inference"]["gpu"], "computeClass": "gpu-hpn"}
     project.change(inference={"gang": {}, "gpu": gpu})

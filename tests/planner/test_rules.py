@@ -506,6 +506,11 @@ BROKEN |= {
         "a group is given up after 5683 s, and a start may take 5684 s by the plan",
         "write 5684 or more, or remove the setting (11368 s by default)",
     ),
+    "guard-holds-back": (
+        {"guard": {"backOffSeconds": 60}, "scaling": QUEUE},
+        "a group is held back by scaling it away, and the autoscaler would start it again immediately",
+        "remove it: failedStarts bounds the restarts",
+    ),
     "guard-waits-for-pods": (
         {"guard": {"pendingSeconds": 1799}},
         "a group is given up if one of its pods starts 1799 s later than another, and GPUs and the image may take 1800",
@@ -1030,6 +1035,7 @@ PLACES = {
     "gang-class": "inference.gang",
     "gang-of-one-group": "inference.gang",
     "gang-of-pods": "inference.gang",
+    "guard-holds-back": "inference.guard.backOffSeconds",
     "update-weight": "update.weight",
     "update-limits": "update.limits",
     "update-first-token": "update.limits",

@@ -43,10 +43,12 @@ def test_without_groups_there_is_nothing_to_guard() -> None:
 
 
 def test_limits_follow_from_the_plan() -> None:
-    assert resolved(GUARD).guard == GuardSpec(failed_starts=3, pending_seconds=3600, unready_seconds=2 * 5684)
+    assert resolved(GUARD).guard == GuardSpec(
+        failed_starts=3, back_off_seconds=60, pending_seconds=3600, unready_seconds=2 * 5684
+    )
     given = {"failedStarts": 1, "pendingSeconds": 1800, "unreadySeconds": 6000}
     assert resolved({"inference": {"guard": given}}).guard == GuardSpec(
-        failed_starts=1, pending_seconds=1800, unready_seconds=6000
+        failed_starts=1, back_off_seconds=60, pending_seconds=1800, unready_seconds=6000
     )
 
 
@@ -62,7 +64,9 @@ def test_what_it_is_told(up: Run) -> None:
         "--group=deepseek-r1",
         "--gpu-resource=nvidia.com/gpu",
         "--status=deepseek-r1-costguard",
+        "--replicas=1",
         "--failed-starts=3",
+        "--back-off-seconds=60",
         "--pending-seconds=3600",
         "--unready-seconds=11368",
         "--credentials=/var/run/secrets/kubernetes.io/serviceaccount",

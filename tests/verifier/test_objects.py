@@ -192,6 +192,15 @@ class TestGroup:
         assert (found.layer, found.problem) == (Layer.GROUP, "r1 was given up: scaled from 1 to 0 groups")
         assert found.fix == "remove the cause, then start it again: docs/cost.md#starting-again"
 
+    def test_held_back(self) -> None:
+        def change(all_: dict[str, Any]) -> None:
+            all_[GROUP]["spec"].update(replicas=0)
+            all_["/api/v1/namespaces/n/configmaps/r1-costguard"] = {"data": {"heldBack": "scaled to 0 for 60 s"}}
+
+        found = fault(objects(change).group)
+        assert (found.layer, found.problem) == (Layer.GROUP, "r1 is held back: scaled to 0 for 60 s")
+        assert found.fix == "find out why its starts fail (docs/runbook.md); it is started again by itself"
+
     def test_replica_is_missing(self) -> None:
         found = fault(objects(lambda all_: all_[GROUP]["spec"].update(replicas=3)).group)
         assert found.problem == "r1: 1 of 3 replicas ready, Available"

@@ -158,6 +158,17 @@ def guard_waits_for_a_start(spec: ResolvedSpec) -> Iterator[Problem]:
         )
 
 
+@rule("docs/cost.md")
+def guard_holds_back(spec: ResolvedSpec) -> Iterator[Problem]:
+    """Groups are held back by their number, which no autoscaler sets."""
+    if spec.stated_guard and spec.stated_guard.back_off_seconds and spec.replicas.scaler:
+        yield (
+            Field.GUARD_BACK_OFF,
+            "a group is held back by scaling it away, and the autoscaler would start it again immediately",
+            "remove it: failedStarts bounds the restarts",
+        )
+
+
 @warning("deepseek_acs/planner/loading.py")
 def guard_waits_for_pods(spec: ResolvedSpec) -> Iterator[Problem]:
     """The other pods of a group have the time that a pod may take to start."""
