@@ -8,6 +8,7 @@ from deepseek_acs.planner.catalogue import gpu_series
 from deepseek_acs.planner.check import check
 from deepseek_acs.planner.findings import Finding
 from deepseek_acs.planner.memory import Memory
+from deepseek_acs.planner.rules.engine import unknown_kernels
 from deepseek_acs.planner.search import candidates
 from deepseek_acs.planner.spec import Layout, ResolvedSpec, gpu_spec
 
@@ -45,10 +46,13 @@ def compare(spec: ResolvedSpec, series: Sequence[str] = ()) -> list[Row]:
 
 
 def best(rows: Sequence[Row]) -> list[Row]:
-    """Of the rows that can work, those of the two smallest numbers of GPUs of each series."""
+    """Of the rows that can work, those of the two smallest numbers of GPUs of each series; series of which that is not
+    known only if there is no other."""
     kept = []
+    able = [row for row in rows if row.finding is None]
+    able = [row for row in able if not unknown_kernels(row.spec)] or able
     for name in dict.fromkeys(row.spec.gpu.series for row in rows):
-        working = [row for row in rows if row.spec.gpu.series == name and row.finding is None]
+        working = [row for row in able if row.spec.gpu.series == name]
         counts = sorted({row.layout.gpus for row in working})[:2]
         kept += [row for row in working if row.layout.gpus in counts]
     return kept

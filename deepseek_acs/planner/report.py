@@ -15,6 +15,7 @@ from deepseek_acs.planner.findings import Finding
 from deepseek_acs.planner.memory import Memory, Stage, Verdict
 from deepseek_acs.planner.model import CompressedAttention, GroupedQueryAttention
 from deepseek_acs.planner.rules import RULES
+from deepseek_acs.planner.rules.engine import unknown_kernels
 from deepseek_acs.planner.spec import ResolvedSpec
 from deepseek_acs.planner.weights import checkpoint_gib, parameters
 
@@ -83,7 +84,7 @@ def comparison_table(rows: Sequence[Row]) -> Table:
             f"{memory.tightest.weights_gib:.1f}",
             f"{memory.tokens[1]:,}",
             f"{memory.requests(memory.max_model_len)[1]:,}",
-            f"[{style}]{memory.verdict.value}[/]",
+            f"[{style}]{memory.verdict.value}[/]{', kernels not known' if unknown_kernels(row.spec) else ''}",
         )
     return table
 

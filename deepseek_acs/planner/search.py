@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from deepseek_acs.planner.catalogue import gpu_series
 from deepseek_acs.planner.memory import Verdict
 from deepseek_acs.planner.rules import LAYOUT_RULES
+from deepseek_acs.planner.rules.engine import unknown_kernels
 from deepseek_acs.planner.spec import Fixed, GpuSpec, Layout, ResolvedSpec, gpu_spec
 from deepseek_acs.planner.weights import shapes_gib
 
@@ -106,7 +107,8 @@ def other_series(spec: ResolvedSpec, *, count: int = 2) -> list[tuple[str, Layou
         if series.name != spec.gpu.series:
             gpu = gpu_spec(series.name, available=spec.gpu.available, compute_class=spec.gpu.compute_class)
             engine = dataclasses.replace(spec.engine, measured_kv_cache_gib=None)
-            if layout := cheapest(dataclasses.replace(spec, gpu=gpu, fixed=Fixed(), engine=engine)):
+            other = dataclasses.replace(spec, gpu=gpu, fixed=Fixed(), engine=engine)
+            if not unknown_kernels(other) and (layout := cheapest(other)):
                 found.append((layout.gpus * series.memory_gib, series.name, layout))
     return [(name, layout) for _, name, layout in sorted(found)[:count]]
 

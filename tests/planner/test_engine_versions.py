@@ -6,12 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from deepseek_acs.planner import catalogue
 from deepseek_acs.planner.compare import best, compare
 from deepseek_acs.planner.kv_cache import token_bytes
 from deepseek_acs.planner.memory import Memory, Verdict, estimate
 from deepseek_acs.planner.model import Model
+from deepseek_acs.planner.report import comparison_table
 from deepseek_acs.planner.rules.parallelism import quantised_shards
 from deepseek_acs.planner.spec import ResolvedSpec
 from deepseek_acs.planner.summary import summary
@@ -49,7 +51,17 @@ def test_sparse_mla_is_not_proposed_for_cards_without_kernels() -> None:
     case = spec(model="deepseek-ai/DeepSeek-V3.2", series="GU8TF", max_model_len=8192, image=NEW)
     shown = {row.spec.gpu.device.name for row in best(compare(case)) if row.spec.gpu.device}
     assert shown
-    assert not shown & {"A10", "L20", "A100", "A800", "RTX 4090"}
+    assert not shown & {"G49E", "A10", "L20", "A100", "A800", "RTX 4090"}
+
+
+def test_a_series_whose_gpu_is_not_published_is_shown_where_it_is_asked_for() -> None:
+    case = spec(model="deepseek-ai/DeepSeek-V3.2", series="G49E", max_model_len=8192, image=NEW)
+    found = best(compare(case, ["G49E"]))
+    assert found
+    console = Console(width=200)
+    with console.capture() as said:
+        console.print(comparison_table(found))
+    assert said.get().count("fits, kernels not known") == len(found)
 
 
 def test_what_works_instead_is_on_cards_with_kernels() -> None:
@@ -58,6 +70,7 @@ def test_what_works_instead_is_on_cards_with_kernels() -> None:
     named = set(re.findall(r"series (\w+)", found.fix))
     assert named
     assert "pipeline 6 on 6 pods" not in found.fix
+    assert "G49E" not in named
     capabilities = {guide(series=name).gpu.device.capability for name in named}  # type: ignore[union-attr]
     assert capabilities <= {9.0, 10.0, 12.0}
 

@@ -310,6 +310,11 @@ BROKEN: dict[str, tuple[dict[str, Any], str, str]] = {
         "--reasoning-parser has no effect on vLLM 0.7.2 without --enable-reasoning",
         "add --enable-reasoning",
     ),
+    "kernels-known": (
+        {"model": "deepseek-ai/DeepSeek-V3.2", "series": "G49E", "pipeline": 3, **NEW},
+        "vLLM 0.33.0 has kernels for sparse MLA on some GPUs alone, and which GPU G49E has is not published",
+        "choose a series whose GPU is known, or test one group before you pay for more",
+    ),
     "long-prompts": (
         {"max_model_len": 65_536},
         "above 32,768, vLLM 0.7.2 answers prompts of more than 2,048 tokens with nothing",
@@ -936,6 +941,7 @@ PLACES = {
     "arguments-in-full": "inference.engine.extraArgs",
     "arguments-together": "inference.engine.extraArgs",
     "idle-arguments": "inference.engine.extraArgs",
+    "kernels-known": "inference.gpu.series",
     "long-prompts": "inference.engine.maxModelLen",
     "drafts-in-stages": "inference.parallelism.pipeline",
     "variables": "inference.engine.env",

@@ -252,6 +252,29 @@ def capability(spec: ResolvedSpec) -> Iterator[Problem]:
         )
 
 
+def unknown_kernels(spec: ResolvedSpec) -> str | None:
+    """The attention whose kernels only some GPUs have, where it is not published which GPU the series has."""
+    model, device = spec.model.shapes, spec.gpu.device
+    if model is None or device is None or device.capability is not None:
+        return None
+    attention = model.attention
+    if isinstance(attention, MultiHeadLatentAttention) and attention.indexer_heads > 0:
+        return "sparse MLA"
+    return "DeepSeek-V4's attention" if isinstance(attention, CompressedAttention) else None
+
+
+@warning("docs/planner.md")
+def kernels_known(spec: ResolvedSpec) -> Iterator[Problem]:
+    """It is known whether the engine has kernels for the model's attention on the GPU."""
+    if attention := unknown_kernels(spec):
+        yield (
+            Field.SERIES,
+            f"{spec.engine.vllm.name} has kernels for {attention} on some GPUs alone, and which GPU {spec.gpu.series} "
+            "has is not published; that it fits is said of memory only",
+            "choose a series whose GPU is known, or test one group before you pay for more",
+        )
+
+
 def _missing_capability(spec: ResolvedSpec) -> tuple[str, str] | None:
     """The format of the weights, and why it is not supported."""
     model, vllm = spec.model.shapes, spec.engine.vllm
