@@ -242,8 +242,10 @@ def fluid_cache(spec: ResolvedSpec, weights: StoredWeights, *, content: str) -> 
 def _content(spec: ResolvedSpec, bucket: ModelBucket, *more: object) -> str:
     """The mounted content, and the identity that reads it."""
     weights = spec.weights
+    bucket_settings = weights.bucket.model_dump(mode="json")
     where = [
-        weights.bucket.model_dump(mode="json"),
+        # Whether the bucket outlives the stack does not change its content: it must not cost a load of the model.
+        bucket_settings | ({"retain": True} if "retain" in bucket_settings else {}),
         weights.prefix,
         weights.identity.model_dump(mode="json", exclude={"rotation"}),
     ]

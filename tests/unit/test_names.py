@@ -204,3 +204,14 @@ def _pattern(name: str, own: dict[str, str]) -> str:
     for value in sorted(own, key=len, reverse=True):
         name = re.sub(rf"(^|-){re.escape(value)}(-|$)", rf"\1{own[value]}\2", name)
     return re.sub(r"-[0-9a-f]{8}\b", "-<hash>", name)
+
+
+def test_keeping_the_bucket_makes_no_other_volume(program: Run) -> None:
+    """Another volume means another pod template, and a load of the model in every group."""
+    claims = [
+        program({"weights": {"bucket": {"kind": "create", "retain": retain}}}, until="components.wiring.cost_guard")
+        .request("PersistentVolumeClaim")
+        .name
+        for retain in (True, False)
+    ]
+    assert claims[0] == claims[1]
