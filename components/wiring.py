@@ -279,7 +279,7 @@ def _clients(spec: ResolvedSpec) -> tuple[Client, ...]:
     given = _given_clients(spec)
     jobs = [Client(pod_labels=VERIFICATION)] if spec.verification else []
     watcher = [Client(pod_labels=INCIDENTS)] if spec.observability and spec.observability.incidents else []
-    picker = [Client(pod_labels=picker_labels(spec.name))] if spec.picker else []
+    picker = [Client(pod_labels=picker_labels(spec.selected.name))] if spec.picker else []
     guard = [Client(pod_labels=canary_guard_labels(spec.base_name))] if spec.update and spec.update.limits else []
     balanced = service.kind == "internalLoadBalancer"
     addresses = [Client(cidr=cidr) for cidr in (*(service.allowed_cidrs or ()), HEALTH_CHECKS)] if balanced else []

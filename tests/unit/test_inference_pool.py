@@ -15,6 +15,7 @@ from tests.unit.conftest import ACCEPTED, REVIEWED, Recorder, Run, merged, resol
 from tests.unit.test_access import KEY, outputs, templates
 from tests.unit.test_policy import resources, violations
 from tests.unit.test_stack_config import problems
+from tests.unit.test_updates import UPDATE
 
 ROUTE: dict[str, Any] = {
     "kind": "inferencePool",
@@ -179,6 +180,16 @@ class TestNetwork:
         assert any(one.items() <= labels.items() for one in admitted)
         config_map = pooled.manifest("ConfigMap", "requestfilter")
         assert Settings(**json.loads(config_map["data"]["settings.json"])).open_metrics is True
+
+    def test_picker_of_the_new_groups_is_a_client_after_an_update(self, up: Run) -> None:
+        update = {**UPDATE, "weight": 100}
+        recorder = up(on(update=update), secrets=SECRETS)
+        deployment = pickers(recorder)["Deployment"]
+        assert deployment["metadata"]["name"] == f"deepseek-r1-{UPDATE['revision']}-epp"
+        labels = deployment["spec"]["template"]["metadata"]["labels"]
+        (rule,) = recorder.manifest("NetworkPolicy", "access-clients-v33")["spec"]["ingress"]
+        admitted = [peer["podSelector"]["matchLabels"] for peer in rule["from"] if peer.keys() == {"podSelector"}]
+        assert any(one.items() <= labels.items() for one in admitted)
 
     def test_metrics_need_a_key_on_all_other_routes(self, up: Run) -> None:
         recorder = up(on(service={"route": {**ROUTE, "kind": "gateway"}}), secrets=SECRETS)
