@@ -111,16 +111,11 @@ def _run(plan: Plan, node: NodePlan) -> None:
     os.environ.update(WITHOUT_PROXY)
     os.environ["PATH"] = f"{Path(plan.binaries['containerd']).parent}:{os.environ['PATH']}:/usr/sbin:/sbin"
     running = {_start(containerd, folder): containerd}
-    _await(Path(configuration.CONTAINERD_SOCKET))
+    _await(Path(configuration.CONTAINERD_SOCKET), running, folder)
     running |= {_start(program, folder): program for program in others}
     while True:
         # All orphans of the node come here, too.
-        pid, status = os.waitpid(-1, 0)
-        program = running.pop(pid, None)
-        if program is not None:
-            print(f"{program.name} ended ({os.waitstatus_to_exitcode(status)}), and is started again", flush=True)
-            time.sleep(RESTART_SECONDS)
-            running[_start(program, folder)] = program
+        _start_again(*os.waitpid(-1, 0), running, folder)
 
 
 def write_configuration(plan: Plan, node: NodePlan, kubeconfigs: Path) -> None:
@@ -189,11 +184,21 @@ def _start(program: Program, folder: Path) -> int:
         )
 
 
-def _await(path: Path) -> None:
+def _start_again(pid: int, status: int, running: dict[int, Program], folder: Path) -> None:
+    """The process ``pid`` has ended. If it was a program of the node, it is started again."""
+    program = running.pop(pid, None)
+    if program is not None:
+        print(f"{program.name} ended ({os.waitstatus_to_exitcode(status)}), and is started again", flush=True)
+        time.sleep(RESTART_SECONDS)
+        running[_start(program, folder)] = program
+
+
+def _await(path: Path, running: dict[int, Program], folder: Path) -> None:
     deadline = time.monotonic() + CONTAINERD_SECONDS
     while not path.exists():
         if time.monotonic() > deadline:
             raise OSError(f"containerd did not make {path} in {CONTAINERD_SECONDS} s")
+        _start_again(*os.waitpid(-1, os.WNOHANG), running, folder)
         time.sleep(0.1)
 
 
