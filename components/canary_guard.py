@@ -14,7 +14,7 @@ import pulumi_kubernetes as k8s
 from deepseek_acs.apiserver import CREDENTIALS
 
 from .request_filter import METRICS_KEY
-from .watching import COMPONENT, WatchingArgs, watching_program
+from .watching import WatchingArgs, watching_labels, watching_program
 
 PACKAGE = "canaryguard"
 
@@ -49,12 +49,8 @@ def guard_status(base_name: str) -> str:
 
 
 def canary_guard_labels(base_name: str) -> dict[str, str]:
-    """Labels of its pod."""
-    return {
-        "app.kubernetes.io/name": PACKAGE,
-        "app.kubernetes.io/instance": base_name,
-        "app.kubernetes.io/component": COMPONENT,
-    }
+    """Of its pod, which the network policy lets ask the leaders."""
+    return watching_labels(PACKAGE, base_name)
 
 
 class CanaryGuard(pulumi.ComponentResource):
@@ -68,7 +64,7 @@ class CanaryGuard(pulumi.ComponentResource):
                 package=PACKAGE,
                 name=guard_status(args.base_name),
                 namespace=args.namespace,
-                labels=canary_guard_labels(args.base_name),
+                instance=args.base_name,
                 image=args.image,
                 arguments=_arguments(args),
                 rules=rules(args),

@@ -13,7 +13,7 @@ import pulumi_kubernetes as k8s
 
 from deepseek_acs.apiserver import CREDENTIALS
 
-from .watching import COMPONENT, WatchingArgs, watching_program
+from .watching import WatchingArgs, watching_program
 
 PACKAGE = "costguard"
 
@@ -77,11 +77,7 @@ def _watching(args: CostGuardArgs) -> WatchingArgs:
         package=PACKAGE,
         name=status_name(args.group),
         namespace=args.namespace,
-        labels={
-            "app.kubernetes.io/name": PACKAGE,
-            "app.kubernetes.io/instance": args.group,
-            "app.kubernetes.io/component": COMPONENT,
-        },
+        instance=args.group,
         image=args.image,
         arguments=[
             pulumi.Output.format("--namespace={0}", args.namespace),

@@ -16,7 +16,7 @@ from deepseek_acs.apiserver import CREDENTIALS
 
 from .labels import reports_name
 from .request_filter import METRICS_KEY
-from .watching import COMPONENT, WatchingArgs, watching_program
+from .watching import WatchingArgs, watching_program
 
 PACKAGE = "incidents"
 STATE, SECRETS = "/var/lib/incidents", "/var/run/secrets/engine"
@@ -101,11 +101,7 @@ def _watching(args: IncidentsArgs) -> WatchingArgs:
         package=PACKAGE,
         name=reports_name(args.group),
         namespace=args.namespace,
-        labels={
-            "app.kubernetes.io/name": PACKAGE,
-            "app.kubernetes.io/instance": args.group,
-            "app.kubernetes.io/component": COMPONENT,
-        },
+        instance=args.group,
         image=args.image,
         arguments=[
             pulumi.Output.format("--namespace={0}", args.namespace),

@@ -22,13 +22,14 @@ SIZE: Mapping[str, str] = {"cpu": "250m", "memory": "512Mi"}
 
 @dataclass(frozen=True, kw_only=True)
 class WatchingArgs:
-    """``package`` is the program, ``name`` that of all objects. The program writes only the ConfigMap of that name,
-    without a right to create one. ``volumes`` are mounted where ``mounts`` say, ``env`` are variables."""
+    """``package`` is the program, ``name`` that of all objects, ``instance`` what it watches. The program writes only
+    the ConfigMap of that name, without a right to create one. ``volumes`` are mounted where ``mounts`` say, ``env`` are
+    variables."""
 
     package: str
     name: str
     namespace: pulumi.Input[str]
-    labels: Mapping[str, str]
+    instance: str
     image: str
     arguments: Sequence[pulumi.Input[str]]
     rules: Sequence[k8s.rbac.v1.PolicyRuleArgsDict]
@@ -38,15 +39,25 @@ class WatchingArgs:
     env: Sequence[k8s.core.v1.EnvVarArgsDict] | None = None
 
 
+def watching_labels(package: str, instance: str) -> dict[str, str]:
+    """Of the pod and all objects of such a program."""
+    return {
+        "app.kubernetes.io/name": package,
+        "app.kubernetes.io/instance": instance,
+        "app.kubernetes.io/component": COMPONENT,
+    }
+
+
 def watching_program(parent: pulumi.Resource, args: WatchingArgs) -> k8s.core.v1.ConfigMap:
     """The ConfigMap that the program writes."""
     name, own = parent.pulumi_resource_name, pulumi.ResourceOptions(parent=parent)
+    labels = watching_labels(args.package, args.instance)
     metadata: k8s.meta.v1.ObjectMetaArgsDict = {
         "name": args.name,
         "namespace": args.namespace,
-        "labels": args.labels,
+        "labels": labels,
     }
-    zipped = program_config_map(args.package, namespace=args.namespace, labels=args.labels, parent=parent)
+    zipped = program_config_map(args.package, namespace=args.namespace, labels=labels, parent=parent)
     status = k8s.core.v1.ConfigMap(f"{name}-status", metadata=metadata, opts=own)
     account = k8s.core.v1.ServiceAccount(
         f"{name}-account", metadata=metadata, automount_service_account_token=False, opts=own
@@ -67,10 +78,10 @@ def watching_program(parent: pulumi.Resource, args: WatchingArgs) -> k8s.core.v1
             "replicas": 1,
             # Two of them would count, and report, the same twice.
             "strategy": {"type": "Recreate"},
-            "selector": {"match_labels": args.labels},
+            "selector": {"match_labels": labels},
             "template": {
                 "metadata": {
-                    "labels": {**args.labels, **GENERAL_PURPOSE},
+                    "labels": {**labels, **GENERAL_PURPOSE},
                     **({"annotations": args.annotations} if args.annotations else {}),
                 },
                 "spec": _pod(args, zipped, account),

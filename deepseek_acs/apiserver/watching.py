@@ -1,10 +1,12 @@
-"""What programs that watch have in common: time, and events about what they did."""
+"""What programs that watch have in common: time, steps that repeat, and events about what they did."""
 
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NoReturn
+
+from . import ApiError
 
 LWS_API = "leaderworkerset.x-k8s.io/v1"
 LABELS = "leaderworkerset.sigs.k8s.io"
@@ -19,6 +21,16 @@ class Clock:
 
     def sleep(self, seconds: float) -> None:
         time.sleep(seconds)
+
+
+def repeat(step: Callable[[], None], clock: Clock, period_seconds: float) -> NoReturn:
+    """Without end. An error of the API server is said, and passes or not."""
+    while True:
+        try:
+            step()
+        except ApiError as error:
+            print(f"looking again in {period_seconds} s: {error}", flush=True)
+        clock.sleep(period_seconds)
 
 
 def event(

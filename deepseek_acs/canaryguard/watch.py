@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 from urllib.parse import quote
 
-from deepseek_acs.apiserver import ApiError, ApiServer
-from deepseek_acs.apiserver.watching import LABELS, Clock, event
+from deepseek_acs.apiserver import ApiServer
+from deepseek_acs.apiserver.watching import LABELS, Clock, event, repeat
 
 from .decision import Counts, Limits, Names, counts_of, reason, total
 
@@ -60,13 +60,8 @@ class Guard:
         self._weighed = False
 
     def watch(self) -> NoReturn:
-        """Without end. An error of the API server is said, and passes or not."""
-        while True:
-            try:
-                self.step()
-            except ApiError as error:
-                print(f"looking again in {PERIOD_SECONDS} s: {error}", flush=True)
-            self._clock.sleep(PERIOD_SECONDS)
+        """Without end."""
+        repeat(self.step, self._clock, PERIOD_SECONDS)
 
     def step(self) -> None:
         """Looks once. Raises ApiError."""

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 from urllib.parse import quote
 
-from deepseek_acs.apiserver import ApiError, ApiServer
-from deepseek_acs.apiserver.watching import LABELS, LWS_API, Clock, event
+from deepseek_acs.apiserver import ApiServer
+from deepseek_acs.apiserver.watching import LABELS, LWS_API, Clock, event, repeat
 
 from .decision import Attempt, Decision, Group, Limits, decide
 
@@ -54,13 +54,8 @@ class Guard:
         self._scaled_object = f"/apis/keda.sh/v1alpha1/namespaces/{namespace}/scaledobjects/{watched.scaled_object}"
 
     def watch(self) -> NoReturn:
-        """Without end. An error of the API server is said, and passes or not."""
-        while True:
-            try:
-                self.step()
-            except ApiError as error:
-                print(f"looking again in {PERIOD_SECONDS} s: {error}", flush=True)
-            self._clock.sleep(PERIOD_SECONDS)
+        """Without end."""
+        repeat(self.step, self._clock, PERIOD_SECONDS)
 
     def step(self) -> None:
         """Looks once. Raises ApiError."""

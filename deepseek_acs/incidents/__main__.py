@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import NoReturn
 
 from deepseek_acs.apiserver import CREDENTIALS, ApiServer, in_cluster
+from deepseek_acs.apiserver.watching import Clock
 
 from .gauges import Gauges
 from .logs import Logs
 from .redaction import Redaction
-from .watch import Clock, Watched, Watcher
+from .watch import Watched, Watcher
 
 
 def main() -> NoReturn:

@@ -9,10 +9,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-Object = Mapping[str, Any]
+from deepseek_acs.apiserver.watching import LABELS
 
-LABELS = "leaderworkerset.sigs.k8s.io"
-"""https://lws.sigs.k8s.io/docs/reference/labels-annotations-and-environment-variables/"""
+Object = Mapping[str, Any]
 
 DISRUPTED = "DisruptionTarget"
 """https://kubernetes.io/docs/concepts/workloads/pods/disruptions/#pod-disruption-conditions"""

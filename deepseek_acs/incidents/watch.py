@@ -15,10 +15,10 @@ from typing import Any, NoReturn, Protocol, Self
 from urllib.parse import quote
 
 from deepseek_acs.apiserver import ApiError, ApiServer
+from deepseek_acs.apiserver.watching import LABELS, LWS_API, Clock
 
 from .ends import (
     BY_HAND,
-    LABELS,
     MISSED,
     SETTLE_SECONDS,
     End,
@@ -41,7 +41,6 @@ from .report import Incident, updated
 CONTROLLER = "deepseek-incidents"
 FIELD_MANAGER = f"fieldManager={CONTROLLER}"
 
-LWS_API = "leaderworkerset.x-k8s.io/v1"
 RECREATED = re.compile(r"Worker pod (?P<failed>\S+) failed, deleted leader pod (?P<leader>\S+) to recreate group")
 """In LeaderWorkerSet's event about a group that it recreates
 (https://github.com/kubernetes-sigs/lws/blob/v0.9.0/pkg/controllers/pod_controller.go)."""
@@ -60,13 +59,6 @@ GAUGE_SECONDS = 5
 
 LISTED = "LISTED"
 """Not a kind of the watch: a list of all pods."""
-
-
-class Clock:
-    """Unix time."""
-
-    def now(self) -> float:
-        return time.time()
 
 
 class Journals(Protocol):

@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 
 from deepseek_acs.apiserver import ApiError
+from deepseek_acs.apiserver.watching import Clock
 from deepseek_acs.incidents.gauges import Gauges, Requests
 from deepseek_acs.incidents.redaction import Redaction
 from deepseek_acs.incidents.report import MOST_BYTES, MOST_ENDS
-from deepseek_acs.incidents.watch import COLLECT_SECONDS, LISTED, Clock, Watched, Watcher
+from deepseek_acs.incidents.watch import COLLECT_SECONDS, LISTED, Watched, Watcher
 from tests.incidents.world import Cluster, deleted, event, group, pod, running, terminated
 
 RECREATED = "Worker pod r1-0-1 failed, deleted leader pod r1-0 to recreate group 0"

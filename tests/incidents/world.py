@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from deepseek_acs.apiserver import ApiError, ApiServer
-from deepseek_acs.incidents.ends import LABELS
+from deepseek_acs.apiserver.watching import LABELS
 from deepseek_acs.incidents.watch import FIELD_MANAGER
 
 __all__ = ["LABELS", "Cluster", "deleted", "event", "group", "pod", "terminated"]
