@@ -31,6 +31,10 @@ from typing import Any, NamedTuple
 FAILED = 78
 """Exit code of a pod whose checks failed (EX_CONFIG of sysexits.h)."""
 
+HOLD_SECONDS = 60
+"""Time that a pod stays after a failed check. LeaderWorkerSet deletes the group's pods, and their logs with them, as
+soon as one ends."""
+
 TERMINATION_LOG = "/dev/termination-log"
 """https://kubernetes.io/docs/tasks/debug/debug-application/determine-reason-pod-failure/"""
 
@@ -531,9 +535,10 @@ def main(words: Sequence[str]) -> int:
         check_group(options, int(os.environ["PREFLIGHT_RANK"]), size)
     except (PreflightError, GroupError) as error:
         text = f"pod {socket.gethostname()}: {error}" if isinstance(error, PreflightError) else str(error)
-        say(f"failed: {text}")
         with contextlib.suppress(OSError):
             Path(options.termination_log).write_text(f"preflight failed: {text}", encoding="utf-8")
+        say(f"failed: {text}")
+        time.sleep(options.hold_seconds)
         return FAILED
     say(f"passed in {time.monotonic() - begin:.0f} s")
     os.execvp(command[0], command)  # noqa: S606
@@ -553,6 +558,7 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument("--rdma", action="store_true", help="NCCL must use RDMA")
     found.add_argument("--least-gb-s", type=float, help="least bus bandwidth of an all-reduce")
     found.add_argument("--termination-log", default=TERMINATION_LOG)
+    found.add_argument("--hold-seconds", type=float, default=HOLD_SECONDS, help="before a pod with a failed check ends")
     return found
 
 

@@ -21,6 +21,9 @@ class Cluster(Protocol):
     def get(self, path: str, **query: str) -> dict[str, Any] | None:
         """One object, or a list of them; None if there is none. Raises FaultError."""
 
+    def log(self, pod: str, namespace: str, container: str, lines: int) -> str:
+        """The last lines of a container; empty if there are none, or they may not be read."""
+
 
 class ApiServer:
     """The API server of a kubeconfig."""
@@ -68,6 +71,15 @@ class ApiServer:
                 fix=self._target.kubectl(f"get --raw {path}"),
             )
         found: dict[str, Any] = json.loads(body)
+        return found
+
+    def log(self, pod: str, namespace: str, container: str, lines: int) -> str:
+        try:
+            found: str = client.CoreV1Api(self.api).read_namespaced_pod_log(
+                pod, namespace, container=container, tail_lines=lines, _request_timeout=REQUEST_SECONDS
+            )
+        except (client.ApiException, urllib3.exceptions.HTTPError, OSError):
+            return ""
         return found
 
 

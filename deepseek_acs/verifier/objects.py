@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from .cluster import Cluster
-from .pods import GROUP_NAME, Event, Pod, is_leader, is_ready, trouble
+from .pods import GROUP_NAME, Event, Pod, checked_first, is_leader, is_ready, trouble
 from .results import FaultError, Found, Layer, SkippedError
 from .target import Target
 
@@ -14,6 +14,9 @@ INFERENCE = "/apis/inference.networking.k8s.io/v1"
 LWS = "/apis/leaderworkerset.x-k8s.io/v1"
 FLUID = "/apis/data.fluid.io/v1alpha1"
 DEPLOY = "pulumi up"
+
+LAST_LINES = 5
+"""Of the log of a pod that checks itself before the engine starts."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,7 +92,7 @@ class Objects:
         found = self._pods(f"{GROUP_NAME}={target.group}")
         for pod in found:
             name = pod["metadata"]["name"]
-            problem = None if is_ready(pod) else trouble(pod, self._events(pod), datetime.now(UTC))
+            problem = None if is_ready(pod) else trouble(pod, self._events(pod), datetime.now(UTC), self._said(pod))
             if problem is not None:
                 raise FaultError(problem.layer, f"{name} {problem.problem}", fix=target.kubectl(problem.command))
         wanted = spec.get("replicas", 1) * size
@@ -226,6 +229,11 @@ class Objects:
             f"/api/v1/namespaces/{self.target.namespace}/events",
             fieldSelector=f"involvedObject.uid={pod['metadata']['uid']}",
         )
+
+    def _said(self, pod: Pod) -> str:
+        if (container := checked_first(pod)) is None:
+            return ""
+        return self.cluster.log(pod["metadata"]["name"], self.target.namespace, container, LAST_LINES)
 
     def _pods(self, selector: str) -> list[Pod]:
         return self._list(f"/api/v1/namespaces/{self.target.namespace}/pods", labelSelector=selector)

@@ -20,6 +20,9 @@ PULL_REASONS = frozenset({"ErrImagePull", "ImagePullBackOff", "InvalidImageName"
 PREFLIGHT = "preflight failed"
 """In the termination message of a pod whose checks failed (deepseek_acs/preflight)."""
 
+PREFLIGHT_SAID = "preflight: failed: "
+"""In its log, while the pod still runs."""
+
 MOUNT_WORDS = ("FailedMount", "FailedAttachVolume")
 
 CAUSE_CHARACTERS = 300
@@ -44,12 +47,24 @@ def is_ready(pod: Pod) -> bool:
     return "deletionTimestamp" not in pod["metadata"] and _condition(pod, "Ready").get("status") == "True"
 
 
-def trouble(pod: Pod, events: Sequence[Event], now: datetime) -> Trouble | None:
-    """Why ``pod`` is not ready, None if it is; ``events`` are its own, oldest first."""
+def checked_first(pod: Pod) -> str | None:
+    """The container that runs, and whose checks come before the engine; None if there is none."""
+    running = {status["name"] for status in _containers(pod) if "running" in status.get("state", {})}
+    containers = (c for c in pod["spec"]["containers"] if c["name"] in running)
+    return next((c["name"] for c in containers if any("preflight" in word for word in c.get("command", []))), None)
+
+
+def trouble(pod: Pod, events: Sequence[Event], now: datetime, said: str = "") -> Trouble | None:
+    """Why ``pod`` is not ready, None if it is; ``events`` are its own, oldest first, and ``said`` are the last lines of
+    the container that ``checked_first`` names."""
     name = pod["metadata"]["name"]
     describe, logs = f"describe pod {name}", f"logs {name} --all-containers --tail=100"
     if is_ready(pod):
         return None
+    for line in said.splitlines():
+        if line.startswith(PREFLIGHT_SAID):
+            problem = f"does not start: {PREFLIGHT}: {line.removeprefix(PREFLIGHT_SAID)}"
+            return Trouble(layer=Layer.PODS, problem=problem, command=logs)
     if "deletionTimestamp" in pod["metadata"]:
         return Trouble(layer=Layer.PODS, problem="is being deleted", command=describe)
     scheduled = _condition(pod, "PodScheduled")

@@ -23,6 +23,7 @@ def test_two_pods_add_up(installed: Path, tmp_path: Path) -> None:
                 f"--port={port}",
                 "--wait-seconds=120",
                 f"--termination-log={tmp_path}/termination-{rank}",
+                "--hold-seconds=0",
                 "--",
                 "echo",
                 f"engine {rank}",

@@ -349,6 +349,7 @@ class TestProcesses:
                 f"--port={port}",
                 "--wait-seconds=60",
                 f"--termination-log={tmp_path}/termination-{rank}",
+                "--hold-seconds=0",
                 *options,
                 "--",
                 sys.executable,
@@ -406,6 +407,17 @@ class TestProcesses:
             assert code == FAILED
             assert "network: the all-reduce over 2 processes has " in output, "there are no GPUs"
             assert "leastGBps is 1e+09; fix: delete the group's pods" in output
+
+    def test_a_pod_stays_after_a_failed_check(self, start: Any, weights: Path, tmp_path: Path) -> None:
+        """So that its log can be read; it ends at once if it is asked to."""
+        safetensors(weights / "model-00001-of-00002.safetensors", cut=4)
+        process = start(1, "--hold-seconds=600")
+        while "failed: pod " not in (line := process.stdout.readline()):
+            assert line
+        process.terminate()
+        process.communicate(timeout=30)
+        assert process.returncode == 143
+        assert "storage: " in (tmp_path / "termination-1").read_text()
 
     def test_an_all_reduce_that_fails_in_one_pod(self, start: Any) -> None:
         for code, output in self.both(start, FAIL="1"):

@@ -234,6 +234,22 @@ class TestPods:
         assert (found.layer, found.problem) == (Layer.PODS, f"r1-0-1 did not start: {message}")
         assert found.fix == f"{KUBECTL} logs r1-0-1 -c vllm", "this container has not been restarted"
 
+    def test_preflight_that_has_failed_and_still_runs(self) -> None:
+        """LeaderWorkerSet deletes the pods as soon as one ends, and termination messages with them."""
+        said = "preflight: failed: pod r1-0-1: gpu: 7 of 8 GPUs are visible; fix: report the node"
+        state = {"running": {"startedAt": "2026-01-01T00:00:00Z"}}
+
+        def change(found: dict[Any, Any]) -> None:
+            changed = pod("r1-0-1", 1, containerStatuses=[{"name": "vllm", "ready": False, "state": state}])
+            changed["spec"]["containers"] = [{"name": "vllm", "command": ["python3", "/opt/preflight/preflight.py"]}]
+            found[PODS]["items"][1] = changed
+            found["r1-0-1", "n", "vllm"] = f"preflight: /dev/shm: 4.0 GiB\n{said}\n"
+
+        found = fault(objects(change).pods)
+        assert found.layer is Layer.PODS
+        assert found.problem == f"r1-0-1 does not start: {said.replace('preflight: failed', 'preflight failed')}"
+        assert found.fix == f"{KUBECTL} logs r1-0-1 --all-containers --tail=100"
+
     def test_image(self) -> None:
         found = self.one(**waiting("ImagePullBackOff", "Back-off pulling image x"))
         assert (found.layer, found.problem) == (

@@ -54,7 +54,7 @@ def healthy() -> dict[str, Any]:
 class FakeCluster:
     """Answers from a dict; selects pods by their labels."""
 
-    def __init__(self, objects: dict[str, Any]) -> None:
+    def __init__(self, objects: dict[Any, Any]) -> None:
         self.objects = objects
 
     def get(self, path: str, **query: str) -> dict[str, Any] | None:
@@ -63,3 +63,6 @@ class FakeCluster:
             return found
         wanted = dict(word.split("=") for word in query["labelSelector"].split(","))
         return {"items": [item for item in found["items"] if wanted.items() <= item["metadata"]["labels"].items()]}
+
+    def log(self, pod: str, namespace: str, container: str, lines: int) -> str:
+        return "\n".join(self.objects.get((pod, namespace, container), "").splitlines()[-lines:])
