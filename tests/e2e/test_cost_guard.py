@@ -58,10 +58,7 @@ def cordon(project: Project, *, off: bool = False) -> None:
     project.core.patch_node(node, {"spec": {"unschedulable": not off}})
 
 
-def lose_the_worker(project: Project) -> None:
-    """As when a node fails and there is no other: LeaderWorkerSet recreates the group, and one pod finds no node."""
-    cordon(project)
-    before = uids(project)
+def delete_pods(project: Project) -> None:
     for name in project.pods():
         try:
             project.core.delete_namespaced_pod(name, project.namespace, grace_period_seconds=0)
@@ -69,6 +66,13 @@ def lose_the_worker(project: Project) -> None:
             # LeaderWorkerSet deletes the worker when it has lost its leader.
             if error.status != 404:
                 raise
+
+
+def lose_the_worker(project: Project) -> None:
+    """As when a node fails and there is no other: LeaderWorkerSet recreates the group, and one pod finds no node."""
+    cordon(project)
+    before = uids(project)
+    delete_pods(project)
     eventually(lambda: not uids(project) & before)
 
 
@@ -176,13 +180,7 @@ def test_starts_that_fail_are_held_back(project: Project) -> None:
     seen = len(reasons(project))
     lose_the_worker(project)
     soon(lambda: "attempts" in status(project))
-    for name in project.pods():
-        try:
-            project.core.delete_namespaced_pod(name, project.namespace, grace_period_seconds=0)
-        except client.ApiException as error:
-            # LeaderWorkerSet deletes the worker when it has lost its leader.
-            if error.status != 404:
-                raise
+    delete_pods(project)
     soon(lambda: replicas(project) == 0)
     assert status(project)["heldBack"] == "scaled to 0 of 1 groups for 60 s: start 1 of group 0 has failed"
     assert "deepseek-r1 is held back: scaled to 0 of 1 groups for 60 s" in project.run("verify", fails=True)
