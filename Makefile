@@ -77,10 +77,10 @@ UNIT := $(RUN) -m pytest -q --capture=sys $(addprefix -p no:,unraisableexception
   -m "not integration and not e2e and not program"
 
 unit-components: $(INSTALLED_DEV)
-	$(UNIT) tests/unit tests/policy
+	$(UNIT) tests/unit tests/policy tests/verifier
 
 unit-packages: $(INSTALLED_DEV)
-	$(UNIT) tests $(addprefix --ignore tests/,unit policy integration e2e chaos engine local)
+	$(UNIT) tests $(addprefix --ignore tests/,unit policy verifier integration e2e chaos engine local)
 
 program: $(INSTALLED_DEV) ## tests of the whole program under Pulumi's mocks
 	$(RUN) -m pytest -q -n auto --dist loadfile -p no:unraisableexception -m "program and not integration" tests/unit
