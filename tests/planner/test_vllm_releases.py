@@ -32,6 +32,7 @@ def test_the_catalogue_is_small() -> None:
     assert (FOLDER / "catalogue.json").stat().st_size <= LARGEST_KB * 1000
 
 
+@pytest.mark.integration
 def test_the_catalogue_is_read_only_when_it_is_asked() -> None:
     code = """
 import sys
