@@ -22,6 +22,7 @@ from .crds import InferencePool
 from .names import name_of
 from .network_policy import Client, picker_only
 from .python_job import CONTAINER_SECURITY, POD_SECURITY
+from .rights import grant
 
 API_GROUP = "inference.networking.k8s.io"
 EXTENSION_GROUP = "inference.networking.x-k8s.io"
@@ -128,14 +129,7 @@ class LeaderPool(pulumi.ComponentResource):
             image_pull_secrets=[{"name": secret} for secret in picker.image_pull_secrets],
             opts=own,
         )
-        role = k8s.rbac.v1.Role(f"{name}-role", metadata=metadata, rules=rules(args.group), opts=own)
-        allowed = k8s.rbac.v1.RoleBinding(
-            f"{name}-role-binding",
-            metadata=metadata,
-            role_ref={"api_group": "rbac.authorization.k8s.io", "kind": "Role", "name": role.metadata["name"]},
-            subjects=[{"kind": "ServiceAccount", "name": account.metadata["name"], "namespace": args.namespace}],
-            opts=own,
-        )
+        allowed = grant(f"{name}-role", f"{name}-role-binding", account, rules(args.group), metadata=metadata, opts=own)
         if picker.clients:
             k8s.networking.v1.NetworkPolicy(
                 f"{name}-clients",

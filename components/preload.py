@@ -19,6 +19,7 @@ from .acs_pods import GENERAL_PURPOSE
 from .crds import DataLoad
 from .names import json_text
 from .python_job import pod_with_token, program_config_map, program_container, program_job
+from .rights import grant
 
 PACKAGE = "preload"
 LABELS = {"app.kubernetes.io/name": PACKAGE, "app.kubernetes.io/component": "storage"}
@@ -48,7 +49,8 @@ class Preload(pulumi.ComponentResource):
         super().__init__("deepseek:storage:Preload", name, None, opts)
         zipped = program_config_map(PACKAGE, namespace=args.namespace, labels=LABELS, parent=self)
         account = self._service_account(args)
-        allowed = self._role_binding(args, account, self._role(args))
+        own = pulumi.ResourceOptions(parent=self)
+        allowed = grant(args.name, args.name, account, _rules(args), metadata=_metadata(args), opts=own)
         self.job = self._job(args, zipped, account, allowed)
         self.register_outputs({"jobName": self.job.metadata["name"]})
 
@@ -57,32 +59,6 @@ class Preload(pulumi.ComponentResource):
             args.name,
             metadata=_metadata(args),
             automount_service_account_token=False,
-            opts=pulumi.ResourceOptions(parent=self),
-        )
-
-    def _role(self, args: PreloadArgs) -> k8s.rbac.v1.Role:
-        """A rule for ``create`` cannot name an object
-        (https://kubernetes.io/docs/reference/access-authn-authz/rbac/#referring-to-resources)."""
-        fluid, own = ["data.fluid.io"], [args.name]
-        return k8s.rbac.v1.Role(
-            args.name,
-            metadata=_metadata(args),
-            rules=[
-                {"api_groups": fluid, "resources": ["dataloads"], "resource_names": own, "verbs": ["get", "delete"]},
-                {"api_groups": fluid, "resources": ["datasets"], "resource_names": own, "verbs": ["get"]},
-                {"api_groups": fluid, "resources": ["dataloads"], "verbs": ["create"]},
-            ],
-            opts=pulumi.ResourceOptions(parent=self),
-        )
-
-    def _role_binding(
-        self, args: PreloadArgs, account: k8s.core.v1.ServiceAccount, role: k8s.rbac.v1.Role
-    ) -> k8s.rbac.v1.RoleBinding:
-        return k8s.rbac.v1.RoleBinding(
-            args.name,
-            metadata=_metadata(args),
-            role_ref={"api_group": "rbac.authorization.k8s.io", "kind": "Role", "name": role.metadata["name"]},
-            subjects=[{"kind": "ServiceAccount", "name": account.metadata["name"], "namespace": args.namespace}],
             opts=pulumi.ResourceOptions(parent=self),
         )
 
@@ -126,6 +102,17 @@ class Preload(pulumi.ComponentResource):
             },
             "spec": {"restart_policy": "Never", **pod_with_token(container, zipped, account)},
         }
+
+
+def _rules(args: PreloadArgs) -> list[k8s.rbac.v1.PolicyRuleArgsDict]:
+    """A rule for ``create`` cannot name an object
+    (https://kubernetes.io/docs/reference/access-authn-authz/rbac/#referring-to-resources)."""
+    fluid, own = ["data.fluid.io"], [args.name]
+    return [
+        {"api_groups": fluid, "resources": ["dataloads"], "resource_names": own, "verbs": ["get", "delete"]},
+        {"api_groups": fluid, "resources": ["datasets"], "resource_names": own, "verbs": ["get"]},
+        {"api_groups": fluid, "resources": ["dataloads"], "verbs": ["create"]},
+    ]
 
 
 def _metadata(args: PreloadArgs) -> k8s.meta.v1.ObjectMetaArgsDict:

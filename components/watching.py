@@ -14,6 +14,7 @@ from .python_job import (
     program_mount,
     program_volume,
 )
+from .rights import grant
 
 COMPONENT = "operations"
 
@@ -62,14 +63,7 @@ def watching_program(parent: pulumi.Resource, args: WatchingArgs) -> k8s.core.v1
     account = k8s.core.v1.ServiceAccount(
         f"{name}-account", metadata=metadata, automount_service_account_token=False, opts=own
     )
-    role = k8s.rbac.v1.Role(f"{name}-role", metadata=metadata, rules=[*args.rules], opts=own)
-    allowed = k8s.rbac.v1.RoleBinding(
-        f"{name}-role-binding",
-        metadata=metadata,
-        role_ref={"api_group": "rbac.authorization.k8s.io", "kind": "Role", "name": role.metadata["name"]},
-        subjects=[{"kind": "ServiceAccount", "name": account.metadata["name"], "namespace": args.namespace}],
-        opts=own,
-    )
+    allowed = grant(f"{name}-role", f"{name}-role-binding", account, args.rules, metadata=metadata, opts=own)
     k8s.apps.v1.Deployment(
         f"{name}-deployment",
         # Nothing waits for it: an update must not fail because its pod does not start.
