@@ -1,7 +1,6 @@
 """A real Prometheus on this machine, over metrics that are given as text: for tests, and for pictures of dashboards."""
 
 import json
-import socket
 import subprocess
 import urllib.parse
 import urllib.request
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from local import tools
+from local.ports import held_port
 from local.processes import Process, wait_until
 
 START_SECONDS = 30
@@ -46,37 +46,31 @@ def prometheus(openmetrics: str, folder: Path) -> Iterator[Prometheus]:
     source, data, config = folder / "metrics.txt", folder / "data", folder / "prometheus.yaml"
     source.write_text(openmetrics, encoding="utf-8")
     config.write_text("scrape_configs: []\n", encoding="utf-8")
-    promtool, port = tools.tool("promtool"), _free_port()
+    promtool = tools.tool("promtool")
     subprocess.run(  # noqa: S603
         [promtool, "tsdb", "create-blocks-from", "openmetrics", "--quiet", source, data], check=True
     )
-    process = Process(
-        name="prometheus",
-        command=[
-            str(tools.tool("prometheus")),
-            f"--config.file={config}",
-            f"--storage.tsdb.path={data}",
-            "--storage.tsdb.retention.time=100y",
-            # Imported series end without the mark that a scrape leaves, so the last values would stay for 5 min.
-            f"--query.lookback-delta={LOOKBACK_SECONDS}s",
-            f"--web.listen-address=127.0.0.1:{port}",
-        ],
-        folder=folder,
-    )
-    process.start()
-    try:
-        server = Prometheus(url=f"http://127.0.0.1:{port}")
-        wait_until("it is ready", lambda: _is_ready(server.url), seconds=START_SECONDS, process=process)
-        yield server
-    finally:
-        process.stop()
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    with held_port() as port:
+        process = Process(
+            name="prometheus",
+            command=[
+                str(tools.tool("prometheus")),
+                f"--config.file={config}",
+                f"--storage.tsdb.path={data}",
+                "--storage.tsdb.retention.time=100y",
+                # Imported series end without the mark that a scrape leaves, so the last values would stay for 5 min.
+                f"--query.lookback-delta={LOOKBACK_SECONDS}s",
+                f"--web.listen-address=127.0.0.1:{port}",
+            ],
+            folder=folder,
+        )
+        process.start()
+        try:
+            server = Prometheus(url=f"http://127.0.0.1:{port}")
+            wait_until("it is ready", lambda: _is_ready(server.url), seconds=START_SECONDS, process=process)
+            yield server
+        finally:
+            process.stop()
 
 
 def _is_ready(url: str) -> bool:

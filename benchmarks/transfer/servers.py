@@ -17,6 +17,7 @@ from urllib.request import Request, urlopen
 import alibabacloud_oss_v2 as oss
 
 from deepseek_acs.modelmover.checksums import crc64
+from local.ports import held_port
 
 MODEL = "benchmark/model"
 BUCKET = "benchmark"
@@ -147,11 +148,11 @@ def _python_server(module: str, *arguments: str) -> Iterator[tuple[str, int]]:
 
 @contextmanager
 def _rclone_server(folder: Path) -> Iterator[tuple[str, int]]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [rclone(), "serve", "s3", "--config=", f"--addr=127.0.0.1:{port}", str(folder)]
-    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
+    command = [rclone(), "serve", "s3", "--config="]
+    with (
+        held_port() as port,
+        subprocess.Popen([*command, f"--addr=127.0.0.1:{port}", str(folder)], stderr=subprocess.DEVNULL) as process,
+    ):
         try:
             while not _answers(port):
                 if process.poll() is not None:

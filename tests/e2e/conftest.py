@@ -5,7 +5,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -21,6 +20,7 @@ from kubernetes import client, config
 
 from local import tools
 from local.cluster import Cluster
+from local.ports import held_port
 from local.pulumi_environment import PROVIDER
 from local.services import Services
 from local.stack import CLUSTER_FOLDER, STATE_FOLDER
@@ -52,6 +52,7 @@ class Project:
         self.stack = stack
         self.cluster = Cluster(folder / CLUSTER_FOLDER)
         self.addresses: dict[str, str] = {}
+        self._held = contextlib.ExitStack()
         self.variables: dict[str, str] = {}
         """Of the environment of commands, in addition to what is always there."""
         self.said: list[str] = []
@@ -168,11 +169,8 @@ class Project:
 
     def use_free_ports(self) -> None:
         """Another stack of this machine may be up at the ports of the stack file."""
-        with contextlib.ExitStack() as stack:
-            for service in ("oss", "hub"):
-                held = stack.enter_context(socket.socket())
-                held.bind(("127.0.0.1", 0))
-                self.addresses[service] = f"http://127.0.0.1:{held.getsockname()[1]}"
+        for service in ("oss", "hub"):
+            self.addresses[service] = f"http://127.0.0.1:{self._held.enter_context(held_port())}"
         source = self.settings()["weights"]["source"]
         self.change(
             cloud={"endpoint": self.addresses["oss"]}, weights={"source": {**source, "endpoint": self.addresses["hub"]}}
@@ -192,6 +190,7 @@ class Project:
             with contextlib.suppress(psutil.Error):
                 if process.environ().get("HOME") == self.environment()["HOME"]:
                     process.kill()
+        self._held.close()
 
 
 @pytest.fixture(scope="session")

@@ -1,17 +1,24 @@
 """The checks before the engine, with the engine's own Python and PyTorch: two pods add up by Gloo."""
 
-import socket
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
+
+import pytest
 
 from deepseek_acs.preflight import program
 from local.hubs.small_model import make_small_model
+from local.ports import held_port
 
 
-def test_two_pods_add_up(installed: Path, tmp_path: Path) -> None:
+@pytest.fixture
+def port() -> Iterator[int]:
+    with held_port() as found:
+        yield found
+
+
+def test_two_pods_add_up(installed: Path, tmp_path: Path, port: int) -> None:
     model = make_small_model(tmp_path / "model")
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]
     running = [
         subprocess.Popen(
             [

@@ -26,6 +26,7 @@ from deepseek_acs.engineprobe.program import (
     recall,
     remember,
 )
+from local.ports import held_port
 
 STALL = 300
 PERIOD = 30
@@ -309,6 +310,5 @@ class TestNames:
         assert not can_connect("leader", 6379)
 
     def test_a_closed_port_never_counts_as_a_peer(self) -> None:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            assert not can_connect("127.0.0.1", free.getsockname()[1], without_dns=True)
+        with held_port() as port:
+            assert not can_connect("127.0.0.1", port, without_dns=True)

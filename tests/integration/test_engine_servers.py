@@ -7,7 +7,6 @@
 import contextlib
 import json
 import os
-import socket
 import subprocess
 import time
 import tomllib
@@ -21,6 +20,7 @@ from components.request_filter import ARGUMENTS, MODULE, SETTINGS_FILE
 from deepseek_acs.planner.api_paths import api_paths
 from deepseek_acs.planner.vllm_releases import release
 from deepseek_acs.requestfilter import program
+from local.ports import held_port
 from tests.integration.filter_cases import CASES, KEY, ask, filled, limits, should_pass, write_keys
 from tools.vllm_catalogue.wheels import CACHE, digest, published, unpacked
 
@@ -68,13 +68,9 @@ def served(version: str, words: Sequence[str], *, log: Path, pythonpath: Path) -
         "VLLM_API_KEY": KEY.decode(),
     }
     with (
-        socket.socket() as held,
+        held_port() as port,
         log.open("w") as errors,
     ):
-        # Bound and not listening, it keeps the port for a server that also reuses addresses.
-        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        held.bind(("127.0.0.1", 0))
-        port = held.getsockname()[1]
         command = [str(python), "-m", "tools.vllm_catalogue.server_of", str(published_files(version)), "model"]
         command += ["--host", "127.0.0.1", "--port", str(port), "--uvicorn-log-level", "error", *words]
         process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=errors, text=True)

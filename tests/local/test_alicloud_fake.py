@@ -4,7 +4,6 @@ cloud is used here by the official OSS SDK."""
 import asyncio
 import json
 import re
-import socket
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,6 +22,7 @@ from local.plugins.alicloud.facts import FACTS
 from local.plugins.alicloud.provider import FakeAlicloud, is_loopback, plain
 from local.plugins.alicloud.resources import RESOURCE_TYPES
 from local.plugins.alicloud.simulated_cloud import PluginFakeError
+from local.ports import held_port
 
 PARENT = "urn:pulumi:dev::deepseek::deepseek:storage:ModelBucket$"
 BUCKET = f"{PARENT}alicloud:oss/bucket:Bucket::deepseek-dev-models"
@@ -502,9 +502,8 @@ class TestSimulatedCloud:
 
 
 def test_missing_server_is_explained() -> None:
-    with socket.socket() as held:
-        held.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{held.getsockname()[1]}"
+    with held_port() as port:
+        address = f"127.0.0.1:{port}"
         with pytest.raises(PluginFakeError) as caught:
             create(BUCKET, endpoints=endpoints_of(address), bucket="b-1")
         assert str(caught.value) == f"the simulated cloud at http://{address} does not answer; make up starts it"

@@ -16,6 +16,7 @@ import pytest
 from deepseek_acs.engineprobe import program as engineprobe
 from local.faults import Fault
 from local.openai.server import OpenAiServer, Served
+from local.ports import held_port
 
 pytestmark = pytest.mark.integration
 
@@ -54,12 +55,12 @@ def test_a_request_counts_until_it_is_answered() -> None:
 @pytest.fixture
 def engine(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[Any], int]]:
     """As the image of real nodes runs it."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    options = [f"--port={port}", "--served-model-name=ds", "--shutdown-timeout=60"]
-    command = [sys.executable, "-m", "local.engine_image.vllm", "serve", str(tmp_path), *options]
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+    command = [sys.executable, "-m", "local.engine_image.vllm", "serve", str(tmp_path)]
+    command += ["--served-model-name=ds", "--shutdown-timeout=60"]
+    with (
+        held_port() as port,
+        subprocess.Popen([*command, f"--port={port}"], cwd=ROOT, stdout=subprocess.PIPE, text=True) as process,
+    ):
         assert process.stdout is not None
         assert process.stdout.readline().startswith("serving ds")
         yield process, port

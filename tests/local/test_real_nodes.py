@@ -25,6 +25,7 @@ from local import tools
 from local.__main__ import _about_real_nodes, _chosen_nodes, _real_nodes
 from local.cluster import Cluster
 from local.engine_image import vllm
+from local.ports import held_port
 from local.real_nodes import bring_up, cgroups, cni_plugin, configuration, contents, images, network, requirements
 from local.real_nodes.device_plugin import PACKAGE, DevicePlugin, messages
 from local.real_nodes.machine import memory_information
@@ -404,6 +405,12 @@ class TestContents:
         assert set(done.stdout.split()) - {"_distutils_hack"} <= allowed
 
 
+@pytest.fixture
+def ports() -> Iterator[tuple[int, int]]:
+    with held_port() as first, held_port() as second:
+        yield first, second
+
+
 def answers(port: int) -> bool:
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
@@ -425,10 +432,8 @@ class TestEngineImage:
         with pytest.raises(SystemExit, match=r"--middleware nothing\.Here: there is no module nothing on PYTHONPATH"):
             vllm.main(["serve", str(tmp_path), "--middleware", "nothing.Here"])
 
-    def test_workers_join_their_leader_and_end_with_it(self) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
+    def test_workers_join_their_leader_and_end_with_it(self, ports: tuple[int, int]) -> None:
+        port, _ = ports
         command = [sys.executable, "-m", "local.engine_image.ray"]
         own = [f"--ray_port={port}", "--ray_init_timeout=60"]
         worker = subprocess.Popen([*command, "worker", "--ray_address=127.0.0.1", *own], cwd=ROOT, text=True)
@@ -442,13 +447,8 @@ class TestEngineImage:
         os.killpg(leader.pid, 9)
         assert worker.wait(60) == 1
 
-    def test_leader_of_mp_serves_when_its_workers_have_joined(self, tmp_path: Path) -> None:
+    def test_leader_of_mp_serves_when_its_workers_have_joined(self, tmp_path: Path, ports: tuple[int, int]) -> None:
         """With a probe of the rendezvous in between, as the worker's own has it."""
-        with socket.socket() as one, socket.socket() as other:
-            ports = []
-            for probe in (one, other):
-                probe.bind(("127.0.0.1", 0))
-                ports.append(probe.getsockname()[1])
         port, master = ports
         command = [sys.executable, "-m", "local.engine_image.vllm", "serve", str(tmp_path), "--nnodes=2"]
         command += [f"--port={port}", "--master-addr=127.0.0.1", f"--master-port={master}"]

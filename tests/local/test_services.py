@@ -7,16 +7,17 @@ from urllib.request import urlopen
 
 import pytest
 
+from local.ports import held_port
 from local.processes import Process, ProcessError
 from local.services import Service, Services
 
 SETTING = "deployment.cloud.endpoint"
 
 
-def free_url() -> str:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return f"http://127.0.0.1:{probe.getsockname()[1]}"
+@pytest.fixture
+def urls() -> Iterator[list[str]]:
+    with held_port() as first, held_port() as second:
+        yield [f"http://127.0.0.1:{port}" for port in (first, second)]
 
 
 def oss(url: str) -> Service:
@@ -39,8 +40,8 @@ def answers(url: str) -> bool:
 
 
 @pytest.mark.integration
-def test_both_start_once_and_stop(services: Services, tmp_path: Path) -> None:
-    wanted = [oss(free_url()), Service(name="hub", setting="deployment.weights.source.endpoint", url=free_url())]
+def test_both_start_once_and_stop(services: Services, tmp_path: Path, urls: list[str]) -> None:
+    wanted = [oss(urls[0]), Service(name="hub", setting="deployment.weights.source.endpoint", url=urls[1])]
     services.start(wanted)
     assert all(answers(service.url) for service in wanted)
     assert [(s.name, s.running) for s in services.status()] == [("oss", True), ("hub", True)]
@@ -56,8 +57,8 @@ def test_both_start_once_and_stop(services: Services, tmp_path: Path) -> None:
 
 
 @pytest.mark.integration
-def test_another_address_in_the_stack_file_moves_the_service(services: Services) -> None:
-    first, second = oss(free_url()), oss(free_url())
+def test_another_address_in_the_stack_file_moves_the_service(services: Services, urls: list[str]) -> None:
+    first, second = map(oss, urls)
     services.start([first])
     services.start([second])
     assert not answers(first.url)
