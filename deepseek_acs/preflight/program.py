@@ -283,7 +283,7 @@ def meet(own: Member, *, leader: str, port: int, size: int, seconds: float) -> G
 
 def _lead(own: Member, port: int, size: int, deadline: float) -> Group:
     members, connections = {0: own}, dict[int, Connection]()
-    with socket.create_server(("", port)) as server:
+    with _server(port) as server:
         while len(members) < size:
             server.settimeout(max(0.1, deadline - time.monotonic()))
             try:
@@ -304,6 +304,18 @@ def _lead(own: Member, port: int, size: int, deadline: float) -> Group:
     for connection in connections.values():
         connection.send({"members": found, "port": collective})
     return Group(own, found, connections, collective)
+
+
+def _server(port: int) -> socket.socket:
+    try:
+        return socket.create_server(("", port))
+    except OSError as error:
+        why = os.strerror(error.errno or 0)
+        raise PreflightError(
+            "network",
+            f"the leader cannot listen at port {port}, at which the engine's ranks meet: {why}",
+            "look in the pod for another program at this port, a sidecar for instance",
+        ) from None
 
 
 def _join(own: Member, leader: str, port: int, deadline: float) -> Group:

@@ -34,6 +34,7 @@ from deepseek_acs.preflight.program import (
     meet,
     transports_of,
 )
+from local.ports import held_port
 
 PROGRAM = Path(program.__file__)
 H20 = Gpu(name="NVIDIA H20", memory_gib=95.58, driver="550.90.07")
@@ -173,16 +174,11 @@ def test_connections_of_nccl_and_not_the_network_that_it_could_use() -> None:
     assert transports_of(NCCL + within + between) == ["NET/IB", "P2P"]
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
-
-
 class Pods:
     """Pods as threads of this process, at loopback addresses of their own."""
 
-    def __init__(self, size: int) -> None:
-        self.size, self.port = size, free_port()
+    def __init__(self, size: int, port: int) -> None:
+        self.size, self.port = size, port
         self.servers = [socket.create_server((f"127.0.0.{rank + 1}", 0)) for rank in range(size)]
         self.names = [f"r1-0-{rank}" for rank in range(size)]
         self.outcomes: dict[int, object] = {}
@@ -226,9 +222,10 @@ class Pods:
 
 @pytest.fixture
 def pods() -> Iterator[Pods]:
-    found = Pods(3)
-    yield found
-    found.close()
+    with held_port() as port:
+        found = Pods(3, port)
+        yield found
+        found.close()
 
 
 @pytest.mark.integration
@@ -242,16 +239,25 @@ class TestGroup:
         assert pods.outcomes == dict.fromkeys(range(3), "pod r1-0-2: gpu: broken; fix: fix it")
 
     def test_a_pod_that_cannot_be_reached(self, pods: Pods, monkeypatch: pytest.MonkeyPatch) -> None:
-        closed = pods.member(1)._replace(port=free_port())
         member = pods.member
-        monkeypatch.setattr(pods, "member", lambda rank: closed if rank == 1 else member(rank))
-        pods.run()
+        with held_port() as port:
+            closed = pods.member(1)._replace(port=port)
+            monkeypatch.setattr(pods, "member", lambda rank: closed if rank == 1 else member(rank))
+            pods.run()
         (said,) = set(pods.outcomes.values())
         assert isinstance(said, str)
         assert said.startswith(f"pod r1-0-0: network: it cannot reach r1-0-1 at 127.0.0.2:{closed.port} (")
         assert said.endswith(
             "fix: let the pods of the group reach each other on all ports: NetworkPolicies and security groups"
         )
+
+    def test_a_port_that_is_taken(self, pods: Pods) -> None:
+        with socket.create_server(("", pods.port)):
+            pods.run(ranks=range(1))
+        assert pods.outcomes == {
+            0: f"network: the leader cannot listen at port {pods.port}, at which the engine's ranks meet: Address "
+            "already in use; fix: look in the pod for another program at this port, a sidecar for instance"
+        }
 
     def test_another_pod_at_an_address(self, pods: Pods, monkeypatch: pytest.MonkeyPatch) -> None:
         other = pods.member(1)._replace(name="r1-0-9")
@@ -331,12 +337,11 @@ class TestProcesses:
     """Two pods as processes, with a PyTorch that only counts."""
 
     @pytest.fixture
-    def start(self, weights: Path, tmp_path: Path) -> Any:
+    def start(self, weights: Path, tmp_path: Path) -> Iterator[Any]:
         fake = tmp_path / "site" / "torch"
         fake.mkdir(parents=True)
         (fake / "__init__.py").write_text(TORCH)
         (fake / "distributed.py").write_text(DISTRIBUTED)
-        port = free_port()
 
         def started(rank: int, *options: str, size: int = 2, **environment: str) -> subprocess.Popen[str]:
             own = {"PREFLIGHT_RANK": str(rank), "LWS_GROUP_SIZE": str(size), "VLLM_HOST_IP": "127.0.0.1"}
@@ -360,7 +365,7 @@ class TestProcesses:
             return subprocess.Popen(
                 command,
                 stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
                 text=True,
                 env={
                     **os.environ,
@@ -371,7 +376,8 @@ class TestProcesses:
                 },
             )
 
-        return started
+        with held_port() as port:
+            yield started
 
     def both(self, start: Any, *options: str, **environment: str) -> list[tuple[int, str]]:
         running = [start(rank, *options, **environment) for rank in (0, 1)]
