@@ -1,26 +1,16 @@
 """The number of groups: fixed in the stack file, by calendar, or by load."""
 
-import re
-import zoneinfo
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
 from deepseek_acs.settings.base import Settings, problem
-
-CRON_FIELDS = (("minute", 0, 59), ("hour", 0, 23), ("day of the month", 1, 31), ("month", 1, 12), ("weekday", 0, 6))
-"""Bounds as in KEDA's parser, where Sunday is 0 and never 7 (https://keda.sh/docs/latest/scalers/cron/)."""
-
-CRON_NAMES = {
-    "month": ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"),
-    "weekday": ("sun", "mon", "tue", "wed", "thu", "fri", "sat"),
-}
+from deepseek_acs.settings.cron import Schedule, check_period, check_timezone
 
 METRIC_NAME = r"^[A-Za-z_:][A-Za-z0-9_:./-]*$"
 
 Replicas = Annotated[int, Field(ge=0, le=1000)]
 OneOrMore = Annotated[int, Field(ge=1, le=1000)]
-Schedule = Annotated[str, Field(min_length=1, examples=["0 8 * * 1-5"])]
 
 
 class ManualScaling(Settings):
@@ -48,11 +38,7 @@ class Window(Settings):
 
     @model_validator(mode="after")
     def _times_are_cron(self) -> Self:
-        for name, text in (("start", self.start), ("end", self.end)):
-            if wrong := cron_problem(text):
-                raise problem(f"{name} {wrong}", fix=f"write five fields of cron, for example {name}: 0 8 * * 1-5")
-        if self.start == self.end:
-            raise problem("start and end are the same time", fix="write another end; for a whole day use two windows")
+        check_period(self.start, self.end)
         return self
 
 
@@ -82,8 +68,7 @@ class ScheduleScaling(Settings):
     def _windows_add_groups(self) -> Self:
         if not self.windows:
             raise problem("windows is empty", fix="write at least one window, or scaling.kind: manual")
-        if self.timezone not in zoneinfo.available_timezones():
-            raise problem("timezone is not a valid IANA time zone", fix="write a name such as Asia/Shanghai")
+        check_timezone(self.timezone)
         for window in self.windows:
             if window.replicas <= self.min_replicas:
                 raise problem(
@@ -201,27 +186,3 @@ def _check_bounds(least: int, most: int) -> None:
         raise problem(
             f"minReplicas {least} is more than maxReplicas {most}", fix=f"write maxReplicas: {least} or a larger number"
         )
-
-
-def cron_problem(text: str) -> str | None:
-    """What is wrong with five fields of cron, or None."""
-    fields = text.split()
-    if len(fields) != len(CRON_FIELDS):
-        return f"has {len(fields)} fields, not {len(CRON_FIELDS)}"
-    for field, (name, low, high) in zip(fields, CRON_FIELDS, strict=True):
-        if not all(_in_range(part, name, low, high) for part in field.lower().split(",")):
-            return f"has an invalid {name}: write {low} to {high}, with * , - and /"
-    return None
-
-
-def _in_range(part: str, name: str, low: int, high: int) -> bool:
-    values, _, step = part.partition("/")
-    if "/" in part and not (step.isdecimal() and int(step) > 0):
-        return False
-    if values == "*":
-        return True
-    if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)?", values):
-        return False
-    names = CRON_NAMES.get(name, ())
-    numbers = [names.index(v) + low if v in names else int(v) if v.isdecimal() else -1 for v in values.split("-")]
-    return low <= numbers[0] <= numbers[-1] <= high

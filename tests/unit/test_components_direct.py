@@ -298,5 +298,5 @@ def test_no_component_may_import_a_section_of_the_settings() -> None:
     assert {*COMPONENTS.values()} <= {*contract["source_modules"]}
     # What all sections share: forms of values, paths, and texts of errors.
     assert sections - {name.rpartition(".")[2] for name in contract["forbidden_modules"]} == {
-        *("base", "errors", "paths", "secret_texts")
+        *("base", "cron", "errors", "paths", "secret_texts")
     }

@@ -19,7 +19,7 @@ from components.scaling import (
 from deepseek_acs.planner.loading import LoadBudget, load_budget
 from deepseek_acs.planner.spec import ResolvedSpec
 from deepseek_acs.planner.summary import summary
-from deepseek_acs.settings.scaling import cron_problem
+from deepseek_acs.settings.cron import cron_problem
 from deepseek_acs.settings.stack import StackSettings
 from tests.unit.conftest import NO_SECRETS, Recorder, Run, errors, is_secret, merged, resolved, stack_settings, warnings
 
