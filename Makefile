@@ -121,8 +121,9 @@ facts: $(INSTALLED_DEV) ## read the new versions of vLLM on PyPI, and compare wh
 	$(RUN) -m tools.vllm_catalogue
 	$(RUN) -m tools.vllm_catalogue.compare
 
-golden: $(INSTALLED_DEV) ## rewrite the golden manifests and the schema of the tests; read the diff
-	$(RUN) -m pytest -q tests/unit/test_manifests.py tests/unit/test_public_components.py --update-golden
+golden: $(INSTALLED_DEV) ## rewrite the golden manifests, effects and the schema of the tests; read the diff
+	$(RUN) -m pytest -q tests/unit/test_manifests.py tests/unit/test_public_components.py tests/unit/test_settings_effect.py \
+	  --update-golden
 
 parsers: $(INSTALLED_DEV) ## property test: arguments and keys are taken exactly where the parsers in vLLM's wheels take them; 3 min
 	$(RUN) -m tools.vllm_catalogue.compare 0.7.2 0.11.0 0.20.2 newest

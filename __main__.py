@@ -12,6 +12,7 @@ from pulumi import ResourceOptions
 from components import stack_config, wiring
 from components.access import Access
 from components.canary_guard import CanaryGuard
+from components.changes import Changes
 from components.cluster import Cluster
 from components.cost_guard import CostGuard
 from components.disruption_budget import DisruptionBudget
@@ -38,6 +39,7 @@ gc.enable()
 spec, secrets = stack_config.load()
 
 ownership = Ownership(spec, secrets)
+changes = Changes(spec, stack_config.given(), ownership)
 alicloud, kubernetes = alicloud_provider(spec.cloud), kubernetes_provider(spec, secrets)
 
 cluster = Cluster("cluster", wiring.cluster(spec), ResourceOptions(provider=kubernetes))
@@ -116,4 +118,12 @@ verification = Verification(of_revision("verification", spec.revision), asked, s
 exported = outputs(spec, bucket=bucket, mount=mounts[spec.revision], service=service, verification=verification)
 for name, value in exported.items():
     pulumi.export(name, value)
-pulumi.run(ownership.verdict)
+
+
+async def verdict() -> None:
+    """What is known when the engine has seen all objects."""
+    await changes.verdict()
+    await ownership.verdict()
+
+
+pulumi.run(verdict)

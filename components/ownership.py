@@ -95,7 +95,7 @@ class Ownership:
         ]
 
     async def _object(self, args: ResourceHookArgs) -> list[Finding]:
-        cluster = await self._live_cluster()
+        cluster = await self.cluster()
         if cluster is None:
             return []
         return [
@@ -116,8 +116,8 @@ class Ownership:
                 )
             return []
 
-    async def _live_cluster(self) -> LiveCluster | None:
-        """None if there is no cluster yet."""
+    async def cluster(self) -> LiveCluster | None:
+        """The stack's cluster; None if there is none yet."""
         file = self._spec.kubeconfig
         if file is not None and not file.is_file():
             return None

@@ -1,7 +1,9 @@
 """Reads the stack's configuration: the specification, with all problems at once, and the secrets separately."""
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pulumi
 from pydantic import ValidationError
@@ -65,6 +67,12 @@ def checked(spec: ResolvedSpec) -> list[Finding]:
             if finding not in found
         ]
     return found
+
+
+def given() -> Mapping[str, Any]:
+    """The settings as they stand in the stack file. ``load`` has checked them: they contain no secret."""
+    settings: Mapping[str, Any] = pulumi.Config().require_object(DEPLOYMENT)
+    return settings
 
 
 def _settings(config: pulumi.Config) -> StackSettings:

@@ -88,6 +88,7 @@ class Field(StrEnum):
     ROLLOUT = "<rollout>"
     MAX_UNAVAILABLE = "<rollout.max_unavailable>"
     PARTITION = "<rollout.partition>"
+    RESTARTS = "<rollout.restarts>"
     LIFECYCLE = "<lifecycle>"
     REQUEST = "<lifecycle.request>"
     GRACE = "<lifecycle.grace>"

@@ -99,6 +99,7 @@ def _resolve(settings: StackSettings, folder: Path) -> ResolvedSpec:
             max_unavailable=inference.rollout.max_unavailable,
             max_surge=inference.rollout.max_surge,
             partition=inference.rollout.partition,
+            restarts=inference.rollout.restarts,
         ),
         lifecycle=_lifecycle(inference.lifecycle) if inference.lifecycle else None,
         preflight=inference.preflight,

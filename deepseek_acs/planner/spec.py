@@ -28,7 +28,7 @@ from deepseek_acs.planner.vllm_releases.release import Version, changed_in, newe
 if TYPE_CHECKING:
     from deepseek_acs.settings.cloud import CloudSettings, ClusterSettings
     from deepseek_acs.settings.guard import GuardSettings
-    from deepseek_acs.settings.inference import GangSettings, PreflightSettings
+    from deepseek_acs.settings.inference import GangSettings, PreflightSettings, RestartSettings
     from deepseek_acs.settings.lifecycle import HealthCheckSettings
     from deepseek_acs.settings.observability import ObservabilitySettings, TraceSettings
     from deepseek_acs.settings.operators import OperatorsSettings
@@ -273,11 +273,12 @@ class ReplicasSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class RolloutSpec:
-    """Rolling update, counted in groups."""
+    """Rolling update, counted in groups. ``restarts`` says when one may restart groups; None for always."""
 
     max_unavailable: int
     max_surge: int
     partition: int
+    restarts: "RestartSettings | None" = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,6 +6,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from deepseek_acs.settings.base import DNS_LABEL, IMAGE, ObjectName, Port, Quantity, Settings, problem
+from deepseek_acs.settings.cron import Schedule, check_period, check_timezone
 from deepseek_acs.settings.guard import GuardSettings
 from deepseek_acs.settings.lifecycle import LifecycleSettings
 from deepseek_acs.settings.scaling import HpaScaling, ManualScaling, QueueScaling, ScheduleScaling
@@ -224,6 +225,49 @@ class EngineSettings(Settings):
         return self
 
 
+class RestartWindow(Settings):
+    """A period in which groups may be restarted."""
+
+    start: Schedule
+    """Start, as five fields of cron."""
+
+    end: Schedule
+    """End, as five fields of cron. An update that has started goes on after it."""
+
+    @model_validator(mode="after")
+    def _times_are_cron(self) -> Self:
+        check_period(self.start, self.end)
+        return self
+
+
+class RestartSettings(Settings):
+    """When an update may restart groups that run. Otherwise it stops before it changes anything."""
+
+    allow: Literal["always", "window", "confirmed"] = "always"
+    """always; window: within the windows, or confirmed; confirmed: only with the digest that the preview prints."""
+
+    timezone: Annotated[str, Field(examples=["Asia/Shanghai"])] = "Asia/Shanghai"
+    """Time zone of the windows, by its IANA name."""
+
+    windows: tuple[RestartWindow, ...] = ()
+    """Periods in which groups may be restarted."""
+
+    confirm: Annotated[str | None, Field(pattern=r"^[0-9a-f]{8}$", examples=["7f3a9c12"])] = None
+    """Digest of one change of the groups, as the preview prints it. It lets this change through at any time, and no
+    other."""
+
+    @model_validator(mode="after")
+    def _says_when(self) -> Self:
+        check_timezone(self.timezone)
+        if self.allow == "window" and not self.windows:
+            raise problem("allow is window, and there is none", fix="write windows, or allow: confirmed")
+        if self.allow != "window" and self.windows:
+            raise problem(f"there are windows, and allow is {self.allow}", fix="write allow: window, or remove windows")
+        if self.allow == "always" and self.confirm:
+            raise problem("there is a digest, and allow is always", fix="write allow: confirmed, or remove confirm")
+        return self
+
+
 class RolloutSettings(Settings):
     """Rolling update, counted in groups."""
 
@@ -237,6 +281,9 @@ class RolloutSettings(Settings):
     partition: Annotated[int, Field(ge=0)] = 0
     """Only groups from this number on, counted from 0, are updated: with 3 replicas, 2 tests a change on one group. Set
     it back to 0 to update the others. An old group that fails in between is recreated unchanged."""
+
+    restarts: RestartSettings | None = None
+    """When an update may restart groups. By default always."""
 
     @model_validator(mode="after")
     def _can_progress(self) -> Self:

@@ -72,6 +72,7 @@ _PATHS = {
     Field.ROLLOUT: "inference.rollout",
     Field.MAX_UNAVAILABLE: "inference.rollout.maxUnavailable",
     Field.PARTITION: "inference.rollout.partition",
+    Field.RESTARTS: "inference.rollout.restarts",
     Field.LIFECYCLE: "inference.lifecycle",
     Field.REQUEST: "inference.lifecycle.requestSeconds",
     Field.GRACE: "inference.lifecycle.graceSeconds",

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from deepseek_acs.planner.findings import Finding
 from policy.resources import Resource
 
-OWN = ("pulumi:pulumi:Stack", "pulumi:providers:kubernetes", "pulumi:providers:alicloud")
+OWN = ("pulumi:pulumi:Stack", "pulumi:index:Stash", "pulumi:providers:kubernetes", "pulumi:providers:alicloud")
 OWN_COMPONENTS = "deepseek:"
 """Prefix of the program's components, which are nothing in the cluster or the cloud."""
 

@@ -134,7 +134,7 @@ def test_workers_are_changed_in_place(project: Project) -> None:
     ((before,), pods) = objects(project, "datasets"), project.pods()
     project.change(storage={"workers": 9})
     output = project.run("up")
-    assert "~ 1 updated" in output
+    assert "~ 2 updated" in output, "with the record of the settings"
     assert "+-1 replaced" in output, "the Job that evaluates the cache"
     (runtime,) = objects(project, "jindoruntimes")
     assert runtime["spec"]["replicas"] == 9
@@ -228,8 +228,8 @@ def test_fluid_to_csi_on_the_live_stack(project: Project) -> None:
 def test_standard_network_changes_the_pods_alone(project: Project) -> None:
     project.change(inference={"network": "standard"})
     output = project.run("up")
-    # And the namespace's labels: pods without RDMA keep a stricter standard.
-    assert "~ 2 updated" in output
+    # And the namespace's labels: pods without RDMA keep a stricter standard; and the record of the settings.
+    assert "~ 3 updated" in output
     assert not labelled_for_rdma(project), "csi × standard"
     assert all_ready(project)
 

@@ -295,7 +295,8 @@ def test_replicas_are_changed_in_place(project: Project) -> None:
     before = project.group()["metadata"]["uid"]
     project.change(inference={"replicas": 2})
     output = project.run("up")
-    assert "~ 1 updated" in output
+    assert "~ 2 updated" in output, "with the record of the settings"
+    assert "scale     from 1 to 2 groups: adds group 1, ready in" in output
     assert project.group()["metadata"]["uid"] == before
     assert all_ready(project, 4)
 

@@ -284,7 +284,8 @@ def test_promotion(project: Project, gateway: int) -> None:
 def test_the_sections_are_moved_in_the_stack_file(project: Project) -> None:
     new = uids(project, NEW)
     project.change(update=None, inference={"engine": NEW_ENGINE, "revision": "cu129"})
-    up(project, "--expect-no-changes")
+    assert "effect    nothing: no object changes" in up(project, command="preview")
+    assert "~ 1 updated" in up(project), "the record of the settings"
     assert uids(project, NEW) == new
     assert "The endpoint answers." in project.run("verify")
 

@@ -277,12 +277,12 @@ class TestFieldManager:
         for key, request in objects.items():
             assert request.object["metadata"]["annotations"][FIELD_MANAGER] == f"pulumi-deepseek-{stack}", key
             assert list(request.hooks.before_create)[:1] == ["ownership"], key
-        assert list(recorder.request("oss/bucket:Bucket").hooks.before_create) == ["ownership"]
+        assert list(recorder.request("oss/bucket:Bucket").hooks.before_create) == ["ownership", "changes"]
 
     def test_release_is_left_to_helm(self, program: Run) -> None:
         release = program({"operators": {"lws": {"kind": "install"}}}).request("Release")
         assert "metadata" not in release.object
-        assert not release.hooks.before_create
+        assert list(release.hooks.before_create) == ["changes"]
 
     def test_longest_name_of_a_stack_makes_a_legal_one(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Pulumi allows 100 characters."""

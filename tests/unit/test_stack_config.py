@@ -162,6 +162,36 @@ def test_stack_files_are_valid() -> None:
             "set maxUnavailable to 1, or maxSurge to 1 if you have GPUs for one more group",
         ),
         (
+            {"inference": {"rollout": {"restarts": {"allow": "window"}}}},
+            "inference.rollout.restarts",
+            "allow is window, and there is none",
+            "write windows, or allow: confirmed",
+        ),
+        (
+            {"inference": {"rollout": {"restarts": {"windows": [{"start": "0 1 * * *", "end": "0 6 * * *"}]}}}},
+            "inference.rollout.restarts",
+            "there are windows, and allow is always",
+            "write allow: window, or remove windows",
+        ),
+        (
+            {"inference": {"rollout": {"restarts": {"confirm": "7f3a9c12"}}}},
+            "inference.rollout.restarts",
+            "there is a digest, and allow is always",
+            "write allow: confirmed, or remove confirm",
+        ),
+        (
+            {"inference": {"rollout": {"restarts": {"allow": "confirmed", "timezone": "Moon"}}}},
+            "inference.rollout.restarts",
+            "timezone is not a valid IANA time zone",
+            "write a name such as Asia/Shanghai",
+        ),
+        (
+            {"inference": {"rollout": {"restarts": {"windows": [{"start": "1 o'clock", "end": "0 6 * * *"}]}}}},
+            "inference.rollout.restarts.windows[0]",
+            "start has 2 fields, not 5",
+            "write five fields of cron, for example start: 0 8 * * 1-5",
+        ),
+        (
             {"inference": {"rollout": {"maxSurge": 1, "partition": 1}}},
             "inference.rollout",
             "with partition and maxSurge both set, the additional groups stay, and are billed, until partition is 0",
