@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pulumi
+from pulumi.runtime.config import is_config_secret
 from pydantic import ValidationError
 
 from deepseek_acs.planner.check import check
@@ -34,6 +35,15 @@ TEXT_DEPLOYMENT = Finding(
     path=DEPLOYMENT,
     problem="expected a mapping, got a string",
     fix="write the settings below it, indented, as in Pulumi.dev.yaml, without | and quotes",
+)
+
+
+ENCRYPTED_VALUE = Finding(
+    path=DEPLOYMENT,
+    problem="a value below it is encrypted (secure:), and these settings are shown in plain text: in the preview, in "
+    "Pulumi's state and in the pods",
+    fix="write a plain value; secrets are keys of their own (docs/configuration.md), and variables of the engine come "
+    "from a Secret by engine.secretEnv",
 )
 
 
@@ -85,6 +95,8 @@ def _settings(config: pulumi.Config) -> StackSettings:
     if raw is None:
         raise _error([MISSING_DEPLOYMENT])
     misplaced = list(misplaced_secrets(raw, DEPLOYMENT))
+    if is_config_secret(f"{config.name}:{DEPLOYMENT}"):
+        misplaced.append(ENCRYPTED_VALUE)
     try:
         settings = StackSettings.model_validate(raw, by_alias=True, by_name=False)
     except ValidationError as error:

@@ -403,6 +403,15 @@ def test_settings_in_one_text(deploy: Any) -> None:
     assert caught.value.__suppress_context__
 
 
+def test_encrypted_value_among_the_settings(deploy: Any) -> None:
+    """Pulumi decrypts ``secure:`` within a key, and the record of the last update has all settings."""
+    config = {"deepseek:deployment": json.dumps(merged(DEV, {"inference": {"engine": {"env": {"A": "hidden"}}}}))}
+    with pytest.raises(pulumi.RunError) as raised:
+        deploy(stack_config.load, config=config, secret_keys=["deepseek:deployment"])
+    assert "a value below it is encrypted (secure:)" in str(raised.value)
+    assert "hidden" not in str(raised.value)
+
+
 def test_null_is_a_choice_only_where_it_is_not_the_default() -> None:
     empty = {
         "cloud": None,
