@@ -27,15 +27,17 @@ STATE_MIB = 256
 @dataclass(frozen=True, kw_only=True)
 class IncidentsArgs:
     """``group`` is the name of the LeaderWorkerSet, whose leaders listen on ``port``. ``keep`` reports have the last
-    ``lines`` of each container. ``keys_secret`` is the Secret with the clients' keys, ``asks_metrics_key`` says whether
-    ``/metrics`` asks for the one that is for it, ``ray_token_secret`` has the token of the members' Ray processes, and
-    ``secret_environment`` has Secret and key by the engine's variables. ``image`` is an image with Python 3.11."""
+    ``lines`` of each container, and starts are stored with ``plan``, a digest of what their times depend on.
+    ``keys_secret`` is the Secret with the clients' keys, ``asks_metrics_key`` says whether ``/metrics`` asks for the
+    one that is for it, ``ray_token_secret`` has the token of the members' Ray processes, and ``secret_environment`` has
+    Secret and key by the engine's variables. ``image`` is an image with Python 3.11."""
 
     namespace: pulumi.Input[str]
     group: str
     port: int
     keep: int
     lines: int
+    plan: str
     keys_secret: pulumi.Input[str] | None = None
     asks_metrics_key: bool = False
     ray_token_secret: pulumi.Input[str] | None = None
@@ -109,6 +111,7 @@ def _watching(args: IncidentsArgs) -> WatchingArgs:
             f"--store={reports_name(args.group)}",
             f"--keep={args.keep}",
             f"--lines={args.lines}",
+            f"--plan={args.plan}",
             f"--port={args.port}",
             f"--state={STATE}",
             *options,

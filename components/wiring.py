@@ -17,6 +17,7 @@ from deepseek_acs.planner.metrics import EngineMetrics
 from deepseek_acs.planner.pod_security import namespace_labels
 from deepseek_acs.planner.shutdown import refuses_while_ending
 from deepseek_acs.planner.spec import HubSpec, ResolvedSpec, of_revision
+from deepseek_acs.planner.starts import start_plan
 from deepseek_acs.planner.vllm import RENDEZVOUS_PORTS
 
 from .access import Access, AccessArgs
@@ -617,6 +618,7 @@ def incidents(spec: ResolvedSpec, access: Access) -> IncidentsArgs | None:
         port=spec.engine.port,
         keep=chosen.keep,
         lines=chosen.lines,
+        plan=start_plan(spec),
         keys_secret=access.api_key_secret,
         asks_metrics_key=spec.request_filter is not None and access.api_key_secret is not None,
         ray_token_secret=access.ray_token_secret,

@@ -12,6 +12,7 @@ from deepseek_acs.apiserver.watching import Clock
 from .gauges import Gauges
 from .logs import Logs
 from .redaction import Redaction
+from .starts import Starts
 from .watch import Watched, Watcher
 
 
@@ -23,6 +24,7 @@ def main() -> NoReturn:
     parser.add_argument("--store", required=True, help="ConfigMap for the reports")
     parser.add_argument("--keep", type=int, required=True, help="reports that are kept")
     parser.add_argument("--lines", type=int, required=True, help="last lines of each container")
+    parser.add_argument("--plan", required=True, help="digest of what the time of a start depends on")
     parser.add_argument("--port", type=int, required=True, help="of the engine's server on the leaders")
     parser.add_argument("--state", type=Path, required=True, help="folder that survives a restart of the container")
     parser.add_argument("--secrets", type=Path, help="folder with the values to remove from all texts")
@@ -36,12 +38,14 @@ def main() -> NoReturn:
         store=options.store,
         keep=options.keep,
         lines=options.lines,
+        plan=options.plan,
     )
-    api, redaction = ApiServer(in_cluster(), options.credentials), Redaction(options.secrets)
+    api, redaction, starts = ApiServer(in_cluster(), options.credentials), Redaction(options.secrets), Starts()
     watcher = Watcher(
         api,
         watched,
-        journals=Logs(api, watched.namespace, options.state, most=watched.lines, redaction=redaction),
+        journals=Logs(api, watched.namespace, options.state, most=watched.lines, redaction=redaction, starts=starts),
+        starts=starts,
         gauges=Gauges(options.port, options.metrics_key),
         redaction=redaction,
         state=options.state / "state.json",

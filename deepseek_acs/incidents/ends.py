@@ -13,6 +13,9 @@ from deepseek_acs.apiserver.watching import LABELS
 
 Object = Mapping[str, Any]
 
+ENGINE_CONTAINER = "vllm"
+"""As components/labels.py names it. Its pods may have others, of Fluid for instance."""
+
 DISRUPTED = "DisruptionTarget"
 """https://kubernetes.io/docs/concepts/workloads/pods/disruptions/#pod-disruption-conditions"""
 
@@ -104,6 +107,11 @@ def member_of(pod: Object, before: Member | None = None) -> Member:
         created=metadata["creationTimestamp"],
         ready_since=ready.get("lastTransitionTime", "") if ready else before.ready_since if before else "",
     )
+
+
+def engine_status(pod: Object) -> Object:
+    """Of the engine's container; empty before the kubelet has it."""
+    return next((one for one in _statuses(pod) if one["name"] == ENGINE_CONTAINER), {})
 
 
 def containers_of(pod: Object) -> list[str]:

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 RUNNING, WAITING = "vllm:num_requests_running", "vllm:num_requests_waiting"
+SUCCEEDED = "vllm:request_success_total"
 """https://docs.vllm.ai/en/stable/usage/metrics/"""
 
 HTTP_SECONDS = 2
@@ -19,6 +20,7 @@ class Requests:
 
     running: int
     waiting: int
+    succeeded: int
     at: str
 
     def __str__(self) -> str:
@@ -44,7 +46,12 @@ class Gauges:
         if RUNNING not in found:
             return None
         now = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
-        return Requests(running=int(found[RUNNING]), waiting=int(found.get(WAITING, 0)), at=now)
+        return Requests(
+            running=int(found[RUNNING]),
+            waiting=int(found.get(WAITING, 0)),
+            succeeded=int(found.get(SUCCEEDED, 0)),
+            at=now,
+        )
 
     def _headers(self) -> dict[str, str]:
         if self._key_file is None:
@@ -53,10 +60,10 @@ class Gauges:
 
 
 def sums(metrics: str) -> Mapping[str, float]:
-    """The two gauges in Prometheus' text format, summed over all labels. Raises ValueError."""
+    """What ``Requests`` has, in Prometheus' text format, summed over all labels. Raises ValueError."""
     found: dict[str, float] = {}
     for line in metrics.splitlines():
         name = line.split("{", 1)[0].split(" ", 1)[0]
-        if name in (RUNNING, WAITING):
+        if name in (RUNNING, WAITING, SUCCEEDED):
             found[name] = found.get(name, 0) + float(line.rsplit(" ", 1)[1])
     return found

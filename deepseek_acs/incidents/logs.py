@@ -12,6 +12,7 @@ from urllib.parse import quote, urlencode
 from deepseek_acs.apiserver import ApiError, ApiServer
 
 from .redaction import Redaction
+from .starts import Starts
 
 SILENCE_SECONDS = 300
 """A connection over which nothing comes for longer may be dead, and is replaced."""
@@ -61,9 +62,11 @@ class Journal:
 class Logs:
     """The journals of all containers, in ``folder``. A thread follows each container until its pod is forgotten."""
 
-    def __init__(self, api: ApiServer, namespace: str, folder: Path, *, most: int, redaction: Redaction) -> None:
+    def __init__(
+        self, api: ApiServer, namespace: str, folder: Path, *, most: int, redaction: Redaction, starts: Starts
+    ) -> None:
         self._api, self._pods = api, f"/api/v1/namespaces/{namespace}/pods"
-        self._folder, self._most, self._redaction = folder, most, redaction
+        self._folder, self._most, self._redaction, self._starts = folder, most, redaction, starts
         self._journals: dict[tuple[str, str], Journal] = {}
         self._followed: set[str] = set()
 
@@ -98,18 +101,18 @@ class Logs:
     def _follow(self, name: str, uid: str, container: str, journal: Journal) -> None:
         if journal.last_time() is None:
             # The container may have been restarted before this program was there.
-            self._read(name, container, journal, previous="true", tailLines=str(self._most))
+            self._read(name, uid, container, journal, previous="true", tailLines=str(self._most))
         wait = RETRY_SECONDS
         while uid in self._followed:
             since = journal.last_time()
             bound = {"sinceTime": _whole_second(since)} if since else {"tailLines": str(self._most)}
-            self._read(name, container, journal, follow="true", **bound)
+            self._read(name, uid, container, journal, follow="true", **bound)
             wait = RETRY_SECONDS if journal.last_time() != since else min(2 * wait, LONGEST_RETRY_SECONDS)
             time.sleep(wait)
             if not self._is_there(name, uid):
                 return
 
-    def _read(self, name: str, container: str, journal: Journal, **query: str) -> None:
+    def _read(self, name: str, uid: str, container: str, journal: Journal, **query: str) -> None:
         parameters = urlencode({"container": container, "timestamps": "true", **query})
         try:
             for line in self._api.stream(
@@ -119,6 +122,7 @@ class Logs:
                 # The kubelet writes its own errors into the stream, without a time.
                 datetime.fromisoformat(at)
                 journal.add(f"{at} {self._redaction.clean(text)}")
+                self._starts.line(uid, at, text)
         except (ApiError, ValueError):
             return
 

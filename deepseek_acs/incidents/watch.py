@@ -1,4 +1,4 @@
-"""Follows the pods of a LeaderWorkerSet, and writes a report at an end that was not requested."""
+"""Follows the pods of a LeaderWorkerSet, writes a report at an end that was not requested, and the phases of starts."""
 
 import contextlib
 import functools
@@ -37,6 +37,7 @@ from .ends import (
 from .gauges import Gauges, Requests
 from .redaction import Redaction
 from .report import Incident, updated
+from .starts import Starts, with_start
 
 CONTROLLER = "deepseek-incidents"
 FIELD_MANAGER = f"fieldManager={CONTROLLER}"
@@ -77,13 +78,14 @@ class Journals(Protocol):
 @dataclass(frozen=True, kw_only=True)
 class Watched:
     """The LeaderWorkerSet ``name``. ``store`` is the ConfigMap for the reports: ``keep`` of them, with ``lines`` of
-    each container."""
+    each container. ``plan`` is stored with each start, so that one of another model or layout is recognised."""
 
     namespace: str
     name: str
     store: str
     keep: int
     lines: int
+    plan: str
 
 
 @dataclass
@@ -114,13 +116,14 @@ class Watcher:
         watched: Watched,
         *,
         journals: Journals,
+        starts: Starts,
         gauges: Gauges,
         redaction: Redaction,
         state: Path,
         clock: Clock,
     ) -> None:
         self._api, self._watched, self._clock = api, watched, clock
-        self._journals, self._gauges, self._redaction = journals, gauges, redaction
+        self._journals, self._starts, self._gauges, self._redaction = journals, starts, gauges, redaction
         base = f"/api/v1/namespaces/{watched.namespace}"
         self._pods = f"{base}/pods?labelSelector={quote(f'{LABELS}/name={watched.name}')}"
         self._store = f"{base}/configmaps/{watched.store}"
@@ -173,6 +176,9 @@ class Watcher:
             if not found.written and now - found.since >= COLLECT_SECONDS:
                 self._write(found)
                 found.written = True
+        for member in list(self._members.values()):
+            if self._serves(member) and now - moment(member.ready_since).timestamp() >= COLLECT_SECONDS:
+                self._write_start(member)
         self._clean_up()
 
     def _listed(self, pods: list[Object]) -> None:
@@ -216,6 +222,7 @@ class Watcher:
         uid = pod["metadata"]["uid"]
         member = self._members[uid] = member_of(pod, self._members.get(uid))
         self._learn(member.revision)
+        self._starts.see(pod, member)
         self._journals.follow(pod, containers_of(pod))
         requested = self._requested(member) if "deletionTimestamp" in pod["metadata"] else ""
         for end in ends_of(pod, requested):
@@ -266,10 +273,34 @@ class Watcher:
 
     def _read_gauges(self) -> None:
         for member in self._members.values():
-            if member.is_leader and member.address and member.ready_since and not self._belongs(member):
+            if member.address and self._serves(member):
                 requests = self._gauges.read(member.address)
                 if requests is not None:
                     self._requests[member.uid] = requests
+
+    def _serves(self, member: Member) -> bool:
+        """Whether it is the leader of a group that is ready, and of whose end nothing is known."""
+        return member.is_leader and bool(member.ready_since) and not self._belongs(member)
+
+    def _write_start(self, leader: Member) -> None:
+        group = [one for one in self._members.values() if one.group == leader.group and one.uid not in self._absent]
+        requests = self._requests.get(leader.uid)
+        entry = self._starts.record(leader, group, answered=requests.at if requests and requests.succeeded else "")
+        stored = self._stored_data() if entry else None
+        if entry is None or stored is None:
+            return
+        starts = with_start(json.loads(stored["data"].get("starts", "[]")), {**entry, "plan": self._watched.plan})
+        self._api.patch(f"{self._store}?{FIELD_MANAGER}", {"data": {"starts": json.dumps(starts, indent=1)}})
+        self._starts.stored(entry)
+        print(f"{entry['at']} group {entry['group']}: ready, seconds by phase: {entry['seconds']}", flush=True)
+
+    def _stored_data(self) -> dict[str, Any] | None:
+        """``data`` and ``binaryData`` of the ConfigMap; None if it is gone."""
+        found = self._api.get(self._store)
+        if found is None:
+            print(f"the ConfigMap {self._watched.store} is gone; pulumi up --refresh creates it again", flush=True)
+            return None
+        return {name: found.get(name) or {} for name in ("data", "binaryData")}
 
     def _write(self, found: Open) -> None:
         members = sorted((m for m in self._members.values() if m.uid in found.uids), key=lambda one: one.name)
@@ -293,13 +324,12 @@ class Watcher:
             events=[clean(_event_line(one)) for one in events],
             requests=found.requests,
         )
-        stored = self._api.get(self._store)
+        stored = self._stored_data()
         if stored is None:
-            print(f"the ConfigMap {self._watched.store} is gone; pulumi up --refresh creates it again", flush=True)
             return
         patch = updated(
-            stored.get("data") or {},
-            stored.get("binaryData") or {},
+            stored["data"],
+            stored["binaryData"],
             incident,
             keep=self._watched.keep,
             lines=self._watched.lines,
@@ -337,6 +367,7 @@ class Watcher:
             del self._members[uid]
             self._requests.pop(uid, None)
             self._journals.forget(uid)
+            self._starts.forget(uid)
             self._seen = {key for key in self._seen if not key.startswith(f"{uid}/")}
         self._open = [one for one in self._open if not one.written or set(one.uids) & self._members.keys()]
 
@@ -348,6 +379,7 @@ class Watcher:
             self._open = [Open.of(one) for one in saved["open"]]
             self._requests = {uid: Requests(**one) for uid, one in saved["requests"].items()}
             self._digests = saved["digests"]
+            self._starts.recall(saved["starts"])
             self._seen, self._absent = set(saved["seen"]), set(saved["absent"])
         except FileNotFoundError:
             return
@@ -360,6 +392,7 @@ class Watcher:
             "open": [asdict(one) for one in self._open],
             "requests": {uid: asdict(one) for uid, one in self._requests.items()},
             "digests": self._digests,
+            "starts": self._starts.saved(),
             "seen": sorted(self._seen),
             "absent": sorted(self._absent),
         }

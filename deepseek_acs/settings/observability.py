@@ -146,7 +146,7 @@ class ObservabilitySettings(Settings):
     """Traces of requests; by default none are sent."""
 
     incidents: IncidentSettings | None = None
-    """Evidence of groups that ended; by default none is kept."""
+    """Evidence of groups that ended, and the phases of their starts; by default none is kept."""
 
     @model_validator(mode="after")
     def _labels_are_usable(self) -> Self:

@@ -40,6 +40,10 @@ class Ends:
         """The list of ends, the latest last."""
         return list(json.loads((self._store().data or {}).get("ends", "[]")))
 
+    def starts(self) -> list[dict[str, Any]]:
+        """The measured starts, the latest last."""
+        return list(json.loads((self._store().data or {}).get("starts", "[]")))
+
     def next(self, *, requested: bool) -> dict[str, Any]:
         """The first end that is listed since the last call and was requested, or was not."""
 

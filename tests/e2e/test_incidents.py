@@ -45,3 +45,11 @@ class TestSmallServer(GroupEnds):
     def give_a_wrong_argument(self, template: Template) -> None:
         container = leader_of(template)
         container["command"] = [word.replace("vllm serve", "vllm serv") for word in container["command"]]
+
+    def test_starts_are_measured(self, ends: Ends) -> None:
+        """The small server does not log as vLLM does, so the engine's phases are a part of the last one."""
+        ends.until(lambda: bool(ends.starts()), "no start is listed")
+        start = ends.starts()[0]
+        assert list(start["seconds"]) == ["schedule", "image", "serve"]
+        assert start["group"] == "0"
+        assert start["image"]

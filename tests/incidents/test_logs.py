@@ -13,6 +13,7 @@ from deepseek_acs.apiserver import ApiError, ApiServer
 from deepseek_acs.incidents.gauges import Gauges, sums
 from deepseek_acs.incidents.logs import Journal, Logs
 from deepseek_acs.incidents.redaction import Redaction
+from deepseek_acs.incidents.starts import Starts
 
 
 def line(second: int, text: str = "x") -> str:
@@ -97,7 +98,7 @@ def logs(server: ApiFake, tmp_path: Path) -> Callable[[], Logs]:
 
     def make() -> Logs:
         api = ApiServer(f"http://127.0.0.1:{server.server_port}", tmp_path)
-        return Logs(api, "n", tmp_path / "state", most=10, redaction=Redaction(None))
+        return Logs(api, "n", tmp_path / "state", most=10, redaction=Redaction(None), starts=Starts())
 
     return make
 

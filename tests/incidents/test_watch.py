@@ -12,6 +12,7 @@ from deepseek_acs.apiserver.watching import Clock
 from deepseek_acs.incidents.gauges import Gauges, Requests
 from deepseek_acs.incidents.redaction import Redaction
 from deepseek_acs.incidents.report import MOST_BYTES, MOST_ENDS
+from deepseek_acs.incidents.starts import Starts
 from deepseek_acs.incidents.watch import COLLECT_SECONDS, LISTED, Watched, Watcher
 from tests.incidents.world import Cluster, deleted, event, group, pod, running, terminated
 
@@ -32,10 +33,11 @@ class FakeClock(Clock):
 class FakeGauges(Gauges):
     def __init__(self) -> None:
         self.asked: list[str] = []
+        self.succeeded, self.at = 0, "2026-11-29T14:59:58Z"
 
     def read(self, address: str) -> Requests | None:
         self.asked.append(address)
-        return Requests(running=3, waiting=1, at="2026-11-29T14:59:58Z")
+        return Requests(running=3, waiting=1, succeeded=self.succeeded, at=self.at)
 
 
 def _noise(number: int) -> str:
@@ -73,11 +75,13 @@ class World:
 
     def start(self) -> None:
         """As after a restart: only the file is left."""
-        watched = Watched(namespace="n", name="r1", store="r1-incidents", keep=self._keep, lines=self._lines)
+        self.starts = Starts()
+        watched = Watched(namespace="n", name="r1", store="r1-incidents", keep=self._keep, lines=self._lines, plan="p1")
         self.watcher = Watcher(
             self.cluster,
             watched,
             journals=self.journals,
+            starts=self.starts,
             gauges=self.gauges,
             redaction=Redaction(self._folder),
             state=self._folder / "state.json",

@@ -203,7 +203,7 @@ def canary_guard(name: str, namespace: pulumi.Output[str]) -> pulumi.ComponentRe
 
 
 def incidents(name: str, namespace: pulumi.Output[str]) -> pulumi.ComponentResource:
-    args = IncidentsArgs(namespace=namespace, group=name, port=8000, keep=2, lines=10, image="python:3.12")
+    args = IncidentsArgs(namespace=namespace, group=name, port=8000, keep=2, lines=10, plan="p", image="python:3.12")
     return Incidents(name, args)
 
 

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from deepseek_acs.planner.starts import start_plan
 from deepseek_acs.planner.summary import summary
 from deepseek_acs.settings.errors import findings
 from deepseek_acs.settings.stack import StackSettings
@@ -56,6 +57,7 @@ def test_what_it_is_told(up: Run) -> None:
         "--store=deepseek-r1-incidents",
         "--keep=5",
         "--lines=100",
+        f"--plan={start_plan(resolved(ON))}",
         "--port=8000",
         "--state=/var/lib/incidents",
         "--credentials=/var/run/secrets/kubernetes.io/serviceaccount",
