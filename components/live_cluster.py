@@ -45,6 +45,11 @@ class LiveCluster:
         found = self._get(f"{_prefix(api_version)}/{place}{resource['name']}/{name}", accept=METADATA_ONLY)
         return None if found is None else found["metadata"]
 
+    def config_map(self, namespace: str, name: str) -> Mapping[str, str] | None:
+        """The text data of a ConfigMap; None if it does not exist."""
+        found = self._get(f"/api/v1/namespaces/{namespace}/configmaps/{name}")
+        return None if found is None else found.get("data") or {}
+
     def jobs(self, namespace: str) -> Sequence[Mapping[str, Any]]:
         """The Jobs of a namespace."""
         found: Sequence[Mapping[str, Any]] = (self._get(f"/apis/batch/v1/namespaces/{namespace}/jobs") or {})["items"]

@@ -19,6 +19,7 @@ from deepseek_acs.settings.paths import STACK_PATHS, update_paths
 from deepseek_acs.settings.secret_texts import misplaced_secrets
 from deepseek_acs.settings.stack import StackSettings
 
+from .measured_starts import with_starts
 from .names import name_findings
 from .secrets import Secrets, read_secrets, secret_findings
 
@@ -53,7 +54,7 @@ def load() -> tuple[ResolvedSpec, Secrets]:
     Raises ``pulumi.RunError`` with all problems and their fixes.
     """
     config = pulumi.Config()
-    spec = resolve(_settings(config), folder=PROJECT_FOLDER)
+    spec = with_starts(resolve(_settings(config), folder=PROJECT_FOLDER), config)
     found = checked(spec)
     errors = [finding for finding in found if finding.severity == "error"]
     if errors := [*errors, *name_findings(spec), *secret_findings(config, spec)]:

@@ -5,7 +5,7 @@ GPU, 0.01 per vCPU and 0.005 per GiB and hour::
 
     group    = 2 × (8 × 5 + 64 × 0.01 + 512 × 0.005)           = 86.40 per hour
     serving  = groups × group + cache + endpoint picker
-    start    = group × read time to create time (loading.py)   = 52.54 to 136.42
+    start    = group × read time to create time (loading.py)   = 52.54 to 136.42, or × a measured time
     update   = groups in addition (maxSurge) × group × update time
     tokens   = group ÷ (output tokens per second × 3600) × 1e6
 
@@ -15,7 +15,6 @@ hour as one that serves.
 """
 
 import dataclasses
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Self
@@ -23,6 +22,7 @@ from typing import Self
 from deepseek_acs.planner.fluid import CachePlan
 from deepseek_acs.planner.prices import PodPrice
 from deepseek_acs.planner.spec import ResolvedSpec
+from deepseek_acs.planner.starts import start_seconds, start_time
 
 HOUR = 3600
 
@@ -68,7 +68,8 @@ class Cost:
 
 def cost(spec: ResolvedSpec) -> Cost:
     """The cost of ``spec``."""
-    prices, layout, pod, replicas, budget = spec.prices, spec.layout, spec.pod, spec.replicas, spec.budget
+    prices, layout, pod, replicas = spec.prices, spec.layout, spec.pod, spec.replicas
+    fastest, slowest = start_seconds(spec)
     group = (
         _priced(layout.gpus, prices.gpu_hour, "GPUs")
         + _priced(layout.pods * pod.cpu, prices.gpu_pod.vcpu_hour, "vCPUs")
@@ -92,7 +93,7 @@ def cost(spec: ResolvedSpec) -> Cost:
         cache=cache,
         picker=picker,
         serving=(group * replicas.least + always, group * replicas.most + always),
-        start=(group * (budget.read_seconds / HOUR), group * (budget.create_seconds / HOUR)),
+        start=(group * (fastest / HOUR), group * (slowest / HOUR)),
         update=group * (added * spec.update_seconds / HOUR),
         storage=_priced(spec.model.weights_gib, prices.storage_gib_month, "storage"),
         upload=_upload(spec),
@@ -144,15 +145,14 @@ def group_lines(spec: ResolvedSpec) -> Iterator[tuple[str, str]]:
 
 
 def _groups(spec: ResolvedSpec, found: Cost) -> Iterator[tuple[str, str]]:
-    replicas, budget = spec.replicas, spec.budget
+    replicas = spec.replicas
     if "GPUs" not in found.group.unpriced:
         groups = f"{replicas.most} group{'' if replicas.most == 1 else 's'}"
         span = groups if replicas.least == replicas.most else f"{replicas.least} to {groups}"
         if spec.update:
             span += f" and {spec.update.candidate.replicas.most} of {spec.update.candidate.revision}"
         yield "cost", f"{_range(found.currency, *found.serving)} per hour for {span}"
-        minutes = f"{math.ceil(budget.read_seconds / 60)} to {math.ceil(budget.create_seconds / 60)} min"
-        yield "start", f"{_range(found.currency, *found.start)} per group until it answers, after {minutes}"
+        yield "start", f"{_range(found.currency, *found.start)} per group until it answers, after {start_time(spec)}"
         if found.update.value:
             yield "update", f"at most {_range(found.currency, found.update)} for the groups that it adds"
         if found.million_tokens:

@@ -25,6 +25,7 @@ from typing import Any, Literal
 from deepseek_acs.planner.calendar import is_between, upcoming
 from deepseek_acs.planner.findings import Field, Finding
 from deepseek_acs.planner.spec import ResolvedSpec
+from deepseek_acs.planner.starts import start_seconds, start_time
 
 WIDTH, LABEL = 96, 10
 """Columns of a line and of its label, as in the plan."""
@@ -434,7 +435,7 @@ def _share_lines(update: Update, spec: ResolvedSpec) -> Iterator[tuple[str, str]
 
 
 def _restart(numbers: tuple[int, int] | None, spec: ResolvedSpec) -> str:
-    rollout, budget = spec.rollout, spec.budget
+    rollout = spec.rollout
     at_once = rollout.max_unavailable + rollout.max_surge
     if numbers is None:
         return f"all groups that run, from the highest number down, {at_once} at a time; {_load(spec)} each"
@@ -444,15 +445,16 @@ def _restart(numbers: tuple[int, int] | None, spec: ResolvedSpec) -> str:
         return f"{which}; {_load(spec)}"
     rounds = math.ceil(count / at_once)
     end_seconds = spec.lifecycle.grace_seconds if spec.lifecycle else 0
-    least, most = rounds * budget.read_seconds, rounds * (budget.create_seconds + end_seconds)
+    fastest, slowest = start_seconds(spec)
     return (
         f"{which}, from the highest number down, {min(at_once, count)} at a time; {_load(spec)} each, "
-        f"{_minutes(least)} to {_minutes(most)} min in all, by the plan"
+        f"{_minutes(rounds * fastest)} to {_minutes(rounds * (slowest + end_seconds))} min in all, "
+        f"{'as measured' if spec.starts else 'by the plan'}"
     )
 
 
 def _load(spec: ResolvedSpec) -> str:
-    return f"ready in {_minutes(spec.budget.read_seconds)} to {_minutes(spec.budget.create_seconds)} min"
+    return f"ready in {start_time(spec)}"
 
 
 def _serves(group: GroupUpdate, numbers: tuple[int, int] | None, spec: ResolvedSpec) -> str:

@@ -20,6 +20,7 @@ from deepseek_acs.planner.loading import LoadBudget, load_budget
 from deepseek_acs.planner.memory import Memory, estimate
 from deepseek_acs.planner.model import Model, Unpredicted
 from deepseek_acs.planner.prices import Prices
+from deepseek_acs.planner.starts import MeasuredStarts
 from deepseek_acs.planner.uncounted import ACCEPTED, Uncounted, reads_images, uncounted
 from deepseek_acs.planner.upload import largest_gib, upload_deadline_seconds
 from deepseek_acs.planner.vllm import Engine, Serving, engine_of, serving_changes, version_of
@@ -348,6 +349,8 @@ class ResolvedSpec:
     prices: Prices
     observability: "ObservabilitySettings | None"
     verification: "VerificationSettings | None"
+    starts: MeasuredStarts | None = None
+    """Measured ones of these groups, if there are enough."""
 
     @property
     def name(self) -> str:

@@ -86,7 +86,7 @@ def start_seconds(spec: "ResolvedSpec") -> tuple[float, float]:
 def start_time(spec: "ResolvedSpec") -> str:
     """The same for people."""
     if spec.starts:
-        return f"{duration(spec.starts.seconds)}, as measured"
+        return f"about {duration(spec.starts.seconds)}"
     low, high = (math.ceil(seconds / 60) for seconds in start_seconds(spec))
     return f"{low} to {high} min"
 

@@ -8,6 +8,7 @@ from deepseek_acs.planner.memory import Memory, Stage
 from deepseek_acs.planner.roofline import decode_floor_ms
 from deepseek_acs.planner.search import longest_context
 from deepseek_acs.planner.spec import ReplicasSpec, ResolvedSpec, UpdateSpec
+from deepseek_acs.planner.starts import start_time
 
 WATCHER_RIGHTS = "reads pods, logs, events; writes its ConfigMap"
 """What the program that keeps evidence of incidents may do in its namespace (components/incidents.py)."""
@@ -34,6 +35,8 @@ def summary(spec: ResolvedSpec) -> dict[str, str]:
     if spec.replicas.scaler is not None:
         lines["scaling"] = _scaling(spec, spec.replicas)
     if spec.observability is not None and spec.observability.incidents is not None:
+        if spec.starts is not None:
+            lines["starts"] = str(spec.starts)
         lines["incidents"] = f"{spec.observability.incidents.keep} kept, at most 0.9 MiB; {WATCHER_RIGHTS}"
     if spec.update is not None:
         lines |= _update(spec, spec.update)
@@ -67,11 +70,11 @@ def _fluid(cache: CachePlan) -> str:
 
 def _scaling(spec: ResolvedSpec, replicas: ReplicasSpec) -> str:
     """What the autoscaler may cost, in GPUs and in time. A hold that is forgotten may cost a lot, so it is said."""
-    scaler, budget = replicas.scaler, spec.budget
+    scaler = replicas.scaler
     kind = "" if scaler is None else scaler.kind if scaler.hold is None else f"{scaler.kind}, held at {scaler.hold}"
     return (
         f"{kind}, {replicas.least} to {replicas.most} groups, at most {replicas.most * spec.layout.gpus} GPUs; a new "
-        f"one answers after {math.ceil(budget.read_seconds / 60)} to {_minutes(budget.create_seconds)}"
+        f"one answers after {start_time(spec)}"
     )
 
 

@@ -26,6 +26,7 @@ RESOURCES = {
 OBJECTS: dict[str, dict[str, Any]] = {
     "/api/v1/namespaces/deepseek": {"metadata": {"name": "deepseek"}},
     "/api/v1/namespaces/deepseek/secrets/key": {"metadata": {"name": "key"}},
+    "/api/v1/namespaces/deepseek/configmaps/r1-incidents": {"metadata": {"name": "r1-incidents"}, "data": {"a": "b"}},
     "/apis/leaderworkerset.x-k8s.io/v1/namespaces/deepseek/leaderworkersets/r1": {"metadata": {"name": "r1"}},
     "/apis/batch/v1/namespaces/deepseek/jobs": {"items": [{"metadata": {"name": "model-upload-1"}}]},
     "/apis/batch/v1/namespaces/deepseek/jobs/model-upload-1": {},
@@ -115,6 +116,10 @@ class TestCluster:
         group = ("leaderworkerset.x-k8s.io/v1", "LeaderWorkerSet")
         assert cluster.metadata(*group, namespace="deepseek", name="r1") == {"name": "r1"}
         assert {token for *_, token in server.requests} == {f"Bearer {TOKEN}"}
+
+    def test_texts_of_a_config_map(self, cluster: LiveCluster) -> None:
+        assert cluster.config_map("deepseek", "r1-incidents") == {"a": "b"}
+        assert cluster.config_map("deepseek", "other") is None
 
     def test_what_is_not_there(self, cluster: LiveCluster) -> None:
         assert cluster.metadata("v1", "Secret", namespace="deepseek", name="other") is None

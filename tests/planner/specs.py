@@ -1,5 +1,6 @@
 """Specifications for tests: the guide's deployment, with changes by short names."""
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -121,8 +122,9 @@ def spec(**values: Any) -> ResolvedSpec:
 
 
 def guide(**changes: Any) -> ResolvedSpec:
-    """The guide's deployment with changes; None leaves a value out."""
-    return spec(**{**GUIDE, **changes})
+    """The guide's deployment with changes; None leaves a value out. ``starts`` are measured ones."""
+    starts = changes.pop("starts", None)
+    return dataclasses.replace(spec(**{**GUIDE, **changes}), starts=starts)
 
 
 def stack_findings(found: ResolvedSpec) -> list[Finding]:

@@ -1,6 +1,7 @@
 """The effect of an update, in words, and when it may restart groups."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime
 from typing import Any, ClassVar
 from zoneinfo import ZoneInfo
@@ -23,6 +24,7 @@ from deepseek_acs.planner.effect import (
     text,
 )
 from deepseek_acs.planner.spec import ResolvedSpec
+from deepseek_acs.planner.starts import MeasuredStarts
 from tests.unit.conftest import resolved
 from tests.unit.test_updates import stack
 
@@ -149,6 +151,14 @@ class TestText:
         assert lines["serves"] == "at least 1 of 2 groups at any time"
         assert lines["requests"] == "those under way finish within 600 s; longer ones are cut off"
         assert lines["keeps"] == "weights, volume, Service and route"
+
+    def test_with_measured_starts(self) -> None:
+        starts = MeasuredStarts(count=3, seconds=2040, phases={"read": 2040})
+        lines = said(restart(), replace(spec(lifecycle={}), starts=starts))
+        assert lines["restart"] == (
+            "2 groups, from the highest number down, 1 at a time; ready in about 34 min each, 68 to 90 min in "
+            "all, as measured"
+        )
 
     def test_of_the_only_group(self) -> None:
         lines = said(restart(1, 1), spec())

@@ -13,6 +13,7 @@ from deepseek_acs.planner.findings import Field
 from deepseek_acs.planner.rules import LAYOUT_RULES, RULES
 from deepseek_acs.planner.rules.engine import PROGRAM_FLAGS
 from deepseek_acs.planner.rules.rule import Rule
+from deepseek_acs.planner.starts import MeasuredStarts
 from deepseek_acs.planner.vllm import Engine, argument_problem, serving_changes
 from deepseek_acs.planner.vllm_releases.release import newest, text
 from deepseek_acs.settings.paths import STACK_PATHS
@@ -216,9 +217,14 @@ BROKEN: dict[str, tuple[dict[str, Any], str, str]] = {
         "2 replicas and 1 more during an update need 48 GPUs, and 32 are available",
         "lower replicas or maxSurge; each group needs 16 GPUs",
     ),
+    "measured-throughput": (
+        {"starts": MeasuredStarts(count=4, seconds=4000, phases={"image": 100, "read": 3600, "compile": 300})},
+        "the last 4 starts read the weights at 182 MiB/s per pod in the median, and the startup probe counts on 300",
+        "write 180, or find out what slows the storage down",
+    ),
     "scale-to-zero": (
         {"scaling": SCHEDULE},
-        "with no group running, the first answer takes 37 to 95 minutes, and requests fail until then",
+        "with no group running, the first answer takes 37 to 95 min, and requests fail until then",
         "write 1 if that is too long",
     ),
     "model-modelled": (
@@ -968,6 +974,7 @@ PLACES = {
     "warm-up": "inference.engine.gpuMemoryUtilization",
     "startup": "inference.engine.startupSeconds",
     "drain": "inference.lifecycle.graceSeconds",
+    "measured-throughput": "storage.throughputMiBps",
     "scale-to-zero": "inference.scaling.minReplicas",
     "startup-close": "inference.engine.startupSeconds",
     "update-downtime": "inference.rollout",

@@ -19,8 +19,9 @@ from pulumi.runtime import mocks, settings
 from pulumi.runtime.proto import resource_pb2, source_pb2
 from pulumi.runtime.stack import run_in_stack
 
-from components import wiring
+from components import measured_starts, wiring
 from components.group_args import InferenceGroupArgs
+from components.live_cluster import LiveCluster
 from components.model_mount import ModelMount
 from components.names import FIELD_MANAGER
 from components.secrets import Secrets
@@ -315,6 +316,20 @@ def deploy(quick: None, hooks: dict[str, pulumi.ResourceHook]) -> Iterator[Run]:
 
     yield run
     asyncio.set_event_loop(None)
+
+
+class NoCluster(LiveCluster):
+    """No test of the program has one. The real class imports the client, which takes a second."""
+
+    def config_map(self, namespace: str, name: str) -> None:
+        return None
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_measured_starts() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(measured_starts, "LiveCluster", NoCluster)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -9,10 +9,14 @@ from deepseek_acs.planner.loading import POD_START_SECONDS, LoadBudget, load_bud
 from deepseek_acs.planner.rules.rule import Problem, rule, warning
 from deepseek_acs.planner.shutdown import drain_seconds, grace_seconds, refuses_while_ending
 from deepseek_acs.planner.spec import UNREADY_FACTOR, ResolvedSpec
+from deepseek_acs.planner.starts import start_time
 from deepseek_acs.planner.vllm_releases.release import changed_in, text
 
 PROBES = "https://kubernetes.io/docs/concepts/configuration/liveness-readiness-startup-probes/"
 ROLLOUT = "https://lws.sigs.k8s.io/docs/concepts/rollout-strategy/"
+LEAST_MI_BPS = 10
+"""That the setting takes."""
+
 BUDGETS = "https://kubernetes.io/docs/tasks/run-application/configure-pdb/"
 
 
@@ -47,14 +51,27 @@ def drain(spec: ResolvedSpec) -> Iterator[Problem]:
         )
 
 
+@warning("docs/starts.md")
+def measured_throughput(spec: ResolvedSpec) -> Iterator[Problem]:
+    """Measured starts read the weights at least as fast as the setting says."""
+    measured = spec.starts.read_mi_bps(spec.model.weights_gib) if spec.starts else None
+    stated = spec.storage.throughput_mi_bps
+    if spec.starts is not None and measured is not None and measured < stated:
+        yield (
+            Field.THROUGHPUT,
+            f"the last {spec.starts.count} starts read the weights at {measured:.0f} MiB/s per pod in the median, and "
+            f"the startup probe counts on {stated}",
+            f"write {max(LEAST_MI_BPS, math.floor(measured / 10) * 10)}, or find out what slows the storage down",
+        )
+
+
 @warning("docs/scaling.md")
 def scale_to_zero(spec: ResolvedSpec) -> Iterator[Problem]:
     """At least one replica is always running."""
     if spec.replicas.scaler is not None and spec.replicas.least == 0:
-        least, most = _minutes(spec.budget.read_seconds), _minutes(spec.budget.create_seconds)
         yield (
             Field.LEAST_REPLICAS,
-            f"with no group running, the first answer takes {least} to {most} minutes, and requests fail until then",
+            f"with no group running, the first answer takes {start_time(spec)}, and requests fail until then",
             "write 1 if that is too long",
         )
 
