@@ -27,7 +27,7 @@ ENGINES := $(patsubst tests/data/engine_servers/%.lock,$(VENV)/engines/%/install
 PACK_NEEDED := $(if $(filter off,$(POLICY)),,$(PACK))
 
 .DEFAULT_GOAL := help
-.PHONY: help programs up preview destroy verify status down reset env plugins test unit unit-components unit-packages program integration chaos engine e2e examples wheel lint format schema facts parsers golden picture lock audit sbom secrets official
+.PHONY: help programs up preview destroy verify back status down reset env plugins test unit unit-components unit-packages program integration chaos engine e2e examples wheel lint format schema facts parsers golden picture lock audit sbom secrets official
 
 help: ## this list
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /make \1|/' | column -t -s '|'
@@ -44,6 +44,9 @@ destroy: $(INSTALLED) ## pulumi destroy, without what is protected (the bucket)
 
 verify: $(INSTALLED) ## ask the endpoint for a completion; names the layer at fault, and exits with its code
 	@$(LOCAL) verify --stack $(STACK) -- $(OPTIONS)
+
+back: $(INSTALLED) ## put the last accepted template of the groups back, without pulumi (docs/known-good.md)
+	@$(LOCAL) back --stack $(STACK) -- $(OPTIONS)
 
 status: $(INSTALLED) ## processes of the embedded cluster, their memory and logs
 	@$(LOCAL) status

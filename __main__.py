@@ -18,6 +18,7 @@ from components.cost_guard import CostGuard
 from components.disruption_budget import DisruptionBudget
 from components.exports import outputs
 from components.gang import Gang
+from components.gate import Gate, KnownGood
 from components.incidents import Incidents
 from components.inference_group import InferenceGroup
 from components.inference_pool import LeaderPool
@@ -62,6 +63,7 @@ for one in spec.revisions[1:]:
         after_move = ResourceOptions.merge(in_cluster, ResourceOptions(depends_on=[moved]))
         mounts[one.revision] = wiring.second_storage(one, bucket, layer, after_move).mount
 
+records = KnownGood("known-good", spec.base_name, spec.cluster.namespace, in_cluster) if spec.gate else None
 groups: dict[str, InferenceGroup] = {}
 services: dict[str, InferenceService] = {}
 for revision in spec.revisions:
@@ -75,7 +77,7 @@ for revision in spec.revisions:
         # As well: the first start may fail.
         Incidents(named("incidents"), evidence, after_access)
     weight = spec.update.weight if spec.update and revision is not spec else 0
-    args = wiring.inference_group(revision, mount, access, weight=weight)
+    args = wiring.inference_group(revision, mount, access, weight=weight, is_candidate=revision is not spec)
     group = InferenceGroup(named("inference-group"), args, ready)
     groups[revision.revision] = group
     if own := wiring.revision_service(revision, group):
@@ -85,10 +87,13 @@ for revision in spec.revisions:
     if observability := wiring.observability(revision, group, access):
         Observability(named("observability"), observability, in_cluster)
 
-tested: list[Verification] = []
+tested: list[Verification | Gate] = []
 if spec.update:
     new = spec.update.candidate
     group, own_service = groups[new.revision], services[new.revision]
+    if gate_args := wiring.gate(new, records=records, access=access, group=group, baseline=spec.name):
+        after_new = ResourceOptions.merge(in_cluster, ResourceOptions(depends_on=[group]))
+        tested.append(Gate(of_revision("gate", new.revision), gate_args, after_new))
     if asked := wiring.verification(new, mount=mounts[new.revision], access=access, group=group, service=own_service):
         after_group = ResourceOptions.merge(in_cluster, ResourceOptions(depends_on=[group, own_service]))
         tested.append(Verification(of_revision("verification", new.revision), asked, after_group))
@@ -100,6 +105,10 @@ to_groups = ResourceOptions.merge(in_cluster, after_groups)
 selected, group = groups[spec.selected.revision], groups[spec.revision]
 service = InferenceService("inference-service", wiring.inference_service(spec.selected, selected, access), to_groups)
 serving = ResourceOptions.merge(in_cluster, ResourceOptions(depends_on=[group, service]))
+gate: Gate | None = None
+if gate_args := wiring.gate(spec, records=records, access=access, group=group):
+    after_one = ResourceOptions.merge(in_cluster, ResourceOptions(depends_on=[group]))
+    gate = Gate(of_revision("gate", spec.revision), gate_args, after_one)
 pooled = wiring.inference_pool(spec.selected, selected)
 pool = LeaderPool("inference-pool", pooled, to_groups) if pooled else None
 if route_args := wiring.route(spec, secrets, service, services, pool):
@@ -113,9 +122,12 @@ if route_args := wiring.route(spec, secrets, service, services, pool):
 if scaling := wiring.autoscaling(spec, secrets):
     Autoscaling(of_revision("autoscaling", spec.revision), scaling, serving)
 asked = wiring.verification(spec, mount=mounts[spec.revision], access=access, group=group, service=service)
-verification = Verification(of_revision("verification", spec.revision), asked, serving) if asked else None
+after_gate = ResourceOptions.merge(serving, ResourceOptions(depends_on=[gate] if gate else []))
+verification = Verification(of_revision("verification", spec.revision), asked, after_gate) if asked else None
 
-exported = outputs(spec, bucket=bucket, mount=mounts[spec.revision], service=service, verification=verification)
+exported = outputs(
+    spec, bucket=bucket, mount=mounts[spec.revision], service=service, verification=verification, gate=gate
+)
 for name, value in exported.items():
     pulumi.export(name, value)
 

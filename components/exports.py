@@ -14,6 +14,7 @@ from deepseek_acs.settings.route import GatewayRoute, InferencePoolRoute, Ingres
 
 from .canary_guard import guard_status
 from .expansion import shell_path
+from .gate import Gate, store_name
 from .inference_service import InferenceService
 from .labels import report_command, reports_name
 from .model_bucket import ModelBucket
@@ -28,6 +29,7 @@ def outputs(
     mount: ModelMount,
     service: InferenceService,
     verification: Verification | None,
+    gate: Gate | None = None,
 ) -> Mapping[str, pulumi.Input[object]]:
     """Outputs by name. The two commands are the guide's own check; run each in its own shell. With a route, the second
     works alone."""
@@ -57,6 +59,10 @@ def outputs(
     if spec.observability and spec.observability.incidents:
         found["incidents"] = reports_name(spec.name)
         found["incidentsCommand"] = report_command(in_namespace, reports_name(spec.name))
+    if spec.gate:
+        found["knownGoodStore"] = store_name(spec.base_name)
+    if gate:
+        found["knownGood"] = gate.known_good
     if update := spec.update:
         found["update"] = {
             "group": update.candidate.name,

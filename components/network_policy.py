@@ -42,7 +42,7 @@ NODE_LOCAL_DNS = "169.254.20.10/32"
 CACHE_LABELS = {"app.kubernetes.io/name": "jindo", "app.kubernetes.io/component": "cache"}
 """Labels of the pods that hold the cache."""
 
-PROGRAMS = ("modelmover", "preload", "verifier", "vllm-bench", "costguard", "canaryguard", "incidents")
+PROGRAMS = ("modelmover", "preload", "verifier", "vllm-bench", "costguard", "canaryguard", "incidents", "gate")
 """``app.kubernetes.io/name`` of the pods of the program's own programs, which serve nothing."""
 
 

@@ -12,6 +12,7 @@ import pulumi
 
 from deepseek_acs.planner.api_paths import exact_paths, parent_paths
 from deepseek_acs.planner.catalogue import NVIDIA
+from deepseek_acs.planner.gating import LONG_SECONDS, SILENCE_SECONDS, exam_seconds
 from deepseek_acs.planner.loading import POD_START_SECONDS
 from deepseek_acs.planner.metrics import EngineMetrics
 from deepseek_acs.planner.pod_security import namespace_labels
@@ -29,6 +30,7 @@ from .credentials import AccessKey, AssumableRole
 from .disruption_budget import DisruptionBudgetArgs
 from .fluid_cache import FluidCache, FluidCacheArgs
 from .gang import GangArgs
+from .gate import GateArgs, KnownGood, QuestionArgs
 from .group_args import InferenceGroupArgs
 from .incidents import IncidentsArgs
 from .inference_group import InferenceGroup
@@ -294,10 +296,10 @@ def _given_clients(spec: ResolvedSpec) -> tuple[Client, ...]:
 
 
 def inference_group(
-    spec: ResolvedSpec, mount: ModelMount, access: Access | None, *, weight: int = 0
+    spec: ResolvedSpec, mount: ModelMount, access: Access | None, *, weight: int = 0, is_candidate: bool = False
 ) -> InferenceGroupArgs:
-    """The pods; those of a second revision get ``weight`` percent of the requests. ACS bills the sum of all containers,
-    so the engine's share is reduced by the sidecar's."""
+    """The pods; those of a second revision, ``is_candidate``, get ``weight`` percent of the requests, and no gate holds
+    their updates. ACS bills the sum of all containers, so the engine's share is reduced by the sidecar's."""
     engine, layout, lifecycle, pods = spec.engine, spec.layout, spec.lifecycle, spec.security.pods
     logs, check = spec.observability.logs if spec.observability else None, lifecycle.health_check if lifecycle else None
     return InferenceGroupArgs(
@@ -305,12 +307,15 @@ def inference_group(
         name=spec.name,
         replicas=spec.replicas.first,
         autoscaled=spec.replicas.scaler is not None,
-        # The guard has set the number: the next change of the settings starts the groups again.
-        take_over=spec.replicas.take_over or (spec.guard is not None and spec.replicas.scaler is None),
+        # The guard has set the number: the next change of the settings starts the groups again. A gate has set the
+        # partition: the next one holds the groups again.
+        take_over=spec.replicas.take_over
+        or (spec.guard is not None and spec.replicas.scaler is None)
+        or spec.gate is not None,
         has_requests_of_route=weight > 0,
         max_unavailable=spec.rollout.max_unavailable,
         max_surge=spec.rollout.max_surge,
-        partition=spec.rollout.partition,
+        partition=spec.rollout.partition if is_candidate else spec.partition,
         restart_after_start=lifecycle is not None and lifecycle.group_restart == "afterStart",
         pods=layout.pods,
         tensor=layout.tensor,
@@ -657,6 +662,41 @@ def autoscaling(spec: ResolvedSpec, secrets: Secrets) -> AutoscalingArgs | None:
         prometheus_url=scaler.prometheus.url,
         prometheus_token=secrets.prometheus_token,
         activation_query=scaler.activation_query,
+    )
+
+
+def gate(
+    spec: ResolvedSpec, *, records: KnownGood | None, access: Access, group: InferenceGroup, baseline: str | None = None
+) -> GateArgs | None:
+    """What asks the first new group of an update; of a second revision, all its groups are new, and ``baseline`` is the
+    LeaderWorkerSet that serves."""
+    chosen = spec.gate
+    if chosen is None or records is None or spec.replicas.first == 0:
+        return None
+    return GateArgs(
+        namespace=spec.cluster.namespace,
+        store=records.name,
+        group=spec.name,
+        model=spec.model.served_name,
+        port=spec.engine.port,
+        template_digest=group.template_digest,
+        baseline=baseline,
+        questions=tuple(QuestionArgs(ask=one.ask, holds=one.holds) for one in chosen.questions),
+        max_tokens=chosen.max_tokens,
+        at_least=chosen.at_least,
+        worse_by=chosen.worse_by,
+        long_tokens=spec.long_prompt_tokens,
+        **chosen.load.model_dump(),
+        slower_by=chosen.slower_by,
+        returns=chosen.on_failure == "return" and baseline is None,
+        ready_seconds=spec.gate_ready_seconds,
+        exam_seconds=exam_seconds(chosen),
+        update_seconds=spec.update_seconds,
+        silence_seconds=SILENCE_SECONDS,
+        long_seconds=LONG_SECONDS,
+        api_key_secret=access.api_key_secret,
+        image=spec.weights.upload.image,
+        annotations=policy_annotations(spec),
     )
 
 

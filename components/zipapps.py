@@ -33,8 +33,12 @@ sys.exit(main())
 """
 """Python imports from a zip file only by a path. The pods' file system is read-only, so the path is one of memory."""
 
-SHARED = dict.fromkeys(("preload", "costguard", "canaryguard", "incidents"), "apiserver")
-"""The package that a program has in common with others, and imports as ``deepseek_acs``'s."""
+SHARED = {
+    **dict.fromkeys(("preload", "costguard", "canaryguard", "incidents"), ("apiserver",)),
+    "verifier": ("chatclient",),
+    "gate": ("apiserver", "chatclient"),
+}
+"""The packages that a program has in common with others, and imports as ``deepseek_acs``'s."""
 
 ZIP_EPOCH = (1980, 1, 1, 0, 0, 0)
 """The earliest time that a zip file can hold."""
@@ -81,7 +85,7 @@ def _content(package: str) -> list[tuple[str, bytes]]:
     entry_point = "__main__.py", ENTRY_POINT.format(package=package).encode()
     found = [entry_point, *sorted(_sources(package, files(f"deepseek_acs.{package}")))]
     if shared := SHARED.get(package):
-        common = _sources(f"deepseek_acs/{shared}", files(f"deepseek_acs.{shared}"))
+        common = [one for name in shared for one in _sources(f"deepseek_acs/{name}", files(f"deepseek_acs.{name}"))]
         found += [("deepseek_acs/__init__.py", b""), *sorted(common)]
     return found
 

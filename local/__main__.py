@@ -1,5 +1,5 @@
-"""``python -m local up|preview|destroy|verify|status|down|reset|env|official|engine``: ``pulumi`` with what it needs
-around it."""
+"""``python -m local up|preview|destroy|verify|back|status|down|reset|env|official|engine``: ``pulumi`` with what it
+needs around it."""
 
 import argparse
 import os
@@ -26,7 +26,7 @@ from local.stack import (
     require_free_cluster,
 )
 from local.tools import OFFICIAL_KUBERNETES, ToolError, cache_directory, tool
-from local.verification import verify
+from local.verification import StackPrograms
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -63,7 +63,7 @@ def say(text: str) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Returns the exit code, that of ``pulumi`` where it ran."""
     parser = argparse.ArgumentParser(prog="python -m local", description=__doc__)
-    commands = ("up", "preview", "destroy", "verify", "status", "down", "reset", "env", "official", "engine")
+    commands = ("up", "preview", "destroy", "verify", "back", "status", "down", "reset", "env", "official", "engine")
     parser.add_argument("command", choices=commands)
     parser.add_argument("--stack", default="local", help="the stack, as in Pulumi.<stack>.yaml (default: local)")
     parser.add_argument(
@@ -71,7 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         default=OFF,
         help="for up and preview, the policy pack: on, off, or a file with levels and options (default: off)",
     )
-    parser.epilog = "What follows -- is passed on to pulumi, or to the verifier."
+    parser.epilog = "What follows -- is passed on to pulumi, or to the program that is run."
     given = list(sys.argv[1:] if arguments is None else arguments)
     split = given.index("--") if "--" in given else len(given)
     parsed = parser.parse_args(given[:split])
@@ -113,8 +113,9 @@ def _run(command: str, stack: str, options: Sequence[str], *, policy: str) -> in
         return 0
     if command == "reset":
         return _reset(pulumi, environment)
-    if command == "verify":
-        return verify(ROOT, stack, options, pulumi, environment, needs, say)
+    if command in ("verify", "back"):
+        programs = StackPrograms(root=ROOT, stack=stack, pulumi=pulumi, environment=environment, needs=needs)
+        return programs.verify(options, say) if command == "verify" else programs.back(options)
     if command in ("up", "preview"):
         options = [*pack_options(ROOT, policy, on_loopback=needs.on_loopback), *options]
     return _pulumi(command, stack, options, pulumi, environment, needs)

@@ -51,6 +51,8 @@ class Fault(BaseModel):
     path: str = ""
     """Regular expression, searched in ``path?query`` as the client sent it. Only one that begins with ``^/-/`` matches
     control endpoints."""
+    least_bytes: int = Field(default=0, ge=0)
+    """Only requests whose body has at least this size in bytes, as it is announced."""
     after: int = Field(default=0, ge=0)
     """Number of matching requests that are served before the first fault."""
     times: int | None = Field(default=1, ge=1)
@@ -82,11 +84,12 @@ class Fault(BaseModel):
             raise ValueError(f"the offset of {self.action} is a place in the body, so not negative")
         return self
 
-    def matches(self, method: str, target: str) -> bool:
+    def matches(self, method: str, target: str, body_bytes: int) -> bool:
         """Whether the rule is about this request; ``target`` is ``path?query``."""
         if target.startswith("/-/") and not self.path.startswith("^/-/"):
             return False
-        return self.method in (None, method) and re.search(self.path, target) is not None
+        fits = self.method in (None, method) and body_bytes >= self.least_bytes
+        return fits and re.search(self.path, target) is not None
 
 
 FAULTS = TypeAdapter(list[Fault])
@@ -114,11 +117,11 @@ class Faults:
             self.cleared.set()
             self.cleared = threading.Event()
 
-    def take(self, method: str, target: str) -> Fault | None:
+    def take(self, method: str, target: str, body_bytes: int = 0) -> Fault | None:
         """The fault of this request; counts it."""
         with self._lock:
             for fault, matched in self._rules:
-                if not fault.matches(method, target):
+                if not fault.matches(method, target, body_bytes):
                     continue
                 matched[0] += 1
                 if matched[0] > fault.after and (fault.times is None or matched[0] <= fault.after + fault.times):

@@ -463,7 +463,8 @@ class _Handler(BaseHTTPRequestHandler):
         service = self.server.service
         log = service.log(self.command, self.path)
         cleared = service.faults.cleared
-        fault = service.faults.take(self.command, self.path)
+        announced = self.headers.get("Content-Length", "")
+        fault = service.faults.take(self.command, self.path, int(announced) if announced.isdecimal() else 0)
         request = Request(
             method=self.command,
             target=self.path,

@@ -121,10 +121,18 @@ ALLOWED_API_GROUPS = _names(
 )
 ALLOWED_CORE_RIGHTS = _names(
     "allowed_core_rights",
-    "rights in the core API group, which has Secrets, as `resource:verb`; all but `list`, `watch` and those to logs "
-    "only on named objects",
-    ("configmaps:get", "configmaps:patch", "events:list", "pods/log:get", "pods:list", "pods:watch"),
-    pattern="^[a-z/]+:[a-z]+$",
+    "rights in the core API group, which has Secrets, as `resource:verb`, and in other groups that are not in "
+    "`allowedApiGroups`, as `resource.group:verb`; all but `list`, `watch` and those to logs only on named objects",
+    (
+        "configmaps:get",
+        "configmaps:patch",
+        "events:list",
+        "pods/log:get",
+        "pods:list",
+        "pods:watch",
+        "statefulsets.apps:get",
+    ),
+    pattern="^[a-z/.]+:[a-z]+$",
 )
 ALLOWED_CLUSTER_ROLES = _names("allowed_cluster_roles", "ClusterRoles that the stack may bind in its namespace")
 REQUIRE_DIGEST = _switch("require_digest", "whether a tag with a version is not enough", default=False)
@@ -169,9 +177,9 @@ ROOT_CONTAINERS = _names(
 TOKEN_CONTAINERS = _names(
     "token_containers",
     "names of containers that call the API server; by default, the ones that wait for Fluid's preload, that give up "
-    "groups, that take requests from new groups, that keep evidence of incidents, and that choose the leader of a "
-    "request",
-    ("preload", "costguard", "canaryguard", "incidents", "epp"),
+    "groups, that take requests from new groups, that keep evidence of incidents, that let an update go "
+    "on, and that choose the leader of a request",
+    ("preload", "costguard", "canaryguard", "incidents", "gate", "epp"),
 )
 ALLOWED_CSI_DRIVERS = _names(
     "allowed_csi_drivers",

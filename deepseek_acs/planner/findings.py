@@ -134,6 +134,8 @@ class Field(StrEnum):
     VERIFICATION = "<verification>"
     BENCHMARK = "<verification.benchmark>"
     BENCHMARK_IMAGE = "<verification.benchmark.image>"
+    GATE = "<verification.gate>"
+    LONG_PROMPT = "<verification.gate.long_prompt>"
 
 
 Spelling = Mapping[Field, str]

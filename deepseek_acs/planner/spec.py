@@ -28,6 +28,7 @@ from deepseek_acs.planner.vllm_releases.release import Version, changed_in, newe
 
 if TYPE_CHECKING:
     from deepseek_acs.settings.cloud import CloudSettings, ClusterSettings
+    from deepseek_acs.settings.gate import GateSettings
     from deepseek_acs.settings.guard import GuardSettings
     from deepseek_acs.settings.inference import GangSettings, PreflightSettings, RestartSettings
     from deepseek_acs.settings.lifecycle import HealthCheckSettings
@@ -356,6 +357,29 @@ class ResolvedSpec:
     def name(self) -> str:
         """Name of the LeaderWorkerSet."""
         return of_revision(self.base_name, self.revision)
+
+    @property
+    def gate(self) -> "GateSettings | None":
+        """What the first new group of an update is asked."""
+        return self.verification.gate if self.verification else None
+
+    @property
+    def partition(self) -> int:
+        """Of the LeaderWorkerSet: the groups before this one keep the old template. With a gate all do, until the gate
+        lets them go (docs/adr/0007-a-gate-moves-the-partition.md)."""
+        return self.rollout.partition if self.gate is None else self.replicas.most
+
+    @property
+    def long_prompt_tokens(self) -> int:
+        """Of the gate's long prompt; 0 if there is none, or if the longest request is not known."""
+        longest = self.engine.max_model_len
+        return int(self.gate.long_prompt * longest) if self.gate and longest else 0
+
+    @property
+    def gate_ready_seconds(self) -> int:
+        """How long the first new group may take, the end of the old one included."""
+        grace = self.lifecycle.grace_seconds if self.lifecycle else 0
+        return self.budget.update_seconds(replicas=1, groups_at_once=1, end_seconds=grace)
 
     @property
     def revisions(self) -> tuple["ResolvedSpec", ...]:

@@ -1,6 +1,7 @@
 """The specification and what follows from it as one screen of text, for the preview."""
 
 import math
+from typing import TYPE_CHECKING
 
 from deepseek_acs.planner import cost
 from deepseek_acs.planner.fluid import CachePlan
@@ -9,6 +10,9 @@ from deepseek_acs.planner.roofline import decode_floor_ms
 from deepseek_acs.planner.search import longest_context
 from deepseek_acs.planner.spec import ReplicasSpec, ResolvedSpec, UpdateSpec
 from deepseek_acs.planner.starts import start_time
+
+if TYPE_CHECKING:
+    from deepseek_acs.settings.gate import GateSettings
 
 WATCHER_RIGHTS = "reads pods, logs, events; writes its ConfigMap"
 """What the program that keeps evidence of incidents may do in its namespace (components/incidents.py)."""
@@ -38,6 +42,8 @@ def summary(spec: ResolvedSpec) -> dict[str, str]:
         if spec.starts is not None:
             lines["starts"] = str(spec.starts)
         lines["incidents"] = f"{spec.observability.incidents.keep} kept, at most 0.9 MiB; {WATCHER_RIGHTS}"
+    if spec.gate is not None:
+        lines["gate"] = _gate(spec, spec.gate)
     if spec.update is not None:
         lines |= _update(spec, spec.update)
     return lines
@@ -90,6 +96,18 @@ def _update(spec: ResolvedSpec, update: UpdateSpec) -> dict[str, str]:
         "revision": f"{new.name} gets {update.weight} % of the requests: {groups}, {new.engine.vllm.name}, {layout}",
         "its GPUs": f"{added} {new.gpu.series} in addition to {held} of {spec.name}, {place}",
     }
+
+
+def _gate(spec: ResolvedSpec, gate: "GateSettings") -> str:
+    questions, last = len(gate.questions), spec.replicas.most - 1
+    asked = [
+        "1 question" if questions == 1 else f"{questions} questions",
+        *([f"{spec.long_prompt_tokens:,} tokens"] if spec.long_prompt_tokens else []),
+        f"{gate.load.requests} requests",
+    ]
+    others = {0: "", 1: ", before group 0"}.get(last, f", before groups 0 to {last - 1}")
+    where = f"of group {last}{others}" if last >= 0 else "of no group"
+    return f"{', '.join(asked)}; {where}; else {'goes back' if gate.on_failure == 'return' else 'holds'}"
 
 
 def _memory(spec: ResolvedSpec, memory: Memory) -> dict[str, str]:

@@ -118,6 +118,8 @@ _PATHS = {
     Field.VERIFICATION: "verification",
     Field.BENCHMARK: "verification.benchmark",
     Field.BENCHMARK_IMAGE: "verification.benchmark.image",
+    Field.GATE: "verification.gate",
+    Field.LONG_PROMPT: "verification.gate.longPrompt",
 }
 
 STACK_PATHS: Spelling = {field: f"deployment.{path}" for field, path in _PATHS.items()}

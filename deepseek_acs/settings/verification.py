@@ -5,6 +5,7 @@ from typing import Annotated
 from pydantic import Field
 
 from deepseek_acs.settings.base import IMAGE, Quantity, Settings, mebibytes
+from deepseek_acs.settings.gate import GateSettings
 
 
 class BenchmarkSettings(Settings):
@@ -54,3 +55,6 @@ class VerificationSettings(Settings):
 
     benchmark: BenchmarkSettings | None = None
     """Measure the endpoint."""
+
+    gate: GateSettings | None = None
+    """Ask the first new group of an update before the others are updated. By default an update does not stop."""

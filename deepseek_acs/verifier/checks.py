@@ -5,7 +5,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-from .client import MAX_TOKENS, Client, Completion, ProtocolError, StatusError
+from deepseek_acs.chatclient import MAX_TOKENS, Client, Completion, ProtocolError, StatusError
+
 from .results import FaultError, Found, Layer, Report, SkippedError, Value
 
 UNAUTHORIZED = 401

@@ -9,8 +9,9 @@ from dataclasses import dataclass, replace
 from functools import partial
 from urllib.parse import urlsplit
 
+from deepseek_acs.chatclient import Client
+
 from .checks import Expected, check_engine
-from .client import Client
 from .results import FaultError, Found, Layer, Report, SkippedError, Value
 
 PAUSE_SECONDS = 2

@@ -1,5 +1,6 @@
 """The checks of the cluster's objects: group, pods, storage, Service. Each checks one thing and reports the result."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -72,6 +73,25 @@ class Objects:
         if not last:
             return Found("no incident so far", last)
         return Found(f"last incident: {last}; its report: pulumi stack output incidentsCommand", last)
+
+    def gate(self) -> Found[str]:
+        """The last update has passed the gate."""
+        target = self.target
+        records = target.records or ""
+        if text := self._status(records, "refused"):
+            refused = json.loads(text)
+            done = {"returned": "the accepted template was put back", "held": "the update is held"}[refused["action"]]
+            raise FaultError(
+                Layer.GROUP,
+                f"template {refused['template_digest']} did not pass the gate: {refused['why']}; {done}",
+                fix="write other settings, then pulumi up: docs/known-good.md#after-a-refusal",
+            )
+        text = self._status(records, f"accepted.{target.group}")
+        if not text:
+            raise SkippedError(f"no template of {target.group} has passed the gate yet")
+        record = json.loads(text)
+        digest = str(record["template_digest"])
+        return Found(f"template {digest} was accepted {record['accepted_at']}", digest)
 
     def new_group(self) -> Found[Mapping[str, Any]]:
         """The groups of a second revision are ready, and have not lost their requests."""

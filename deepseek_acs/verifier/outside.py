@@ -2,8 +2,9 @@
 
 from functools import partial
 
+from deepseek_acs.chatclient import Client
+
 from .checks import Expected, check_engine
-from .client import Client
 from .cluster import ApiServer, version
 from .forward import ForwardedConnection
 from .objects import Objects
@@ -27,6 +28,8 @@ def verify_outside(report: Report, target: Target, *, key: str | None, timeout_s
         return
     if target.new_group is not None:
         report.step(Layer.GROUP, objects.new_group)
+    if target.records is not None:
+        report.step(Layer.GROUP, objects.gate)
     if target.keeps_incidents:
         report.step(Layer.GROUP, objects.incidents)
     report.step(Layer.PODS, objects.pods)

@@ -25,6 +25,9 @@ class Target:
     keeps_incidents: bool = False
     """Whether a program keeps evidence of groups that ended."""
 
+    records: str | None = None
+    """ConfigMap in which the gate says what it has accepted and refused."""
+
     pool: str | None = None
     """InferencePool of the leaders, if the route leads to one."""
 
@@ -51,6 +54,7 @@ class Target:
                 port=int(outputs["servicePort"]),
                 filtered=outputs.get("requestFilter", True),
                 keeps_incidents="incidents" in outputs,
+                records=outputs.get("knownGoodStore"),
                 pool=outputs.get("inferencePool"),
                 kubeconfig=kubeconfig,
                 context=context,

@@ -8,5 +8,5 @@ address of the server that plays them (``local/openai``). Tokens of service acco
 the API server is where ``KUBERNETES_SERVICE_HOST`` says, but not its Service."""
 
 LABEL = "app.kubernetes.io/name"
-PROGRAMS = ("modelmover", "preload", "verifier", "costguard", "canaryguard", "incidents")
+PROGRAMS = ("modelmover", "preload", "verifier", "costguard", "canaryguard", "incidents", "gate")
 """Values of the label of the pods that are run: programs of this project. All others are kwok's."""

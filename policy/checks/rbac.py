@@ -26,7 +26,7 @@ def wide_roles(
     for index, rule in enumerate(map(mapping, items(resource.properties.get("rules")))):
         path = f"rules[{index}]"
         for group in items(rule.get("apiGroups")):
-            if group == CORE and _are_narrow(rule, allowed_core_rights):
+            if _are_narrow(rule, text(group), allowed_core_rights):
                 continue
             if group is not UNKNOWN and group not in allowed_api_groups:
                 yield Finding(
@@ -45,11 +45,12 @@ def wide_roles(
                 )
 
 
-def _are_narrow(rule: Mapping[str, Any], allowed: Sequence[str]) -> bool:
-    """Whether a rule has accepted rights only, which are about named objects where a rule can name them. The names of a
-    LeaderWorkerSet's pods, whose logs are read, are not known beforehand."""
+def _are_narrow(rule: Mapping[str, Any], group: str, allowed: Sequence[str]) -> bool:
+    """Whether a rule has accepted rights only in the API group, which are about named objects where a rule can name
+    them. The names of a LeaderWorkerSet's pods, whose logs are read, are not known beforehand."""
     verbs = items(rule.get("verbs"))
-    rights = [f"{text(one)}:{text(verb)}" for one in items(rule.get("resources")) for verb in verbs]
+    suffix = "" if group == CORE else f".{group}"
+    rights = [f"{text(one)}{suffix}:{text(verb)}" for one in items(rule.get("resources")) for verb in verbs]
     is_reading = all(verb in ("list", "watch") for verb in verbs) or set(rights) == {"pods/log:get"}
     is_named = bool(items(rule.get("resourceNames"))) or is_reading
     return bool(rights) and is_named and all(right in allowed for right in rights)

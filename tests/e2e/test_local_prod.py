@@ -17,8 +17,8 @@ import pytest
 import yaml
 from kubernetes import client, config
 
+from deepseek_acs.chatclient import Client
 from deepseek_acs.modelmover.mover import verify
-from deepseek_acs.verifier.client import Client
 from deepseek_acs.verifier.cluster import ApiServer
 from deepseek_acs.verifier.forward import ForwardedConnection
 from deepseek_acs.verifier.target import Target

@@ -1,4 +1,4 @@
-"""``make verify`` around a verifier that only shows what it was given."""
+"""``make verify`` and ``make back`` around programs that only show what they were given."""
 
 import json
 from pathlib import Path
@@ -8,7 +8,7 @@ import pytest
 
 from local.pulumi_environment import EngineEnvironment
 from local.stack import LocalNeeds, StackError
-from local.verification import NO_ENGINE, verify
+from local.verification import NO_ENGINE, StackPrograms
 
 pytestmark = pytest.mark.integration
 
@@ -41,11 +41,17 @@ class Made:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        (folder / "deepseek_acs" / "verifier").mkdir(parents=True)
-        (folder / "deepseek_acs" / "verifier" / "__main__.py").write_text(VERIFIER)
+        for program in ("verifier", "goback"):
+            (folder / "deepseek_acs" / program).mkdir(parents=True)
+            (folder / "deepseek_acs" / program / "__main__.py").write_text(VERIFIER)
         self.said: list[str] = []
 
     def verify(self, *, key: str = f"echo {KEY}", outputs: str = 'echo \'{"model": "ds"}\'', **needs: Any) -> int:
+        return self.programs(key=key, outputs=outputs, **needs).verify(["--json"], self.said.append)
+
+    def programs(
+        self, *, key: str = f"echo {KEY}", outputs: str = 'echo \'{"model": "ds"}\'', **needs: Any
+    ) -> StackPrograms:
         pulumi = self.folder / "pulumi"
         pulumi.write_text(PULUMI.format(key=key, outputs=outputs))
         pulumi.chmod(0o755)
@@ -59,14 +65,12 @@ class Made:
             "nodes": None,
             "images": None,
         }
-        return verify(
-            self.folder,
-            "prod",
-            ["--json"],
-            pulumi,
-            EngineEnvironment(variables={}, path_entries=(), plugins=()),
-            LocalNeeds(**{**defaults, **needs}),
-            self.said.append,
+        return StackPrograms(
+            root=self.folder,
+            stack="prod",
+            pulumi=pulumi,
+            environment=EngineEnvironment(variables={}, path_entries=(), plugins=()),
+            needs=LocalNeeds(**{**defaults, **needs}),
         )
 
     def shown(self) -> dict[str, Any]:
@@ -116,3 +120,11 @@ def test_embedded_cluster_says_that_no_engine_answers(made: Made) -> None:
 def test_stack_that_does_not_exist(made: Made) -> None:
     with pytest.raises(StackError, match="no outputs of the stack prod: no stack named prod"):
         made.verify(outputs="echo no stack named prod >&2; exit 1")
+
+
+def test_to_go_back_needs_no_key(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("VLLM_API_KEY", raising=False)
+    assert made.programs(context="acs").back([]) == 17
+    shown = made.shown()
+    assert (shown["outputs"], shown["key"]) == ({"model": "ds"}, None)
+    assert shown["arguments"] == ["--outputs=-", "--kubeconfig=~/k.yaml", "--context=acs"]

@@ -16,10 +16,10 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from components.request_filter import KEYS_PATH, RequestFilterArgs
+from deepseek_acs.chatclient import MAX_TOKENS, Client
 from deepseek_acs.planner.api_paths import API_PATHS
 from deepseek_acs.verifier import __main__ as program
 from deepseek_acs.verifier import checks
-from deepseek_acs.verifier.client import MAX_TOKENS, Client
 from deepseek_acs.verifier.cluster import ApiServer, version
 from deepseek_acs.verifier.inside import Patience, verify_inside
 from deepseek_acs.verifier.results import EXIT_CODES, FaultError, Layer, Report

@@ -36,6 +36,8 @@ RRSA = {"kind": "rrsa", "oidcProviderArn": "acs:ram::1:oidc-provider/a", "oidcIs
 NEW: dict[str, Any] = {"image": "vllm-openai:v0.33.0"}
 V20: dict[str, Any] = {"image": "vllm-openai:v0.20.2"}
 UPDATE: dict[str, Any] = {"revision": "v33", "engine": {"image": "vllm-openai:v0.33.0", "backend": "mp"}}
+GATE: dict[str, Any] = {"questions": [{"ask": "What is 17 + 25?", "holds": ["42"]}]}
+GATED: dict[str, Any] = {"verification": {"gate": GATE}, "max_model_len": 2048}
 MODEL_UPDATE: dict[str, Any] = {
     "revision": "v3",
     "model": {"name": "deepseek-ai/DeepSeek-V3"},
@@ -511,6 +513,32 @@ BROKEN |= {
         "revision v33 is promoted, and the next update needs this section",
         "move engine to deployment.inference.engine, write revision: v33 into deployment.inference, and remove "
         "deployment.update",
+    ),
+    "gate-partition": (
+        {**GATED, "partition": 1, "replicas": 2},
+        "with a gate, the gate sets the partition",
+        "remove it, or remove deployment.verification.gate",
+    ),
+    "gate-surge": (
+        {**GATED, "max_surge": 1, "replicas": 2},
+        "with a gate, additional groups (maxSurge) start with the old template",
+        "write maxSurge: 0 and maxUnavailable: 1; or change the groups by deployment.update",
+    ),
+    "gate-long-prompt": (
+        {**GATED, "verification": {"gate": {**GATE, "longPrompt": 0.95}}, "max_model_len": 300},
+        "a prompt of 285 tokens and 16 of answer are more than the 300 of a request",
+        "write a smaller share, or raise deployment.inference.engine.maxModelLen",
+    ),
+    "gate-answers": (
+        {**GATED, "verification": {"gate": {**GATE, "maxTokens": 2048}}},
+        "a question and maxTokens of answer are 2,052 tokens, and the engine accepts requests of at most 2,048",
+        "write fewer tokens, or raise deployment.inference.engine.maxModelLen",
+    ),
+    "gate-of-one-group": (
+        GATED,
+        "with one group, the gate asks after the restart: the endpoint is down until it is loaded, and going back "
+        "loads once more, up to 95 min",
+        "change it by deployment.update if there are GPUs for a second group",
     ),
     "guard-waits-for-a-start": (
         {"guard": {"unreadySeconds": 5683}},
@@ -1058,6 +1086,11 @@ PLACES = {
     "update-of-groups": "update",
     "update-drains": "inference.lifecycle",
     "update-is-complete": "update",
+    "gate-partition": "inference.rollout.partition",
+    "gate-surge": "inference.rollout",
+    "gate-long-prompt": "verification.gate.longPrompt",
+    "gate-answers": "verification.gate",
+    "gate-of-one-group": "verification.gate",
     "guard-waits-for-a-start": "inference.guard.unreadySeconds",
     "guard-waits-for-pods": "inference.guard.pendingSeconds",
     "priced-tokens": "prices.tokensPerSecond",

@@ -216,6 +216,14 @@ BROKEN: Mapping[str, list[Broken]] = {
         Broken("", "in every namespace", (cluster_role("ClusterRole"),)),
         Broken("rules[0].apiGroups", "core, with Secrets", (cluster_role(apiGroups=[""]),)),
         *(
+            Broken("rules[0].apiGroups", "the API group apps is not in the option", (one,))
+            for one in (
+                cluster_role(apiGroups=["apps"], resources=["statefulsets"], verbs=["get"]),
+                cluster_role(apiGroups=["apps"], resources=["statefulsets"], verbs=["patch"], resourceNames=["x"]),
+                cluster_role(apiGroups=["apps"], resources=["deployments"], verbs=["get"], resourceNames=["x"]),
+            )
+        ),
+        *(
             Broken("rules[0].apiGroups", "core, with Secrets", (one,))
             for one in (
                 cluster_role(apiGroups=[""], resources=["secrets"], verbs=["list"]),
@@ -309,6 +317,7 @@ KEPT: Mapping[str, list[Kept]] = {
         (cluster_role(apiGroups=[""], resources=["pods"], verbs=["list", "watch"]),),
         (cluster_role(apiGroups=[""], resources=["pods/log"], verbs=["get"]),),
         (cluster_role(apiGroups=[""], resources=["configmaps"], verbs=["get", "patch"], resourceNames=["x"]),),
+        (cluster_role(apiGroups=["apps"], resources=["statefulsets"], verbs=["get"], resourceNames=["x"]),),
     ],
     "restrict-role-bindings": [(binding(),), (binding(namespace="models"),), (binding(namespace=UNKNOWN),)],
 }

@@ -375,6 +375,7 @@ class TestNetworkPolicy:
             "costguard",
             "canaryguard",
             "incidents",
+            "gate",
         }
         assert (spec["policyTypes"], spec.get("ingress")) == (["Ingress", "Egress"], None)
         (block,) = (peer["ipBlock"] for peer in spec["egress"][0]["to"] if "ipBlock" in peer)

@@ -18,6 +18,7 @@ from components.credentials import AccessKey
 from components.disruption_budget import DisruptionBudget, DisruptionBudgetArgs
 from components.fluid_cache import FluidCache, FluidCacheArgs
 from components.gang import Gang, GangArgs
+from components.gate import Gate, GateArgs, KnownGood, QuestionArgs
 from components.group_args import InferenceGroupArgs
 from components.incidents import Incidents, IncidentsArgs
 from components.inference_group import InferenceGroup
@@ -202,6 +203,41 @@ def canary_guard(name: str, namespace: pulumi.Output[str]) -> pulumi.ComponentRe
     return CanaryGuard(name, args)
 
 
+def gate_args(name: str, namespace: pulumi.Output[str], store: pulumi.Output[str]) -> GateArgs:
+    return GateArgs(
+        namespace=namespace,
+        store=store,
+        group=name,
+        model="m",
+        port=8000,
+        template_digest="0a1b2c3d",
+        questions=(QuestionArgs(ask="1 + 1?", holds=("2",)),),
+        max_tokens=16,
+        at_least=0.9,
+        worse_by=0.05,
+        long_tokens=0,
+        requests=4,
+        concurrency=2,
+        output_tokens=8,
+        slower_by=1.25,
+        returns=True,
+        ready_seconds=600,
+        exam_seconds=600,
+        update_seconds=600,
+        silence_seconds=180,
+        long_seconds=900,
+        image="python:3.12",
+    )
+
+
+def known_good(name: str, namespace: pulumi.Output[str]) -> pulumi.ComponentResource:
+    return KnownGood(name, name, namespace)
+
+
+def gate(name: str, namespace: pulumi.Output[str]) -> pulumi.ComponentResource:
+    return Gate(name, gate_args(name, namespace, pulumi.Output.from_input("records")))
+
+
 def incidents(name: str, namespace: pulumi.Output[str]) -> pulumi.ComponentResource:
     args = IncidentsArgs(namespace=namespace, group=name, port=8000, keep=2, lines=10, plan="p", image="python:3.12")
     return Incidents(name, args)
@@ -249,6 +285,8 @@ EACH: list[Make] = [
     cost_guard,
     canary_guard,
     incidents,
+    known_good,
+    gate,
     verification,
 ]
 

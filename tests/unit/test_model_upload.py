@@ -74,7 +74,7 @@ class TestProgram:
                 assert {item.date_time for item in modules.infolist()} == {(1980, 1, 1, 0, 0, 0)}
                 assert modules.namelist() == sorted(modules.namelist())
 
-    @pytest.mark.parametrize("package", ["preload", "costguard", "canaryguard"])
+    @pytest.mark.parametrize("package", ["preload", "costguard", "canaryguard", "gate"])
     def test_what_programs_share_is_in_the_zip_file(self, package: str) -> None:
         with (
             zipfile.ZipFile(io.BytesIO(archive(package))) as zipped,
@@ -89,7 +89,13 @@ class TestProgram:
         monkeypatch.setattr(sys, "platform", "win32")
         assert archive.__wrapped__("modelmover") == here
 
-    @pytest.mark.parametrize("package", ["modelmover", "preload", "verifier", "costguard", "canaryguard", "apiserver"])
+    @pytest.mark.parametrize(
+        "package",
+        [
+            *("modelmover", "preload", "verifier", "costguard", "canaryguard", "apiserver"),
+            *("gate", "chatclient"),
+        ],
+    )
     def test_modules_without_comments_are_the_same_code_on_the_same_lines(self, package: str) -> None:
         sources = [path.read_bytes() for path in (ROOT / "deepseek_acs" / package).rglob("*.py")]
         assert sources

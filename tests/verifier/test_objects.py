@@ -1,6 +1,7 @@
 """Each way in which the cluster's objects can be wrong, and the layer that is named for it."""
 
 import dataclasses
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -167,6 +168,44 @@ class TestNewGroup:
         update = {"group": "r1-v33", "weight": 10, "guard": None}
         found = Target.of_outputs({**TestTarget.OUTPUTS, "update": update})
         assert (found.new_group, found.new_group_guard) == ("r1-v33", None)
+
+
+ACCEPTED = {"template_digest": "ab12cd34", "accepted_at": "2026-11-29T00:00:00Z"}
+
+
+class TestGate:
+    """What the gate has written."""
+
+    STORE = "/api/v1/namespaces/n/configmaps/r1-known-good"
+
+    def gated(self, **data: Any) -> Objects:
+        found = {self.STORE: {"data": {key: json.dumps(value) for key, value in data.items()}}}
+        return Objects(cluster=FakeCluster(found), target=replace(TARGET, records="r1-known-good"))
+
+    def test_accepted(self) -> None:
+        found = self.gated(**{"accepted.r1": ACCEPTED}).gate()
+        assert found.text == "template ab12cd34 was accepted 2026-11-29T00:00:00Z"
+
+    def test_nothing_yet(self) -> None:
+        with pytest.raises(SkippedError, match="no template of r1 has passed the gate yet"):
+            self.gated().gate()
+
+    @pytest.mark.parametrize(
+        ("action", "done"), [("returned", "the accepted template was put back"), ("held", "the update is held")]
+    )
+    def test_refused(self, action: str, done: str) -> None:
+        refused = {"template_digest": "ef56ab78", "action": action, "why": "9 of 20", "refused_at": ""}
+        found = fault(self.gated(refused=refused, **{"accepted.r1": ACCEPTED}).gate)
+        assert (found.layer, found.problem) == (
+            Layer.GROUP,
+            f"template ef56ab78 did not pass the gate: 9 of 20; {done}",
+        )
+        assert found.fix == "write other settings, then pulumi up: docs/known-good.md#after-a-refusal"
+
+    def test_the_outputs_name_the_records(self) -> None:
+        assert Target.of_outputs(TestTarget.OUTPUTS).records is None
+        found = Target.of_outputs({**TestTarget.OUTPUTS, "knownGoodStore": "r1-known-good"})
+        assert found.records == "r1-known-good"
 
 
 class TestGroup:

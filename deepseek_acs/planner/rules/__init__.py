@@ -21,6 +21,7 @@ from deepseek_acs.planner.rules import (  # noqa: I001
     options,  # noqa: F401
     prices,  # noqa: F401
     gang,  # noqa: F401
+    gate,  # noqa: F401
     update,  # noqa: F401
 )
 from deepseek_acs.planner.rules.rule import RULES

@@ -29,6 +29,15 @@ class Feature:
 PARTITION = Feature(field=Field.PARTITION, what="a partition", since=(0, 7, 0), older="updates all groups", instead="0")
 """https://github.com/kubernetes-sigs/lws/releases/tag/v0.7.0"""
 
+GATE = Feature(
+    field=Field.GATE,
+    what="a gate",
+    since=(0, 7, 0),
+    older="updates all groups before one was asked",
+    instead="no gate",
+)
+"""https://github.com/kubernetes-sigs/lws/releases/tag/v0.7.0"""
+
 SURGE_ONLY = Feature(field=Field.MAX_UNAVAILABLE, what="0", since=(0, 9, 0), older="creates no pod at all", instead="1")
 """https://github.com/kubernetes-sigs/lws/issues/776"""
 
@@ -42,6 +51,7 @@ def used_features(spec: ResolvedSpec) -> list[Feature]:
     """Features that the deployment uses."""
     used = {
         PARTITION: spec.rollout.partition > 0,
+        GATE: spec.gate is not None,
         SURGE_ONLY: spec.rollout.max_unavailable == 0,
         RESTART_AFTER_START: spec.lifecycle is not None and spec.lifecycle.group_restart == "afterStart",
     }

@@ -311,7 +311,8 @@ def secrets_are_encrypted_on_the_way(spec: ResolvedSpec) -> Iterator[Problem]:
 def something_is_verified(spec: ResolvedSpec) -> Iterator[Problem]:
     """There is a group to verify."""
     verification = spec.verification
-    if verification and (verification.smoke or verification.benchmark) and spec.replicas.first == 0:
+    asks = verification and (verification.smoke or verification.benchmark or verification.gate)
+    if asks and spec.replicas.first == 0:
         yield (
             Field.VERIFICATION,
             "there are no groups at first, so nothing is verified",

@@ -31,6 +31,9 @@ class Completion:
     """The result of a chat completion. Times in seconds since the request was sent."""
 
     text: str
+    """All pieces, those of the reasoning first."""
+    answer: str
+    """Without the reasoning, as far as a parser has set it apart."""
     chunks: int
     """Pieces of text: at most as many as tokens, since one piece can hold several."""
     finish_reason: str | None
@@ -90,18 +93,19 @@ class Client:
         except (KeyError, TypeError, AttributeError):
             raise ProtocolError("/v1/models has no list of models") from None
 
-    def complete(self, model: str) -> Completion:
-        """A short answer, streamed. Raises ProtocolError."""
+    def complete(self, model: str, prompt: str = PROMPT, *, max_tokens: int = MAX_TOKENS) -> Completion:
+        """An answer, streamed, at temperature 0. Raises ProtocolError."""
         body = {
             "model": model,
-            "messages": [{"role": "user", "content": PROMPT}],
-            "max_tokens": MAX_TOKENS,
+            "messages": [{"role": "user", "content": prompt}],
+            "max_tokens": max_tokens,
             "temperature": 0,
             "stream": True,
             "stream_options": {"include_usage": True},
         }
         started = self.clock()
         text: list[str] = []
+        answer: list[str] = []
         times: list[float] = []
         finish_reason: str | None = None
         usage: Mapping[str, Any] = {}
@@ -112,11 +116,14 @@ class Client:
             usage = event.get("usage") or usage
             for choice in event.get("choices") or []:
                 finish_reason = choice.get("finish_reason") or finish_reason
-                if piece := _text(choice.get("delta") or {}):
+                delta = choice.get("delta") or {}
+                if piece := _text(delta):
                     times.append(self.clock() - started)
                     text.append(piece)
+                    answer.append(delta.get("content") or "")
         return Completion(
             text="".join(text),
+            answer="".join(answer),
             chunks=len(text),
             finish_reason=finish_reason,
             usage=usage,
