@@ -48,6 +48,7 @@ VERSION = 1
 STASH = "pulumi:index:Stash"
 PREFIXES = ("kubernetes:", "alicloud:", STASH)
 SCALED = ("f:spec", "f:replicas")
+PARTITION = ("f:spec", "f:rolloutStrategy", "f:rollingUpdateConfiguration", "f:partition")
 
 NOT_NOW = "this update may not restart groups now, see the error above; nothing was changed"
 
@@ -150,7 +151,8 @@ class Changes:
             if entry["manager"] == field_manager() or entry.get("subresource") == "status":
                 continue
             for path in _paths(entry.get("fieldsV1", {}).get("f:spec", {}), ("f:spec",)):
-                if path != SCALED or not self._is_scaled(name):
+                by_program = (path == SCALED and self._is_scaled(name)) or (path == PARTITION and self._spec.gate)
+                if not by_program:
                     found.append((_spelled(path), str(entry["manager"]), _value(inputs, path)))
         return tuple(found)
 

@@ -145,6 +145,7 @@ CONTEXTS: Mapping[str, dict[str, Any]] = {
             "rollout": {"restarts": {"allow": "window", "windows": [{"start": "0 1 * * *", "end": "0 2 * * *"}]}}
         }
     },
+    "verification.gate": {"verification": {"gate": {"questions": [{"ask": "1 + 1?", "holds": ["2"]}]}}},
     "service.allowedCidrs": {"service": {"kind": "internalLoadBalancer", "allowedCidrs": ["10.0.0.0/16"]}},
     "service.route[gateway]": {"service": {"route": GATEWAY}},
     "service.route[inferencePool]": {"service": {"route": POOL}},
@@ -307,6 +308,7 @@ OTHERS: Mapping[str, Any] = {
     "verification.benchmark.requestRate": 2,
     "verification.benchmark.maxConcurrency": 4,
     "verification.benchmark.memory": "32Gi",
+    "verification.gate.questions": [{"ask": "1 + 2?", "holds": ["3"]}],
 }
 
 KINDS: Mapping[str, tuple[dict[str, Any], dict[str, Any]]] = {

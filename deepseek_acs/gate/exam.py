@@ -72,7 +72,7 @@ class Paper:
 
 
 class Examiner:
-    """Asks one model. ``client`` makes a client of the leader at a host, whose requests end after so many seconds
+    """Asks one model. ``client`` makes a client of the leader at a host, whose requests end after some seconds
     without a byte. ``nonce`` is at the beginning of prompts whose cache must not help."""
 
     def __init__(

@@ -154,7 +154,7 @@ def test_no_group_to_ask() -> None:
     world.replicas = 0
     with pytest.raises(RefusedError, match="r1 is scaled to 0, so there is no group to ask"):
         gate(world, Answers(world, {}), "bbbbbbbb").run()
-    assert world.template == B, "an autoscaler is no reason to go back"
+    assert world.template == B, "an autoscaler gives no reason to go back"
 
 
 def test_an_autoscaler_may_have_another_number() -> None:

@@ -233,6 +233,15 @@ class TestByHand:
         assert "startupPolicy" not in lines
         assert "none" not in lines
 
+    def test_a_gate_moves_the_partition(self, effect: Say) -> None:
+        gate = {"verification": {"gate": {"questions": [{"ask": "1 + 1?", "holds": ["2"]}]}}}
+        partition = {"f:rolloutStrategy": {"f:rollingUpdateConfiguration": {"f:partition": {}}}}
+        for changes, is_said in (({}, True), (gate, False)):
+            said = effect(
+                updated(group(), group("v2")), changes=changes, managed=[self.managed("deepseek-gate", partition)]
+            )
+            assert ("partition" in said) is is_said
+
     def test_an_autoscaler_owns_its_number(self, effect: Say) -> None:
         windows = [{"start": "0 8 * * *", "end": "0 20 * * *", "replicas": 2}]
         scaling = {"kind": "schedule", "minReplicas": 1, "windows": windows}

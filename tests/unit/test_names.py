@@ -132,6 +132,11 @@ STACKS: list[tuple[str, dict[str, Any], dict[str, str]]] = [
         {"inference": {"replicas": None, "scaling": QUEUE_WITH_TOKEN, "guard": {}}},
         {"prometheusToken": "Bearer token"},
     ),
+    (
+        "prod",
+        {"verification": {"gate": {"questions": [{"ask": "1 + 1?", "holds": ["2"]}]}}},
+        {"apiKey": SECRETS["apiKey"]},
+    ),
     ("prod", {"operators": {"lws": {"kind": "install"}, "fluid": {"kind": "install"}}}, {"apiKey": SECRETS["apiKey"]}),
     (
         "prod",
