@@ -235,7 +235,7 @@ class TestByHand:
 
     def test_a_gate_moves_the_partition(self, effect: Say) -> None:
         gate = {"verification": {"gate": {"questions": [{"ask": "1 + 1?", "holds": ["2"]}]}}}
-        partition = {"f:rolloutStrategy": {"f:rollingUpdateConfiguration": {"f:partition": {}}}}
+        partition: dict[str, Any] = {"f:rolloutStrategy": {"f:rollingUpdateConfiguration": {"f:partition": {}}}}
         for changes, is_said in (({}, True), (gate, False)):
             said = effect(
                 updated(group(), group("v2")), changes=changes, managed=[self.managed("deepseek-gate", partition)]
