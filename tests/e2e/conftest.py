@@ -239,8 +239,8 @@ def left_in_namespace(project: Project) -> set[str]:
     return found | {group["metadata"]["name"] for group in groups}
 
 
-def eventually(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + EVENTUALLY_SECONDS
+def eventually(condition: Callable[[], bool], *, seconds: float = EVENTUALLY_SECONDS) -> None:
+    deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "it did not happen"
         time.sleep(0.2)

@@ -18,6 +18,10 @@ from tests.e2e.test_real_nodes import run_in
 LACKING = problem((Path(__file__).parents[2], tools.cache_directory()))
 pytestmark = [pytest.mark.e2e, pytest.mark.skipif(LACKING is not None, reason=str(LACKING))]
 
+RESTART_SECONDS = 180
+"""With the prod stack, the old leader waits ANNOUNCE_SECONDS before it ends. Only then LeaderWorkerSet creates the new
+group, whose pods have startup probes every ten seconds."""
+
 
 @pytest.fixture(scope="module", params=["local-fluid", "local-prod"])
 def project(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
@@ -59,7 +63,11 @@ def test_second_up_changes_nothing(project: Project) -> None:
 def test_lost_worker_restarts_the_group(project: Project) -> None:
     before = {pod.metadata.uid for pod in project.pods().values()}
     project.core.delete_namespaced_pod("deepseek-r1-0-1", project.namespace, grace_period_seconds=0)
-    eventually(lambda: not before & {pod.metadata.uid for pod in project.pods().values()} and all_ready(project, 2))
+
+    def is_new() -> bool:
+        return not before & {pod.metadata.uid for pod in project.pods().values()} and all_ready(project, 2)
+
+    eventually(is_new, seconds=RESTART_SECONDS)
     assert "The endpoint answers." in project.run("verify")
 
 
