@@ -7,7 +7,7 @@ POLICY ?= on
 # PROVIDER=official takes Pulumi's own kubernetes plugin, built by `make official` (CONTRIBUTING.md).
 PROVIDER ?=
 export PROVIDER
-# NODES=real starts kubelets and containers instead of simulated nodes; needs root (docs/local.md).
+# NODES=simulated starts no kubelets and no containers; by default that is so only where they cannot be (docs/local.md).
 NODES ?=
 export NODES
 

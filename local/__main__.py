@@ -3,18 +3,19 @@ needs around it."""
 
 import argparse
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from local.cluster import Cluster, RealNodesNeeds
+from local.cluster import NODE_KINDS, Cluster, RealNodesNeeds
 from local.engine.installation import IMAGE, engine
-from local.nodes import ensure_nodes
 from local.policy_pack import OFF, pack_options
 from local.processes import ProcessError, ProcessStatus, memory_mib
 from local.pulumi_environment import EngineEnvironment, ProviderChoiceError, engine_environment
+from local.real_nodes.bring_up import TOOLS as NODE_TOOLS
 from local.real_nodes.requirements import problem
 from local.services import Services
 from local.stack import (
@@ -25,7 +26,7 @@ from local.stack import (
     local_needs,
     require_free_cluster,
 )
-from local.tools import OFFICIAL_KUBERNETES, ToolError, cache_directory, tool
+from local.tools import OFFICIAL_KUBERNETES, ToolError, cache_directory, lacks_library, tool
 from local.verification import StackPrograms
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -53,6 +54,12 @@ REAL_ENGINE = (
 )
 NODES = "NODES"
 """Chooses ``real`` or ``simulated`` nodes."""
+
+LOST = (
+    "{names} of the embedded cluster ended, so pulumi cannot go on and is being stopped. Log: {log}\n"
+    "Run it again: that starts what is missing."
+)
+WATCH_SECONDS = 2
 
 
 def say(text: str) -> None:
@@ -142,14 +149,14 @@ def _pulumi(
         running = _is_up(cluster)
         say(f"embedded cluster: {'running' if running else 'starting'}")
         # Only up brings one that runs up to date: its definitions, and its nodes.
-        real = _real_nodes(cluster, needs, chosen=_chosen_nodes(needs) if command == "up" else "")
+        real = _real_nodes(needs, _wanted_nodes(cluster, needs) if command == "up" else cluster.nodes)
         if command == "up" or not running:
             cluster.start(real, say)
         if command == "up" and needs.nodes is not None and real is None:
-            ensure_nodes(cluster.kubeconfig, needs.nodes, kubelet_port=cluster.kubelet_port)
+            cluster.simulate_nodes(needs.nodes)
+            if not os.environ.get(NODES):
+                say(_about_real_nodes())
         say(SIMULATION if real is None else REAL if real.engine is None else REAL_ENGINE)
-        if command == "up" and real is None and not os.environ.get(NODES):
-            say(_about_real_nodes())
     call = [str(pulumi), command, "--stack", stack]
     if command == "destroy":
         # What is protected (the bucket) stays, instead of stopping the rest.
@@ -157,38 +164,45 @@ def _pulumi(
     if changes_something and needs.emulated_cloud:
         call.append("--yes")
     _select_stack(stack, pulumi, environment)
-    return _call([*call, *options], environment)
+    return _call([*call, *options], environment, cluster if needs.embedded_cluster else None)
 
 
-def _real_nodes(cluster: Cluster, needs: LocalNeeds, *, chosen: str) -> RealNodesNeeds | None:
-    """None for simulated nodes; by default the nodes stay what they are. Raises StackError."""
-    if chosen not in ("", "real", "simulated"):
-        raise StackError(f"{NODES}={chosen}: write real or simulated")
-    if chosen == "simulated" or not (chosen or cluster.has_real_nodes):
+def _wanted_nodes(cluster: Cluster, needs: LocalNeeds) -> str:
+    """What ``up`` starts: what was chosen, otherwise what the cluster has, otherwise real ones if there can be some."""
+    return _chosen_nodes(needs) or cluster.nodes or ("simulated" if _lacking() else "real")
+
+
+def _real_nodes(needs: LocalNeeds, kind: str) -> RealNodesNeeds | None:
+    """None for simulated nodes, and for none. Raises StackError."""
+    if kind != "real":
         return None
     if needs.nodes is None or needs.images is None:
-        if chosen:
-            say("The settings do not say what nodes are needed, so none are started; the preview says why.")
+        say("The settings do not say what nodes are needed, so none are started; the preview says why.")
         return None
-    if found := problem((ROOT, cache_directory())):
+    if found := _lacking():
         raise StackError(f"{NODES}=real: {found}. {NODES}=simulated needs none of it.")
     ports = tuple(sorted(port for service in needs.services if (port := urlsplit(service.url).port)))
     folder = engine(say) if needs.images.vllm else None
     return RealNodesNeeds(nodes=needs.nodes, images=needs.images, relayed_ports=ports, engine=folder)
 
 
+def _lacking() -> str | None:
+    """What real nodes need and this machine does not have."""
+    return problem((ROOT, cache_directory())) or lacks_library(NODE_TOOLS)
+
+
 def _about_real_nodes() -> str:
     """One line, for users who have not chosen."""
-    if found := problem((ROOT, cache_directory())):
+    if found := _lacking():
         return f"The nodes are simulated: {found}."
-    return (
-        f"The nodes are simulated; make up {NODES}=real starts real ones, which this machine can have (docs/local.md)."
-    )
+    return f"The nodes are simulated, as they were; make up {NODES}=real starts real ones (docs/local.md)."
 
 
 def _chosen_nodes(needs: LocalNeeds) -> str:
-    """Raises StackError."""
+    """Empty if nothing was chosen. Raises StackError."""
     chosen = os.environ.get(NODES, "")
+    if chosen not in ("", *NODE_KINDS):
+        raise StackError(f"{NODES}={chosen}: write {' or '.join(NODE_KINDS)}")
     if needs.images is None or not needs.images.vllm:
         return chosen
     if chosen == "simulated":
@@ -209,11 +223,18 @@ def _select_stack(stack: str, pulumi: Path, environment: EngineEnvironment) -> N
         raise StackError(f"pulumi cannot select the stack {stack}: {done.stderr.strip() or done.stdout.strip()}")
 
 
-def _call(command: Sequence[str], environment: EngineEnvironment) -> int:
+def _call(command: Sequence[str], environment: EngineEnvironment, cluster: Cluster | None = None) -> int:
+    """Stops pulumi when a process of ``cluster`` ends: it would wait for that process as long as for a group."""
     with subprocess.Popen(command, cwd=ROOT, env=environment.over(os.environ)) as process:  # noqa: S603
         while True:
             try:
-                return process.wait()
+                return process.wait(WATCH_SECONDS)
+            except subprocess.TimeoutExpired:
+                if cluster is not None and (ended := cluster.ended()):
+                    names = " and ".join(one.name for one in ended)
+                    say(LOST.format(names=names, log=ended[0].log.relative_to(ROOT)))
+                    process.send_signal(signal.SIGINT)
+                    cluster = None
             except KeyboardInterrupt:
                 continue  # the terminal has told pulumi too, which ends in its own time
 

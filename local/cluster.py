@@ -23,17 +23,20 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from http import HTTPStatus
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
+from urllib.error import HTTPError
 from urllib.request import HTTPSHandler, Request, build_opener
 
 import yaml
 
 from local import tools
 from local.certificates import Certificates
-from local.nodes import MANAGED, GpuNodes
+from local.nodes import MANAGED, GpuNodes, ensure_nodes
 from local.pod_runner import LABEL, PROGRAMS
-from local.processes import Process, ProcessStatus, listens, locked, python_process, wait_until
+from local.processes import Process, ProcessError, ProcessStatus, listens, locked, python_process, wait_until
 from local.real_nodes.bring_up import TOOLS, ImageNames, RealNodes, binaries_of
 from local.real_nodes.configuration import egress_selector
 from local.real_nodes.plan import GATEWAY, NODES, SERVICE_NETWORK, WITHOUT_PROXY, Plan, node_plans
@@ -50,6 +53,8 @@ PORTS = (
     *("etcd", "etcd-peer", "apiserver", "controller-manager", "scheduler"),
     *("kwok", "lws-webhook", "lws-health", "openai"),
 )
+
+NODE_KINDS = ("real", "simulated")
 
 SIMULATION_PROCESSES = ("kwok", "pod-runner", "openai")
 """They play nodes and pods; with real nodes there is nothing to play."""
@@ -111,6 +116,7 @@ class Cluster:
         self.pods = self.folder / "pods"
         self._certificates = Certificates(self.folder / "certificates")
         self._real_nodes = RealNodes(self.folder)
+        self._simulated = self.folder / "simulated-nodes"
 
     def start_api_server(self) -> None:
         """Starts etcd and the API server alone: no controllers, no nodes, no kinds of others."""
@@ -148,9 +154,19 @@ class Cluster:
                 self._start_nodes(real, ports, built, say or print)
 
     @property
+    def nodes(self) -> str:
+        """The kind that it has, one of ``NODE_KINDS``; empty before it has any."""
+        return "real" if self.has_real_nodes else "simulated" if self._simulated.exists() else ""
+
+    @property
     def has_real_nodes(self) -> bool:
         """Whether it was last started with real nodes."""
         return self._real_nodes.folder.is_dir()
+
+    def simulate_nodes(self, wanted: GpuNodes) -> None:
+        """Gives it these nodes, after a start without real ones."""
+        ensure_nodes(self.kubeconfig, wanted, kubelet_port=self.kubelet_port)
+        self._simulated.touch()
 
     def _change_nodes(self, *, real: bool) -> None:
         """Ends what plays the nodes of the other kind. Their pods are deleted by the controller manager."""
@@ -161,6 +177,7 @@ class Cluster:
                     if process.name in SIMULATION_PROCESSES:
                         process.stop()
                 self._real_nodes.folder.mkdir()
+                self._simulated.unlink(missing_ok=True)
             elif not real and self.has_real_nodes:
                 self._real_nodes.stop()
                 shutil.rmtree(self._real_nodes.folder)
@@ -261,8 +278,14 @@ class Cluster:
 
     def status(self) -> list[ProcessStatus]:
         """Each process of the cluster, in the order of start; empty if it was never started."""
-        known = [process.status() for process in self._known_processes()]
-        return [*known, *(process.status() for process in self._real_nodes.known())] if self.has_real_nodes else known
+        return [process.status() for process in self._all_processes()]
+
+    def ended(self) -> list[Process]:
+        """Those that were started, and have ended by themselves."""
+        return [process for process in self._all_processes() if process.was_started and process.running() is None]
+
+    def _all_processes(self) -> list[Process]:
+        return [*self._known_processes(), *(self._real_nodes.known() if self.has_real_nodes else ())]
 
     def _known_processes(self) -> list[Process]:
         if not (self.folder / "ports.json").exists():
@@ -493,15 +516,21 @@ class Cluster:
             data=json.dumps(body).encode() if body is not None else None,
             headers={"Content-Type": "application/apply-patch+yaml"},
         )
-        with build_opener(HTTPSHandler(context=context)).open(request, timeout=10) as response:
-            return response.read()
+        try:
+            with build_opener(HTTPSHandler(context=context)).open(request, timeout=10) as response:
+                return response.read()
+        except (OSError, HTTPException) as error:
+            if isinstance(error, HTTPError) and error.code < HTTPStatus.INTERNAL_SERVER_ERROR:
+                raise
+            log = self.folder / "logs" / "kube-apiserver.log"
+            raise ProcessError(f"the API server does not answer ({error}); its log is {log}; run it again") from None
 
     def _apply(self, path: str, body: object) -> None:
         self._request("PATCH", f"{path}?fieldManager=deepseek-local&force=true", body)
 
     def _exists(self, path: str) -> bool:
         # Refused, reset, 401 before the certificates are read, 404: all the same, not yet there.
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, ProcessError):
             self._request("GET", path)
             return True
         return False

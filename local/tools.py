@@ -15,7 +15,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -339,7 +339,8 @@ def _build(wanted: Tool, position: str, say: Report) -> Path:
         if folder.is_dir():
             return target  # another process built it while this one waited
         go = _go()
-        _require_library(wanted)
+        if lacking := _lacks_library(wanted):
+            raise ToolError(lacking)
         scratch = folder.with_suffix(f".{os.getpid()}")
         try:
             scratch.mkdir()
@@ -360,15 +361,22 @@ def _build(wanted: Tool, position: str, say: Report) -> Path:
     return target
 
 
-def _require_library(wanted: Tool) -> None:
+def lacks_library(names: Iterable[str]) -> str | None:
+    """Why the programs cannot be built here, or None; those that are built or are the machine's own need nothing."""
+    missing = (name for name in names if _own(name) is None and not _cached(TOOLS[name]).parent.is_dir())
+    return next((found for name in missing if (found := _lacks_library(TOOLS[name]))), None)
+
+
+def _lacks_library(wanted: Tool) -> str | None:
     if wanted.library is None:
-        return
+        return None
     found = shutil.which("pkg-config") and subprocess.run(["pkg-config", "--exists", wanted.library], check=False)  # noqa: S603, S607
-    if not found or found.returncode:
-        raise ToolError(
-            f"{wanted.name} cannot be built without the headers of {wanted.library}; on Debian: "
-            f"apt-get install gcc pkg-config {wanted.library}-dev"
-        )
+    if found and not found.returncode:
+        return None
+    return (
+        f"{wanted.name} cannot be built without the headers of {wanted.library}; on Debian: "
+        f"apt-get install gcc pkg-config {wanted.library}-dev"
+    )
 
 
 def _copy_assets(go: str, wanted: Tool, folder: Path) -> None:

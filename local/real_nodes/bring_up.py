@@ -4,6 +4,7 @@ import contextlib
 import json
 import platform
 import shutil
+import socket
 import subprocess
 import tarfile
 from collections.abc import Callable, Iterator, Mapping
@@ -32,8 +33,11 @@ NODE_PROCESSES = tuple(f"node-{letter}" for letter in "abcdefgh"[:NODES])
 START_SECONDS = 90
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 NO_SPACE = "no space left on device"
-UNAVAILABLE = "unavailable"
-"""gRPC's word for a server that has gone."""
+UNAVAILABLE = ("unavailable", "connection error", "error reading from server")
+"""gRPC's words for a server that has gone, or is not there."""
+
+IMPORTS = 3
+"""Of one image, if containerd ends in the middle of it."""
 
 Report = Callable[[str], None]
 
@@ -49,6 +53,10 @@ class ImageNames:
 
 class ImageError(ProcessError):
     """An image cannot be made or imported; the text says what to do."""
+
+
+class ContainerdEndedError(ImageError):
+    """It has ended in the middle of an import."""
 
 
 class RealNodes:
@@ -86,10 +94,20 @@ class RealNodes:
         Process(name=DNS, command=[*within, *command], folder=self._cluster, environment=WITHOUT_PROXY).start()
         found = [(node, self._start_node(plan, name, node, network)) for name, node in self._named(plan)]
         for node, process in found:
-            wait_until("containerd answers", partial(_answers, process), seconds=START_SECONDS, process=process)
             for archive in archives:
-                import_image(Path(plan.binaries["ctr"]), _containerd(process), archive, self.folder / node.name, say)
+                self._import(Path(plan.binaries["ctr"]), node, process, archive, say)
         return found
+
+    def _import(self, ctr: Path, node: NodePlan, process: Process, archive: Path, say: Report) -> None:
+        for left in reversed(range(IMPORTS)):
+            wait_until("containerd answers", partial(_answers, process), seconds=START_SECONDS, process=process)
+            try:
+                import_image(ctr, _containerd(process), archive, self.folder / node.name, say)
+                return
+            except ContainerdEndedError:
+                # The node starts it again.
+                if not left:
+                    raise
 
     def _start_network(self, plan: Plan) -> int:
         """The bridge and the relay. Their process, whose network namespace it is."""
@@ -152,7 +170,12 @@ def _containerd(process: Process) -> Path | None:
 
 
 def _answers(process: Process) -> bool:
-    return _containerd(process) is not None
+    path = _containerd(process)
+    if path is None:
+        return False
+    with socket.socket(socket.AF_UNIX) as probe:
+        # One that was killed has left its socket.
+        return probe.connect_ex(str(path)) == 0
 
 
 def archives_of(names: ImageNames, pause: Path, say: Report, *, engine: Path = Path()) -> Iterator[Path]:
@@ -180,9 +203,9 @@ def archives_of(names: ImageNames, pause: Path, say: Report, *, engine: Path = P
         yield path
 
 
-def import_image(ctr: Path, socket: Path | None, archive: Path, node: Path, say: Report) -> None:
+def import_image(ctr: Path, address: Path | None, archive: Path, node: Path, say: Report) -> None:
     """Imports what is not there under these names already; ``node`` is the node's folder. Raises ImageError."""
-    call = [str(ctr), "--address", str(socket), "--namespace", "k8s.io", "images"]
+    call = [str(ctr), "--address", str(address), "--namespace", "k8s.io", "images"]
     try:
         wanted = described(archive)
     except (OSError, tarfile.TarError, ValueError, KeyError) as error:
@@ -204,8 +227,10 @@ def import_image(ctr: Path, socket: Path | None, archive: Path, node: Path, say:
             f"the disk is full while {node.name} imports {archive.name} into {folder}: {free} MiB are free; make room "
             "and run it again"
         )
-    if UNAVAILABLE in why[0].lower():
-        raise ImageError(f"containerd of {node.name} has ended while it imported {archive.name}; run it again")
+    if any(word in why[0].lower() for word in UNAVAILABLE):
+        raise ContainerdEndedError(
+            f"containerd of {node.name} has ended while it imported {archive.name}; run it again"
+        )
     archive.unlink(missing_ok=True)
     raise _damaged(archive, why[0])
 

@@ -53,7 +53,7 @@ class Project:
         self.cluster = Cluster(folder / CLUSTER_FOLDER)
         self.addresses: dict[str, str] = {}
         self._held = contextlib.ExitStack()
-        self.variables: dict[str, str] = {}
+        self.variables = {"NODES": "simulated"}
         """Of the environment of commands, in addition to what is always there."""
         self.said: list[str] = []
         """All output of commands so far."""
@@ -62,7 +62,6 @@ class Project:
         kept = {k: v for k, v in os.environ.items() if not k.startswith(("PULUMI_", "ALICLOUD_", "KUBECONFIG"))}
         # A stack of the real cloud is only previewed here, and nothing of that leaves this machine.
         offline = {"https_proxy": "http://127.0.0.1:9", "no_proxy": "127.0.0.1,localhost"}
-        kept.pop("NODES", None)
         return {
             **kept,
             **offline,

@@ -21,6 +21,7 @@ pytestmark = pytest.mark.skipif(LACKING is not None, reason=str(LACKING))
 def project(installed: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
     tools.build_all(bring_up.TOOLS)
     found = make_project(tmp_path_factory.mktemp("vllm"), "local-vllm")
+    found.variables["NODES"] = "real"
     yield found
     found.stop()
 

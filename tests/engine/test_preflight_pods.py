@@ -34,6 +34,7 @@ NAMES = {"deepseek-r1-0", "deepseek-r1-0-1"}
 def project(installed: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
     tools.build_all(bring_up.TOOLS)
     found = make_project(tmp_path_factory.mktemp("preflight"), "local-vllm")
+    found.variables["NODES"] = "real"
     found.change(inference={"gpu": NO_GPU, "preflight": {}})
     yield found
     found.stop()

@@ -16,10 +16,11 @@ import yaml
 from cryptography import x509
 
 from local import processes, tools
-from local.__main__ import main
+from local.__main__ import _call, main
 from local.certificates import CLIENTS, Certificates
 from local.cluster import PORTS, Cluster
 from local.processes import Process, ProcessError, wait_until
+from local.pulumi_environment import EngineEnvironment
 from local.services import Service
 from local.stack import STATE_FOLDER, StackError, local_needs, require_free_cluster
 
@@ -391,6 +392,36 @@ def test_only_up_changes_a_cluster_that_runs(
     monkeypatch.setattr("local.__main__._is_up", lambda _: running)
     monkeypatch.setattr(Cluster, "start", lambda *_: made.append("start"))
     monkeypatch.setattr(Cluster, "kubelet_port", 1)
-    monkeypatch.setattr("local.__main__.ensure_nodes", lambda *_, **__: made.append("nodes"))
+    monkeypatch.setattr(Cluster, "simulate_nodes", lambda *_: made.append("nodes"))
+    monkeypatch.setenv("NODES", "simulated")
     assert main([command]) == 0
     assert made == calls
+
+
+def test_pulumi_is_stopped_when_the_cluster_has_lost_a_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It would wait for as long as for a group."""
+    monkeypatch.setattr("local.__main__.ROOT", tmp_path)
+    monkeypatch.setattr("local.__main__.WATCH_SECONDS", 0.01)
+    etcd = Process(name="etcd", command=["true"], folder=tmp_path)
+    etcd.start()
+    etcd.stop()
+    monkeypatch.setattr(Cluster, "_known_processes", lambda _: [etcd])
+    cluster = Cluster(tmp_path)
+    assert cluster.ended() == [], "what was stopped has not ended by itself"
+    etcd.start()
+    pulumi = ["sh", "-c", "trap 'exit 7' INT; while :; do sleep 0.1; done"]
+    assert _call(pulumi, EngineEnvironment(variables={}, path_entries=(), plugins=()), cluster) == 7
+    said = capsys.readouterr().err
+    assert said.startswith("etcd of the embedded cluster ended, so pulumi cannot go on and is being stopped. Log:")
+    assert said.endswith("Log: logs/etcd.log\nRun it again: that starts what is missing.\n")
+
+
+def test_api_server_that_does_not_answer_is_named_with_its_log(tmp_path: Path) -> None:
+    cluster = Cluster(tmp_path)
+    cluster._certificates.ensure()
+    cluster._ports()
+    with pytest.raises(ProcessError, match=r"^the API server does not answer \(.*kube-apiserver.log; run it again$"):
+        cluster._request("GET", "/readyz")
+    assert not cluster._api_is_ready()

@@ -4,6 +4,7 @@ import asyncio
 import errno
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -22,10 +23,11 @@ import grpc
 import pytest
 
 from local import tools
-from local.__main__ import _about_real_nodes, _chosen_nodes, _real_nodes
+from local.__main__ import _about_real_nodes, _chosen_nodes, _real_nodes, _wanted_nodes
 from local.cluster import Cluster
 from local.engine_image import vllm
 from local.ports import held_port
+from local.processes import Process
 from local.real_nodes import bring_up, cgroups, cni_plugin, configuration, contents, images, network, requirements
 from local.real_nodes.device_plugin import PACKAGE, DevicePlugin, messages
 from local.real_nodes.machine import memory_information
@@ -122,6 +124,7 @@ class TestRequirements:
         for program in requirements.PROGRAMS:
             (tmp_path / program).touch(mode=0o755)
         monkeypatch.setattr(requirements, "SEARCHED", str(tmp_path))
+        monkeypatch.setattr("local.__main__.lacks_library", lambda names: None)
 
     def test_nothing_is_missing(self, tmp_path: Path) -> None:
         assert requirements.problem((tmp_path,)) is None
@@ -182,20 +185,24 @@ class TestRequirements:
         with pytest.raises(
             StackError, match=r"^NODES=real: real nodes need root; .* NODES=simulated needs none of it\.$"
         ):
-            _real_nodes(Cluster(tmp_path), local_needs(ROOT, "local"), chosen="real")
+            _real_nodes(local_needs(ROOT, "local"), "real")
 
     def test_who_has_not_chosen_is_told_why_nodes_are_simulated(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        expected = "The nodes are simulated; make up NODES=real starts real ones, which this machine can have"
-        assert _about_real_nodes().startswith(expected)
+        assert _about_real_nodes().startswith("The nodes are simulated, as they were; make up NODES=real starts")
         monkeypatch.setattr(os, "geteuid", lambda: 1000)
         assert _about_real_nodes().startswith("The nodes are simulated: real nodes need root; run it as root")
 
-    def test_unknown_kind_of_nodes(self, tmp_path: Path) -> None:
-        with pytest.raises(StackError, match="NODES=fake: write real or simulated"):
-            _real_nodes(Cluster(tmp_path), local_needs(ROOT, "local"), chosen="fake")
+    def test_what_cannot_be_built_is_said_too(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("local.__main__.lacks_library", lambda names: f"{names[2]} cannot be built")
+        assert _about_real_nodes() == "The nodes are simulated: containerd cannot be built."
 
-    def test_what_the_local_stack_needs(self, tmp_path: Path) -> None:
-        found = _real_nodes(Cluster(tmp_path), local_needs(ROOT, "local"), chosen="real")
+    def test_unknown_kind_of_nodes(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("NODES", "fake")
+        with pytest.raises(StackError, match="NODES=fake: write real or simulated"):
+            _chosen_nodes(local_needs(ROOT, "local"))
+
+    def test_what_the_local_stack_needs(self) -> None:
+        found = _real_nodes(local_needs(ROOT, "local"), "real")
         assert found is not None
         assert found.relayed_ports == (19000, 19001)
         assert found.images.engine == ("registry-cn-hangzhou.ack.aliyuncs.com/ack-demo/vllm:v0.7.2",)
@@ -205,7 +212,7 @@ class TestRequirements:
         monkeypatch.delenv("NODES", raising=False)
         needs = local_needs(ROOT, "local-vllm")
         assert _chosen_nodes(needs) == "real"
-        found = _real_nodes(Cluster(tmp_path), needs, chosen="real")
+        found = _real_nodes(needs, "real")
         assert found is not None
         assert (found.images.engine, found.images.vllm) == ((), ("vllm/vllm-openai:v0.32.0-cpu",))
         assert found.engine == tmp_path / "engine"
@@ -216,12 +223,26 @@ class TestRequirements:
             _chosen_nodes(local_needs(ROOT, "local-vllm"))
         assert _chosen_nodes(local_needs(ROOT, "local")) == "simulated"
 
-    def test_nodes_stay_what_they_are(self, tmp_path: Path) -> None:
+    def test_nodes_are_real_where_they_can_be(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.delenv("NODES", raising=False)
         needs = local_needs(ROOT, "local")
-        assert _real_nodes(Cluster(tmp_path), needs, chosen="") is None
-        (tmp_path / "nodes").mkdir()
-        assert _real_nodes(Cluster(tmp_path), needs, chosen="") is not None
-        assert _real_nodes(Cluster(tmp_path), needs, chosen="simulated") is None
+        assert _wanted_nodes(Cluster(tmp_path), needs) == "real"
+        monkeypatch.setattr(os, "geteuid", lambda: 1000)
+        assert _wanted_nodes(Cluster(tmp_path), needs) == "simulated"
+
+    def test_nodes_stay_what_they_are(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.delenv("NODES", raising=False)
+        monkeypatch.setattr("local.cluster.ensure_nodes", lambda *_, **__: None)
+        monkeypatch.setattr(Cluster, "kubelet_port", 1)
+        needs, cluster = local_needs(ROOT, "local"), Cluster(tmp_path)
+        assert needs.nodes is not None
+        assert cluster.nodes == ""
+        cluster.simulate_nodes(needs.nodes)
+        assert _wanted_nodes(cluster, needs) == cluster.nodes == "simulated"
+        cluster._change_nodes(real=True)
+        assert _wanted_nodes(cluster, needs) == cluster.nodes == "real"
+        monkeypatch.setenv("NODES", "simulated")
+        assert _wanted_nodes(cluster, needs) == "simulated"
 
 
 @pytest.fixture
@@ -355,12 +376,42 @@ class TestImport:
             self.given(ctr, archive)
         assert archive.exists()
 
-    def test_containerd_that_ends_damages_no_image(self, archive: Path, tmp_path: Path) -> None:
-        ctr = self.ctr(tmp_path, error="ctr: rpc error: code = Unavailable desc = error reading from server: EOF")
+    @pytest.mark.parametrize(
+        "error",
+        [
+            "ctr: rpc error: code = Unavailable desc = transport is closing",
+            "ctr: error reading from server: EOF",
+            'ctr: connection error: desc = "transport: Error while dialing: dial unix /s: connect: connection refused"',
+        ],
+    )
+    def test_containerd_that_ends_damages_no_image(self, error: str, archive: Path, tmp_path: Path) -> None:
+        ctr = self.ctr(tmp_path, error=error)
         expected = r"containerd of node-1 has ended while it imported engine-0123\.tar; run it again"
         with pytest.raises(bring_up.ImageError, match=expected):
             self.given(ctr, archive)
         assert archive.exists()
+
+    def test_import_goes_on_when_containerd_is_back(
+        self, archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A socket that a killed one has left does not answer."""
+        path = tmp_path / "s"
+        with socket.socket(socket.AF_UNIX) as left:
+            left.bind(str(path))
+        monkeypatch.setattr(bring_up, "_containerd", lambda process: path)
+        process = Process(name="node-a", command=(), folder=tmp_path)
+        assert not bring_up._answers(process)
+        path.unlink()
+        (tmp_path / "virtual-kubelet-r-a" / "containerd").mkdir(parents=True)
+        given = (self.ctr(tmp_path, error="ctr: connection error"), node_plans("r")[0], process, archive)
+        nodes, said = bring_up.RealNodes(tmp_path), list[str]()
+        nodes.folder = tmp_path
+        with socket.socket(socket.AF_UNIX) as server:
+            server.bind(str(path))
+            server.listen()
+            with pytest.raises(bring_up.ContainerdEndedError):
+                nodes._import(*given, said.append)
+        assert len(said) == bring_up.IMPORTS
 
     def test_damaged_image(self, archive: Path, tmp_path: Path) -> None:
         ctr = self.ctr(tmp_path, error="ctr: unexpected commit digest sha256:0, expected sha256:1")
@@ -574,9 +625,14 @@ class TestRelay:
 class TestTools:
     def test_missing_headers_say_what_to_install(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("PATH", str(tmp_path))
+        monkeypatch.setenv("DEEPSEEK_CACHE", str(tmp_path))
+        monkeypatch.setattr(tools, "_go", lambda: "go")
         expected = "containerd cannot be built without .* apt-get install gcc pkg-config libseccomp-dev"
         with pytest.raises(tools.ToolError, match=expected):
-            tools._require_library(tools.TOOLS["containerd"])
+            tools.tool("containerd")
+        assert re.match(expected, str(tools.lacks_library(["kubelet", "containerd"])))
+        tools._cached(tools.TOOLS["containerd"]).parent.mkdir(parents=True)
+        assert tools.lacks_library(["kubelet", "containerd"]) is None
 
     def test_programs_of_ours_are_a_part_of_the_key(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (tmp_path / "nodes" / "pause").mkdir(parents=True)
