@@ -87,6 +87,13 @@ for revision in spec.revisions:
     if observability := wiring.observability(revision, group, access):
         Observability(named("observability"), observability, in_cluster)
 
+gate: Gate | None = None
+if gate_args := wiring.gate(spec, records=records, access=access, group=groups[spec.revision]):
+    after_group = ResourceOptions.merge(in_cluster, ResourceOptions(depends_on=[groups[spec.revision]]))
+    gate = Gate(of_revision("gate", spec.revision), gate_args, after_group)
+# With a gate, Pulumi does not wait for the groups, but for the gate, which does.
+gates = [gate] if gate else []
+
 tested: list[Verification | Gate] = []
 if spec.update:
     new = spec.update.candidate
@@ -99,16 +106,12 @@ if spec.update:
         tested.append(Verification(of_revision("verification", new.revision), asked, after_group))
 # Requests move only to groups that answer. They leave groups at once.
 moves = spec.update.weight > 0 if spec.update else spec.revision != ""
-after_groups = ResourceOptions(depends_on=[*groups.values(), *tested] if moves else [])
+after_groups = ResourceOptions(depends_on=[*groups.values(), *gates, *tested] if moves else [])
 to_groups = ResourceOptions.merge(in_cluster, after_groups)
 
 selected, group = groups[spec.selected.revision], groups[spec.revision]
 service = InferenceService("inference-service", wiring.inference_service(spec.selected, selected, access), to_groups)
-serving = ResourceOptions.merge(in_cluster, ResourceOptions(depends_on=[group, service]))
-gate: Gate | None = None
-if gate_args := wiring.gate(spec, records=records, access=access, group=group):
-    after_one = ResourceOptions.merge(in_cluster, ResourceOptions(depends_on=[group]))
-    gate = Gate(of_revision("gate", spec.revision), gate_args, after_one)
+serving = ResourceOptions.merge(in_cluster, ResourceOptions(depends_on=[group, *gates, service]))
 pooled = wiring.inference_pool(spec.selected, selected)
 pool = LeaderPool("inference-pool", pooled, to_groups) if pooled else None
 if route_args := wiring.route(spec, secrets, service, services, pool):
@@ -122,8 +125,7 @@ if route_args := wiring.route(spec, secrets, service, services, pool):
 if scaling := wiring.autoscaling(spec, secrets):
     Autoscaling(of_revision("autoscaling", spec.revision), scaling, serving)
 asked = wiring.verification(spec, mount=mounts[spec.revision], access=access, group=group, service=service)
-after_gate = ResourceOptions.merge(serving, ResourceOptions(depends_on=[gate] if gate else []))
-verification = Verification(of_revision("verification", spec.revision), asked, after_gate) if asked else None
+verification = Verification(of_revision("verification", spec.revision), asked, serving) if asked else None
 
 exported = outputs(
     spec, bucket=bucket, mount=mounts[spec.revision], service=service, verification=verification, gate=gate

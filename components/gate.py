@@ -149,7 +149,8 @@ class Gate(pulumi.ComponentResource):
         job = program_job(
             f"{name}-job",
             kind=PACKAGE,
-            content=[name, args.template_digest],
+            # It waits for more groups as well.
+            content=[name, args.template_digest, args.update_seconds],
             namespace=args.namespace,
             labels=labels,
             template={

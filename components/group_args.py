@@ -28,6 +28,10 @@ class InferenceGroupArgs:
     max_unavailable: int = 1
     max_surge: int = 0
     partition: int = 0
+    gated: bool = False
+    """Whether a Job lets updates go on, and waits for the groups. Pulumi would wait for old groups that are broken, and
+    held."""
+
     restart_after_start: bool = False
     """Restart a group because of a terminated container only after all its pods have started."""
 

@@ -116,11 +116,10 @@ def waiting_text(args: InferenceGroupArgs, hooked: pulumi.ResourceHookArgs) -> s
     timeouts = _timeouts(args)
     longest = timeouts.create if hooked.old_inputs is None else timeouts.update
     namespace = (hooked.new_inputs or {}).get("metadata", {}).get("namespace", "")
+    pods = f"the pods of {namespace}/{args.name}"
     commands = [*([args.check_command] if args.check_command else []), f"kubectl -n {namespace} get pods,events"]
-    return (
-        f"waiting up to {longest} for the pods of {namespace}/{args.name}; to follow it, in another shell: "
-        f"{', or '.join(commands)}"
-    )
+    waits = f"the gate waits for {pods}" if args.gated else f"waiting up to {longest} for {pods}"
+    return f"{waits}; to follow it, in another shell: {', or '.join(commands)}"
 
 
 def group_spec(args: InferenceGroupArgs) -> dict[str, Any]:
@@ -154,8 +153,9 @@ def template_digest(args: InferenceGroupArgs) -> pulumi.Output[str]:
 
 def _annotations(args: InferenceGroupArgs) -> dict[str, str]:
     conditions = ready_conditions(None if args.autoscaled else args.replicas)
+    awaited = {"pulumi.com/skipAwait": "true"} if args.gated else {"pulumi.com/waitFor": json.dumps(conditions)}
     take_over = {"pulumi.com/patchForce": "true"} if args.take_over else {}
-    return {"pulumi.com/waitFor": json.dumps(conditions), **take_over}
+    return {**awaited, **take_over}
 
 
 def ready_conditions(replicas: int | None) -> list[str]:

@@ -311,11 +311,12 @@ def inference_group(
         # partition: the next one holds the groups again.
         take_over=spec.replicas.take_over
         or (spec.guard is not None and spec.replicas.scaler is None)
-        or spec.gate is not None,
+        or (spec.holds_updates and not is_candidate),
         has_requests_of_route=weight > 0,
         max_unavailable=spec.rollout.max_unavailable,
         max_surge=spec.rollout.max_surge,
         partition=spec.rollout.partition if is_candidate else spec.partition,
+        gated=spec.holds_updates and not is_candidate,
         restart_after_start=lifecycle is not None and lifecycle.group_restart == "afterStart",
         pods=layout.pods,
         tensor=layout.tensor,
@@ -671,7 +672,7 @@ def gate(
     """What asks the first new group of an update; of a second revision, all its groups are new, and ``baseline`` is the
     LeaderWorkerSet that serves."""
     chosen = spec.gate
-    if chosen is None or records is None or spec.replicas.first == 0:
+    if chosen is None or records is None or not spec.holds_updates:
         return None
     return GateArgs(
         namespace=spec.cluster.namespace,

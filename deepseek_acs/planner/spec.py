@@ -367,7 +367,12 @@ class ResolvedSpec:
     def partition(self) -> int:
         """Of the LeaderWorkerSet: the groups before this one keep the old template. With a gate all do, until the gate
         lets them go (docs/adr/0007-a-gate-moves-the-partition.md)."""
-        return self.rollout.partition if self.gate is None else self.replicas.most
+        return self.replicas.most if self.holds_updates else self.rollout.partition
+
+    @property
+    def holds_updates(self) -> bool:
+        """Whether an update waits for a gate. Where there may be no group to ask, there is none."""
+        return self.gate is not None and self.replicas.first > 0
 
     @property
     def long_prompt_tokens(self) -> int:

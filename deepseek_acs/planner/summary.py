@@ -42,7 +42,7 @@ def summary(spec: ResolvedSpec) -> dict[str, str]:
         if spec.starts is not None:
             lines["starts"] = str(spec.starts)
         lines["incidents"] = f"{spec.observability.incidents.keep} kept, at most 0.9 MiB; {WATCHER_RIGHTS}"
-    if spec.gate is not None:
+    if spec.gate is not None and spec.holds_updates:
         lines["gate"] = _gate(spec, spec.gate)
     if spec.update is not None:
         lines |= _update(spec, spec.update)
@@ -106,8 +106,8 @@ def _gate(spec: ResolvedSpec, gate: "GateSettings") -> str:
         f"{gate.load.requests} requests",
     ]
     others = {0: "", 1: ", before group 0"}.get(last, f", before groups 0 to {last - 1}")
-    where = f"of group {last}{others}" if last >= 0 else "of no group"
-    return f"{', '.join(asked)}; {where}; else {'goes back' if gate.on_failure == 'return' else 'holds'}"
+    otherwise = "goes back" if gate.on_failure == "return" else "holds"
+    return f"{', '.join(asked)}; of group {last}{others}; else {otherwise}"
 
 
 def _memory(spec: ResolvedSpec, memory: Memory) -> dict[str, str]:

@@ -1,6 +1,9 @@
 """``vllm serve MODEL ...``: serves until it is terminated. With ``--nnodes`` the leader waits for its workers first, as
 with vLLM's backend mp; a worker, which is ``--headless``, joins it and stays, even after the leader's end.
-With ``--shutdown-timeout``, requests under way end before the leader does."""
+With ``--shutdown-timeout``, requests under way end before the leader does.
+
+A leader reads a part of the weights. With a shard of zeros it answers with one character over and over, as an engine
+does. ``LOCAL_FAULTS`` has rules for faults (``local/faults.py``) that it has from the beginning."""
 
 import argparse
 import importlib.util
@@ -12,14 +15,19 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from local.engine_image.rendezvous import gather, join
+from local.faults import read_faults
 from local.openai.middleware import Middleware
-from local.openai.server import OpenAiServer, Served
+from local.openai.server import OpenAiServer, Reply, Served
 
 KEY = "VLLM_API_KEY"
+FAULTS = "LOCAL_FAULTS"
 PORT = 8000
 MASTER_PORT = 29501
 JOIN_SECONDS = 600
 """torch's patience (https://docs.pytorch.org/docs/stable/distributed.html#torch.distributed.init_process_group)."""
+TAIL_BYTES = 2**16
+"""Of each shard, which are tensors and no header."""
+NONSENSE = "! " * 64
 ALL_INTERFACES = "0.0.0.0"  # noqa: S104
 
 
@@ -54,7 +62,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         keys=frozenset({key} if key else ()),
         middlewares=tuple(_middleware(name) for name in given.middleware),
     )
-    server = OpenAiServer(lambda: served, port=given.port, address=ALL_INTERFACES)
+    reply = Reply(text=NONSENSE) if _has_zeros(Path(given.model)) else None
+    server = OpenAiServer(lambda: served, reply=reply, port=given.port, address=ALL_INTERFACES)
+    server.faults.add(*read_faults(os.environ.get(FAULTS, "[]").encode()))
     print(f"serving {', '.join(sorted(served.models))} from {given.model} at port {given.port}", flush=True)
     server.serve_forever(finish_seconds=given.shutdown_timeout)
     return 0
@@ -69,6 +79,16 @@ def _meet(given: argparse.Namespace) -> bool:
         # The descriptor stays open as long as this process.
         connection.detach()
     return connection is not None
+
+
+def _has_zeros(model: Path) -> bool:
+    """Whether a shard ends with zeros."""
+    for shard in model.glob("*.safetensors"):
+        with shard.open("rb") as file:
+            file.seek(max(0, shard.stat().st_size - TAIL_BYTES))
+            if not any(file.read()):
+                return True
+    return False
 
 
 def _middleware(name: str) -> Middleware:

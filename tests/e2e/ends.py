@@ -100,13 +100,13 @@ class Ends:
     def process(self, pod: str) -> psutil.Process:
         """The first process of the container of a group's pod, as this machine sees it."""
         found = self.project.pods()[pod].metadata.uid
-        return self._first_process(found)
+        return first_process(found)
 
     def watcher(self) -> psutil.Process:
         """The first process of the program's container."""
         label = "app.kubernetes.io/name=incidents"
         (pod,) = self.project.core.list_namespaced_pod(self.project.namespace, label_selector=label).items
-        return self._first_process(pod.metadata.uid)
+        return first_process(pod.metadata.uid)
 
     def kubelet(self, node: str) -> psutil.Process:
         """Of a node, by its name."""
@@ -144,13 +144,15 @@ class Ends:
     def _store(self) -> Any:
         return self.project.core.read_namespaced_config_map(STORE, self.project.namespace)
 
-    def _first_process(self, uid: str) -> psutil.Process:
-        for process in psutil.process_iter():
-            status, groups = _read(process.pid, "status"), _read(process.pid, "cgroup")
-            is_first = any(line.split()[-1] == "1" for line in status.splitlines() if line.startswith("NSpid"))
-            if uid in groups.replace("_", "-") and is_first and process.name() != "pause":
-                return process
-        raise AssertionError(f"no process of the pod {uid}")
+
+def first_process(uid: str) -> psutil.Process:
+    """That of a pod's container, as this machine sees it."""
+    for process in psutil.process_iter():
+        status, groups = _read(process.pid, "status"), _read(process.pid, "cgroup")
+        is_first = any(line.split()[-1] == "1" for line in status.splitlines() if line.startswith("NSpid"))
+        if uid in groups.replace("_", "-") and is_first and process.name() != "pause":
+            return process
+    raise AssertionError(f"no process of the pod {uid}")
 
 
 def _key(entry: dict[str, Any]) -> tuple[str, str]:

@@ -522,6 +522,14 @@ class TestEngineImage:
         monkeypatch.syspath_prepend(tmp_path)
         assert vllm._middleware("besides.Filter").files == {"besides.py": b"x = 1", "settings.json": b"{}"}
 
+    @pytest.mark.parametrize(
+        ("tails", "zeros"), [((), False), ((b"\1", b"\2"), False), ((b"\1", b"\0"), True), ((b"\0\1",), False)]
+    )
+    def test_leader_sees_a_shard_of_zeros(self, tmp_path: Path, tails: tuple[bytes, ...], zeros: bool) -> None:
+        for number, tail in enumerate(tails):
+            (tmp_path / f"{number}.safetensors").write_bytes(b"header" + tail * vllm.TAIL_BYTES)
+        assert vllm._has_zeros(tmp_path) is zeros
+
     def test_leader_gives_up(self) -> None:
         command = [sys.executable, "-m", "local.engine_image.ray", "leader", "--ray_cluster_size=2"]
         done = subprocess.run(

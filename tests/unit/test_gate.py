@@ -4,15 +4,17 @@ import json
 from typing import Any
 
 import pytest
+from pulumi import ResourceHookArgs
 from pydantic import ValidationError
 
 from components.gate import record_output
+from components.inference_group import waiting_text
 from deepseek_acs.planner.gating import exam_seconds
 from deepseek_acs.planner.summary import summary
 from deepseek_acs.settings.errors import findings
 from deepseek_acs.settings.gate import GateSettings
 from deepseek_acs.settings.stack import StackSettings
-from tests.unit.conftest import API_KEY, Recorder, Run, errors, merged, resolved, stack_settings, warnings
+from tests.unit.conftest import API_KEY, Recorder, Run, errors, group_args, merged, resolved, stack_settings, warnings
 from tests.unit.test_policy import resources, violations
 from tests.unit.test_updates import stack as updated
 
@@ -53,6 +55,39 @@ def test_an_update_reaches_no_group_by_itself(up: Run) -> None:
     assert partitions(recorder) == {"deepseek-r1": 3}
     annotations = recorder.inputs("LeaderWorkerSet")["metadata"]["annotations"]
     assert annotations["pulumi.com/patchForce"] == "true", "the gate has moved the partition"
+
+
+def test_pulumi_waits_for_the_gate_and_the_gate_for_the_groups(up: Run) -> None:
+    """Groups that are broken already would be waited for, and the update that mends them is held."""
+    recorder = up(ON)
+    annotations = recorder.inputs("LeaderWorkerSet")["metadata"]["annotations"]
+    assert annotations["pulumi.com/skipAwait"] == "true"
+    assert "pulumi.com/waitFor" not in annotations
+    after = {urn.rsplit("::", 1)[-1] for urn in recorder.request("Gate").dependencies}
+    assert "inference-group-group" in after
+
+
+def test_the_wait_begins_with_who_waits() -> None:
+    inputs = {"metadata": {"namespace": "deepseek"}}
+    hooked = ResourceHookArgs(urn="", id="", name="", type="", old_inputs=None, new_inputs=inputs)
+    assert waiting_text(group_args(ON), hooked) == (
+        "the gate waits for the pods of deepseek/deepseek-r1; to follow it, in another shell: make verify "
+        "STACK=dev, or kubectl -n deepseek get pods,events"
+    )
+
+
+def test_where_an_autoscaler_may_have_no_group_updates_are_not_held(up: Run) -> None:
+    scaling = {
+        "kind": "schedule",
+        "minReplicas": 0,
+        "windows": [{"start": "0 8 * * *", "end": "0 20 * * *", "replicas": 2}],
+    }
+    changes = {**ON, "inference": {"replicas": None, "scaling": scaling}}
+    recorder = up(changes)
+    assert partitions(recorder) == {"deepseek-r1": None}
+    assert "pulumi.com/waitFor" in recorder.inputs("LeaderWorkerSet")["metadata"]["annotations"]
+    assert "Gate" not in recorder.kinds()
+    assert any("so nothing is verified" in one for one in warnings(resolved(changes)))
 
 
 def test_an_update_reaches_no_group_of_an_autoscaler(up: Run) -> None:
@@ -178,14 +213,10 @@ def test_it_asks_again_when_there_is_something_new(up: Run, changes: dict[str, A
 
 
 def test_it_does_not_ask_again_for_another_number_of_groups(up: Run) -> None:
-    """Its time is that of all groups, so it is another Job, which finds the template accepted."""
-    digests = {
-        one
-        for replicas in (2, 3)
-        for one in args_of(up(merged(ON, {"inference": {"replicas": replicas}})))
-        if one.startswith("--digest=")
-    }
-    assert len(digests) == 1
+    """It is another Job, which waits for the new groups and finds the template accepted."""
+    recorders = [up(merged(ON, {"inference": {"replicas": replicas}})) for replicas in (2, 3)]
+    assert args_of(recorders[0]) == args_of(recorders[1])
+    assert len({job(recorder)["metadata"]["name"] for recorder in recorders}) == 2
 
 
 def test_no_group_is_asked_where_there_is_none(up: Run) -> None:
