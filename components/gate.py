@@ -64,7 +64,7 @@ class GateArgs:
     """``group`` is the LeaderWorkerSet whose leaders serve ``model`` at ``port``, and ``template_digest`` that of the
     template that is to be accepted. With ``baseline``, the LeaderWorkerSet is a second one, which is compared with the
     record of that one. ``long_tokens`` is the length of the long prompt, 0 for none. ``ready_seconds`` is what the
-    first new group may take, ``exam_seconds`` what asking may take, and ``update_seconds`` what all groups may take.
+    first new group may take, and ``deadline_seconds`` what all may take together.
     ``image`` is an image with Python 3.11."""
 
     namespace: pulumi.Input[str]
@@ -85,8 +85,7 @@ class GateArgs:
     slower_by: float
     returns: bool
     ready_seconds: int
-    exam_seconds: int
-    update_seconds: int
+    deadline_seconds: int
     silence_seconds: int
     long_seconds: int
     api_key_secret: pulumi.Input[str] | None = None
@@ -150,7 +149,7 @@ class Gate(pulumi.ComponentResource):
             f"{name}-job",
             kind=PACKAGE,
             # It waits for more groups as well.
-            content=[name, args.template_digest, args.update_seconds],
+            content=[name, args.template_digest, args.deadline_seconds],
             namespace=args.namespace,
             labels=labels,
             template={
@@ -160,7 +159,7 @@ class Gate(pulumi.ComponentResource):
                 },
                 "spec": _pod(args, zipped, account, paper),
             },
-            deadline_seconds=args.ready_seconds + args.exam_seconds + args.update_seconds,
+            deadline_seconds=args.deadline_seconds,
             failure_rules=_failure_rules(),
             opts=pulumi.ResourceOptions.merge(own, pulumi.ResourceOptions(depends_on=[allowed])),
         )

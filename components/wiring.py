@@ -542,6 +542,7 @@ def observability(spec: ResolvedSpec, group: InferenceGroup, access: Access) -> 
         alerts=AlertThresholds(
             **alerts.model_dump(),
             least_groups=spec.replicas.least if spec.guard else None,
+            gated_seconds=gate_seconds(spec) if spec.gate and spec.holds_updates else None,
             incidents=reports_name(spec.name) if chosen.incidents else None,
             picker=picker_name(spec.name) if spec.picker else None,
         )
@@ -666,6 +667,12 @@ def autoscaling(spec: ResolvedSpec, secrets: Secrets) -> AutoscalingArgs | None:
     )
 
 
+def gate_seconds(spec: ResolvedSpec) -> int:
+    """How long an update may take with its gate: the first group, asking it, and all groups."""
+    asking = exam_seconds(spec.gate) if spec.gate else 0
+    return spec.gate_ready_seconds + asking + spec.update_seconds
+
+
 def gate(
     spec: ResolvedSpec, *, records: KnownGood | None, access: Access, group: InferenceGroup, baseline: str | None = None
 ) -> GateArgs | None:
@@ -691,8 +698,7 @@ def gate(
         slower_by=chosen.slower_by,
         returns=chosen.on_failure == "return" and baseline is None,
         ready_seconds=spec.gate_ready_seconds,
-        exam_seconds=exam_seconds(chosen),
-        update_seconds=spec.update_seconds,
+        deadline_seconds=gate_seconds(spec),
         silence_seconds=SILENCE_SECONDS,
         long_seconds=LONG_SECONDS,
         api_key_secret=access.api_key_secret,

@@ -42,7 +42,8 @@ PREEMPTIONS = 10
 @dataclass(frozen=True, kw_only=True)
 class AlertThresholds:
     """Thresholds of alerts: waiting requests per group, and objectives in seconds, which 95 % must meet; None: no
-    alert. ``least_groups`` are wanted at any time; None: there is no program that gives up groups. ``incidents`` is
+    alert. ``least_groups`` are wanted at any time; None: there is no program that gives up groups. ``gated_seconds`` is
+    what an update may take with its gate; None: there is no gate. ``incidents`` is
     the ConfigMap with the reports about groups that ended; None: there are none. ``picker`` is the Deployment of the
     endpoint picker; None: there is none. ``runbook`` is the URL to which each alert appends its name as the anchor."""
 
@@ -50,6 +51,7 @@ class AlertThresholds:
     time_to_first_token_seconds: float | None = None
     inter_token_seconds: float | None = None
     least_groups: int | None = None
+    gated_seconds: int | None = None
     incidents: str | None = None
     picker: str | None = None
     runbook: str = "docs/runbook.md"
@@ -100,6 +102,8 @@ def alerts(settings: AlertThresholds, target: Target, budget: LoadBudget) -> Ite
     yield from _availability(target, budget)
     if settings.least_groups:
         yield _given_up(target, settings.least_groups)
+    if settings.gated_seconds:
+        yield _held(target, settings.gated_seconds)
     if settings.picker:
         yield from _picker(target, settings.picker)
     yield from _pods(target, budget)
@@ -154,6 +158,19 @@ def _given_up(target: Target, least: int) -> Alert:
         summary=f"{target.name} is scaled below the {least} that the stack file wants",
         description="A group held GPUs and could not become ready, so it was given up or is held back; or it was "
         f"scaled by hand. The ConfigMap {target.name}-costguard says why, and what it has cost in GPU-hours.",
+    )
+
+
+def _held(target: Target, seconds: int) -> Alert:
+    updated = f"kube_statefulset_status_replicas_updated{{{target.stateful_set}}}"
+    return Alert(
+        name="UpdateHeld",
+        severity="warning",
+        expr=f"max by (namespace) (kube_statefulset_replicas{{{target.stateful_set}}} - {updated}) > 0",
+        seconds=seconds,
+        summary=f"An update of {target.name} has not reached all groups",
+        description="The gate has refused it and holds it, or was interrupted. The groups run two templates. The "
+        "ConfigMap with the records of the gate says why: make verify, docs/known-good.md.",
     )
 
 

@@ -17,7 +17,9 @@ from local import tools
 pytestmark = pytest.mark.integration
 
 BUDGET = load_budget(weights_gib=641.3, throughput_mib_s=300)
-SETTINGS = AlertThresholds(time_to_first_token_seconds=5, inter_token_seconds=0.1, least_groups=2, picker="r1-epp")
+SETTINGS = AlertThresholds(
+    time_to_first_token_seconds=5, inter_token_seconds=0.1, least_groups=2, gated_seconds=1200, picker="r1-epp"
+)
 TARGET = Target(namespace="ns", name="r1", metrics=EngineMetrics(version=(0, 33, 0)))
 V0 = Target(namespace="ns", name="r1", metrics=EngineMetrics(version=(0, 7, 2)))
 
@@ -101,6 +103,10 @@ def cases() -> Iterator[Case]:
     yield Case(alert="VllmNoLeaderReady", what="woken and never ready", series=late, minute=minute, fires=True)
     yield Case(alert="GroupGivenUp", what="one of two", series={WANTED: "2x20 1x60"}, minute=40, fires=True)
     yield Case(alert="GroupGivenUp", what="an update", series={WANTED: "2x20 3x10 2x60"}, minute=40, fires=False)
+    updated = WANTED.replace("kube_statefulset_replicas", "kube_statefulset_status_replicas_updated")
+    for minutes, fires in ((60, True), (15, False)):
+        series = {WANTED: "2x90", updated: f"2x10 1x{minutes} 2x60"}
+        yield Case(alert="UpdateHeld", what=f"{minutes} min", series=series, minute=40, fires=fires)
     available = 'kube_deployment_status_replicas_available{namespace="ns",deployment="r1-epp"}'
     yield Case(alert="EndpointPickerDown", what="no pod", series={available: "1x20 0x60"}, minute=40, fires=True)
     yield Case(alert="EndpointPickerDown", what="restart", series={available: "1x20 0x3 1x60"}, minute=40, fires=False)

@@ -92,7 +92,9 @@ def test_rights_are_told_for_every_resource_of_the_cloud() -> None:
 
 def test_runbook_has_every_alert() -> None:
     """The alerts link to it by their names."""
-    every = AlertThresholds(time_to_first_token_seconds=1, inter_token_seconds=1, least_groups=1, picker="r1-epp")
+    every = AlertThresholds(
+        time_to_first_token_seconds=1, inter_token_seconds=1, least_groups=1, gated_seconds=1, picker="r1-epp"
+    )
     target = Target(namespace="n", name="g", metrics=EngineMetrics(version=(0, 33, 0)))
     names = {alert.name for alert in alerts(every, target, load_budget(weights_gib=641.3, throughput_mib_s=300))}
     headings = set(RUNBOOK.split("## Alerts")[1].split("## Operations")[0].split("\n### ")[1:])

@@ -296,6 +296,15 @@ def test_an_old_controller(up: Run) -> None:
     assert any("a gate needs LeaderWorkerSet 0.7.0 in the cluster" in one for one in warnings(resolved(ON)))
 
 
+def test_the_alert_waits_for_the_time_of_an_update(up: Run) -> None:
+    def held(changes: dict[str, Any]) -> list[str]:
+        (group,) = up(merged(changes, {"observability": {}})).manifest("PrometheusRule")["spec"]["groups"]
+        return [rule["for"] for rule in group["rules"] if rule["alert"] == "UpdateHeld"]
+
+    assert held(ON) == [f"{job(up(ON))['spec']['activeDeadlineSeconds']}s"]
+    assert held({}) == []
+
+
 def test_the_policies_accept_it(up: Run) -> None:
     found = resources(up({"verification": ON["verification"]}, stack="prod"), "prod")
     assert any(one.name == "gate-job" for one in found)
