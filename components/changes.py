@@ -50,6 +50,11 @@ PREFIXES = ("kubernetes:", "alicloud:", STASH)
 SCALED = ("f:spec", "f:replicas")
 PARTITION = ("f:spec", "f:rolloutStrategy", "f:rollingUpdateConfiguration", "f:partition")
 
+LOST = (
+    "{name}: the update sets back what was set by hand: {fields}; to keep it, write it into the stack file; if the "
+    "preview fails with a conflict: docs/runbook.md#apply-failed-with-1-conflict"
+)
+
 NOT_NOW = "this update may not restart groups now, see the error above; nothing was changed"
 
 
@@ -106,8 +111,9 @@ class Changes:
 
     async def _before(self, args: ResourceHookArgs) -> None:
         if args.type == STASH:
-            self._is_new = args.old_inputs is None
-            self._recorded = (args.old_inputs or {}).get("input")
+            self._recorded = (args.old_inputs or {}).get("input") or {}
+            # Another version of the program may have written another form.
+            self._is_new = self._recorded.get("version") != VERSION
             return
         action = "create" if args.old_inputs is None else "update"
         self._operations.append((action, f"{args.type}::{args.name}"))
@@ -115,7 +121,11 @@ class Changes:
             name, inputs = self._sets[f"{args.type}::{args.name}"], args.new_inputs or {}
             found = group_update(args.old_inputs, inputs, autoscaled=self._is_scaled(name))
             if pulumi.runtime.is_dry_run():
-                self._groups[name] = dataclasses.replace(found, by_hand=await self._by_hand(name, inputs))
+                by_hand = await self._by_hand(name, inputs)
+                self._groups[name] = dataclasses.replace(found, by_hand=by_hand)
+                if lost := [path for path, _, back in by_hand or () if back is not None]:
+                    # Immediately: the preview may fail with a conflict, and then it does not reach its end.
+                    pulumi.log.warn(LOST.format(name=name, fields=", ".join(lost)))
             else:
                 self._stop_unless_allowed({name: found})
 
@@ -231,7 +241,7 @@ def _plain(value: Any) -> Any:
 
 def _without_secret_names(template: Any) -> Any:
     """Names of Secrets are generated, and another one in each preview."""
-    shown = json.dumps(template)
+    shown = json.dumps(template, sort_keys=True)  # the engine gives the keys in another order each time
     shown = re.sub(r'("secretKeyRef": \{[^{}]*"name": )"[^"]*"', r'\1"*"', shown)
     return re.sub(r'"secretName": "[^"]*"', '"secretName": "*"', shown)
 

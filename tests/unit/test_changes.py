@@ -1,5 +1,6 @@
 """What the program makes of what the engine tells it about an update; the words are tests/planner/test_effect.py."""
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
@@ -88,6 +89,7 @@ def effect(deploy: Run, hooks: dict[str, ResourceHook], monkeypatch: pytest.Monk
     ) -> str:
         said: list[str] = []
         monkeypatch.setattr("pulumi.log.info", lambda text, *_: said.append(text))
+        monkeypatch.setattr("pulumi.log.warn", lambda text, *_: said.append(text))
         monkeypatch.setattr("pulumi.log.error", lambda text, *_: said.append(text))
 
         def program() -> None:
@@ -183,6 +185,12 @@ class TestEffect:
         assert "change    not known" in said
         assert "effect    restart" in said
 
+    def test_a_record_of_another_version(self, effect: Say) -> None:
+        newer = {"input": {"version": VERSION + 1.0, "other": {}}}
+        said = effect(updated(group(), group("v2")), updated(newer, newer, "pulumi:index:Stash", "applied"))
+        assert "change    not known" in said
+        assert "effect    restart" in said
+
     def test_a_second_revision(self, effect: Say) -> None:
         said = effect(
             created(LWS, "group-v33"), recorded({}, SET, sets={SET: FIRST}), changes=stack(weight=10), managed=None
@@ -231,6 +239,8 @@ class TestByHand:
         assert f"by hand sets back spec.replicas to 2 (set by kubectl-scale), {place}.image to v2 (set by" in lines
         assert f"by hand keeps {place}.tty (set by kubectl-edit)" in lines
         assert "startupPolicy" not in lines
+        warned = f"set by hand: spec.replicas, {place}.image; to keep it, write it into the stack file"
+        assert warned in said.splitlines()[0], "before the provider is asked, which may refuse"
         assert "none" not in lines
 
     def test_a_gate_moves_the_partition(self, effect: Say) -> None:
@@ -277,6 +287,12 @@ class TestPermission:
     ) -> None:
         said = effect(updated(group(), group("v2")), changes=CONFIRMED, preview=False)
         assert "RunError: Pulumi.dev.yaml: 1 problem, no group was restarted" in said
+
+    def test_the_digest_depends_on_no_order(self, effect: Say) -> None:
+        """The engine sends maps, whose keys come in another order each time."""
+        turned = json.loads(json.dumps(group("v2")), object_pairs_hook=lambda pairs: dict(reversed(pairs)))
+        texts = [effect(updated(group(), new), changes=CONFIRMED) for new in (group("v2"), turned)]
+        assert len({self.digest(text) for text in texts}) == 1
 
     def test_the_digest_is_that_of_the_preview_when_a_secret_gets_its_name(self, effect: Say) -> None:
         names = [NOT_YET, "access-api-key-9f9f"]
