@@ -4,7 +4,7 @@ The table is ``advisories.toml``, as of the date in its head; a vulnerability th
 """
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from functools import cache
@@ -76,14 +76,17 @@ def advisories() -> tuple[Advisory, ...]:
 
 def applying(spec: ResolvedSpec) -> Iterator[Advisory]:
     """Those that ``spec`` has as it is set, accepted ones included."""
-    vllm = image_release(spec.engine.image) or spec.engine.vllm.version
-    releases: Mapping[str, Release] = {"vllm": vllm, "torch": torch_of(vllm)}
-    for advisory in advisories():
-        # Images do not tell their version of Ray: any is possible.
-        in_range = advisory.package == "ray" or advisory.concerns(releases[advisory.package])
+    for advisory in _concerning(image_release(spec.engine.image) or spec.engine.vllm.version):
         kept_out = advisory.filtered and spec.request_filter is not None
-        if in_range and not kept_out and all(CONDITIONS[need](spec) for need in advisory.needs):
+        if not kept_out and all(CONDITIONS[need](spec) for need in advisory.needs):
             yield advisory
+
+
+@cache
+def _concerning(vllm: Release) -> Sequence[Advisory]:
+    releases: Mapping[str, Release] = {"vllm": vllm, "torch": torch_of(vllm)}
+    # Images do not tell their version of Ray: any is possible.
+    return [one for one in advisories() if one.package == "ray" or one.concerns(releases[one.package])]
 
 
 @cache

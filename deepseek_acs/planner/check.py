@@ -14,8 +14,10 @@ def check(spec: ResolvedSpec, *, suggest: bool = True) -> Iterator[Finding]:
     """The findings of all rules; with what works instead if ``suggest``, which takes a search."""
     for rule in RULES:
         for finding in rule(spec):
-            ways = _ways(spec) if suggest and OTHER_LAYOUTS in finding.fix else ""
-            yield dataclasses.replace(finding, fix=finding.fix.replace(OTHER_LAYOUTS, ways))
+            if OTHER_LAYOUTS in finding.fix:
+                ways = _ways(spec) if suggest else ""
+                finding = dataclasses.replace(finding, fix=finding.fix.replace(OTHER_LAYOUTS, ways))
+            yield finding
 
 
 def _ways(spec: ResolvedSpec) -> str:

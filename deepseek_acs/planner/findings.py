@@ -138,6 +138,8 @@ class Field(StrEnum):
     LONG_PROMPT = "<verification.gate.long_prompt>"
 
 
+_FIELDS = re.compile("|".join(Field))
+
 Spelling = Mapping[Field, str]
 """How a front end writes the fields. A field that it does not have keeps the planner's name."""
 
@@ -169,7 +171,7 @@ def spelled(finding: Finding, spelling: Spelling) -> Finding:
     """The finding with its fields as a front end writes them."""
 
     def spell(text: str) -> str:
-        return re.sub("|".join(Field), lambda found: spelling.get(Field(found[0]), found[0][1:-1]), text)
+        return _FIELDS.sub(lambda found: spelling.get(Field(found[0]), found[0][1:-1]), text)
 
     return dataclasses.replace(
         finding, path=spell(finding.path), problem=spell(finding.problem), fix=spell(finding.fix)

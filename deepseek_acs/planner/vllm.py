@@ -30,7 +30,7 @@ RENDEZVOUS_PORTS = {"ray": 6379, "mp": 29501}
 and torch's store (https://docs.ray.io/en/latest/ray-core/configure.html, master_port in
 https://github.com/vllm-project/vllm/blob/v0.33.0/vllm/config/parallel.py)."""
 
-RAY_PORTS = (8265, *range(10001, 20000))
+RAY_PORTS = frozenset({8265, *range(10001, 20000)})
 """More ports that Ray takes: dashboard, clients, workers (https://docs.ray.io/en/latest/ray-core/configure.html)."""
 
 DEFAULT_SEQUENCES = 256

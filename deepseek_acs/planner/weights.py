@@ -411,8 +411,11 @@ def representatives(model: Model) -> Sequence[int]:
     """For each layer the first that is like it: in shape, and in what is quantised."""
     first: dict[object, int] = {}
     found = []
+    names_modules = model.quantisation is not None and bool(model.quantisation.ignore)
     for layer in range(model.layers):
-        plain = tuple(quantisation_of(model, tensor, layer) is None for tensor in layer_tensors(model, layer))
+        plain: tuple[bool, ...] = ()
+        if names_modules:
+            plain = tuple(quantisation_of(model, tensor, layer) is None for tensor in layer_tensors(model, layer))
         found.append(first.setdefault((model.kind(layer), plain), layer))
     return found
 

@@ -215,8 +215,8 @@ def engine_metrics(spec: ResolvedSpec) -> Iterator[Problem]:
 def port(spec: ResolvedSpec) -> Iterator[Problem]:
     """The server's port is not a port that the pods of a group use among themselves."""
     chosen, number = spec.engine.backend, spec.engine.port
-    taken = (RENDEZVOUS_PORTS[chosen], *(RAY_PORTS if chosen == "ray" else ()))
-    if spec.layout.pods > 1 and number in taken:
+    taken = number == RENDEZVOUS_PORTS[chosen] or (chosen == "ray" and number in RAY_PORTS)
+    if spec.layout.pods > 1 and taken:
         user = "Ray" if chosen == "ray" else "the rendezvous of vLLM's mp backend"
         yield (
             Field.PORT,

@@ -108,12 +108,13 @@ def read_on() -> datetime.date:
     return datetime.date.fromisoformat(_document()["catalogue"]["read"])
 
 
+@cache
 def spans(section: Section, name: str) -> Sequence[Span]:
     """When ``name`` was there; empty if no version has it."""
-    return [
+    return tuple(
         Span(since=version(since), until=version(until) if until else None, facts=facts[0] if facts else {})
         for since, until, *facts in _document()[section].get(name, ())
-    ]
+    )
 
 
 def added(section: Section, name: str) -> Version | None:
