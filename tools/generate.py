@@ -3,7 +3,8 @@ docs/planner.md and docs/policy.md from the planner and the policy pack, and the
 ``make schema``."""
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,7 @@ Secrets are keys of their own, set with `pulumi config set --stack STACK --secre
 
 def schema() -> str:
     """JSON Schema of a whole stack file."""
-    deployment = StackSettings.model_json_schema(by_alias=True)
+    deployment = {**_settings()}
     definitions = deployment.pop("$defs")
     document = {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -65,6 +66,11 @@ def schema() -> str:
     return json.dumps(document, indent=2) + "\n"
 
 
+@cache
+def _settings() -> Mapping[str, Any]:
+    return StackSettings.model_json_schema(by_alias=True)
+
+
 def _encrypted(needed_when: str) -> dict[str, Any]:
     """A value as ``pulumi config set --secret`` writes it."""
     return {
@@ -78,7 +84,7 @@ def _encrypted(needed_when: str) -> dict[str, Any]:
 
 def configuration() -> str:
     """Secrets, and the settings as tables, one for each section."""
-    document = StackSettings.model_json_schema(by_alias=True)
+    document = _settings()
     sections = _sections("", document, document["$defs"])
     conditions = {**SECRET_CONDITIONS, CLIENT_KEY.format(client="NAME"): CLIENT_KEY_CONDITION}
     secrets = [f"| `deepseek:{key}` | {needed} |\n" for key, needed in conditions.items()]
@@ -129,7 +135,7 @@ def _source(source: str) -> str:
     return f"[{source.split('/')[2].removeprefix('www.')}]({source})"
 
 
-def _sections(path: str, model: dict[str, Any], definitions: dict[str, Any]) -> Iterator[str]:
+def _sections(path: str, model: Mapping[str, Any], definitions: Mapping[str, Any]) -> Iterator[str]:
     rows, nested = [], []
     for name, field in model.get("properties", {}).items():
         where = f"{path}{name}" + ("[]" if _is_list_of_sections(field) else "")
@@ -161,7 +167,7 @@ def _is_list_of_sections(field: dict[str, Any]) -> bool:
     return "$ref" in field.get("items", {})
 
 
-def _resolved(option: dict[str, Any], definitions: dict[str, Any]) -> dict[str, Any]:
+def _resolved(option: dict[str, Any], definitions: Mapping[str, Any]) -> dict[str, Any]:
     reference = option.get("$ref", "")
     found: dict[str, Any] = definitions[reference.rpartition("/")[2]] if reference else option
     return found
@@ -176,7 +182,7 @@ def _type(field: dict[str, Any]) -> str:
     return " or ".join("list of strings" if n == "array" else n for n in names)
 
 
-def _default(name: str, field: dict[str, Any], model: dict[str, Any]) -> str:
+def _default(name: str, field: dict[str, Any], model: Mapping[str, Any]) -> str:
     if name in model.get("required", []):
         return "required"
     value = field.get("default")

@@ -79,7 +79,8 @@ class Arguments:
             raise self._error(name, [*problems, *map(self._renamed, findings(error))]) from None
         # A component's files are those of the program that uses it.
         spec = resolve(parsed, folder=Path.cwd())
-        named = [spelled(finding, self._spelling) for finding in check(spec) if self._concerns(finding)]
+        spelling = self._spelling()
+        named = [spelled(finding, spelling) for finding in check(spec) if self._concerns(finding)]
         problems += [finding for finding in named if finding.severity == "error"]
         problems += [self._renamed(finding) for finding in name_findings(spec, models=name, access=name)]
         if problems:
@@ -117,7 +118,6 @@ class Arguments:
         path = STACK_PATHS[Field(finding.path)].removeprefix(f"{DEPLOYMENT}.")
         return path in self.paths.values() or path.partition(".")[0] not in self.made_up
 
-    @property
     def _spelling(self) -> Spelling:
         names = {field: self._below(path.removeprefix(f"{DEPLOYMENT}.")) for field, path in STACK_PATHS.items()}
         return {field: name for field, name in names.items() if name}

@@ -4,6 +4,7 @@ import ast
 import functools
 import inspect
 import ipaddress
+import sys
 from collections.abc import Mapping
 from itertools import pairwise
 from typing import Annotated, Any
@@ -64,14 +65,24 @@ def descriptions(model: type[BaseModel]) -> Mapping[str, str]:
     """The docstrings below the fields of a model, by field name. They are read on demand: pydantic's own option
     ``use_attribute_docstrings`` parses the source of all settings at each start, which takes longer than everything
     else they need."""
-    found = {}
+    found: dict[str, str] = {}
     for base in reversed(model.__mro__[: model.__mro__.index(BaseModel)]):
-        (definition,) = ast.parse(inspect.getsource(base)).body
-        for field, docstring in pairwise(definition.body if isinstance(definition, ast.ClassDef) else ()):
-            match field, docstring:
-                case ast.AnnAssign(target=ast.Name(name)), ast.Expr(ast.Constant(str(text))):
-                    found[name] = inspect.cleandoc(text)
+        found |= _docstrings(base.__module__)[base.__name__]
     return found
+
+
+@functools.cache
+def _docstrings(module: str) -> Mapping[str, Mapping[str, str]]:
+    """The docstrings below the fields of each class of a module."""
+    classes: dict[str, dict[str, str]] = {}
+    for definition in ast.parse(inspect.getsource(sys.modules[module])).body:
+        if isinstance(definition, ast.ClassDef):
+            found = classes[definition.name] = {}
+            for field, docstring in pairwise(definition.body):
+                match field, docstring:
+                    case ast.AnnAssign(target=ast.Name(name)), ast.Expr(ast.Constant(str(text))):
+                        found[name] = inspect.cleandoc(text)
+    return classes
 
 
 def _describe(schema: dict[str, Any], model: type[BaseModel]) -> None:
@@ -90,6 +101,7 @@ class Settings(BaseModel):
         extra="forbid",
         frozen=True,
         hide_input_in_errors=True,
+        defer_build=True,  # of most settings no validator is needed but that of the whole stack file
         json_schema_extra=_describe,
     )
 
