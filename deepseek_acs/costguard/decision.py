@@ -1,7 +1,7 @@
 """When a group is given up: a function of its pods, of what was seen before, and of the limits."""
 
 from collections.abc import Collection, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 LONGEST_BACK_OFF_SECONDS = 1800
@@ -56,7 +56,7 @@ class Attempt:
 
     def data(self) -> dict[str, Any]:
         """As plain data."""
-        return asdict(self)
+        return {**vars(self)}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -388,9 +388,9 @@ class Watcher:
 
     def _remember(self) -> None:
         saved = {
-            "members": {uid: asdict(one) for uid, one in self._members.items()},
+            "members": {uid: vars(one) for uid, one in self._members.items()},
             "open": [asdict(one) for one in self._open],
-            "requests": {uid: asdict(one) for uid, one in self._requests.items()},
+            "requests": {uid: vars(one) for uid, one in self._requests.items()},
             "digests": self._digests,
             "starts": self._starts.saved(),
             "seen": sorted(self._seen),
