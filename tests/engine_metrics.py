@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Iterable, Mapping
+from functools import cache
 from pathlib import Path
 
 from components.monitoring.alerts import AlertThresholds, rule_groups
@@ -42,6 +43,7 @@ def recorded() -> dict[str, set[str]]:
     return {name: set(labels) for name, *labels in lines}
 
 
+@cache
 def used() -> dict[str, set[str]]:
     """Names of the engine's metrics by what reads them."""
     metrics = EngineMetrics(version=VERSION)

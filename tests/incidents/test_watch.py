@@ -11,7 +11,7 @@ from deepseek_acs.apiserver import ApiError
 from deepseek_acs.apiserver.watching import Clock
 from deepseek_acs.incidents.gauges import Gauges, Requests
 from deepseek_acs.incidents.redaction import Redaction
-from deepseek_acs.incidents.report import MOST_BYTES, MOST_ENDS
+from deepseek_acs.incidents.report import MOST_BYTES
 from deepseek_acs.incidents.starts import Starts
 from deepseek_acs.incidents.watch import COLLECT_SECONDS, LISTED, Watched, Watcher
 from tests.incidents.world import Cluster, deleted, event, group, pod, running, terminated
@@ -342,14 +342,15 @@ class TestBounds:
         assert world.cluster.data["last"].endswith("ended with code 2 (5 times, the last at 2026-11-29T15:05:00Z)")
         assert len(world.cluster.reports) == 1
 
-    def test_the_oldest_report_makes_room(self, world: World) -> None:
-        for life in range(1, MOST_ENDS + 10):
+    def test_the_oldest_report_makes_room(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("deepseek_acs.incidents.report.MOST_ENDS", 5)
+        for life in range(1, 15):
             world.serve(life)
             # Each for another reason than the one before.
-            world.crash(life, worker=life % 2, finishedAt=f"2026-11-29T15:{life % 60:02}:00Z")
-        assert list(world.cluster.reports) == [f"{number:06}.txt.gz" for number in (57, 58, 59)]
-        assert world.cluster.data["newest"] == "000059.txt.gz"
-        assert len(world.cluster.ends) == MOST_ENDS
+            world.crash(life, worker=life % 2, finishedAt=f"2026-11-29T15:{life:02}:00Z")
+        assert list(world.cluster.reports) == [f"{number:06}.txt.gz" for number in (12, 13, 14)]
+        assert world.cluster.data["newest"] == "000014.txt.gz"
+        assert len(world.cluster.ends) == 5
 
     def test_a_report_that_is_too_large_has_fewer_lines(self, tmp_path: Path) -> None:
         world = World(tmp_path, keep=100, lines=2000)

@@ -157,10 +157,10 @@ def test_arguments_are_refused_exactly_where_the_parser_refuses_them(version: re
     """``make facts`` compares this parser with that of the wheels, on all versions and with more values."""
     known = release.Release(version=version)
     for words in command_lines(known):
-        argument = known.arguments.get(words[0].partition("=")[0])
-        if argument and argument.name in NAMED and refusal(known, words) is None:
+        argument, is_taken = known.arguments.get(words[0].partition("=")[0]), refusal(known, words) is None
+        if argument and argument.name in NAMED and is_taken:
             continue  # the engine knows a list that its parser does not have
-        assert (not list(problems(known, words))) == (refusal(known, words) is None), words
+        assert (not list(problems(known, words))) == is_taken, words
 
 
 @pytest.mark.parametrize(

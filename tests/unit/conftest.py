@@ -373,7 +373,7 @@ def _deployment(stack: str) -> dict[str, Any]:
 
 def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
     """``base`` with nested ``changes``; None removes a key."""
-    result = copy.deepcopy(dict(base))
+    result = dict(base)
     for key, value in changes.items():
         if value is None:
             result.pop(key, None)

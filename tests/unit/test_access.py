@@ -624,7 +624,7 @@ class TestForms:
 
     @pytest.mark.parametrize("kind", [trustme.KeyType.RSA, trustme.KeyType.ECDSA])
     def test_certificates_and_their_keys(self, kind: trustme.KeyType) -> None:
-        issued = trustme.CA(key_type=kind).create_child_ca().issue_cert("llm.example.com", key_type=kind)
+        issued = trustme.CA().create_child_ca().issue_cert("llm.example.com", key_type=kind)
         chain = "".join(pem.bytes().decode() for pem in issued.cert_chain_pems)
         key = issued.private_key_pem.bytes().decode()
         assert chain.count("BEGIN") > 1

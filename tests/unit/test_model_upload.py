@@ -46,11 +46,12 @@ def up(program: Run) -> Run:
 
 def code(source: bytes) -> str:
     """The syntax tree of a module with the lines of its statements, but not what its docstrings say."""
-    tree = ast.parse(source)
+    tree, lines = ast.parse(source), []
     for node in ast.walk(tree):
+        if isinstance(node, ast.stmt):
+            lines.append(node.lineno)
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
             node.value.value = ""
-    lines = [node.lineno for node in ast.walk(tree) if isinstance(node, ast.stmt)]
     return f"{ast.dump(tree)} {lines}"
 
 
@@ -85,9 +86,9 @@ class TestProgram:
         assert {name.partition("/")[0] for name in names} == {"deepseek_acs", package}
 
     def test_zip_file_is_the_same_from_any_system(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        here = archive("modelmover")
+        here = archive("preload")
         monkeypatch.setattr(sys, "platform", "win32")
-        assert archive.__wrapped__("modelmover") == here
+        assert archive.__wrapped__("preload") == here
 
     @pytest.mark.parametrize(
         "package",
@@ -104,10 +105,10 @@ class TestProgram:
             assert code(shorter) == code(source)
 
     def test_digest_is_that_of_the_sources_whatever_compresses_them(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        here, digest = archive("modelmover"), archive_digest("modelmover")
+        here, digest = archive("preload"), archive_digest("preload")
         monkeypatch.setattr("components.zipapps.zipfile.ZIP_DEFLATED", zipfile.ZIP_STORED)
-        assert archive.__wrapped__("modelmover") != here
-        assert archive_digest.__wrapped__("modelmover") == digest
+        assert archive.__wrapped__("preload") != here
+        assert archive_digest.__wrapped__("preload") == digest
 
     def test_another_compressor_changes_nothing_and_other_content_is_another_config_map(
         self, up: Run, monkeypatch: pytest.MonkeyPatch

@@ -12,8 +12,12 @@ from tests.verifier.world import TARGET
 
 
 @pytest.fixture
-def connection() -> forward.ForwardedConnection:
-    server: Any = SimpleNamespace(api=client.ApiClient(client.Configuration()))
+def connection(monkeypatch: pytest.MonkeyPatch) -> forward.ForwardedConnection:
+    # Without the SDK's CoreV1Api, whose module takes half a second to load and is not used here.
+    core = SimpleNamespace(connect_get_namespaced_pod_portforward=None)
+    sdk = SimpleNamespace(CoreV1Api=lambda api: core, ApiException=client.ApiException)
+    monkeypatch.setattr(forward, "client", sdk)
+    server: Any = SimpleNamespace(api=None)
     return forward.ForwardedConnection(server, TARGET, "r1-0", 8000, silence_seconds=1)
 
 
