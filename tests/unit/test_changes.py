@@ -1,4 +1,4 @@
-"""What the program makes of what the engine tells it about an update; the words are tests/planner/test_effect.py."""
+"""What the program makes of what the engine tells it about an update; the words are test_effect.py."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence

@@ -1,5 +1,6 @@
 """The gate on the first new group: when it exists, what it is told, what it may do, and what is refused before."""
 
+import dataclasses
 import json
 from typing import Any
 
@@ -70,7 +71,8 @@ def test_pulumi_waits_for_the_gate_and_the_gate_for_the_groups(up: Run) -> None:
 def test_the_wait_begins_with_who_waits() -> None:
     inputs = {"metadata": {"namespace": "deepseek"}}
     hooked = ResourceHookArgs(urn="", id="", name="", type="", old_inputs=None, new_inputs=inputs)
-    assert waiting_text(group_args(ON), hooked) == (
+    args = dataclasses.replace(group_args(ON), check_command="make verify STACK=dev")
+    assert waiting_text(args, hooked) == (
         "the gate waits for the pods of deepseek/deepseek-r1; to follow it, in another shell: make verify "
         "STACK=dev, or kubectl -n deepseek get pods,events"
     )
