@@ -31,10 +31,13 @@ class DeniedError(ApiError):
 
 
 class _NoRedirects(urllib.request.HTTPRedirectHandler):
-    """The API server does not redirect, and only it may get the token."""
-
     def redirect_request(self, *_: object) -> None:
         """None is an answer like any other error."""
+
+
+def opener(*handlers: urllib.request.BaseHandler) -> urllib.request.OpenerDirector:
+    """Uses no proxy and follows no redirect: only the server that is asked may get a token or a key."""
+    return urllib.request.build_opener(urllib.request.ProxyHandler({}), _NoRedirects(), *handlers)
 
 
 class ApiServer:
@@ -43,11 +46,11 @@ class ApiServer:
     def __init__(self, url: str, credentials: Path) -> None:
         self._url = url
         self._token = credentials / "token"
-        handlers: list[urllib.request.BaseHandler] = [urllib.request.ProxyHandler({}), _NoRedirects()]
+        handlers = []
         if url.startswith("https:"):
             context = ssl.create_default_context(cafile=str(credentials / "ca.crt"))
             handlers.append(urllib.request.HTTPSHandler(context=context))
-        self._opener = urllib.request.build_opener(*handlers)
+        self._opener = opener(*handlers)
 
     def get(self, path: str) -> dict[str, Any] | None:
         """The object; None if there is none. Raises ApiError."""

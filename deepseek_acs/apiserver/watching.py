@@ -1,4 +1,4 @@
-"""What programs that watch have in common: time, steps that repeat, and events about what they did."""
+"""What programs that watch have in common: time, steps that repeat, leaders, and events about what they did."""
 
 import time
 import uuid
@@ -31,6 +31,17 @@ def repeat(step: Callable[[], None], clock: Clock, period_seconds: float) -> NoR
         except ApiError as error:
             print(f"looking again in {period_seconds} s: {error}", flush=True)
         clock.sleep(period_seconds)
+
+
+def is_ready(pod: Mapping[str, Any]) -> bool:
+    """Whether it passes its readiness probes, which a pod that is deleted may still do."""
+    conditions = (pod.get("status") or {}).get("conditions") or []
+    return any(one["type"] == "Ready" and one["status"] == "True" for one in conditions)
+
+
+def metrics_url(address: str, port: int) -> str:
+    """Of the engine on a leader with this address, of IPv4 or IPv6."""
+    return f"http://{f'[{address}]' if ':' in address else address}:{port}/metrics"
 
 
 def event(

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 from urllib.parse import quote
 
-from deepseek_acs.apiserver import ApiServer
-from deepseek_acs.apiserver.watching import LABELS, Clock, event, repeat
+from deepseek_acs.apiserver import ApiServer, opener
+from deepseek_acs.apiserver.watching import LABELS, Clock, event, is_ready, metrics_url, repeat
 
 from .decision import Counts, Limits, Names, counts_of, reason, total
 
@@ -73,7 +73,7 @@ class Guard:
             self._weighed = True
             # Another weight was given since.
             self._api.patch(f"{self._status}?{FIELD_MANAGER}", {"data": {"putBack": None}})
-        leaders = [pod for pod in (self._api.get(self._pods) or {}).get("items") or [] if _is_ready(pod)]
+        leaders = [pod for pod in (self._api.get(self._pods) or {}).get("items") or [] if is_ready(pod)]
         window = self._window(leaders)
         self._unready = 0 if window is not None else self._unready + 1
         if self._unready >= UNREADY_LOOKS:
@@ -92,7 +92,7 @@ class Guard:
         counted = []
         samples: dict[str, deque[tuple[float, Counts]]] = {}
         for pod in leaders:
-            text = self._scrape(f"http://{_host(pod['status']['podIP'])}:{self._watched.port}/metrics")
+            text = self._scrape(metrics_url(pod["status"]["podIP"], self._watched.port))
             if text is None:
                 continue
             uid, counts = pod["metadata"]["uid"], counts_of(text, self._names, self._limits)
@@ -147,26 +147,11 @@ def _without(rule: Mapping[str, Any], service: str) -> dict[str, Any]:
     return {**rule, "backendRefs": backends}
 
 
-def _is_ready(pod: Mapping[str, Any]) -> bool:
-    conditions = pod["status"].get("conditions") or []
-    return any(one["type"] == "Ready" and one["status"] == "True" for one in conditions)
-
-
-def _host(address: str) -> str:
-    return f"[{address}]" if ":" in address else address
-
-
 def scrape(url: str, key: str | None) -> str | None:
-    """The metrics; None if there is no answer. The key goes to the leader alone: redirects are not followed."""
+    """The metrics; None if there is no answer."""
     headers = {"Authorization": f"Bearer {key}"} if key else {}
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), _NoRedirects())
     try:
-        with opener.open(urllib.request.Request(url, headers=headers), timeout=SCRAPE_SECONDS) as answer:  # noqa: S310
+        with opener().open(urllib.request.Request(url, headers=headers), timeout=SCRAPE_SECONDS) as answer:  # noqa: S310
             return str(answer.read().decode("utf-8", "replace"))
     except (OSError, http.client.HTTPException):
         return None
-
-
-class _NoRedirects(urllib.request.HTTPRedirectHandler):
-    def redirect_request(self, *_: object) -> None:
-        """None is an answer like any other error."""

@@ -7,7 +7,7 @@ from typing import Any, NoReturn
 from urllib.parse import quote
 
 from deepseek_acs.apiserver import ApiServer
-from deepseek_acs.apiserver.watching import LABELS, LWS_API, Clock, event, repeat
+from deepseek_acs.apiserver.watching import LABELS, LWS_API, Clock, event, is_ready, repeat
 
 from .decision import Attempt, Decision, Group, Limits, decide
 
@@ -173,7 +173,10 @@ def groups_of(pods: list[Mapping[str, Any]], found: Mapping[str, Any], gpu_resou
         groups[index] = Group(
             uid=leader["metadata"]["uid"],
             revision=leader["metadata"]["labels"].get(f"{LABELS}/template-revision-hash", ""),
-            ready=len(group_pods) == size and not pending and _is_ready(leader),
+            ready=len(group_pods) == size
+            and not pending
+            and is_ready(leader)
+            and "deletionTimestamp" not in leader["metadata"],
             gpus=sum(_gpus(pod, gpu_resource) for pod in group_pods.values() if _has_started(pod)),
             pending=pending,
         )
@@ -184,12 +187,6 @@ def _has_started(pod: Mapping[str, Any]) -> bool:
     """Whether it has a sandbox: it then has an address, and ACS bills it."""
     status = pod.get("status") or {}
     return status.get("phase", "Pending") != "Pending" or bool(status.get("podIP"))
-
-
-def _is_ready(pod: Mapping[str, Any]) -> bool:
-    conditions = (pod.get("status") or {}).get("conditions") or []
-    is_ready = any(one["type"] == "Ready" and one["status"] == "True" for one in conditions)
-    return is_ready and "deletionTimestamp" not in pod["metadata"]
 
 
 def _gpus(pod: Mapping[str, Any], resource: str) -> int:

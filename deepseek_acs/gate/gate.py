@@ -7,7 +7,7 @@ from typing import Any, Protocol
 from urllib.parse import quote
 
 from deepseek_acs.apiserver import ApiError, DeniedError
-from deepseek_acs.apiserver.watching import LABELS, LWS_API, Clock, event
+from deepseek_acs.apiserver.watching import LABELS, LWS_API, Clock, event, is_ready
 
 from .judgement import Limits, Measured, wrong
 from .record import REFUSED, WAITING, Record, Refusal, accepted, put_back, with_accepted
@@ -204,7 +204,7 @@ class Gate:
         for pod in (self._api.get(self._pods) or {}).get("items") or []:
             labels, metadata = pod["metadata"].get("labels") or {}, pod["metadata"]
             is_new = labels.get(GROUP_INDEX) == str(index) and labels.get(REVISION) == state.revision
-            if is_new and "deletionTimestamp" not in metadata and _is_ready(pod):
+            if is_new and "deletionTimestamp" not in metadata and is_ready(pod):
                 return dict(pod)
         return None
 
@@ -284,11 +284,6 @@ def summary(record: Record) -> str:
     first = "" if record.first_token_seconds is None else f", first token after {record.first_token_seconds:.2f} s"
     rate = "" if record.tokens_per_second is None else f", {record.tokens_per_second:.1f} tokens/s"
     return f"{record.passed} of {record.asked} questions{first}{rate}"
-
-
-def _is_ready(pod: Mapping[str, Any]) -> bool:
-    conditions = pod.get("status", {}).get("conditions") or []
-    return any(one["type"] == "Ready" and one["status"] == "True" for one in conditions)
 
 
 def _host(pod: Mapping[str, Any]) -> str:

@@ -13,7 +13,22 @@ ACCEPTED, PREVIOUS, WAITING, REFUSED = "accepted", "previous", "waiting", "refus
 
 
 @dataclass(frozen=True, kw_only=True)
-class Record:
+class _Entry:
+    @classmethod
+    def of(cls, text: str | None) -> Self | None:
+        """From the ConfigMap; None if there is none, or if it was edited to something else."""
+        try:
+            return cls(**json.loads(text)) if text else None
+        except (ValueError, TypeError):
+            return None
+
+    def text(self) -> str:
+        """For the ConfigMap."""
+        return json.dumps(asdict(self), sort_keys=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record(_Entry):
     """An accepted template. ``template_digest`` is Pulumi's name for it, ``revision`` that of LeaderWorkerSet, and
     ``exam`` a digest of what was asked: other questions or another load give values that do not compare."""
 
@@ -31,39 +46,15 @@ class Record:
     template: Mapping[str, Any]
     """``spec.leaderWorkerTemplate``, as the API server had it."""
 
-    @classmethod
-    def of(cls, text: str | None) -> Self | None:
-        """From the ConfigMap; None if there is none, or if it was edited to something else."""
-        try:
-            return cls(**json.loads(text)) if text else None
-        except (ValueError, TypeError):
-            return None
-
-    def text(self) -> str:
-        """For the ConfigMap."""
-        return json.dumps(asdict(self), sort_keys=True)
-
 
 @dataclass(frozen=True, kw_only=True)
-class Refusal:
+class Refusal(_Entry):
     """A template that did not pass, and what was done: ``held``, or ``returned`` to the accepted one."""
 
     template_digest: str
     action: str
     why: str
     refused_at: str
-
-    @classmethod
-    def of(cls, text: str | None) -> Self | None:
-        """From the ConfigMap; None if there is none."""
-        try:
-            return cls(**json.loads(text)) if text else None
-        except (ValueError, TypeError):
-            return None
-
-    def text(self) -> str:
-        """For the ConfigMap."""
-        return json.dumps(asdict(self), sort_keys=True)
 
 
 def accepted(data: Mapping[str, str], group: str) -> Record | None:

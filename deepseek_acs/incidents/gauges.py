@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from deepseek_acs.apiserver import opener
+from deepseek_acs.apiserver.watching import metrics_url
+
 RUNNING, WAITING = "vllm:num_requests_running", "vllm:num_requests_waiting"
 SUCCEEDED = "vllm:request_success_total"
 """https://docs.vllm.ai/en/stable/usage/metrics/"""
@@ -35,11 +38,9 @@ class Gauges:
 
     def read(self, address: str) -> Requests | None:
         """Of the leader at this address; None where they cannot be read."""
-        host = f"[{address}]" if ":" in address else address
-        request = urllib.request.Request(f"http://{host}:{self._port}/metrics", headers=self._headers())
-        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        request = urllib.request.Request(metrics_url(address, self._port), headers=self._headers())  # noqa: S310
         try:
-            with opener.open(request, timeout=HTTP_SECONDS) as answer:
+            with opener().open(request, timeout=HTTP_SECONDS) as answer:
                 found = sums(answer.read().decode("utf-8", "replace"))
         except (OSError, http.client.HTTPException, ValueError):
             return None
