@@ -11,8 +11,6 @@ from dataclasses import dataclass, field
 import pulumi
 import pulumi_kubernetes as k8s
 
-from deepseek_acs.apiserver import CREDENTIALS
-
 from .request_filter import METRICS_KEY
 from .watching import WatchingArgs, watching_labels, watching_program
 
@@ -91,7 +89,6 @@ def rules(args: CanaryGuardArgs) -> list[k8s.rbac.v1.PolicyRuleArgsDict]:
 def _arguments(args: CanaryGuardArgs) -> list[pulumi.Input[str]]:
     seconds = args.first_token_seconds
     return [
-        pulumi.Output.format("--namespace={0}", args.namespace),
         pulumi.Output.format("--group={0}", args.group),
         f"--port={args.port}",
         pulumi.Output.format("--route={0}", args.route),
@@ -103,7 +100,6 @@ def _arguments(args: CanaryGuardArgs) -> list[pulumi.Input[str]]:
         *([] if seconds is None else [f"--first-token-seconds={seconds:g}"]),
         f"--least-requests={args.least_requests}",
         f"--status={args.base_name}-{PACKAGE}",
-        f"--credentials={CREDENTIALS}",
     ]
 
 

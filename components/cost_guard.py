@@ -11,8 +11,6 @@ from dataclasses import dataclass, field
 import pulumi
 import pulumi_kubernetes as k8s
 
-from deepseek_acs.apiserver import CREDENTIALS
-
 from .watching import WatchingArgs, watching_program
 
 PACKAGE = "costguard"
@@ -80,7 +78,6 @@ def _watching(args: CostGuardArgs) -> WatchingArgs:
         instance=args.group,
         image=args.image,
         arguments=[
-            pulumi.Output.format("--namespace={0}", args.namespace),
             f"--group={args.group}",
             f"--gpu-resource={args.gpu_resource}",
             f"--status={status_name(args.group)}",
@@ -91,7 +88,6 @@ def _watching(args: CostGuardArgs) -> WatchingArgs:
             f"--unready-seconds={args.unready_seconds}",
             *([f"--scaled-object={args.group}"] if args.pauses_keda else []),
             *(["--all-or-none"] if args.all_or_none else []),
-            f"--credentials={CREDENTIALS}",
         ],
         rules=rules(args),
         annotations=args.annotations,

@@ -12,8 +12,6 @@ from dataclasses import dataclass, field
 import pulumi
 import pulumi_kubernetes as k8s
 
-from deepseek_acs.apiserver import CREDENTIALS
-
 from .labels import reports_name
 from .request_filter import METRICS_KEY
 from .watching import WatchingArgs, watching_program
@@ -106,7 +104,6 @@ def _watching(args: IncidentsArgs) -> WatchingArgs:
         instance=args.group,
         image=args.image,
         arguments=[
-            pulumi.Output.format("--namespace={0}", args.namespace),
             f"--group={args.group}",
             f"--store={reports_name(args.group)}",
             f"--keep={args.keep}",
@@ -115,7 +112,6 @@ def _watching(args: IncidentsArgs) -> WatchingArgs:
             f"--port={args.port}",
             f"--state={STATE}",
             *options,
-            f"--credentials={CREDENTIALS}",
         ],
         rules=rules(args),
         annotations=args.annotations,

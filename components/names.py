@@ -69,9 +69,6 @@ FIELD_MANAGER = "pulumi.com/patchFieldManager"
 a killed engine leaves fields that nothing in the stack owns
 (https://www.pulumi.com/registry/packages/kubernetes/how-to-guides/managing-resources-with-server-side-apply/)."""
 
-LONGEST_FIELD_MANAGER = 128
-"""https://github.com/kubernetes/apimachinery/blob/master/pkg/apis/meta/v1/validation/validation.go"""
-
 DIGEST = 8
 """Hexadecimal digits of a hash in a name."""
 

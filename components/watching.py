@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 import pulumi
 import pulumi_kubernetes as k8s
 
+from deepseek_acs.apiserver import CREDENTIALS
+
 from .acs_pods import GENERAL_PURPOSE
 from .python_job import (
     pod_with_token,
@@ -24,8 +26,8 @@ SIZE: Mapping[str, str] = {"cpu": "250m", "memory": "512Mi"}
 @dataclass(frozen=True, kw_only=True)
 class WatchingArgs:
     """``package`` is the program, ``name`` that of all objects, ``instance`` what it watches. The program writes only
-    the ConfigMap of that name, without a right to create one. ``volumes`` are mounted where ``mounts`` say, ``env`` are
-    variables."""
+    the ConfigMap of that name, without a right to create one. ``arguments`` are in addition to the namespace and the
+    credentials. ``volumes`` are mounted where ``mounts`` say, ``env`` are variables."""
 
     package: str
     name: str
@@ -89,7 +91,9 @@ def watching_program(parent: pulumi.Resource, args: WatchingArgs) -> k8s.core.v1
 def _pod(
     args: WatchingArgs, zipped: k8s.core.v1.ConfigMap, account: k8s.core.v1.ServiceAccount
 ) -> k8s.core.v1.PodSpecArgsDict:
-    container = program_container(args.package, image=args.image, arguments=args.arguments, size=SIZE, env=args.env)
+    namespace, credentials = pulumi.Output.format("--namespace={0}", args.namespace), f"--credentials={CREDENTIALS}"
+    arguments = [namespace, *args.arguments, credentials]
+    container = program_container(args.package, image=args.image, arguments=arguments, size=SIZE, env=args.env)
     pod = pod_with_token(container, zipped, account)
     if args.volumes:
         pod["volumes"] = [program_volume(zipped), *args.volumes]
