@@ -15,6 +15,7 @@ import pulumi
 import pulumi_kubernetes as k8s
 
 from deepseek_acs.apiserver import CREDENTIALS
+from deepseek_acs.gate.record import accepted
 
 from .acs_pods import GENERAL_PURPOSE
 from .group_access import API_KEY_VARIABLE
@@ -172,11 +173,8 @@ class Gate(pulumi.ComponentResource):
 
 def record_output(data: Mapping[str, str] | None, group: str) -> Mapping[str, Any] | None:
     """The accepted record without the template; None if there is none."""
-    text = (data or {}).get(f"accepted.{group}")
-    if not text:
-        return None
-    record = json.loads(text)
-    return {name: record[field] for name, field in RECORD_FIELDS.items()}
+    record = accepted(data or {}, group)
+    return None if record is None else {name: getattr(record, field) for name, field in RECORD_FIELDS.items()}
 
 
 def rules(args: GateArgs) -> list[k8s.rbac.v1.PolicyRuleArgsDict]:

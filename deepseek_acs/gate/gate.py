@@ -13,6 +13,9 @@ from .judgement import Limits, Measured, wrong
 from .record import REFUSED, WAITING, Record, Refusal, accepted, put_back, with_accepted
 
 PERIOD_SECONDS = 5
+ATTEMPTS = 5
+"""To put a template back before the group is asked again."""
+
 CONTROLLER = "deepseek-gate"
 FIELD_MANAGER = f"fieldManager={CONTROLLER}"
 REVISION = f"{LABELS}/template-revision-hash"
@@ -228,11 +231,28 @@ class Gate:
         # Before the template is put back: after a kill it would be missed.
         self._write({REFUSED: refusal.text(), WAITING: None})
         if goes_back and known is not None:
-            self._api.patch(f"{self._group}?{FIELD_MANAGER}", put_back(state.group, known.template))
+            self._put_back(state, known)
             why = f"{why}; template {known.template_digest} is put back"
         reason = "GateReturned" if goes_back else "GateHeld"
         self._tell(state, "Warning", reason, f"template {subject.digest}: {why}")
         raise RefusedError(f"{why}; {self._advice(action)}")
+
+    def _put_back(self, state: State, known: Record) -> None:
+        """Every change of the status makes another version of the object, and to ask again takes minutes."""
+        for _ in range(ATTEMPTS):
+            try:
+                self._api.patch(f"{self._group}?{FIELD_MANAGER}", put_back(state.group, known.template))
+                return
+            except DeniedError:
+                raise
+            except ApiError as error:
+                print(f"trying again: {error}", flush=True)
+            self._clock.sleep(PERIOD_SECONDS)
+            now = self._state()
+            if now.template != state.template:
+                break
+            state = now
+        raise ApiError(f"the template of {self._subject.group} could not be put back")
 
     def _advice(self, action: str) -> str:
         if self._subject.baseline is not None:

@@ -3,10 +3,11 @@
 import dataclasses
 import itertools
 import json
+from typing import Any
 
 import pytest
 
-from deepseek_acs.apiserver import DeniedError
+from deepseek_acs.apiserver import ApiError, DeniedError
 from deepseek_acs.gate.gate import RefusedError
 from deepseek_acs.gate.judgement import Measured, Speed
 from deepseek_acs.gate.record import GROUPS_MAX, Record, accepted, merge_patch, previous, with_accepted
@@ -78,6 +79,26 @@ def test_a_bad_template_is_put_back() -> None:
     assert world.accepted() == record
     assert [reason for reason, _ in world.events] == ["GateReturned"]
     assert json.loads(world.data["refused"])["template_digest"] == "bbbbbbbb"
+
+
+def test_a_conflict_while_it_is_put_back() -> None:
+    class Busy(World):
+        conflicts = 2
+
+        def patch(self, path: str, body: Any) -> bool:
+            if "leaderWorkerTemplate" in body.get("spec", {}) and self.conflicts:
+                self.conflicts -= 1
+                self.generation += 1
+                raise ApiError("409 Conflict")
+            return super().patch(path, body)
+
+    world = Busy()
+    with_record(world)
+    world.apply(B)
+    answers = Answers(world, {"b": BAD})
+    with pytest.raises(RefusedError, match="template aaaaaaaa is put back"):
+        gate(world, answers, "bbbbbbbb").run()
+    assert (world.template, len(answers.asked), world.conflicts) == (A, 1, 0)
 
 
 def test_the_same_settings_again_change_nothing() -> None:

@@ -336,3 +336,4 @@ def test_the_output_has_no_template() -> None:
         "tokensPerSecond": 38.0,
     }
     assert record_output(None, "r1") is None
+    assert record_output({"accepted.r1": "edited"}, "r1") is None
