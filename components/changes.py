@@ -156,15 +156,17 @@ class Changes:
             return None
         if live is None:
             return None
-        found = []
-        for entry in live.get("managedFields") or []:
-            if entry["manager"] == field_manager() or entry.get("subresource") == "status":
-                continue
-            for path in _paths(entry.get("fieldsV1", {}).get("f:spec", {}), ("f:spec",)):
-                by_program = (path == SCALED and self._is_scaled(name)) or (path == PARTITION and self._spec.gate)
-                if not by_program:
-                    found.append((_spelled(path), str(entry["manager"]), _value(inputs, path)))
-        return tuple(found)
+        entries = [entry for entry in live.get("managedFields") or [] if entry.get("subresource") != "status"]
+        owned = [
+            (str(entry["manager"]), path)
+            for entry in entries
+            for path in _paths(entry.get("fieldsV1", {}).get("f:spec", {}), ("f:spec",))
+        ]
+        # Two managers own a field together if both have set the same value.
+        known = {path for manager, path in owned if manager == field_manager()}
+        known |= {SCALED} if self._is_scaled(name) else set()
+        known |= {PARTITION} if self._spec.gate else set()
+        return tuple((_spelled(path), manager, _value(inputs, path)) for manager, path in owned if path not in known)
 
     def _update(self, record: Mapping[str, Any]) -> Update:
         # No hook is called for a record that does not change.

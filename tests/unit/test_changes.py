@@ -231,6 +231,7 @@ class TestByHand:
                 self.managed("pulumi-deepseek-dev", {"f:startupPolicy": {}}),
                 self.managed("kubectl-scale", {"f:replicas": {}}, subresource="scale"),
                 self.managed("lws", {"f:none": {}}, subresource="status"),
+                self.managed("kubectl-apply", {"f:startupPolicy": {}}),
                 self.managed("kubectl-edit", template),
             ],
         )
