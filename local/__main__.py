@@ -52,6 +52,10 @@ REAL_ENGINE = (
     "The nodes are real: kubelets and containers, in namespaces of their own. The engine is a real vLLM on the CPU; "
     "its tokens are those of a small random model. The cloud is OSS and RAM on this machine."
 )
+WITHOUT_ADDRESSES = (
+    "deployment.verification.gate asks the leaders by their addresses, and those of simulated nodes lead nowhere: "
+    "every update would be held. Use NODES=real (docs/local.md), or remove it from this stack"
+)
 NODES = "NODES"
 """Chooses ``real`` or ``simulated`` nodes."""
 
@@ -168,8 +172,12 @@ def _pulumi(
 
 
 def _wanted_nodes(cluster: Cluster, needs: LocalNeeds) -> str:
-    """What ``up`` starts: what was chosen, otherwise what the cluster has, otherwise real ones if there can be some."""
-    return _chosen_nodes(needs) or cluster.nodes or ("simulated" if _lacking() else "real")
+    """What ``up`` starts: what was chosen, otherwise what the cluster has, otherwise real ones if there can be some.
+    Raises StackError."""
+    wanted = _chosen_nodes(needs) or cluster.nodes or ("simulated" if _lacking() else "real")
+    if wanted == "simulated" and needs.gated:
+        raise StackError(WITHOUT_ADDRESSES)
+    return wanted
 
 
 def _real_nodes(needs: LocalNeeds, kind: str) -> RealNodesNeeds | None:

@@ -41,6 +41,7 @@ class LocalNeeds:
     :param api_key: whether the engine asks for the stack's API key.
     :param nodes: GPU nodes for all groups, those of a rolling update included; None if the settings do not say.
     :param images: names of images that pods ask for; None likewise.
+    :param gated: whether updates wait for a gate, which asks the leaders by their addresses.
     """
 
     embedded_cluster: bool
@@ -51,6 +52,7 @@ class LocalNeeds:
     api_key: bool
     nodes: GpuNodes | None
     images: ImageNames | None
+    gated: bool
 
     @property
     def on_loopback(self) -> bool:
@@ -73,6 +75,7 @@ def local_needs(root: Path, stack: str) -> LocalNeeds:
         api_key=settings is not None and settings.service.api_key,
         nodes=_nodes(spec) if spec else None,
         images=_images(spec) if spec else None,
+        gated=spec is not None and spec.holds_updates,
     )
 
 

@@ -64,6 +64,7 @@ class Made:
             "api_key": True,
             "nodes": None,
             "images": None,
+            "gated": False,
         }
         return StackPrograms(
             root=self.folder,

@@ -16,6 +16,7 @@ import tomllib
 from collections.abc import Callable, Iterator
 from concurrent import futures
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -239,6 +240,8 @@ class TestRequirements:
         assert cluster.nodes == ""
         cluster.simulate_nodes(needs.nodes)
         assert _wanted_nodes(cluster, needs) == cluster.nodes == "simulated"
+        with pytest.raises(StackError, match=r"^deployment\.verification\.gate asks the leaders by their addresses"):
+            _wanted_nodes(cluster, replace(needs, gated=True))
         cluster._change_nodes(real=True)
         assert _wanted_nodes(cluster, needs) == cluster.nodes == "real"
         monkeypatch.setenv("NODES", "simulated")
