@@ -25,6 +25,9 @@ PREFLIGHT_SAID = "preflight: failed: "
 
 MOUNT_WORDS = ("FailedMount", "FailedAttachVolume")
 
+LOST_NODE = "NodeNotReady"
+"""https://kubernetes.io/docs/concepts/architecture/nodes/#node-controller"""
+
 CAUSE_CHARACTERS = 300
 
 
@@ -81,6 +84,11 @@ def trouble(pod: Pod, events: Sequence[Event], now: datetime, said: str = "") ->
     for event in reversed(events[-5:]):
         if event.get("reason") in MOUNT_WORDS:
             return Trouble(layer=Layer.STORAGE, problem=f"cannot mount a volume{_cause(event)}", command=describe)
+    if any(event.get("reason") == LOST_NODE for event in events) and all(c.get("ready") for c in _containers(pod)):
+        # Nothing tells of the containers since the node was lost, so they still seem ready.
+        node = pod["spec"]["nodeName"]
+        problem = f"its node {node} does not answer"
+        return Trouble(layer=Layer.PODS, problem=problem, command=f"describe node {node}")
     running = [c["state"]["running"] for c in _containers(pod) if "running" in c.get("state", {})]
     if running:
         return Trouble(layer=Layer.PODS, problem=_loading(pod, running[0], now), command=logs)

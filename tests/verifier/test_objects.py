@@ -341,6 +341,17 @@ class TestPods:
         )
         assert found.command == "logs r1-0 --all-containers --tail=100"
 
+    @pytest.mark.parametrize(("is_lost", "ready"), [(True, True), (False, False)])
+    def test_node_is_lost(self, is_lost: bool, ready: bool) -> None:
+        """Its containers seem ready; those of a node that has come back are as it says."""
+        state = {"running": {"startedAt": "2026-01-01T00:00:00Z"}}
+        found = pod("r1-0", 0, containerStatuses=[{"name": "vllm", "ready": ready, "state": state}])
+        found["spec"]["nodeName"] = "node-b"
+        cause = trouble(found, [{"reason": "NodeNotReady"}], datetime(2026, 1, 1, 0, 12, tzinfo=UTC))
+        assert cause is not None
+        assert (cause.problem == "its node node-b does not answer") is is_lost
+        assert (cause.command == "describe node node-b") is is_lost
+
     def test_pods_that_were_never_made(self) -> None:
         found = fault(objects(lambda all_: all_[PODS]["items"].pop()).pods)
         assert found.problem.startswith("1 of 2 pods exist")
