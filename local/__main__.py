@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from local.cluster import NODE_KINDS, Cluster, RealNodesNeeds
 from local.engine.installation import IMAGE, engine
 from local.policy_pack import OFF, pack_options
-from local.processes import ProcessError, ProcessStatus, memory_mib
+from local.processes import Process, ProcessError, ProcessStatus, memory_mib
 from local.pulumi_environment import EngineEnvironment, ProviderChoiceError, engine_environment
 from local.real_nodes.bring_up import TOOLS as NODE_TOOLS
 from local.real_nodes.requirements import problem
@@ -59,10 +59,10 @@ WITHOUT_ADDRESSES = (
 NODES = "NODES"
 """Chooses ``real`` or ``simulated`` nodes."""
 
-LOST = (
-    "{names} of the embedded cluster ended, so pulumi cannot go on and is being stopped. Log: {log}\n"
-    "Run it again: that starts what is missing."
-)
+LOST = "{name} of the embedded cluster ended. Log: {log}\nRun it again: that starts what is missing."
+RESTARTED = "{name} of the embedded cluster ended, and is started again. Log: {log}"
+RESTARTS = 3
+"""Of processes of the cluster while pulumi runs, before it is stopped."""
 WATCH_SECONDS = 2
 
 
@@ -232,19 +232,31 @@ def _select_stack(stack: str, pulumi: Path, environment: EngineEnvironment) -> N
 
 
 def _call(command: Sequence[str], environment: EngineEnvironment, cluster: Cluster | None = None) -> int:
-    """Stops pulumi when a process of ``cluster`` ends: it would wait for that process as long as for a group."""
+    """Starts processes of ``cluster`` again that end meanwhile: pulumi would wait for them as long as for a group."""
+    restarts, is_lost = 0, False
     with subprocess.Popen(command, cwd=ROOT, env=environment.over(os.environ)) as process:  # noqa: S603
         while True:
             try:
-                return process.wait(WATCH_SECONDS)
+                code = process.wait(WATCH_SECONDS)
+                for ended in cluster.ended() if cluster is not None and code and not is_lost else ():
+                    say(_text(LOST, ended))
+                return code
             except subprocess.TimeoutExpired:
-                if cluster is not None and (ended := cluster.ended()):
-                    names = " and ".join(one.name for one in ended)
-                    say(LOST.format(names=names, log=ended[0].log.relative_to(ROOT)))
-                    process.send_signal(signal.SIGINT)
-                    cluster = None
+                if cluster is None or is_lost:
+                    continue
+                for ended in cluster.ended():
+                    restarts += 1
+                    is_lost = restarts > RESTARTS or not cluster.start_again(ended)
+                    say(_text(LOST if is_lost else RESTARTED, ended))
+                    if is_lost:
+                        process.send_signal(signal.SIGINT)
+                        break
             except KeyboardInterrupt:
                 continue  # the terminal has told pulumi too, which ends in its own time
+
+
+def _text(text: str, ended: Process) -> str:
+    return text.format(name=ended.name, log=ended.log.relative_to(ROOT))
 
 
 def _is_up(cluster: Cluster) -> bool:

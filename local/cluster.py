@@ -252,6 +252,9 @@ class Cluster:
             ports = self._ports()
             self._write_configuration(ports)
             etcd, apiserver, *others = self._processes(ports, binaries)
+            if etcd.running() is None:
+                # Its client waits for up to two minutes between attempts.
+                apiserver.stop()
             etcd.start()
             apiserver.start()
             wait_until("the API server is ready", self._api_is_ready, seconds=START_SECONDS, process=apiserver)
@@ -283,6 +286,14 @@ class Cluster:
     def ended(self) -> list[Process]:
         """Those that were started, and have ended by themselves."""
         return [process for process in self._all_processes() if process.was_started and process.running() is None]
+
+    def start_again(self, process: Process) -> bool:
+        """Starts one that has ended by itself. Not those of real nodes, which are joined by the network's process: they
+        want a whole start."""
+        if process.name in {known.name for known in self._real_nodes.known()}:
+            return False
+        process.start_again()
+        return True
 
     def _all_processes(self) -> list[Process]:
         return [*self._known_processes(), *(self._real_nodes.known() if self.has_real_nodes else ())]

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +92,10 @@ class Process:
         process = psutil.Process(started.pid)
         saved = {"pid": process.pid, "started": process.create_time(), "command": list(self.command)}
         self._pid_file.write_text(json.dumps(saved), encoding="utf-8")
+
+    def start_again(self) -> None:
+        """Starts it with the command line that it had, after it has ended by itself."""
+        replace(self, command=self._saved()["command"]).start()
 
     def stop(self) -> None:
         """Ends it; does nothing if it does not run."""

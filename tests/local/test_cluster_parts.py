@@ -16,7 +16,7 @@ import yaml
 from cryptography import x509
 
 from local import processes, tools
-from local.__main__ import _call, main
+from local.__main__ import RESTARTS, _call, main
 from local.certificates import CLIENTS, Certificates
 from local.cluster import PORTS, Cluster
 from local.processes import Process, ProcessError, wait_until
@@ -398,24 +398,35 @@ def test_only_up_changes_a_cluster_that_runs(
     assert made == calls
 
 
-def test_pulumi_is_stopped_when_the_cluster_has_lost_a_process(
+def test_what_ends_while_pulumi_runs_is_started_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """It would wait for as long as for a group."""
+    """Pulumi would wait for it as long as for a group. One that ends again and again is given up."""
     monkeypatch.setattr("local.__main__.ROOT", tmp_path)
     monkeypatch.setattr("local.__main__.WATCH_SECONDS", 0.01)
-    etcd = Process(name="etcd", command=["true"], folder=tmp_path)
+    etcd = Process(name="etcd", command=["sh", "-c", "echo >> starts"], folder=tmp_path)
     etcd.start()
     etcd.stop()
-    monkeypatch.setattr(Cluster, "_known_processes", lambda _: [etcd])
+    known = Process(name="etcd", command=(), folder=tmp_path)
+    monkeypatch.setattr(Cluster, "_known_processes", lambda _: [known])
     cluster = Cluster(tmp_path)
     assert cluster.ended() == [], "what was stopped has not ended by itself"
+    (tmp_path / "starts").unlink(missing_ok=True)
     etcd.start()
     pulumi = ["sh", "-c", "trap 'exit 7' INT; while :; do sleep 0.1; done"]
     assert _call(pulumi, EngineEnvironment(variables={}, path_entries=(), plugins=()), cluster) == 7
     said = capsys.readouterr().err
-    assert said.startswith("etcd of the embedded cluster ended, so pulumi cannot go on and is being stopped. Log:")
-    assert said.endswith("Log: logs/etcd.log\nRun it again: that starts what is missing.\n")
+    assert said.count("etcd of the embedded cluster ended, and is started again. Log: logs/etcd.log\n") == RESTARTS
+    assert said.endswith(
+        "etcd of the embedded cluster ended. Log: logs/etcd.log\nRun it again: that starts what is missing.\n"
+    )
+    assert len((tmp_path / "starts").read_text().splitlines()) == 1 + RESTARTS
+    assert _call(["false"], EngineEnvironment(variables={}, path_entries=(), plugins=()), cluster) == 1
+    assert capsys.readouterr().err.startswith("etcd of the embedded cluster ended. Log: ")
+    monkeypatch.setattr(etcd.__class__, "was_started", True)
+    monkeypatch.setattr(Cluster, "_known_processes", lambda _: [Process(name="node-a", command=(), folder=tmp_path)])
+    assert _call(pulumi, EngineEnvironment(variables={}, path_entries=(), plugins=()), cluster) == 7
+    assert capsys.readouterr().err.startswith("node-a of the embedded cluster ended. Log: "), "nodes want a whole start"
 
 
 def test_api_server_that_does_not_answer_is_named_with_its_log(tmp_path: Path) -> None:
