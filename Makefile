@@ -27,7 +27,7 @@ ENGINES := $(patsubst tests/data/engine_servers/%.lock,$(VENV)/engines/%/install
 PACK_NEEDED := $(if $(filter off,$(POLICY)),,$(PACK))
 
 .DEFAULT_GOAL := help
-.PHONY: help programs up preview destroy verify back status down reset env plugins test unit unit-components unit-packages program integration chaos engine e2e examples wheel lint format schema facts parsers golden picture lock audit sbom secrets official
+.PHONY: help programs up preview destroy verify back status down reset env plugins test unit unit-components unit-packages program integration chaos engine faults e2e examples wheel lint format schema facts parsers golden picture lock audit sbom secrets official
 
 help: ## this list
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /make \1|/' | column -t -s '|'
@@ -97,7 +97,10 @@ chaos: $(INSTALLED_DEV) ## kills the mover and breaks what it talks to, about 5 
 	timeout 900 $(RUN) -m pytest -q -n auto --dist load -m chaos tests/chaos
 
 engine: $(INSTALLED_DEV) ## leader and worker as a real vLLM on the CPU; root, and 1 GiB of downloads at the first use
-	timeout 1800 $(RUN) -m pytest -q -m engine tests/engine
+	timeout 1800 $(RUN) -m pytest -q -m "engine and not faults" tests/engine
+
+faults: $(INSTALLED_DEV) ## faults of real pods with the real engine: root, half an hour; OPTIONS=--update-golden prints docs/faults.md
+	$(RUN) -m pytest -q -m faults tests/engine $(OPTIONS)
 
 e2e: $(INSTALLED_DEV) $(PACK) ## end-to-end tests: real engine, real API server; PROVIDER=official as above
 	$(RUN) -m pytest -q -m e2e

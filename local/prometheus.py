@@ -4,7 +4,7 @@ import json
 import subprocess
 import urllib.parse
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,11 +20,21 @@ LOOKBACK_SECONDS = 30
 """A little more than the time between two samples."""
 
 
+def fetch(address: str) -> bytes:
+    """Of this machine."""
+    # No proxy of the environment may come between.
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    with opener.open(address, timeout=30) as answer:
+        body: bytes = answer.read()
+    return body
+
+
 @dataclass(frozen=True, kw_only=True)
 class Prometheus:
-    """A server that answers queries."""
+    """A server that answers queries. One in another network namespace is asked by another ``fetch``."""
 
     url: str
+    fetch: Callable[[str], bytes] = fetch
 
     def query_range(self, expr: str, *, start: int, end: int, step: int) -> list[dict[str, Any]]:
         """The series of ``expr``, as the HTTP API gives them (https://prometheus.io/docs/prometheus/latest/querying/api);
@@ -33,10 +43,13 @@ class Prometheus:
         found: list[dict[str, Any]] = answer["result"]
         return found
 
+    def alerts(self) -> list[dict[str, Any]]:
+        """Those that are pending or fire, as the HTTP API gives them."""
+        found: list[dict[str, Any]] = self._ask("alerts", {})["alerts"]
+        return found
+
     def _ask(self, what: str, parameters: dict[str, Any]) -> Any:
-        address = f"{self.url}/api/v1/{what}?{urllib.parse.urlencode(parameters)}"
-        with urllib.request.urlopen(address, timeout=30) as answer:  # noqa: S310 - of this machine
-            return json.load(answer)["data"]
+        return json.loads(self.fetch(f"{self.url}/api/v1/{what}?{urllib.parse.urlencode(parameters)}"))["data"]
 
 
 @contextmanager

@@ -226,6 +226,13 @@ TOOLS: Mapping[str, Tool] = {
             package="sigs.k8s.io/gateway-api-inference-extension/cmd/epp",
             minutes=4,
         ),
+        Tool(
+            name="kube-state-metrics",
+            module="kube-state-metrics",
+            requirement="k8s.io/kube-state-metrics/v2",
+            package="k8s.io/kube-state-metrics/v2",
+            minutes=2,
+        ),
         _prometheus("promtool", 2),
         _prometheus("prometheus", 0.8),
         _files("gateway-api", "sigs.k8s.io/gateway-api", "config/crd/standard"),

@@ -49,14 +49,16 @@ class Line:
     values: Sequence[float]
 
 
-def answers(panel: Mapping[str, Any], server: Prometheus, variables: Mapping[str, str]) -> list[Line]:
-    """The series of all queries of ``panel``, as Grafana would ask for them."""
+def answers(
+    panel: Mapping[str, Any], server: Prometheus, variables: Mapping[str, str], *, times: tuple[int, int] = HOUR
+) -> list[Line]:
+    """The series of all queries of ``panel`` between two times, as Grafana would ask for them."""
     lines = []
     for query in panel["targets"]:
         expr = _filled_in(query["expr"], variables)
-        for series in server.query_range(expr, start=HOUR[0], end=HOUR[1], step=STEP):
-            times, values = zip(*((float(t), float(v)) for t, v in series["values"]), strict=True)
-            lines.append(Line(name=_legend(query["legendFormat"], series["metric"]), times=times, values=values))
+        for series in server.query_range(expr, start=times[0], end=times[1], step=STEP):
+            at, values = zip(*((float(t), float(v)) for t, v in series["values"]), strict=True)
+            lines.append(Line(name=_legend(query["legendFormat"], series["metric"]), times=at, values=values))
     return lines
 
 

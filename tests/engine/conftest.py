@@ -9,11 +9,19 @@ from pathlib import Path
 
 import pytest
 
+from local import tools
 from local.engine.installation import check_machine, engine, installed_engine
 from local.hubs.small_model import make_small_model
+from local.monitoring import TOOLS, monitoring
+from local.prometheus import Prometheus
+from local.real_nodes import bring_up
+from local.real_nodes.bring_up import NETWORK
+from local.real_nodes.requirements import problem
 from local.tools import ToolError, cache_directory
+from tests.e2e.conftest import Project, make_project
+from tests.e2e.test_real_nodes import process
 from tests.engine.pods import Group
-from tests.unit.conftest import group_args
+from tests.unit.conftest import ROOT, group_args
 
 STACK = {
     "model": {
@@ -76,3 +84,29 @@ def group(installed: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         yield group
     finally:
         group.stop()
+
+
+@pytest.fixture(scope="session")
+def project(installed: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
+    """The stack ``local-vllm``, to be brought up, with checks and monitoring."""
+    if lacking := problem((ROOT, cache_directory())):
+        pytest.skip(lacking)
+    tools.build_all([*bring_up.TOOLS, *TOOLS])
+    found = make_project(tmp_path_factory.mktemp("vllm"), "local-vllm")
+    found.variables["NODES"] = "real"
+    checks = {"healthCheck": {"stallSeconds": 60, "canary": True}, "lostNodeSeconds": 30}
+    objectives = {"timeToFirstTokenSeconds": 10, "interTokenSeconds": 0.1}
+    found.change(
+        inference={"lifecycle": {"requestSeconds": 60, **checks}},
+        observability={"labels": {"release": "prometheus"}, "alerts": objectives, "dashboard": {}},
+    )
+    yield found
+    found.stop()
+
+
+@pytest.fixture(scope="session")
+def prometheus(project: Project) -> Iterator[Prometheus]:
+    """For the stack ``local-vllm`` once it is up."""
+    network = process(project, NETWORK).pid
+    with monitoring(project.cluster, project.folder / "monitoring", project.namespace, network=network) as found:
+        yield found
