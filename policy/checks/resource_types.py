@@ -5,7 +5,15 @@ from collections.abc import Iterator, Sequence
 from deepseek_acs.planner.findings import Finding
 from policy.resources import Resource
 
-OWN = ("pulumi:pulumi:Stack", "pulumi:index:Stash", "pulumi:providers:kubernetes", "pulumi:providers:alicloud")
+OWN = (
+    "pulumi:pulumi:Stack",
+    "pulumi:index:Stash",
+    "pulumi:providers:pulumi",
+    "pulumi:providers:kubernetes",
+    "pulumi:providers:alicloud",
+)
+"""The engine makes the provider ``pulumi`` for the Stash, in which the program remembers what it has applied."""
+
 OWN_COMPONENTS = "deepseek:"
 """Prefix of the program's components, which are nothing in the cluster or the cloud."""
 

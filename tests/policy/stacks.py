@@ -273,6 +273,8 @@ EMULATED = cloud(dict.fromkeys(("oss", "ram", "sts", "slb"), "http://127.0.0.1:1
 
 SOUND: Sequence[Resource] = (
     cloud(),
+    resource("pulumi:providers:pulumi", "default", {}),
+    resource("pulumi:index:Stash", "applied", {"input": {}}),
     group(),
     manifest(
         "Namespace",
