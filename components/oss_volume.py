@@ -18,22 +18,25 @@ DRIVER = "ossplugin.csi.alibabacloud.com"
 
 SECRET_NAME = "oss-secret"  # noqa: S105 - the name of a Secret, not its contents
 
+CAPACITY = "30Gi"
+"""The guide's. It only has to match the claim's: OSS has no limit. The claim of a static volume cannot be resized, so a
+capacity that followed from the model's size would stop an update that corrects this size."""
+
 DELETE_SECONDS = 600
 """Time until Kubernetes has checked that no pod mounts them."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class OssVolumeArgs:
-    """``prefix`` is the folder of the model in the bucket, ``weights_gib`` the size of its files in GiB. ``content``
-    stands for what is mounted: a change creates another volume. Reads are signed with an AccessKey, or with a role that
-    the volume plugin assumes. Once the group has another claim, no pod mounts this one after ``release_seconds``."""
+    """``prefix`` is the folder of the model in the bucket. ``content`` stands for what is mounted: a change creates
+    another volume. Reads are signed with an AccessKey, or with a role that the volume plugin assumes. Once the group
+    has another claim, no pod mounts this one after ``release_seconds``."""
 
     namespace: pulumi.Input[str]
     bucket_name: pulumi.Input[str]
     endpoint: pulumi.Input[str]
     prefix: str
     content: str
-    weights_gib: float
     mount_options: tuple[str, ...] = ()
     access_key_id: pulumi.Input[str] | None = None
     access_key_secret: pulumi.Input[str] | None = None
@@ -100,7 +103,7 @@ class OssVolume(pulumi.ComponentResource):
             claim_name,
             metadata={"name": name, "labels": {"alicloud-pvname": name}},
             spec={
-                "capacity": {"storage": capacity(args.weights_gib)},
+                "capacity": {"storage": CAPACITY},
                 # This access mode is what makes the plugin mount read-only.
                 "access_modes": ["ReadOnlyMany"],
                 "persistent_volume_reclaim_policy": "Retain",
@@ -123,7 +126,7 @@ class OssVolume(pulumi.ComponentResource):
                 # Empty, not absent: without the field, the cluster's default class would create a disk.
                 "storage_class_name": "",
                 "volume_name": volume.metadata["name"],
-                "resources": {"requests": {"storage": capacity(args.weights_gib)}},
+                "resources": {"requests": {"storage": CAPACITY}},
             },
             opts=self._options(args),
         )
@@ -132,9 +135,3 @@ class OssVolume(pulumi.ComponentResource):
         # Kubernetes keeps both as long as a pod mounts the claim.
         minutes = math.ceil((DELETE_SECONDS + args.release_seconds) / 60)
         return pulumi.ResourceOptions(parent=self, custom_timeouts=pulumi.CustomTimeouts(delete=f"{minutes}m"))
-
-
-def capacity(weights_gib: float) -> str:
-    """Capacity of the volume: the model's size, rounded up to whole GiB. It only has to match the claim's; OSS itself
-    has no limit."""
-    return f"{math.ceil(weights_gib)}Gi"

@@ -204,7 +204,6 @@ def oss_volume(spec: ResolvedSpec, weights: StoredWeights, *, content: str) -> O
         endpoint=weights.endpoint,
         prefix=spec.weights.prefix,
         content=content,
-        weights_gib=spec.model.weights_gib,
         mount_options=spec.storage.mount_options if spec.storage.kind == "csi" else (),
         **_credentials(weights.reader_credentials),
         release_seconds=spec.update_seconds,

@@ -16,7 +16,6 @@ from components.inference_group import group_spec, probes, ready_conditions
 from components.inference_service import ADDRESS_TYPE
 from components.model_bucket import ModelBucket, read_policy, tls_only_policy
 from components.model_mount import model_path
-from components.oss_volume import capacity
 from deepseek_acs.planner.findings import TERMINAL_WIDTH
 from deepseek_acs.planner.loading import load_budget
 from deepseek_acs.settings.base import mebibytes
@@ -191,7 +190,7 @@ class TestOssVolume:
         assert claim["spec"]["storageClassName"] == volume["spec"]["storageClassName"] == ""
         assert volume["spec"]["claimRef"] == {k: claim["metadata"][k] for k in ("name", "namespace")}
         assert claim["spec"]["accessModes"] == volume["spec"]["accessModes"] == ["ReadOnlyMany"]
-        assert claim["spec"]["resources"]["requests"] == volume["spec"]["capacity"] == {"storage": "642Gi"}
+        assert claim["spec"]["resources"]["requests"] == volume["spec"]["capacity"] == {"storage": "30Gi"}
         assert volume["spec"]["csi"]["volumeHandle"] == volume["metadata"]["name"]
 
     def test_plugin_reads_by_tls_from_within_the_region(self, up: Run) -> None:
@@ -231,11 +230,11 @@ class TestOssVolume:
         for kind in ("PersistentVolume", "PersistentVolumeClaim"):
             assert before.manifest(kind) == after.manifest(kind)
 
-    @given(st.floats(0.01, 20_000))
-    def test_capacity_holds_the_model(self, weights_gib: float) -> None:
-        value = capacity(weights_gib)
-        assert value.endswith("Gi")
-        assert weights_gib <= int(value.removesuffix("Gi")) < weights_gib + 1
+    def test_another_size_of_the_model_is_no_other_volume(self, up: Run) -> None:
+        """And no other size of the claim, which the API server would refuse."""
+        before, after = up(), up({"model": {"weightsGiB": 650}})
+        for kind in ("PersistentVolume", "PersistentVolumeClaim"):
+            assert before.manifest(kind) == after.manifest(kind)
 
 
 def group(recorder: Recorder) -> dict[str, Any]:

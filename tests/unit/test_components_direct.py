@@ -77,7 +77,7 @@ def upload(name: str, namespace: pulumi.Output[str]) -> pulumi.ComponentResource
 
 
 def volume(name: str, namespace: pulumi.Output[str]) -> pulumi.ComponentResource:
-    return OssVolume(name, OssVolumeArgs(namespace=namespace, weights_gib=10, **WEIGHTS, **KEY))
+    return OssVolume(name, OssVolumeArgs(namespace=namespace, **WEIGHTS, **KEY))
 
 
 def cache(name: str, namespace: pulumi.Output[str]) -> pulumi.ComponentResource:
