@@ -81,7 +81,8 @@ class Changes:
         found = revisions(self._spec)
         record = {
             "version": VERSION,
-            "settings": self._settings,
+            # As text: the state keeps no null.
+            "settings": json.dumps(self._settings, sort_keys=True),
             "sets": {key: {"name": name, **dataclasses.asdict(found[name])} for key, name in self._sets.items()},
             "objects": sorted(name for name, is_deleted in self._objects.items() if is_deleted),
             "kept": sorted(name for name, is_deleted in self._objects.items() if not is_deleted),
@@ -172,7 +173,7 @@ class Changes:
         # No hook is called for a record that does not change.
         last = None if self._is_new else (self._recorded or record)
         return Update(
-            before=None if last is None else last["settings"],
+            before=None if last is None else json.loads(last["settings"]),
             settings=self._settings,
             revisions=_recorded_revisions(last),
             operations=self._known(last),
@@ -216,11 +217,11 @@ def _operation(action: Any, key: str, sets: Mapping[str, str]) -> Operation:
 
 
 def _recorded_revisions(last: Mapping[str, Any] | None) -> dict[str, Revision]:
-    """From the record, whose numbers are floats."""
+    """From the record, whose numbers are floats, and which has no null."""
     found = [dict(values) for values in (last["sets"] if last else {}).values()]
     return {
         values["name"]: Revision(
-            replicas=None if values["replicas"] is None else int(values["replicas"]),
+            replicas=None if values.get("replicas") is None else int(values["replicas"]),
             requests=int(values["requests"]),
             is_second=values["is_second"],
         )

@@ -68,8 +68,15 @@ def created(kind: str, name: str) -> ResourceHookArgs:
 def recorded(
     settings: Mapping[str, Any], *objects: str, sets: Mapping[str, Mapping[str, Any]] | None = None
 ) -> ResourceHookArgs:
-    """The record of the last update, which this one changes."""
-    last = {"version": float(VERSION), "settings": settings, "sets": sets or {}, "objects": list(objects), "kept": []}
+    """The record of the last update, which this one changes: as the state has it, without nulls."""
+    kept = {key: {name: value for name, value in one.items() if value is not None} for key, one in (sets or {}).items()}
+    last = {
+        "version": float(VERSION),
+        "settings": json.dumps(settings),
+        "sets": kept,
+        "objects": list(objects),
+        "kept": [],
+    }
     return updated({"input": last}, {"input": {}}, "pulumi:index:Stash", "applied")
 
 
@@ -129,7 +136,7 @@ class TestRecord:
         recorder = deploy(program)
         assert recorder.inputs("Stash")["input"] == {
             "version": 1,
-            "settings": SETTINGS,
+            "settings": json.dumps(SETTINGS),
             "sets": {SET: {"name": "deepseek-r1", "replicas": 1, "requests": 100, "is_second": False}},
             "objects": [f"{CONFIG_MAP}::here", SET],
             "kept": ["kubernetes:core/v1:Namespace::kept"],
