@@ -1,12 +1,13 @@
-"""The gate on real nodes: damaged weights do not reach the second group.
+"""The gate on real nodes: what is damaged, slow or deaf to long prompts does not reach the second group.
 
-The engine is the small server, which reads the weights. One stack through its life, in the order of the file: each test
-begins where the one before it ended. What is slow or deaf to long prompts: tests/integration/test_gate.py.
+The engine is the small server, with faults that are in its image's settings or in the weights that it reads. One stack
+through its life, in the order of the file: each test begins where the one before it ended.
 """
 
 import json
 import shutil
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -15,7 +16,8 @@ from local import tools
 from local.real_nodes import bring_up
 from local.real_nodes.requirements import problem
 from local.stack import CLUSTER_FOLDER
-from tests.e2e.conftest import ROOT, Project, make_project
+from tests.e2e.conftest import ROOT, Project, left_in_namespace, make_project
+from tests.e2e.ends import first_process
 from tests.e2e.test_updates import soon, up
 
 LACKING = problem((ROOT, tools.cache_directory()))
@@ -25,6 +27,7 @@ REVISION = "leaderworkerset.sigs.k8s.io/template-revision-hash"
 GROUP_INDEX = "leaderworkerset.sigs.k8s.io/group-index"
 STORE = "deepseek-r1-known-good"
 MODEL = ("hub", "deepseek-local", "DeepSeek-R1-tiny")
+CHAT = "^/v1/chat/completions"
 GATE: dict[str, Any] = {
     "questions": [
         {"ask": "What are you?", "holds": ["a small server", "no engine"]},
@@ -35,6 +38,11 @@ GATE: dict[str, Any] = {
 }
 ENGINE = {"image": "vllm/vllm-openai:v0.33.0", "backend": "mp", "maxModelLen": 2048}
 GATE_SECONDS = 120
+
+
+def faulty(**fault: Any) -> dict[str, Any]:
+    """An engine that has the fault from its beginning."""
+    return {**ENGINE, "env": {"LOCAL_FAULTS": json.dumps([{"times": None, "path": CHAT, **fault}])}}
 
 
 @pytest.fixture(scope="module")
@@ -164,3 +172,66 @@ def test_a_shard_of_zeros(project: Project) -> None:
     project.change(weights=weights)
     old_settings_again(project)
     assert claims(project) == old
+
+
+def test_a_sleep_per_token(project: Project) -> None:
+    old = claims(project)
+    project.change(inference={"engine": faulty(action="slow-response", bytes_per_second=4000)})
+    refused(project, "tokens/s came, and", keeps=old)
+    output = " ".join(up(project, fails=True).split())
+    assert "pulumi up --refresh tries these once more" in output, "nothing was applied"
+    project.change(inference={"engine": ENGINE})
+    old_settings_again(project)
+
+
+def test_long_prompts_are_dropped_and_the_update_is_held(project: Project) -> None:
+    record, before = accepted(project), uids(project)
+    project.change(
+        inference={"engine": faulty(action="reset-request", least_bytes=4000)},
+        verification={"gate": {**GATE, "onFailure": "hold"}},
+    )
+    output = " ".join(up(project, fails=True).split())
+    assert "the prompt of 1,536 tokens has no answer: ConnectionResetError" in output
+    assert partition(project) == 1
+    assert uids(project)["0"] == before["0"]
+    assert uids(project)["1"].isdisjoint(before["1"])
+    assert accepted(project) == record
+    assert f"deepseek-r1 goes back to template {record['template_digest']}" in project.run("back")
+    assert project.group()["spec"]["leaderWorkerTemplate"] == record["template"]
+    soon(lambda: all_run(project, record["revision"]), GATE_SECONDS)
+    assert uids(project)["0"] == before["0"]
+    project.change(inference={"engine": ENGINE}, verification={"gate": GATE})
+    old_settings_again(project)
+
+
+def gate_pods(project: Project) -> list[Any]:
+    label = "app.kubernetes.io/name=gate"
+    found: list[Any] = project.core.list_namespaced_pod(project.namespace, label_selector=label).items
+    return found
+
+
+@pytest.mark.parametrize("how", ["kill -9", "delete"])
+def test_the_gate_itself_is_killed(project: Project, how: str) -> None:
+    """Another pod continues, in the same update."""
+    old = accepted(project)
+    project.change(inference={"engine": {**ENGINE, "env": {"HOW": how}}})
+    with ThreadPoolExecutor(1) as pool:
+        update = pool.submit(up, project)
+        soon(lambda: partition(project) == 1, GATE_SECONDS)
+        (pod,) = [one for one in gate_pods(project) if one.status.phase == "Running"]
+        if how == "delete":
+            project.core.delete_namespaced_pod(pod.metadata.name, project.namespace)
+        else:
+            first_process(pod.metadata.uid).kill()
+        update.result()
+    new = accepted(project)
+    assert new["template_digest"] != old["template_digest"]
+    assert all_run(project, new["revision"])
+    assert partition(project) == 0
+    (successor,) = [one for one in gate_pods(project) if one.status.phase == "Succeeded"]
+    assert successor.metadata.uid != pod.metadata.uid
+
+
+def test_nothing_is_left(project: Project) -> None:
+    project.run("destroy")
+    assert left_in_namespace(project) == {"kube-root-ca.crt"}

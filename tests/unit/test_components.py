@@ -230,7 +230,7 @@ class TestOssVolume:
         for kind in ("PersistentVolume", "PersistentVolumeClaim"):
             assert before.manifest(kind) == after.manifest(kind)
 
-    def test_another_size_of_the_model_is_no_other_volume(self, up: Run) -> None:
+    def test_another_size_of_the_model_keeps_the_volume(self, up: Run) -> None:
         """And no other size of the claim, which the API server would refuse."""
         before, after = up(), up({"model": {"weightsGiB": 650}})
         for kind in ("PersistentVolume", "PersistentVolumeClaim"):
