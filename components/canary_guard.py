@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 import pulumi
 import pulumi_kubernetes as k8s
 
+from .python_job import secret_variable
 from .request_filter import METRICS_KEY
 from .watching import WatchingArgs, watching_labels, watching_program
 
@@ -66,7 +67,7 @@ class CanaryGuard(pulumi.ComponentResource):
                 image=args.image,
                 arguments=_arguments(args),
                 rules=rules(args),
-                env=_key(args.keys_secret),
+                env=secret_variable("METRICS_KEY", args.keys_secret, METRICS_KEY),
                 annotations=args.annotations,
             ),
         )
@@ -101,9 +102,3 @@ def _arguments(args: CanaryGuardArgs) -> list[pulumi.Input[str]]:
         f"--least-requests={args.least_requests}",
         f"--status={args.base_name}-{PACKAGE}",
     ]
-
-
-def _key(secret: pulumi.Input[str] | None) -> list[k8s.core.v1.EnvVarArgsDict] | None:
-    if secret is None:
-        return None
-    return [{"name": "METRICS_KEY", "value_from": {"secret_key_ref": {"name": secret, "key": METRICS_KEY}}}]

@@ -23,12 +23,12 @@ from .labels import CONTAINER
 from .names import name_of
 from .network_policy import VERIFICATION
 from .python_job import (
+    continued,
     pod_with_token,
     program_config_map,
     program_container,
     program_job,
-    program_mount,
-    program_volume,
+    secret_variable,
 )
 from .rights import grant
 
@@ -161,7 +161,7 @@ class Gate(pulumi.ComponentResource):
                 "spec": _pod(args, zipped, account, paper),
             },
             deadline_seconds=args.deadline_seconds,
-            failure_rules=_failure_rules(),
+            failure_rules=continued(PACKAGE, KILLED_EXIT_CODES),
             opts=pulumi.ResourceOptions.merge(own, pulumi.ResourceOptions(depends_on=[allowed])),
         )
         # Known only when the Job has written it.
@@ -214,16 +214,6 @@ def _paper(name: str, args: GateArgs, own: pulumi.ResourceOptions) -> k8s.core.v
     )
 
 
-def _failure_rules() -> list[k8s.batch.v1.PodFailurePolicyRuleArgsDict]:
-    return [
-        {"action": "Ignore", "on_pod_conditions": [{"type": "DisruptionTarget", "status": "True"}]},
-        {
-            "action": "Ignore",
-            "on_exit_codes": {"container_name": PACKAGE, "operator": "In", "values": list(KILLED_EXIT_CODES)},
-        },
-    ]
-
-
 def _pod(
     args: GateArgs,
     zipped: k8s.core.v1.ConfigMap,
@@ -231,20 +221,15 @@ def _pod(
     paper: k8s.core.v1.ConfigMap,
 ) -> k8s.core.v1.PodSpecArgsDict:
     container = program_container(
-        PACKAGE, image=args.image, arguments=_arguments(args), size=SIZE, env=_key(args.api_key_secret)
+        PACKAGE,
+        image=args.image,
+        arguments=_arguments(args),
+        size=SIZE,
+        env=secret_variable(API_KEY_VARIABLE, args.api_key_secret, API_KEY_VARIABLE),
+        mounts=[{"name": "paper", "mount_path": PAPER, "read_only": True}],
     )
-    pod = pod_with_token(container, zipped, account)
-    pod["restart_policy"] = "Never"
-    pod["volumes"] = [
-        program_volume(zipped),
-        {"name": "paper", "config_map": {"name": paper.metadata["name"]}},
-    ]
-    mounts: list[k8s.core.v1.VolumeMountArgsDict] = [
-        program_mount(PACKAGE),
-        {"name": "paper", "mount_path": PAPER, "read_only": True},
-    ]
-    pod["containers"] = [{**container, "volume_mounts": mounts}]
-    return pod
+    volume: k8s.core.v1.VolumeArgsDict = {"name": "paper", "config_map": {"name": paper.metadata["name"]}}
+    return {**pod_with_token(container, zipped, account, [volume]), "restart_policy": "Never"}
 
 
 def _arguments(args: GateArgs) -> list[pulumi.Input[str]]:
@@ -267,9 +252,3 @@ def _arguments(args: GateArgs) -> list[pulumi.Input[str]]:
         f"--long-seconds={args.long_seconds}",
         f"--credentials={CREDENTIALS}",
     ]
-
-
-def _key(secret: pulumi.Input[str] | None) -> list[k8s.core.v1.EnvVarArgsDict] | None:
-    if secret is None:
-        return None
-    return [{"name": API_KEY_VARIABLE, "value_from": {"secret_key_ref": {"name": secret, "key": API_KEY_VARIABLE}}}]

@@ -19,6 +19,7 @@ from .expansion import literal
 from .python_job import (
     CONTAINER_SECURITY,
     POD_SECURITY,
+    continued,
     program_command,
     program_config_map,
     program_job,
@@ -121,7 +122,7 @@ class ModelUpload(pulumi.ComponentResource):
             labels=LABELS,
             template=template,
             deadline_seconds=args.deadline_seconds,
-            failure_rules=failure_rules(),
+            failure_rules=continued(CONTAINER, CONTINUE_EXIT_CODES),
             opts=pulumi.ResourceOptions(parent=self),
         )
 
@@ -172,18 +173,6 @@ class ModelUpload(pulumi.ComponentResource):
             },
             "spec": spec,
         }
-
-
-def failure_rules() -> list[k8s.batch.v1.PodFailurePolicyRuleArgsDict]:
-    """The pods that another pod may continue: those that were evicted, and those that moved a part
-    (https://kubernetes.io/docs/concepts/workloads/controllers/job/#pod-failure-policy)."""
-    return [
-        {"action": "Ignore", "on_pod_conditions": [{"type": "DisruptionTarget", "status": "True"}]},
-        {
-            "action": "Ignore",
-            "on_exit_codes": {"container_name": CONTAINER, "operator": "In", "values": list(CONTINUE_EXIT_CODES)},
-        },
-    ]
 
 
 def command_line(args: ModelUploadArgs) -> list[pulumi.Input[str]]:

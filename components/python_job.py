@@ -65,9 +65,10 @@ def program_container(
     arguments: Sequence[pulumi.Input[str]],
     size: Mapping[str, str],
     env: Sequence[k8s.core.v1.EnvVarArgsDict] | None = None,
+    mounts: Sequence[k8s.core.v1.VolumeMountArgsDict] = (),
 ) -> k8s.core.v1.ContainerArgsDict:
-    """The container that runs it, with what it requests and may use in ``size``. Its last words are in the status of
-    the pod, and so in the output of ``pulumi up``."""
+    """The container that runs it, with what it requests and may use in ``size``, and ``mounts`` in addition to the
+    program's. Its last words are in the status of the pod, and so in the output of ``pulumi up``."""
     found: k8s.core.v1.ContainerArgsDict = {
         "name": package,
         "image": image,
@@ -78,24 +79,34 @@ def program_container(
         found["env"] = env
     return {
         **found,
-        "volume_mounts": [program_mount(package)],
+        "volume_mounts": [program_mount(package), *mounts],
         "resources": {"limits": size, "requests": size},
         "security_context": CONTAINER_SECURITY,
         "termination_message_policy": "FallbackToLogsOnError",
     }
 
 
+def secret_variable(name: str, secret: pulumi.Input[str] | None, key: str) -> list[k8s.core.v1.EnvVarArgsDict] | None:
+    """The variable with the value of a key of a Secret; None without one."""
+    if secret is None:
+        return None
+    return [{"name": name, "value_from": {"secret_key_ref": {"name": secret, "key": key}}}]
+
+
 def pod_with_token(
-    container: k8s.core.v1.ContainerArgsDict, config_map: k8s.core.v1.ConfigMap, account: k8s.core.v1.ServiceAccount
+    container: k8s.core.v1.ContainerArgsDict,
+    config_map: k8s.core.v1.ConfigMap,
+    account: k8s.core.v1.ServiceAccount,
+    volumes: Sequence[k8s.core.v1.VolumeArgsDict] = (),
 ) -> k8s.core.v1.PodSpecArgsDict:
-    """A pod whose program calls the API server as ``account``."""
+    """A pod whose program calls the API server as ``account``, with ``volumes`` in addition to the program's."""
     return {
         "service_account_name": account.metadata["name"],
         "automount_service_account_token": True,
         "enable_service_links": False,
         "security_context": POD_SECURITY,
         "containers": [container],
-        "volumes": [program_volume(config_map)],
+        "volumes": [program_volume(config_map), *volumes],
     }
 
 
@@ -105,6 +116,15 @@ def job_name(
     """Name of a Job with a hash of its pod template and of ``content``: a Job's template is immutable, so a change
     needs a new name."""
     return json_text([template, *content]).apply(lambda text: name_of(kind, text))
+
+
+def continued(container: str, exit_codes: Sequence[int]) -> list[k8s.batch.v1.PodFailurePolicyRuleArgsDict]:
+    """Failures after which another pod continues: the pod was evicted, or ``container`` ended with one of
+    ``exit_codes`` (https://kubernetes.io/docs/concepts/workloads/controllers/job/#pod-failure-policy)."""
+    return [
+        {"action": "Ignore", "on_pod_conditions": [{"type": "DisruptionTarget", "status": "True"}]},
+        {"action": "Ignore", "on_exit_codes": {"container_name": container, "operator": "In", "values": [*exit_codes]}},
+    ]
 
 
 def program_job(

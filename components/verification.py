@@ -21,6 +21,7 @@ from .python_job import (
     program_container,
     program_job,
     program_volume,
+    secret_variable,
 )
 
 PACKAGE = "verifier"
@@ -204,9 +205,7 @@ def _metadata(labels: Mapping[str, str], args: VerificationArgs) -> k8s.meta.v1.
 
 
 def _key_variable(name: str, args: VerificationArgs) -> list[k8s.core.v1.EnvVarArgsDict]:
-    if args.api_key_secret is None:
-        return []
-    return [{"name": name, "value_from": {"secret_key_ref": {"name": args.api_key_secret, "key": API_KEY_VARIABLE}}}]
+    return secret_variable(name, args.api_key_secret, API_KEY_VARIABLE) or []
 
 
 def _pod(container: k8s.core.v1.ContainerArgsDict, *volumes: k8s.core.v1.VolumeArgsDict) -> k8s.core.v1.PodSpecArgsDict:

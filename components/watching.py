@@ -13,8 +13,6 @@ from .python_job import (
     pod_with_token,
     program_config_map,
     program_container,
-    program_mount,
-    program_volume,
 )
 from .rights import grant
 
@@ -93,9 +91,7 @@ def _pod(
 ) -> k8s.core.v1.PodSpecArgsDict:
     namespace, credentials = pulumi.Output.format("--namespace={0}", args.namespace), f"--credentials={CREDENTIALS}"
     arguments = [namespace, *args.arguments, credentials]
-    container = program_container(args.package, image=args.image, arguments=arguments, size=SIZE, env=args.env)
-    pod = pod_with_token(container, zipped, account)
-    if args.volumes:
-        pod["volumes"] = [program_volume(zipped), *args.volumes]
-        pod["containers"] = [{**container, "volume_mounts": [program_mount(args.package), *args.mounts]}]
-    return pod
+    container = program_container(
+        args.package, image=args.image, arguments=arguments, size=SIZE, env=args.env, mounts=args.mounts
+    )
+    return pod_with_token(container, zipped, account, args.volumes)
