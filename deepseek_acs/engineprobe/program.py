@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import http.client
+import ipaddress
 import json
 import os
 import socket
@@ -20,7 +21,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 REQUESTS = ("vllm:num_requests_running", "vllm:num_requests_waiting", "vllm:num_requests_swapped")
@@ -57,6 +58,11 @@ GAP_SECONDS = 180
 
 STATE_FILE = "/dev/shm/engineprobe.json"  # noqa: S108 - in the pod, the one place that can always be written
 """What the last check saw."""
+
+CONNECTIONS = ("/proc/net/tcp", "/proc/net/tcp6")
+"""TCP connections of the pod (https://man7.org/linux/man-pages/man5/proc_pid_net.5.html)."""
+
+ESTABLISHED = "01"
 
 LOG_FILE = "/proc/1/fd/1"
 """The container's log: Kubernetes shows the output of a hook nowhere."""
@@ -153,6 +159,31 @@ def can_connect(host: str, port: int, *, without_dns: bool = False) -> bool:
         return without_dns and error.errno == socket.EAI_AGAIN
     except OSError:
         return False
+
+
+def is_connected(host: str, tables: Sequence[str] = CONNECTIONS) -> bool:
+    """Whether this pod has a connection with the host. Also if the name or the connections cannot be read."""
+    try:
+        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+        rows = [line.split() for table in tables for line in _lines(table)]
+    except OSError:
+        return True
+    peers = {_address(row[2]) for row in rows if row[3] == ESTABLISHED}
+    return any(ipaddress.ip_address(address[0]) in peers for *_, address in found)
+
+
+def _lines(table: str) -> list[str]:
+    """Without the heading."""
+    with open(table, encoding="ascii") as file:
+        return file.readlines()[1:]
+
+
+def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    """From ADDRESS:PORT in words of 32 bits, each of which is hexadecimal in the order of the machine's bytes."""
+    words = bytes.fromhex(text.partition(":")[0])
+    packed = b"".join(words[i : i + 4][:: -1 if sys.byteorder == "little" else 1] for i in range(0, len(words), 4))
+    address = ipaddress.ip_address(packed)
+    return getattr(address, "ipv4_mapped", None) or address
 
 
 def drain(engine: Engine, *, announce_seconds: float, request_seconds: float, clock: Clock) -> str:
@@ -317,9 +348,12 @@ def main() -> int:
         say(drain(engine, clock=clock, **limits), options.log_file)
         return 0
     if options.command == "outlast":
-        ending = outlast(
-            lambda: can_connect(leader(), options.port, without_dns=True), seconds=options.seconds, clock=clock
-        )
+
+        def own_leader_is_there() -> bool:
+            # After an update or a restart, the next leader has the name already, and no connection with this pod.
+            return is_connected(leader()) and can_connect(leader(), options.port, without_dns=True)
+
+        ending = outlast(own_leader_is_there, seconds=options.seconds, clock=clock)
         say(ending, options.log_file)
         return 0
     if options.command == "check-leader":

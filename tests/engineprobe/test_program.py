@@ -20,6 +20,7 @@ from deepseek_acs.engineprobe.program import (
     can_connect,
     check_engine,
     drain,
+    is_connected,
     observe,
     outlast,
     parse,
@@ -129,6 +130,43 @@ class TestOutlast:
 
     def test_it_does_not_wait_for_ever(self) -> None:
         assert self.wait(lambda s: True) == ("the leader is still there after 600 s", 600)
+
+
+class TestConnections:
+    ADDRESS = "127.45.6.7"
+
+    def test_a_connection_is_seen_as_long_as_it_is_open(self) -> None:
+        with socket.create_server((self.ADDRESS, 0)) as server:
+            assert not is_connected(self.ADDRESS)
+            with socket.create_connection(server.getsockname()):
+                assert is_connected(self.ADDRESS)
+
+    def test_a_leader_that_has_ended_is_not_connected(self) -> None:
+        with socket.create_server((self.ADDRESS, 0)) as server:
+            with socket.create_connection(server.getsockname()) as worker:
+                server.accept()[0].close()
+                assert worker.recv(1) == b""
+                assert not is_connected(self.ADDRESS)
+
+    @pytest.mark.parametrize(
+        ("host", "remote"),
+        [
+            ("::1", "00000000000000000000000001000000"),
+            ("2001:db8::5", "B80D0120000000000000000005000000"),
+            ("10.244.1.8", "0000000000000000FFFF00000801F40A"),
+            ("10.244.1.8", "0801F40A"),
+        ],
+    )
+    def test_tables_of_the_kernel(self, tmp_path: Path, host: str, remote: str) -> None:
+        table = tmp_path / "tcp"
+        for state, expected in (("01", True), ("08", False), ("06", False)):
+            table.write_text(f"  sl  local_address rem_address st\n   0: 0100007F:A2F4 {remote}:733D {state} 0:0\n")
+            assert is_connected(host, [str(table)]) is expected
+            assert not is_connected("10.244.1.9", [str(table)])
+
+    def test_what_cannot_be_read_proves_nothing(self, tmp_path: Path) -> None:
+        assert is_connected("127.0.0.1", [str(tmp_path / "none")])
+        assert is_connected("leader.invalid", [])
 
 
 def checked(

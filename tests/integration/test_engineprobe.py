@@ -3,10 +3,12 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.resources import files
@@ -145,6 +147,19 @@ def test_a_worker_whose_leader_has_ended_ends(tmp_path: Path) -> None:
     options = ["--port=9", "--seconds=60", f"--log-file={tmp_path / 'log'}"]
     assert run("outlast", *options, LWS_LEADER_ADDRESS="127.0.0.1") == (0, "")
     assert (tmp_path / "log").read_text().startswith("engineprobe: the leader has ended")
+
+
+@pytest.mark.parametrize(("connected", "said"), [(True, "the leader is still there"), (False, "the leader has ended")])
+def test_a_worker_does_not_wait_for_the_next_leader_of_its_name(tmp_path: Path, connected: bool, said: str) -> None:
+    """That one listens at the same port, but this pod has not joined it."""
+    address = "127.45.6.8"
+    with ExitStack() as stack:
+        server = stack.enter_context(socket.create_server((address, 0)))
+        if connected:
+            stack.enter_context(socket.create_connection(server.getsockname()))
+        options = [f"--port={server.getsockname()[1]}", "--seconds=12", f"--log-file={tmp_path / 'log'}"]
+        assert run("outlast", *options, LWS_LEADER_ADDRESS=address) == (0, "")
+    assert (tmp_path / "log").read_text().startswith(f"engineprobe: {said}")
 
 
 def test_a_shell_that_waits_can_be_terminated() -> None:
