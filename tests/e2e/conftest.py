@@ -65,9 +65,9 @@ class Project:
         return {
             **kept,
             **offline,
-            **self.variables,
             "HOME": str(self.folder / "home"),
             "DEEPSEEK_CACHE": str(tools.cache_directory()),
+            **self.variables,
         }
 
     def start(self, command: str, *options: str, stack: str = "", policy: str = "off") -> subprocess.Popen[str]:

@@ -246,14 +246,17 @@ def test_a_node_heals_by_itself(project: Project, program: str) -> None:
     assert "The endpoint answers." in project.run("verify")
 
 
-def test_damaged_image_is_told_and_written_again(project: Project) -> None:
-    """All are: each is looked at, imported or not."""
-    images = tools.cache_directory() / "images"
-    # The folder is that of all clusters of this machine; the newest is ours.
-    (newest,) = sorted(images.glob("engine-*.tar"), key=lambda path: path.stat().st_mtime)[-1:]
-    newest.write_bytes(b"nonsense")
-    assert f"the image {newest} is damaged" in project.run("up", fails=True)
-    assert not newest.exists()
+def test_damaged_image_is_told_and_written_again(
+    project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All are: each is looked at, imported or not. The images of all clusters of this machine stay as they are."""
+    (tmp_path / "tools").symlink_to(tools.cache_directory() / "tools")
+    monkeypatch.setitem(project.variables, "DEEPSEEK_CACHE", str(tmp_path))
+    project.run("up")
+    (image,) = (tmp_path / "images").glob("engine-*.tar")
+    image.write_bytes(b"nonsense")
+    assert f"the image {image} is damaged" in project.run("up", fails=True)
+    assert not image.exists()
     project.run("up")
 
 
