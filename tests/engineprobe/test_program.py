@@ -142,11 +142,13 @@ class TestConnections:
                 assert is_connected(self.ADDRESS)
 
     def test_a_leader_that_has_ended_is_not_connected(self) -> None:
-        with socket.create_server((self.ADDRESS, 0)) as server:
-            with socket.create_connection(server.getsockname()) as worker:
-                server.accept()[0].close()
-                assert worker.recv(1) == b""
-                assert not is_connected(self.ADDRESS)
+        with (
+            socket.create_server((self.ADDRESS, 0)) as server,
+            socket.create_connection(server.getsockname()) as worker,
+        ):
+            server.accept()[0].close()
+            assert worker.recv(1) == b""
+            assert not is_connected(self.ADDRESS)
 
     @pytest.mark.parametrize(
         ("host", "remote"),
