@@ -122,7 +122,7 @@ def answers(project: Project) -> bool:
     return "The endpoint answers." in said
 
 
-@pytest.mark.parametrize("kill", kills(), ids=str)
+@pytest.mark.parametrize("kill", [*kills()], ids=str)
 def test_next_up_heals(project: Project, kill: Kill) -> None:
     brought_about(project, kill.situation)
     up = project.start("up", "--skip-preview")
