@@ -107,7 +107,7 @@ def updated(data: Mapping[str, str], stored: Mapping[str, str], incident: Incide
     for the same reason, is counted, so that it does not push out the others."""
     ends: list[dict[str, Any]] = json.loads(data.get("ends", "[]"))
     entry, is_hearsay = incident.entry, incident.first.reason == MISSED
-    if any(_is_same(one, entry) or (is_hearsay and _is_told(one, entry)) for one in ends):
+    if any(_is_same(one, entry) or (is_hearsay and _is_told(one, incident)) for one in ends):
         return None
     if entry["requested"]:
         return {"data": {"ends": _listed([*ends, entry])}}
@@ -155,10 +155,13 @@ def _is_same(one: Mapping[str, Any], entry: Mapping[str, Any]) -> bool:
     )
 
 
-def _is_told(one: Mapping[str, Any], entry: Mapping[str, Any]) -> bool:
-    """Whether an end is listed that LeaderWorkerSet's words, at the time of ``entry``, may be about."""
-    seconds = (moment(entry["at"]) - moment(one.get("last", one["at"]))).total_seconds()
-    return one["group"] == entry["group"] and abs(seconds) < SETTLE_SECONDS
+def _is_told(one: Mapping[str, Any], incident: Incident) -> bool:
+    """Whether an end is listed that LeaderWorkerSet's words, which are the first end of ``incident``, may be about. An
+    end from before its pods was that of pods with the same names."""
+    at = moment(one.get("last", one["at"]))
+    seconds = (moment(incident.first.at) - at).total_seconds()
+    is_of_these_pods = any(moment(member.created) <= at for member in incident.members)
+    return one["group"] == incident.group and abs(seconds) < SETTLE_SECONDS and is_of_these_pods
 
 
 def _is_like(one: Mapping[str, Any], entry: Mapping[str, Any]) -> bool:

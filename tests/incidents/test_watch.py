@@ -309,6 +309,24 @@ class TestRestart:
         world.wait()
         assert [entry["cause"] for entry in world.cluster.ends] == ["was killed by signal 9 (SIGKILL)"]
 
+    def test_the_next_group_fails_within_a_minute(self, world: World) -> None:
+        """The listed end is that of earlier pods with the same names."""
+        world.serve()
+        world.crash()
+        group = [running(0, worker, life=2) for worker in (0, 1)]
+        for one in group:
+            one["metadata"]["creationTimestamp"] = "2026-11-29T15:00:04Z"
+            one["status"]["conditions"][0]["lastTransitionTime"] = "2026-11-29T15:00:20Z"
+        world.see(*group)
+        world.start()
+        world.cluster.events = [event("r1", "RecreateGroup", RECREATED, at="2026-11-29T15:00:30Z")]
+        world.watcher.change(LISTED, [deleted(group[0], at="2026-11-29T15:01:01Z")])
+        world.wait()
+        assert [(one["pod"], one["cause"].split(":")[0]) for one in world.cluster.ends] == [
+            ("r1-0-1", "was killed by signal 9 (SIGKILL)"),
+            ("r1-0-1", "failed while the watcher did not run"),
+        ]
+
     def test_a_pod_that_is_going_when_the_program_comes_says_nothing(self, world: World) -> None:
         going = deleted(running(0, 0))
         world.watcher.change(LISTED, [going])
