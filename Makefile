@@ -99,11 +99,12 @@ chaos: $(INSTALLED_DEV) ## kills the mover and breaks what it talks to, about 5 
 engine: $(INSTALLED_DEV) ## leader and worker as a real vLLM on the CPU; root, and 1 GiB of downloads at the first use
 	timeout 1800 $(RUN) -m pytest -q -m "engine and not faults" tests/engine
 
-faults: $(INSTALLED_DEV) ## faults of real pods with the real engine: root, half an hour; OPTIONS=--update-golden prints docs/faults.md
-	$(RUN) -m pytest -q -m faults tests/engine $(OPTIONS)
+faults: $(INSTALLED_DEV) ## faults of real nodes and pods, most with the real engine: root, an hour; OPTIONS=--update-golden prints docs/faults.md
+	$(RUN) -m pytest -q -m faults tests/engine tests/e2e $(OPTIONS)
 
+# Each file has a cluster of its own. They mostly wait for pods, so more of them run at a time than there are cores.
 e2e: $(INSTALLED_DEV) $(PACK) ## end-to-end tests: real engine, real API server; PROVIDER=official as above
-	$(RUN) -m pytest -q -m e2e
+	$(RUN) -m pytest -q -n 3 --dist loadfile -m "e2e and not faults"
 
 examples: $(INSTALLED_DEV) ## build the package, install it elsewhere, and preview examples/; a part of e2e
 	$(RUN) -m pytest -q tests/e2e/test_library.py

@@ -26,7 +26,8 @@ def give_up_lost_nodes_soon(template: Template) -> None:
 
 
 class GroupEnds:
-    """In the order of the file. Each test begins with a group that serves."""
+    """In the order of the file. Each test begins with a group that serves. Most are for ``make faults``, also with the
+    small server: they take a minute each."""
 
     @pytest.fixture(autouse=True)
     def _serves(self, ends: Ends) -> None:
@@ -61,36 +62,42 @@ class GroupEnds:
         assert "signal 9" in entry["cause"] or "failed while the watcher did not run" in entry["cause"]
         assert f"== {WORKER}, container vllm, on virtual-kubelet-" in ends.reports()[-1]
 
+    @pytest.mark.faults
     def test_the_container_ends_with_code_0(self, ends: Ends) -> None:
         with ends.changed(lambda template: leader_of(template).update(command=["sh", "-c", "sleep 5"])):
             assert "an update of the pod template" in ends.next(requested=True)["cause"]
             entry = ends.next(requested=False)
         assert (entry["pod"], entry["cause"]) == (LEADER, "ended by itself with code 0")
 
+    @pytest.mark.faults
     def test_a_wrong_argument(self, ends: Ends) -> None:
         with ends.changed(self.give_a_wrong_argument):
             entry = ends.next(requested=False)
         assert (entry["pod"], entry["cause"]) == (LEADER, "ended with code 2")
         assert "never: the group ended before it was ready" in ends.report(entry)
 
+    @pytest.mark.faults
     def test_too_little_memory(self, ends: Ends) -> None:
         with ends.changed(self.give_too_little_memory):
             entry = ends.next(requested=False)
         assert entry["pod"] == LEADER
         assert "needed more memory than its limit" in entry["cause"]
 
+    @pytest.mark.faults
     def test_the_process_stops(self, ends: Ends) -> None:
         ends.process(LEADER).suspend()
         entry = ends.next(requested=False)
         assert (entry["pod"], entry["container"]) == (LEADER, "vllm")
         assert "failed its health check" in entry["cause"]
 
+    @pytest.mark.faults
     def test_a_pod_is_deleted_by_hand(self, ends: Ends) -> None:
         ends.project.core.delete_namespaced_pod(WORKER, ends.project.namespace)
         entry = ends.next(requested=True)
         assert entry["pod"] == WORKER
         assert entry["cause"] == "was deleted, as requested by a deletion of the pod, by hand or by another program"
 
+    @pytest.mark.faults
     def test_an_update(self, ends: Ends) -> None:
         def annotate(template: Template) -> None:
             template["leaderTemplate"]["metadata"].setdefault("annotations", {})["example.com/a"] = "1"
@@ -102,6 +109,7 @@ class GroupEnds:
             ends.ready()
         ends.next(requested=True)
 
+    @pytest.mark.faults
     def test_a_scale_down(self, ends: Ends) -> None:
         ends.scale(0)
         entry = ends.next(requested=True)
@@ -109,6 +117,7 @@ class GroupEnds:
         assert (entry["pod"], entry["cause"]) == (LEADER, "was deleted, as requested by a scale-down to 0 groups")
         ends.scale(1)
 
+    @pytest.mark.faults
     def test_a_kubelet_stops(self, ends: Ends) -> None:
         with ends.changed(give_up_lost_nodes_soon):
             ends.next(requested=True)

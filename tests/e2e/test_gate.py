@@ -177,7 +177,9 @@ def test_a_shard_of_zeros(project: Project) -> None:
 def test_a_sleep_per_token(project: Project) -> None:
     old = claims(project)
     project.change(inference={"engine": faulty(action="slow-response", bytes_per_second=4000)})
-    refused(project, "tokens/s came, and", keeps=old)
+    # To the first token, or per token: on a busy machine either may be what is too slow first.
+    refused(project, "by the accepted template", keeps=old)
+    assert "questions" not in json.loads(data(project)["refused"])["why"]
     output = " ".join(up(project, fails=True).split())
     assert "pulumi up --refresh tries these once more" in output, "nothing was applied"
     project.change(inference={"engine": ENGINE})

@@ -1,6 +1,6 @@
 """``kill -9`` of programs of a node and of the control plane, in the middle of ``make up`` on real nodes: the next
 ``make up`` heals. A node heals by itself, and ``up`` starts etcd and the API server again, or ends and says why. As
-root, or not at all.
+root, or not at all; `make faults`.
 
 KILLS is their number, CHAOS_SEED chooses other moments.
 """
@@ -24,7 +24,7 @@ from tests.e2e.conftest import COMMAND_SECONDS, Project, eventually, make_projec
 from tests.e2e.test_real_nodes import all_ready, process
 
 LACKING = problem((Path(__file__).parents[2], tools.cache_directory()))
-pytestmark = [pytest.mark.e2e, pytest.mark.skipif(LACKING is not None, reason=str(LACKING))]
+pytestmark = [pytest.mark.e2e, pytest.mark.faults, pytest.mark.skipif(LACKING is not None, reason=str(LACKING))]
 
 COUNT, SEED = int(os.environ.get("KILLS", "3")), int(os.environ.get("CHAOS_SEED", "15"))
 
