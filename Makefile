@@ -104,7 +104,7 @@ faults: $(INSTALLED_DEV) ## faults of real nodes and pods, most with the real en
 
 # Each file has a cluster of its own. They mostly wait for pods, so more of them run at a time than there are cores.
 e2e: $(INSTALLED_DEV) $(PACK) ## end-to-end tests: real engine, real API server; PROVIDER=official as above
-	$(RUN) -m pytest -q -n 3 --dist loadfile -m "e2e and not faults"
+	$(RUN) -m pytest -q -n 3 --dist loadfile -m "e2e and not faults" tests/e2e tests/local
 
 examples: $(INSTALLED_DEV) ## build the package, install it elsewhere, and preview examples/; a part of e2e
 	$(RUN) -m pytest -q tests/e2e/test_library.py
