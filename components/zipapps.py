@@ -37,6 +37,7 @@ SHARED = {
     **dict.fromkeys(("preload", "costguard", "canaryguard", "incidents"), ("apiserver",)),
     "verifier": ("chatclient",),
     "gate": ("apiserver", "chatclient"),
+    "compilecache": ("modelmover",),
 }
 """The packages that a program has in common with others, and imports as ``deepseek_acs``'s."""
 
