@@ -77,7 +77,7 @@ for revision in spec.revisions:
         # As well: the first start may fail.
         Incidents(named("incidents"), evidence, after_access)
     weight = spec.update.weight if spec.update and revision is not spec else 0
-    args = wiring.inference_group(revision, mount, access, weight=weight, is_candidate=revision is not spec)
+    args = wiring.inference_group(revision, mount, access, bucket, weight=weight, is_candidate=revision is not spec)
     group = InferenceGroup(named("inference-group"), args, ready)
     groups[revision.revision] = group
     if own := wiring.revision_service(revision, group):

@@ -12,6 +12,13 @@ def literal(text: str) -> str:
     return text.replace("$", "$$")
 
 
+def interruptible(command: str) -> str:
+    """A shell command that exits when its shell gets SIGTERM. As the first process of a container, the shell would
+    otherwise ignore the signal and hold its GPUs until the grace period is over."""
+    # A shell runs a trap immediately only while it waits for a background process.
+    return f"trap 'exit 143' TERM; {command} & wait $!"
+
+
 def shell_path(path: str) -> str:
     """A path for a command that a person copies: quoted, but for the home folder's ``~``."""
     home, slash, rest = path.partition("/")

@@ -6,6 +6,7 @@ from typing import Literal
 
 import pulumi
 
+from .compile_cache import CompileCacheArgs
 from .preflight import PreflightArgs
 from .request_filter import RequestFilterArgs
 
@@ -108,6 +109,9 @@ class InferenceGroupArgs:
 
     preflight: PreflightArgs | None = None
     """Checks before the engine starts; None: there are none."""
+
+    compile_cache: CompileCacheArgs | None = None
+    """Where compiled code is kept; None: each start compiles."""
 
     request_filter: RequestFilterArgs | None = None
     """The filter in front of the engine, which asks for the keys of ``api_key_secret``."""

@@ -16,12 +16,13 @@ from deepseek_acs.planner.findings import Finding, report
 from deepseek_acs.planner.loading import POD_START_SECONDS, PROBE_PERIOD_SECONDS, failure_threshold
 from deepseek_acs.settings.base import quantity
 
+from .compile_cache import compile_cache_objects, with_compile_cache
 from .crds import LeaderWorkerSet
-from .expansion import literal
+from .expansion import interruptible, literal
 from .group_access import with_access
 from .group_args import InferenceGroupArgs
 from .labels import CONTAINER, WORKER_INDEX_LABEL, common_labels
-from .lifecycle import Role, engineprobe_config_map, interruptible, pod_lifecycle
+from .lifecycle import Role, engineprobe_config_map, pod_lifecycle
 from .names import json_text
 from .preflight import preflight_config_map, with_preflight
 from .request_filter import ARGUMENTS as FILTER_ARGUMENTS
@@ -51,7 +52,9 @@ class InferenceGroup(pulumi.ComponentResource):
 
     def _leader_worker_set(self, name: str, args: InferenceGroupArgs) -> LeaderWorkerSet:
         own = pulumi.ResourceOptions(parent=self)
-        needed = [] if args.request_seconds is None else [engineprobe_config_map(f"{name}-engineprobe", args, own)]
+        needed: list[pulumi.Resource] = []
+        if args.request_seconds is not None:
+            needed.append(engineprobe_config_map(f"{name}-engineprobe", args, own))
         if args.preflight is not None:
             needed.append(
                 preflight_config_map(f"{name}-preflight", group=args.name, namespace=args.namespace, opts=own)
@@ -61,6 +64,10 @@ class InferenceGroup(pulumi.ComponentResource):
                 request_filter_config_map(
                     f"{name}-requestfilter", args.request_filter, group=args.name, namespace=args.namespace, opts=own
                 )
+            )
+        if args.compile_cache is not None:
+            needed += compile_cache_objects(
+                f"{name}-compilecache", args.compile_cache, group=args.name, namespace=args.namespace, opts=own
             )
         return LeaderWorkerSet(
             f"{name}-group",
@@ -222,7 +229,10 @@ def pod_template(role: Role, args: InferenceGroupArgs) -> dict[str, Any]:
     }
     if args.preflight is not None:
         template = with_preflight(template, args.preflight, group=args.name, model_path=args.model_path)
-    return with_access(template, args, serves=role == "leader")
+    template = with_access(template, args, serves=role == "leader")
+    if args.compile_cache is not None:
+        template = with_compile_cache(template, args, args.compile_cache, engine=command(role, args))
+    return template
 
 
 def _resources(args: InferenceGroupArgs) -> dict[str, str]:

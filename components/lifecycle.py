@@ -92,13 +92,6 @@ def _source() -> str:
     return files("deepseek_acs.engineprobe").joinpath("program.py").read_text(encoding="utf-8")
 
 
-def interruptible(command: str) -> str:
-    """A shell command that exits when its shell gets SIGTERM. As the first process of a container, the shell would
-    otherwise ignore the signal and hold its GPUs until the grace period is over."""
-    # A shell runs a trap immediately only while it waits for a background process.
-    return f"trap 'exit 143' TERM; {command} & wait $!"
-
-
 def _tolerations(seconds: int | None) -> dict[str, Any]:
     if seconds is None:
         return {}

@@ -16,10 +16,13 @@ from deepseek_acs.planner.findings import report
 
 from .credentials import AccessKey, AssumableRole
 from .existing_bucket import bucket_findings
-from .names import MOVER, READER, bucket_name, cloud_name, version_name
+from .names import COMPILED, MOVER, READER, bucket_name, cloud_name, version_name
 
 STALE_UPLOAD_DAYS = 7
 """Days after which parts of incomplete uploads are deleted; they are billed but not listed."""
+
+STALE_COMPILED_DAYS = 30
+"""Days after which an archive of compiled code is deleted. If it is still of use, the next start makes another one."""
 
 ROTATE = "DeleteOldestNonDefaultVersionWhenLimitExceeded"
 """RAM keeps five versions of a policy and rejects a sixth
@@ -66,6 +69,12 @@ class ModelBucketArgs:
 
     mover_subject: pulumi.Input[str] = ""
 
+    compiled_prefix: str | None = None
+    """Folder of the code that engines compile, for one more identity; None: it is not kept."""
+
+    compiled_subject: str = ""
+    """Service account of the engines' pods."""
+
 
 class StoredWeights(Protocol):
     """A bucket with weights, as those who read it see it: a ModelBucket, or one of another program."""
@@ -94,6 +103,8 @@ class ModelBucket(pulumi.ComponentResource):
     (setTransmissionProtocol in https://github.com/kubernetes-sigs/alibaba-cloud-csi-driver)."""
     mover_credentials: AccessKey | AssumableRole
     reader_credentials: AccessKey | AssumableRole
+    compiled_credentials: AccessKey | AssumableRole | None
+    """Of the engines' pods, for the code that they compile."""
 
     def __init__(self, name: str, args: ModelBucketArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("deepseek:storage:ModelBucket", name, None, opts)
@@ -102,6 +113,8 @@ class ModelBucket(pulumi.ComponentResource):
         self.bucket_name = self._bucket(args)
         self.mover_credentials = self._mover(args)
         self.reader_credentials = self._reader(args)
+        prefix = args.compiled_prefix
+        self.compiled_credentials = None if prefix is None else self._compiled(args, prefix)
         self.register_outputs({"bucketName": self.bucket_name, "endpoint": self.endpoint})
 
     def _bucket(self, args: ModelBucketArgs) -> pulumi.Output[str]:
@@ -122,7 +135,8 @@ class ModelBucket(pulumi.ComponentResource):
                     "enabled": True,
                     "prefix": "",
                     "abort_multipart_uploads": [{"days": STALE_UPLOAD_DAYS}],
-                }
+                },
+                *([] if args.compiled_prefix is None else [_expiry(args.compiled_prefix)]),
             ],
             force_destroy=not args.retain,
             # Separate resources, below; without this the bucket resource would conflict with them about these
@@ -192,6 +206,15 @@ class ModelBucket(pulumi.ComponentResource):
                 lambda bucket: read_policy(bucket, args.prefix, *args.other_prefixes, vpc_id=args.vpc_id)
             ),
             subject=VOLUME_PLUGIN_SUBJECT,
+        )
+
+    def _compiled(self, args: ModelBucketArgs, prefix: str) -> AccessKey | AssumableRole:
+        return self._identity(
+            COMPILED,
+            args,
+            right=COMPILED,
+            policy=self.bucket_name.apply(lambda bucket: cache_policy(bucket, prefix, vpc_id=args.vpc_id)),
+            subject=args.compiled_subject,
         )
 
     def _identity(
@@ -269,6 +292,16 @@ class ModelBucket(pulumi.ComponentResource):
         return AssumableRole(role_arn=arn, oidc_provider_arn=provider)
 
 
+def _expiry(prefix: str) -> alicloud.oss.BucketLifecycleRuleArgsDict:
+    """Deletes what was compiled long ago."""
+    return {
+        "id": "expire-compiled-code",
+        "enabled": True,
+        "prefix": f"{prefix}/",
+        "expirations": [{"days": STALE_COMPILED_DAYS}],
+    }
+
+
 def tls_only_policy(bucket: str) -> str:
     """Bucket policy that denies all requests over plain HTTP, including the owner's
     (https://www.alibabacloud.com/help/en/oss/user-guide/oss-bucket-policy/)."""
@@ -319,6 +352,26 @@ def mover_policy(bucket: str, *prefixes: str, writes: bool, vpc_id: str | None =
             **_only(vpc_id, end),
             "Action": objects,
             "Resource": [f"acs:oss:*:*:{bucket}/{folder}/*" for folder in folders],
+        },
+    )
+
+
+def cache_policy(bucket: str, prefix: str, *, vpc_id: str | None = None) -> str:
+    """RAM policy of the engine's pods, for what they compile: read and write below ``prefix``. Listing, without which
+    OSS does not say that there is no such object, is of the whole bucket."""
+    objects = ["oss:GetObject", "oss:PutObject", "oss:AbortMultipartUpload", "oss:DeleteObject"]
+    return _document(
+        {
+            "Effect": "Allow",
+            **_only(vpc_id),
+            "Action": ["oss:ListObjects"],
+            "Resource": [f"acs:oss:*:*:{bucket}"],
+        },
+        {
+            "Effect": "Allow",
+            **_only(vpc_id),
+            "Action": objects,
+            "Resource": [f"acs:oss:*:*:{bucket}/{prefix}/*"],
         },
     )
 

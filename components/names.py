@@ -18,7 +18,7 @@ MODELS = "models"
 ACCESS = "access"
 """The components that have resources in the cloud, by their names in the program."""
 
-MOVER, READER, CLIENTS = "mover", "reader", "clients"
+MOVER, READER, COMPILED, CLIENTS = "mover", "reader", "cache", "clients"
 """The purpose of a resource in the cloud: who uses the bucket, and who uses the service."""
 
 

@@ -33,13 +33,34 @@ def program_config_map(
 ) -> k8s.core.v1.ConfigMap:
     """The package as an immutable ConfigMap with a content hash in its name: other content is another resource."""
     name = name_of(package, parent.pulumi_resource_name, archive_digest(package))
-    return k8s.core.v1.ConfigMap(
+    return content_config_map(
         f"{parent.pulumi_resource_name}-{name}",
+        name,
+        package,
+        namespace=namespace,
+        labels=labels,
+        opts=pulumi.ResourceOptions(parent=parent),
+    )
+
+
+def content_config_map(
+    resource: str,
+    name: str,
+    package: str,
+    *,
+    namespace: pulumi.Input[str],
+    labels: Mapping[str, str],
+    opts: pulumi.ResourceOptions,
+) -> k8s.core.v1.ConfigMap:
+    """The same for a ``name`` that identifies the content."""
+    # Another zlib only compresses it to other bytes.
+    own = pulumi.ResourceOptions(ignore_changes=["binaryData"])
+    return k8s.core.v1.ConfigMap(
+        resource,
         metadata={"name": name, "namespace": namespace, "labels": labels},
         binary_data={_file(package): base64.b64encode(archive(package)).decode()},
         immutable=True,
-        # The name identifies the content. Another zlib only compresses it to other bytes.
-        opts=pulumi.ResourceOptions(parent=parent, ignore_changes=["binaryData"]),
+        opts=pulumi.ResourceOptions.merge(opts, own),
     )
 
 

@@ -12,6 +12,7 @@ import pulumi
 
 from deepseek_acs.planner.api_paths import exact_paths, parent_paths
 from deepseek_acs.planner.catalogue import NVIDIA
+from deepseek_acs.planner.compiled import HELPER_CPU, HELPER_GIB
 from deepseek_acs.planner.gating import LONG_SECONDS, SILENCE_SECONDS, exam_seconds
 from deepseek_acs.planner.loading import POD_START_SECONDS
 from deepseek_acs.planner.metrics import EngineMetrics
@@ -25,6 +26,7 @@ from .access import Access, AccessArgs
 from .acs_pods import gpu_annotations, gpu_labels, gpu_node_selector, network_environment, policy_annotations
 from .canary_guard import CanaryGuardArgs, canary_guard_labels
 from .cluster import ClusterArgs
+from .compile_cache import CompileCacheArgs
 from .cost_guard import CostGuardArgs
 from .credentials import AccessKey, AssumableRole
 from .disruption_budget import DisruptionBudgetArgs
@@ -107,7 +109,16 @@ def model_bucket(spec: ResolvedSpec, secrets: Secrets) -> ModelBucketArgs:
         mover_rights_end=spec.weights.upload.rights_end,
         rotation=identity.rotation if identity.kind == "ramUser" else 1,
         mover_subject=f"system:serviceaccount:{spec.cluster.namespace}:{_mover_account()}",
+        compiled_prefix=_compiled_prefix(spec) if any(one.engine.compile_cache for one in spec.revisions) else None,
+        compiled_subject=f"system:serviceaccount:{spec.cluster.namespace}:"
+        + (spec.base_name if spec.security.pods else "default"),
     )
+
+
+def _compiled_prefix(spec: ResolvedSpec) -> str:
+    """Folder of the bucket for compiled code, which the revisions of a group share. Another stack must not write there:
+    what is there is run."""
+    return f".compilecache/{spec.cluster.namespace}/{spec.base_name}"
 
 
 def has_own_weights(spec: ResolvedSpec, revision: ResolvedSpec) -> bool:
@@ -295,12 +306,19 @@ def _given_clients(spec: ResolvedSpec) -> tuple[Client, ...]:
 
 
 def inference_group(
-    spec: ResolvedSpec, mount: ModelMount, access: Access | None, *, weight: int = 0, is_candidate: bool = False
+    spec: ResolvedSpec,
+    mount: ModelMount,
+    access: Access | None,
+    bucket: ModelBucket | None = None,
+    *,
+    weight: int = 0,
+    is_candidate: bool = False,
 ) -> InferenceGroupArgs:
     """The pods; those of a second revision, ``is_candidate``, get ``weight`` percent of the requests, and no gate holds
     their updates. ACS bills the sum of all containers, so the engine's share is reduced by the sidecar's."""
     engine, layout, lifecycle, pods = spec.engine, spec.layout, spec.lifecycle, spec.security.pods
     logs, check = spec.observability.logs if spec.observability else None, lifecycle.health_check if lifecycle else None
+    compiled = _compile_cache(spec, bucket)
     return InferenceGroupArgs(
         namespace=spec.cluster.namespace,
         name=spec.name,
@@ -322,8 +340,8 @@ def inference_group(
         pipeline=layout.pipeline,
         gpu_resource=spec.gpu.resource,
         gpus=layout.gpus_per_pod,
-        cpu=spec.pod.cpu - mount.sidecar.cpu,
-        memory_gib=spec.pod.memory_gib - mount.sidecar.memory_mib / 1024,
+        cpu=spec.pod.cpu - mount.sidecar.cpu - (HELPER_CPU if compiled else 0),
+        memory_gib=spec.pod.memory_gib - mount.sidecar.memory_mib / 1024 - (HELPER_GIB if compiled else 0),
         shared_memory_gib=spec.pod.shared_memory_gib,
         labels={**gpu_labels(spec), **mount.sidecar.labels},
         annotations=gpu_annotations(spec),
@@ -355,6 +373,7 @@ def inference_group(
         stall_seconds=check.stall_seconds if check else None,
         canary=check is not None and check.canary,
         preflight=_preflight(spec),
+        compile_cache=compiled,
         request_filter=_request_filter(spec),
         api_key_secret=access.api_key_secret if access else None,
         ray_token_secret=access.ray_token_secret if access else None,
@@ -373,6 +392,20 @@ def _trace_environment(spec: ResolvedSpec) -> dict[str, str]:
     if traces is None:
         return {}
     return {"OTEL_SERVICE_NAME": spec.name, "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL": traces.protocol}
+
+
+def _compile_cache(spec: ResolvedSpec, bucket: ModelBucket | None) -> CompileCacheArgs | None:
+    if not spec.engine.compile_cache or bucket is None or bucket.compiled_credentials is None:
+        return None
+    hub = spec.weights.hub
+    return CompileCacheArgs(
+        place=pulumi.Output.format("oss://{0}/{1}", bucket.bucket_name, _compiled_prefix(spec)),
+        region=bucket.region,
+        endpoint=bucket.endpoint,
+        model=f"{spec.model.name} {hub.revision if hub else ''} in {spec.weights.prefix}",
+        series=spec.gpu.series,
+        **_credentials(bucket.compiled_credentials),
+    )
 
 
 def _preflight(spec: ResolvedSpec) -> PreflightArgs | None:

@@ -172,7 +172,7 @@ ROOT_CONTAINERS = _names(
     "root_containers",
     "names of containers that may run as root, as vLLM's images do; without them, `security.pods.runAsUser` is "
     "mandatory",
-    ("vllm", "vllm-bench"),
+    ("vllm", "vllm-bench", "compile-cache-restore", "compile-cache-save"),
 )
 TOKEN_CONTAINERS = _names(
     "token_containers",

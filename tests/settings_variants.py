@@ -238,6 +238,7 @@ OTHERS: Mapping[str, Any] = {
     "inference.engine.startupSeconds": 9000,
     "inference.engine.gpuMemoryUtilization": 0.9,
     "inference.engine.kvCacheGiB": 30,
+    "inference.engine.compileCache": "bucket",
     "inference.engine.trustRemoteCode": True,
     "inference.engine.reasoningParser": "deepseek_r1",
     "inference.engine.toolCalling.parser": "deepseek_v31",

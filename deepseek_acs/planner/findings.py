@@ -80,6 +80,7 @@ class Field(StrEnum):
     UTILIZATION = "<engine.gpu_memory_utilization>"
     MEASURED_KV_CACHE = "<engine.measured_cache>"
     ENFORCE_EAGER = "<engine.enforce_eager>"
+    COMPILE_CACHE = "<engine.compile_cache>"
     TRUST_REMOTE_CODE = "<engine.trust_remote_code>"
     ENV = "<engine.env>"
     SECRET_ENV = "<engine.secret_env>"  # noqa: S105 - a field

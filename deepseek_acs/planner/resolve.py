@@ -170,6 +170,7 @@ def _engine(settings: EngineSettings, model: ModelSpec, observability: Observabi
         max_model_len=settings.max_model_len or _longest(settings, model),
         gpu_memory_utilization=settings.gpu_memory_utilization,
         enforce_eager=settings.enforce_eager,
+        compile_cache=settings.compile_cache is not None,
         trust_remote_code=_trusts_code(settings, model.shapes),
         env=settings.env,
         secret_env={name: (place.secret, place.key) for name, place in settings.secret_env.items()},

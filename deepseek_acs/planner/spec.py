@@ -196,6 +196,9 @@ class EngineSpec:
     max_model_len: int | None
     gpu_memory_utilization: float
     enforce_eager: bool
+    compile_cache: bool
+    """Whether compiled code is kept in the bucket."""
+
     trust_remote_code: bool
     env: Mapping[str, str]
     secret_env: Mapping[str, tuple[str, str]]

@@ -72,6 +72,7 @@ def start_plan(spec: "ResolvedSpec") -> str:
         "layout": [spec.layout.pods, spec.layout.gpus_per_pod, spec.layout.tensor, spec.layout.pipeline],
         "network": spec.network,
         "storage": storage,
+        **({"compileCache": True} if spec.engine.compile_cache else {}),
     }
     return hashlib.sha256(json.dumps(what, sort_keys=True, default=str).encode()).hexdigest()[:16]
 

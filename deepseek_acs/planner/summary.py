@@ -4,6 +4,7 @@ import math
 from typing import TYPE_CHECKING
 
 from deepseek_acs.planner import cost
+from deepseek_acs.planner.compiled import HELPER_CPU, HELPER_GIB
 from deepseek_acs.planner.fluid import CachePlan
 from deepseek_acs.planner.memory import Memory, Stage
 from deepseek_acs.planner.roofline import decode_floor_ms
@@ -34,6 +35,8 @@ def summary(spec: ResolvedSpec) -> dict[str, str]:
         "load": f"{_minutes(budget.read_seconds)} to read at {spec.storage.throughput_mi_bps} MiB/s per pod; "
         f"the startup probe waits {_minutes(budget.startup_seconds)}",
     }
+    if spec.engine.compile_cache:
+        lines["compiled"] = f"code kept in the bucket; {HELPER_CPU} vCPU and {HELPER_GIB} GiB of each pod for that"
     if spec.cache is not None:
         lines["fluid"] = _fluid(spec.cache)
     if spec.replicas.scaler is not None:

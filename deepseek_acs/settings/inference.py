@@ -167,6 +167,11 @@ class EngineSettings(Settings):
     enforce_eager: bool = True
     """Run without CUDA graphs: faster start and less memory, slower decoding."""
 
+    compile_cache: Literal["bucket"] | None = None
+    """Keep what engines compile at their start in the bucket (torch.compile, Triton, DeepGEMM), and give it to later
+    engines with the same image, model, layout, arguments, card and driver. Takes 1 vCPU and 1 GiB of each pod. Who may
+    write there can run code in the engines: docs/compile-cache.md. By default each start compiles."""
+
     trust_remote_code: bool | None = None
     """Run Python code from the model's repository. By default only if this version of vLLM cannot load the model
     without it, such as DeepSeek-R1 on 0.7.2. If it is on, pin weights.source.revision and weights.manifestSha256."""

@@ -65,6 +65,7 @@ _PATHS = {
     Field.UTILIZATION: "inference.engine.gpuMemoryUtilization",
     Field.MEASURED_KV_CACHE: "inference.engine.kvCacheGiB",
     Field.ENFORCE_EAGER: "inference.engine.enforceEager",
+    Field.COMPILE_CACHE: "inference.engine.compileCache",
     Field.TRUST_REMOTE_CODE: "inference.engine.trustRemoteCode",
     Field.ENV: "inference.engine.env",
     Field.SECRET_ENV: "inference.engine.secretEnv",

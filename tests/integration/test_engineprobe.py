@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from components.lifecycle import interruptible
+from components.expansion import interruptible
 
 pytestmark = pytest.mark.integration
 

@@ -59,6 +59,7 @@ PATHS = {
     "gpu_memory_utilization": "inference.engine.gpuMemoryUtilization",
     "kv_cache_gib": "inference.engine.kvCacheGiB",
     "enforce_eager": "inference.engine.enforceEager",
+    "compile_cache": "inference.engine.compileCache",
     "env": "inference.engine.env",
     "ray_token": "inference.engine.rayToken",
     "endpoint": "cloud.endpoint",

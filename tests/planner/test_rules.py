@@ -35,6 +35,8 @@ OLD_FLUID = {"fluid": {"kind": "install", "chart": "https://x/ack-fluid-1.0.10.t
 RRSA = {"kind": "rrsa", "oidcProviderArn": "acs:ram::1:oidc-provider/a", "oidcIssuer": "https://a"}
 NEW: dict[str, Any] = {"image": "vllm-openai:v0.33.0"}
 V20: dict[str, Any] = {"image": "vllm-openai:v0.20.2"}
+COMPILED: dict[str, Any] = {"compile_cache": "bucket", "enforce_eager": False, **NEW}
+CARRIER = "100.112.0.0/12"
 UPDATE: dict[str, Any] = {"revision": "v33", "engine": {"image": "vllm-openai:v0.33.0", "backend": "mp"}}
 GATE: dict[str, Any] = {"questions": [{"ask": "What is 17 + 25?", "holds": ["42"]}]}
 GATED: dict[str, Any] = {"verification": {"gate": GATE}, "max_model_len": 2048}
@@ -513,6 +515,33 @@ BROKEN |= {
         "revision v33 is promoted, and the next update needs this section",
         "move engine to deployment.inference.engine, write revision: v33 into deployment.inference, and remove "
         "deployment.update",
+    ),
+    "compile-cache-variables": (
+        {**COMPILED, "env": {"TRITON_CACHE_DIR": "/tmp/triton"}},
+        "TRITON_CACHE_DIR is set, and so is deployment.inference.engine.compileCache, which sets it as well",
+        "remove one of them",
+    ),
+    "compile-cache-fits": (
+        {**COMPILED, "cpu": 1},
+        "its container takes 1 vCPU and 1 GiB of a pod, of which 1 vCPU and 480 GiB are left for the engine",
+        "write larger deployment.inference.resources, or remove it",
+    ),
+    "compile-cache-has-content": (
+        {**COMPILED, "enforce_eager": None},
+        "the engine runs eagerly, so there is nothing of torch.compile to keep, but kernels of Triton and DeepGEMM at "
+        "most",
+        "write deployment.inference.engine.enforceEager: false, or remove it",
+    ),
+    "compile-cache-identity": (
+        {**COMPILED, "identity": {"kind": "accessKey"}},
+        "with an identity of kind accessKey, the given AccessKey is in the engine's pods, with all of its rights",
+        "write deployment.weights.identity ramUser or rrsa, by which the pods may write their cache and nothing else",
+    ),
+    "compile-cache-reaches-oss": (
+        {**COMPILED, "security": {"networkPolicy": {**CLIENTS["networkPolicy"], "egress": {"closedCidrs": [CARRIER]}}}},
+        f"it closes {CARRIER}, and the pods reach OSS at addresses in 100.64.0.0/10 for "
+        "deployment.inference.engine.compileCache",
+        "close a smaller network, or check that no address of OSS is in it",
     ),
     "gate-partition": (
         {**GATED, "partition": 1, "replicas": 2},
@@ -1089,6 +1118,11 @@ PLACES = {
     "gate-partition": "inference.rollout.partition",
     "gate-surge": "inference.rollout",
     "gate-long-prompt": "verification.gate.longPrompt",
+    "compile-cache-variables": "inference.engine.env",
+    "compile-cache-fits": "inference.engine.compileCache",
+    "compile-cache-has-content": "inference.engine.compileCache",
+    "compile-cache-identity": "inference.engine.compileCache",
+    "compile-cache-reaches-oss": "security.networkPolicy.egress",
     "gate-answers": "verification.gate",
     "gate-of-one-group": "verification.gate",
     "guard-waits-for-a-start": "inference.guard.unreadySeconds",

@@ -119,8 +119,8 @@ def test_renamed_stack_keeps_its_bucket_under_the_name_that_it_has(deploy: Run) 
 
 
 STACKS: list[tuple[str, dict[str, Any], dict[str, str]]] = [
-    ("dev", {"weights": {"identity": RRSA}}, {}),
-    ("dev", {"observability": {"incidents": {}}}, {}),
+    ("dev", {"weights": {"identity": RRSA}, "inference": {"engine": {"compileCache": "bucket"}}}, {}),
+    ("dev", {"observability": {"incidents": {}}, "inference": {"engine": {"compileCache": "bucket"}}}, {}),
     (
         "dev",
         {**ACCESS, "inference": {"replicas": None, "scaling": HPA, "engine": {"rayToken": True}}, **BOTH},

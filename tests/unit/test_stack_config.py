@@ -600,6 +600,7 @@ def test_the_specification_has_what_was_given(kubeconfig: Path) -> None:
         max_model_len=4096,
         gpu_memory_utilization=0.8,
         enforce_eager=False,
+        compile_cache=False,
         trust_remote_code=False,
         env={},
         secret_env={},

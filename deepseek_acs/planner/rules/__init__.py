@@ -19,6 +19,7 @@ from deepseek_acs.planner.rules import (  # noqa: I001
     inference_pool,  # noqa: F401
     advisories,  # noqa: F401
     options,  # noqa: F401
+    compile_cache,  # noqa: F401
     prices,  # noqa: F401
     gang,  # noqa: F401
     gate,  # noqa: F401
