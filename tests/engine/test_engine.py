@@ -1,14 +1,22 @@
 """What the program emits, with a real vLLM 0.32: leader and worker in pipeline 2 by native mp, the request filter in
 front. The tests run in the order of this file; the last ones break the group."""
 
+import http.client
 import json
 import re
+import secrets
 import signal
 import sys
 import time
+from functools import partial
+from itertools import islice
 
 import pytest
 
+from deepseek_acs.chatclient import Client
+from deepseek_acs.gate.exam import Examiner, Paper, Question
+from deepseek_acs.gate.judgement import Limits, wrong
+from deepseek_acs.gate.record import Record
 from deepseek_acs.planner.metrics import EngineMetrics
 from deepseek_acs.planner.vllm import RENDEZVOUS_PORTS
 from tests.engine.pods import KEYS, Group
@@ -20,6 +28,8 @@ PROBE = str(ROOT / "deepseek_acs" / "engineprobe" / "program.py")
 CHAT = {"model": "ds", "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 16}
 CLIENT = KEYS["client-chat"]
 STALL_SECONDS = 30
+GATE_LONG_TOKENS = 1536
+"""Three quarters of the longest request."""
 MIB = 2**20
 PATIENCE_SECONDS = 120
 """Until a probe has failed; far less than vLLM's own five minutes."""
@@ -101,6 +111,53 @@ def test_the_verifier(group: Group) -> None:
         assert re.search(rf"^ok +{layer} ", done.stdout, re.MULTILINE), done.stdout
 
 
+@pytest.mark.faults
+def test_equal_weights_pass_the_gate_ten_times_in_a_row(group: Group) -> None:
+    """The questions are what the engine itself has answered first. Of a random model most answers are blank."""
+
+    def client(_: str, __: float) -> Client:
+        return Client(connect=lambda: connected(group), key=CLIENT)
+
+    def answer(prompt: str) -> str:
+        return client("", 0).complete("ds", prompt, max_tokens=24).text
+
+    questions = (Question(ask=prompt, holds=(answer(prompt),)) for prompt in map("What is {} + 25?".format, range(40)))
+    spoken = tuple(islice((one for one in questions if one.holds[0].strip()), 4))
+    assert len(spoken) >= 3
+    paper = Paper(
+        questions=spoken,
+        max_tokens=24,
+        long_tokens=GATE_LONG_TOKENS,
+        requests=4,
+        concurrency=2,
+        output_tokens=16,
+    )
+    # Others of this machine need its two cores, too.
+    limits = Limits(at_least=1, worse_by=0, slower_by=3)
+    examiner = Examiner(client, "ds", paper, limits, partial(secrets.token_hex, 4), silence_seconds=60, long_seconds=60)
+    first = examiner.examine("", None)
+    known = Record(
+        template_digest="0a1b2c3d",
+        image_digest="",
+        revision="",
+        exam=examiner.exam,
+        asked=first.asked,
+        passed=first.passed,
+        first_token_seconds=first.speed.first_token_seconds if first.speed else None,
+        tokens_per_second=first.speed.tokens_per_second if first.speed else None,
+        accepted_at="",
+        template={},
+    )
+    assert [wrong(limits, examiner.examine("", known), known, exam=examiner.exam) for _ in range(10)] == [""] * 10
+
+
+def connected(group: Group) -> http.client.HTTPConnection:
+    found = http.client.HTTPConnection("127.0.0.1", 8000)
+    found.sock = group.connected()
+    found.sock.settimeout(PATIENCE_SECONDS)
+    return found
+
+
 def test_metrics_are_those_that_were_recorded(group: Group, request: pytest.FixtureRequest) -> None:
     found = exported(metrics(group))
     if request.config.getoption("--update-golden"):
@@ -129,6 +186,15 @@ def test_the_probes_of_a_healthy_group(group: Group) -> None:
     port = RENDEZVOUS_PORTS["mp"]
     done = group.worker.run(sys.executable, PROBE, "check-leader", f"--port={port}", LWS_LEADER_ADDRESS="10.99.0.1")
     assert (done.returncode, done.stdout) == (0, "ok\n")
+
+
+def test_a_worker_waits_for_its_own_leader(group: Group) -> None:
+    """With which it has connections, all the time."""
+    log = group.worker.log.with_name("outlast.log")
+    options = [f"--port={RENDEZVOUS_PORTS['mp']}", "--seconds=12", f"--log-file={log}"]
+    done = group.worker.run(sys.executable, PROBE, "outlast", *options, LWS_LEADER_ADDRESS="10.99.0.1")
+    assert done.returncode == 0
+    assert log.read_text() == "engineprobe: the leader is still there after 12 s\n"
 
 
 def test_a_worker_that_hangs(group: Group) -> None:
