@@ -2,12 +2,13 @@
 
 import contextlib
 import json
+import os
 import platform
 import shutil
 import socket
 import subprocess
 import tarfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -35,6 +36,9 @@ ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 NO_SPACE = "no space left on device"
 UNAVAILABLE = ("unavailable", "connection error", "error reading from server")
 """gRPC's words for a server that has gone, or is not there."""
+
+KEPT_ARCHIVES = 8
+"""Of a kind of image, those that were used last: each version of the program makes its own, of 80 MB."""
 
 IMPORTS = 3
 """Of one image, if containerd ends in the middle of it."""
@@ -194,13 +198,33 @@ def archives_of(names: ImageNames, pause: Path, say: Report, *, engine: Path = P
     for kind, (image, given) in wanted.items():
         own = unique(map(full_name, given))
         path = folder / f"{kind}-{image.key(own)}.tar"
-        if not path.exists():
+        if not _is_used_again(path):
             say(f"making the image of {kind}")
             try:
                 write_image(path, image, own, architecture=ARCHITECTURES[platform.machine()])
             except OSError as error:
                 raise ImageError(f"the image of {kind} cannot be written to {path}: {error.strerror}") from None
+            _delete_old(folder.glob(f"{kind}-*.tar"))
         yield path
+
+
+def _is_used_again(archive: Path) -> bool:
+    """Whether it is there; then it is the one that was used last."""
+    try:
+        os.utime(archive)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def _delete_old(archives: Iterable[Path]) -> None:
+    """All but some. Another cluster may delete some of them at the same time."""
+    used: dict[Path, float] = {}
+    for path in archives:
+        with contextlib.suppress(FileNotFoundError):
+            used[path] = path.stat().st_mtime
+    for path in sorted(used, key=lambda one: used[one])[:-KEPT_ARCHIVES]:
+        path.unlink(missing_ok=True)
 
 
 def import_image(ctr: Path, address: Path | None, archive: Path, node: Path, say: Report) -> None:

@@ -325,6 +325,25 @@ class TestImages:
             list(bring_up.archives_of(names, tmp_path / "content" / "deep" / "file", lambda line: None))
         assert list((tmp_path / "cache" / "images").iterdir()) == []
 
+    def test_archives_of_earlier_versions_are_deleted(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("DEEPSEEK_CACHE", str(tmp_path))
+        monkeypatch.setattr(contents, "python_image", lambda: images.Image())
+        monkeypatch.setattr(contents, "pause_image", lambda path: images.Image())
+        pause = tmp_path / "pause"
+        pause.touch()
+
+        def made(version: int) -> Path:
+            names = bring_up.ImageNames(engine=(), jobs=(f"jobs:{version}",))
+            *_, last = bring_up.archives_of(names, pause, lambda line: None)
+            os.utime(last, (version, version))
+            return last
+
+        first = made(0)
+        later = [made(version) for version in range(1, bring_up.KEPT_ARCHIVES)]
+        os.utime(made(0))
+        newest = made(bring_up.KEPT_ARCHIVES)
+        assert set((tmp_path / "images").glob("jobs-*")) == {first, *later[1:], newest}
+
     @pytest.mark.parametrize(
         ("name", "full"),
         [
