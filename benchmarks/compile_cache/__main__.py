@@ -4,7 +4,7 @@ The engine is a real vLLM on the CPU, one process, with PyTorch's Inductor and t
 starts run the program of the pods: ``restore`` before the engine, from an emulated OSS, and ``save`` after the first
 one. What is printed are ratios: of the times from the restore's begin to the first answer of ``/health``; of the
 processor's time, which depends less on what else the machine does; and of the engine's own step that compiles, as its
-log says. Both engines must give the same tokens.
+log says. Both engines must give the same tokens; they have other names, addresses and ports, as pods have.
 """
 
 import argparse
@@ -71,7 +71,7 @@ class Machine:
     folder: Path
     store: OssServer
 
-    def start(self, *, seconds: float) -> Start:
+    def start(self, number: int, *, seconds: float) -> Start:
         """One pod from its begin to its end, in the same place as the one before."""
         pod = self.folder / "pod"
         shutil.rmtree(pod, ignore_errors=True)
@@ -80,7 +80,7 @@ class Machine:
         with held_port() as port, contextlib.ExitStack() as stack:
             begin = time.monotonic()
             restored = self._helper("restore", pod, port)
-            process = stack.enter_context(self._served(pod, port))
+            process = stack.enter_context(self._served(pod, port, number))
             _wait(port, process, begin + seconds, pod / "log")
             wall, cpu = time.monotonic() - begin, _cpu_seconds(process)
             text = _completion(port)
@@ -120,14 +120,15 @@ class Machine:
         return done.stdout.splitlines()[-1]
 
     @contextmanager
-    def _served(self, pod: Path, port: int) -> Iterator[psutil.Popen]:
+    def _served(self, pod: Path, port: int, number: int) -> Iterator[psutil.Popen]:
         environment = {
             "PATH": f"{self.engine / 'bin'}:/usr/bin:/bin",
             "HOME": str(pod / "home"),
             "HF_HUB_OFFLINE": "1",
             "VLLM_NO_USAGE_STATS": "1",
             "VLLM_CPU_KVCACHE_SPACE": "1",
-            "VLLM_HOST_IP": "127.0.0.1",
+            "VLLM_HOST_IP": f"127.0.0.{number}",
+            "HOSTNAME": f"r1-{number}",
             **{name: str(pod / "cache" / "files" / folder) for name, folder in VARIABLES.items()},
         }
         with (pod / "log").open("wb") as log:
@@ -196,8 +197,8 @@ def _measure(turns: int, seconds: float) -> None:
             if turn == 0:
                 # Reads the engine's files, so that the first start is not the only one to read them from the disk.
                 subprocess.run([str(machine.engine / "bin" / "python3"), "-c", "import vllm"], check=True)
-            for starts in (first, restored):
-                starts.append(machine.start(seconds=seconds))
+            for number, starts in enumerate((first, restored), start=1):
+                starts.append(machine.start(number, seconds=seconds))
                 found = starts[-1]
                 times = f"{found.wall:6.0f} s, {found.cpu:6.0f} CPU-s, step {found.step:.0f} s"
                 print(f"{times}: {found.restored}; {found.saved}", flush=True)

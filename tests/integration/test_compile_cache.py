@@ -37,7 +37,8 @@ pytestmark = pytest.mark.integration
 PREFIX = ".compilecache/deepseek/r1"
 KEY = Key({"image": "vllm:v0.33.0", "arguments": "1a2b", "layout": "2 pods", "rank": "0"})
 OBJECT = f"{PREFIX}/{KEY.digest}.tar.gz"
-POD_KEY, POD_SECRET = "LTAI-pod", "secret-of-the-pod"
+OF_THE_POD = ("LTAI-pod", "not-the-account")
+POD_KEY, POD_SECRET = OF_THE_POD
 CONTENT = {"vllm/hash/rank_0_0/graph.py": b"x = 1\n" * 1000, "triton/hash/kernel.cubin": os.urandom(100_000)}
 
 

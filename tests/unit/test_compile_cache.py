@@ -28,8 +28,7 @@ CACHE = CompileCacheArgs(
     endpoint="https://oss",
     model="R1@a",
     series="GU8TF",
-    access_key_id="LTAI",
-    access_key_secret="secret",
+    **dict.fromkeys(("access_key_id", "access_key_secret"), "a"),
 )
 
 
