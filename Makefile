@@ -27,7 +27,7 @@ ENGINES := $(patsubst tests/data/engine_servers/%.lock,$(VENV)/engines/%/install
 PACK_NEEDED := $(if $(filter off,$(POLICY)),,$(PACK))
 
 .DEFAULT_GOAL := help
-.PHONY: help programs up preview destroy verify back status down reset env plugins test unit unit-components unit-packages program integration chaos engine faults e2e examples wheel lint format schema facts parsers golden picture lock audit sbom secrets official
+.PHONY: help programs up preview destroy verify back status down reset env plugins test unit unit-components unit-packages program integration chaos engine faults e2e effects examples wheel lint format schema facts parsers golden picture lock audit sbom secrets official
 
 help: ## this list
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /make \1|/' | column -t -s '|'
@@ -105,6 +105,9 @@ faults: $(INSTALLED_DEV) ## faults of real nodes and pods, most with the real en
 # Each file has a cluster of its own. They mostly wait for pods, so more of them run at a time than there are cores.
 e2e: $(INSTALLED_DEV) $(PACK) ## end-to-end tests: real engine, real API server; PROVIDER=official as above
 	$(RUN) -m pytest -q -n 3 --dist loadfile -m "e2e and not faults" tests/e2e tests/local
+
+effects: $(INSTALLED_DEV) ## every setting changed once in the embedded cluster, ten on real pods (root): is the preview right?
+	$(RUN) -m pytest -q -m effects tests/e2e $(OPTIONS)
 
 examples: $(INSTALLED_DEV) ## build the package, install it elsewhere, and preview examples/; a part of e2e
 	$(RUN) -m pytest -q tests/e2e/test_library.py

@@ -19,7 +19,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from components.changes import group_update
-from deepseek_acs.planner.effect import GROUP, Action, Operation, Update, classes, revisions
+from deepseek_acs.planner.effect import GROUP, Action, EffectClass, Operation, Update, classes, revisions
 from deepseek_acs.planner.resolve import resolve
 from deepseek_acs.planner.spec import ResolvedSpec
 from deepseek_acs.settings.stack import StackSettings
@@ -433,70 +433,76 @@ def _other(field: FieldInfo, current: Any) -> Any:
 
 @dataclass(frozen=True, kw_only=True)
 class Effects:
-    """What the program says of one variant, and the objects before and after by their names in the program."""
+    """What the program says of one variant: classes, and what happens to objects by their names in the program. With
+    the inputs of all objects before and after; those of a retained one stay in the cluster."""
 
-    classes: tuple[str, ...]
-    operations: tuple[Operation, ...]
+    classes: tuple[EffectClass, ...]
+    actions: Mapping[str, Action]
     before: Mapping[str, Any]
     after: Mapping[str, Any]
+    retained: frozenset[str]
 
 
 def effects(variant: Variant, deploy: Callable[..., Recorder], runs: dict[str, Recorder]) -> Effects:
     """The classes of the change, with mocks in the engine's place: what is in one run only is created or deleted, and
     what has another name in the cluster is replaced. ``runs`` keeps the runs of settings that several variants have."""
-    key = json.dumps(variant.before)
-    if key not in runs:
-        runs[key] = _run(variant.before, deploy)
-    old, new = dict(_objects(runs[key])), dict(_objects(_run(variant.after, deploy)))
+    settings = json.dumps(variant.before)
+    if settings not in runs:
+        runs[settings] = _run(variant.before, deploy)
+    before, after = runs[settings], _run(variant.after, deploy)
+    old, new = dict(_objects(before)), dict(_objects(after))
+    retained = {key for key in old if before.requests[key].retainOnDelete or before.requests[key].protect}
+    for key in sorted(old.keys() & new.keys()):
+        if ":Secret::" in key and _action(old[key], new[key]) == "replace":
+            # Mocks give it the same name again; in the cluster, generated names differ.
+            new = json.loads(json.dumps(new).replace(f"{key.split('::')[1]}-1a2b3c4d", generated_name(key, again=True)))
+    earlier, spec = (_resolved(settings) for settings in (variant.before, variant.after))
+    scaled = {one.name for one in spec.revisions if one.replicas.scaler is not None}
+    for key in old.keys() & new.keys():
+        if kind_of(key) == GROUP and _cluster_name(new[key]) in scaled:
+            # The program leaves the number to the autoscaler.
+            new[key]["spec"]["replicas"] = old[key]["spec"]["replicas"]
     actions = {
         key: action for key in sorted(old.keys() | new.keys()) if (action := _action(old.get(key), new.get(key)))
     }
-    for key in [key for key, action in actions.items() if action == "replace" and ":Secret::" in key]:
-        # Mocks give it the same name again; in the cluster, generated names differ.
-        name = key.split("::")[1]
-        new = json.loads(json.dumps(new).replace(f"{name}-1a2b3c4d", f"{name}-2b3c4d5e"))
-    actions |= {
-        key: action for key in sorted(old.keys() | new.keys()) if (action := _action(old.get(key), new.get(key)))
-    }
-    earlier, spec = (_resolved(settings) for settings in (variant.before, variant.after))
-    scaled = {one.name for one in spec.revisions if one.replicas.scaler is not None}
-    groups = {}
-    for key in [key for key in actions if key in old and key in new and _kind(key) == GROUP]:
-        if (name := _cluster_name(new[key])) in scaled:
-            # The program leaves the number to the autoscaler.
-            new[key]["spec"]["replicas"] = old[key]["spec"]["replicas"]
-        if old[key] == new[key]:
-            del actions[key]
-        elif actions[key] == "update":
-            groups[name] = group_update(old[key], new[key], autoscaled=name in scaled)
-    operations = tuple(
-        Operation(action=action, kind=_kind(key), name=_operation_name(key, new.get(key, old.get(key))))
+    actions = {key: action for key, action in actions.items() if not (action == "delete" and key in retained)}
+    groups = {
+        (name := _cluster_name(new[key])): group_update(old[key], new[key], autoscaled=name in scaled)
         for key, action in actions.items()
-    )
+        if kind_of(key) == GROUP and action == "update"
+    }
     update = Update(
         before=variant.before,
         settings=variant.after,
         revisions=revisions(earlier),
-        operations=operations,
+        operations=[operation(key, action, new.get(key, old.get(key))) for key, action in actions.items()],
         groups=groups,
     )
-    return Effects(classes=tuple(c.value for c in classes(update, spec)), operations=operations, before=old, after=new)
+    return Effects(classes=classes(update, spec), actions=actions, before=old, after=new, retained=frozenset(retained))
+
+
+def operation(key: str, action: Action, inputs: Any) -> Operation:
+    """What happens to an object, as the program sees it."""
+    kind = kind_of(key)
+    return Operation(action=action, kind=kind, name=_cluster_name(inputs) if kind == GROUP else key.split("::")[1])
+
+
+def generated_name(key: str, *, again: bool) -> str:
+    """The name of an object that has none, when it is created first, and when it is replaced."""
+    return f"{key.split('::')[1]}-{'2b3c4d5e' if again else '1a2b3c4d'}"
 
 
 def _resolved(settings: Mapping[str, Any]) -> ResolvedSpec:
     return resolve(StackSettings.model_validate(settings), folder=ROOT)
 
 
-def _kind(key: str) -> str:
+def kind_of(key: str) -> str:
+    """The kind in ``kubernetes:group/version:Kind::name``."""
     return key.split("::")[0].rsplit(":", 1)[-1]
 
 
 def _cluster_name(inputs: Mapping[str, Any]) -> str:
     return str(inputs["metadata"]["name"])
-
-
-def _operation_name(key: str, inputs: Any) -> str:
-    return _cluster_name(inputs) if _kind(key) == GROUP else key.split("::")[1]
 
 
 def _run(settings: Mapping[str, Any], deploy: Callable[..., Recorder]) -> Recorder:

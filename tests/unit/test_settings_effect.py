@@ -1,7 +1,7 @@
 """The effect of every setting: one legal other value each, generated, through the whole program.
 
-Mocks stand for the engine here, and the objects of both runs are compared. Which classes are right was read, not
-measured on a cluster.
+Mocks stand for the engine here, and the objects of both runs are compared. ``make effects`` compares the same classes
+with what the embedded cluster shows.
 """
 
 import pytest
