@@ -415,12 +415,19 @@ def test_the_emitted_containers(store: OssServer, program: Path, tmp_path: Path)
     first.compile()
     with leader([200]) as port:
         command = emitted(SAVE, first, program, port)
-        with subprocess.Popen(command, env=environment(), stdout=subprocess.PIPE, text=True) as process:
+        process = subprocess.Popen(
+            command, env=environment(), stdout=subprocess.PIPE, text=True, start_new_session=True
+        )
+        try:
             assert process.stdout is not None
             assert process.stdout.readline().startswith("compilecache save: 2 files")
             assert process.poll() is None
             process.send_signal(signal.SIGTERM)
             assert process.wait(30) == 128 + signal.SIGTERM
+        finally:
+            # In a container, the end of its first process ends the others.
+            os.killpg(process.pid, signal.SIGKILL)
+            process.communicate()
         command = emitted(RESTORE, second, program, port)
         done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stderr) == (0, "")
