@@ -79,14 +79,14 @@ def lose_the_worker(project: Project) -> None:
 POD_GROUPS = ("scheduling.sigs.k8s.io", "v1alpha1")
 
 
-def define_pod_groups(project: Project) -> None:
+def define_pod_groups(api: client.ApiClient) -> None:
     """As the scheduler's installation does it
     (https://github.com/kubernetes-sigs/scheduler-plugins/blob/master/apis/scheduling/v1alpha1/types.go)."""
     group, version = POD_GROUPS
     number = {"type": "integer", "format": "int32"}
     spec = {"type": "object", "properties": {"minMember": number, "scheduleTimeoutSeconds": number}}
     schema = {"openAPIV3Schema": {"type": "object", "properties": {"spec": spec}}}
-    client.ApiextensionsV1Api(project.core.api_client).create_custom_resource_definition(
+    client.ApiextensionsV1Api(api).create_custom_resource_definition(
         {
             "apiVersion": "apiextensions.k8s.io/v1",
             "kind": "CustomResourceDefinition",
@@ -197,7 +197,7 @@ def test_a_gang_needs_a_scheduler_that_knows_it(project: Project) -> None:
     project.change(inference={"gang": {}, "gpu": gpu})
     output = " ".join(project.run("preview", fails=True).split())
     assert "the cluster has no PodGroups (scheduling.sigs.k8s.io/v1alpha1), so its scheduler knows no gangs" in output
-    define_pod_groups(project)
+    define_pod_groups(project.core.api_client)
     project.run("up")
     found = project.custom.get_namespaced_custom_object(*POD_GROUPS, project.namespace, "podgroups", "deepseek-r1")
     assert found["spec"] == {"minMember": 2, "scheduleTimeoutSeconds": 300}

@@ -14,11 +14,15 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pytest
-from kubernetes import config, dynamic
+from kubernetes import client, config, dynamic
 from kubernetes.dynamic.exceptions import NotFoundError
 
 from deepseek_acs.planner.effect import EffectClass
-from tests.e2e.conftest import Project, eventually, make_project
+from local import tools
+from local.cluster import Cluster
+from local.nodes import GpuNodes
+from local.processes import ProcessError
+from tests.e2e.conftest import eventually
 from tests.e2e.effect_seen import LABELS, Identity, all_groups, content, is_group, of_groups, of_object, pods_of
 from tests.e2e.test_cost_guard import define_pod_groups
 from tests.settings_variants import Effects, Variant, effects, generated_name, operation, variants
@@ -34,6 +38,7 @@ from tests.unit.conftest import (  # noqa: F401 - fixtures
 
 pytestmark = pytest.mark.effects
 
+NODES = GpuNodes(count=4, series="GU8TF", resource="nvidia.com/gpu", gpus_per_pod=8, region="cn-hangzhou")
 NOT_APPLIED = ("alicloud:", "kubernetes:helm.sh/")
 SETTLED_SECONDS = 300
 """For what takes some seconds on a machine that has nothing else to do."""
@@ -77,8 +82,8 @@ def still(manifest: dict[str, Any]) -> dict[str, Any]:
 class World:
     """The cluster, with one stack's objects in it at a time."""
 
-    def __init__(self, project: Project) -> None:
-        self.api = dynamic.DynamicClient(config.new_client_from_config(str(project.cluster.kubeconfig)))
+    def __init__(self, api: client.ApiClient) -> None:
+        self.api = dynamic.DynamicClient(api)
         self._applied: dict[Identity, dict[str, Any]] = {}
         """In the order of their creation."""
 
@@ -172,15 +177,26 @@ class World:
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    """An empty cluster, with what an installation has beyond the stack."""
-    project = make_project(tmp_path_factory.mktemp("effects"), "local")
+    """A cluster with nodes for both revisions, and what a scheduler brings."""
+    tools.build_all(tools.CLUSTER_TOOLS)
+    cluster = Cluster(tmp_path_factory.mktemp("effects"))
     try:
-        project.run("up")
-        project.run("destroy")
-        define_pod_groups(project)
-        yield World(project)
+        eventually(lambda: is_started(cluster), seconds=SETTLED_SECONDS)
+        cluster.simulate_nodes(NODES)
+        api = config.new_client_from_config(str(cluster.kubeconfig))
+        define_pod_groups(api)
+        yield World(api)
     finally:
-        project.stop()
+        cluster.stop(delete=True)
+
+
+def is_started(cluster: Cluster) -> bool:
+    """Starts what does not run. On a busy machine it may need a second call."""
+    try:
+        cluster.start()
+    except ProcessError:
+        return False
+    return True
 
 
 @pytest.fixture(scope="module")
