@@ -79,6 +79,11 @@ def still(manifest: dict[str, Any]) -> dict[str, Any]:
     return manifest
 
 
+def must_be_replaced(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
+    """Whether the API server would refuse an update: then Pulumi deletes the object, and creates it again."""
+    return bool(new["kind"] == "Job" and old["spec"]["template"] != new["spec"]["template"])
+
+
 class World:
     """The cluster, with one stack's objects in it at a time."""
 
@@ -101,6 +106,8 @@ class World:
             if self._applied.get(key) == manifest:
                 continue
             before = self._get(key) if key in self._applied else None
+            if before is not None and must_be_replaced(self._applied[key], manifest):
+                self._delete([key])
             self._applied[key] = manifest
             after = self._apply(manifest)
             if before is None:
