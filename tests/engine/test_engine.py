@@ -28,6 +28,7 @@ PROBE = str(ROOT / "deepseek_acs" / "engineprobe" / "program.py")
 CHAT = {"model": "ds", "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 16}
 CLIENT = KEYS["client-chat"]
 STALL_SECONDS = 30
+GATE_TOKENS = 8
 GATE_LONG_TOKENS = 1536
 """Three quarters of the longest request."""
 MIB = 2**20
@@ -119,18 +120,18 @@ def test_equal_weights_pass_the_gate_ten_times_in_a_row(group: Group) -> None:
         return Client(connect=lambda: connected(group), key=CLIENT)
 
     def answer(prompt: str) -> str:
-        return client("", 0).complete("ds", prompt, max_tokens=24).text
+        return client("", 0).complete("ds", prompt, max_tokens=GATE_TOKENS).text
 
     questions = (Question(ask=prompt, holds=(answer(prompt),)) for prompt in map("What is {} + 25?".format, range(40)))
     spoken = tuple(islice((one for one in questions if one.holds[0].strip()), 4))
     assert len(spoken) >= 3
     paper = Paper(
         questions=spoken,
-        max_tokens=24,
+        max_tokens=GATE_TOKENS,
         long_tokens=GATE_LONG_TOKENS,
-        requests=4,
+        requests=2,
         concurrency=2,
-        output_tokens=16,
+        output_tokens=GATE_TOKENS,
     )
     # Others of this machine need its two cores, too.
     limits = Limits(at_least=1, worse_by=0, slower_by=3)

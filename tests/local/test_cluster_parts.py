@@ -2,10 +2,12 @@
 
 import json
 import os
+import signal
 import ssl
 import stat
 import sys
 import threading
+from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
@@ -398,6 +400,15 @@ def test_only_up_changes_a_cluster_that_runs(
     assert made == calls
 
 
+@pytest.fixture
+def _interrupts_are_heeded() -> Iterator[None]:
+    """By children: those of a job in the background would ignore them."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("_interrupts_are_heeded")
 def test_what_ends_while_pulumi_runs_is_started_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
