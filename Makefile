@@ -74,9 +74,9 @@ unit: $(INSTALLED_DEV) ## unit tests: no network, no processes
 	@$(MAKE) --no-print-directory -j 2 --output-sync unit-components unit-packages
 
 # Two halves, each in one process: to hand 3,000 short tests to workers one by one takes as long as half of the tests.
-# The first has the tests that load the SDKs of Pulumi and Kubernetes, and some more, so that both take the same time.
+# The first has the tests that load the SDKs of Pulumi and Kubernetes; both take about the same time.
 # Capturing file descriptors and these plugins would cost a fifth more; no unit test needs them.
-FIRST_HALF := $(addprefix tests/,unit canaryguard verifier goback incidents costguard)
+FIRST_HALF := tests/unit
 unit-components unit-packages program: export PYTHONDONTWRITEBYTECODE := # or each process compiles all tests, each time
 UNIT := $(RUN) -m pytest -q --capture=sys --disable-plugin-autoload -p _hypothesis_pytestplugin \
   $(addprefix -p no:,unraisableexception cacheprovider doctest junitxml logging) -m "not integration and not e2e and not program"
