@@ -20,7 +20,7 @@ from deepseek_acs.planner.compiled import HELPER_CPU, HELPER_GIB, VARIABLES
 
 from .expansion import interruptible, literal
 from .labels import WORKER_INDEX_LABEL
-from .model_upload import OIDC_AUDIENCE, OIDC_FOLDER, OIDC_TOKEN_SECONDS, OIDC_VOLUME
+from .model_upload import OIDC_AUDIENCE, OIDC_FOLDER, OIDC_TOKEN_SECONDS, OIDC_VOLUME, oidc_environment
 from .names import name_of
 from .pod_security import container_security
 from .python_job import content_config_map, program_command
@@ -213,11 +213,7 @@ def _helper(
 
 def _credentials(args: InferenceGroupArgs, cache: CompileCacheArgs) -> list[dict[str, Any]]:
     if cache.role_arn is not None and cache.oidc_provider_arn is not None:
-        return [
-            {"name": "ALIBABA_CLOUD_ROLE_ARN", "value": cache.role_arn},
-            {"name": "ALIBABA_CLOUD_OIDC_PROVIDER_ARN", "value": cache.oidc_provider_arn},
-            {"name": "ALIBABA_CLOUD_OIDC_TOKEN_FILE", "value": f"{OIDC_FOLDER}/token"},
-        ]
+        return [dict(one) for one in oidc_environment(cache.role_arn, cache.oidc_provider_arn)]
     return [
         {"name": name, "valueFrom": {"secretKeyRef": {"name": secret_name(args.name), "key": name}}}
         for name in (KEY_ID, KEY_SECRET)

@@ -140,7 +140,7 @@ class ModelUpload(pulumi.ComponentResource):
         if args.role_arn is not None and args.oidc_provider_arn is not None:
             volumes.append(_oidc_volume())
             mounts.append({"name": OIDC_VOLUME, "mount_path": OIDC_FOLDER, "read_only": True})
-            environment = _oidc_environment(args.role_arn, args.oidc_provider_arn)
+            environment = oidc_environment(args.role_arn, args.oidc_provider_arn)
         container: k8s.core.v1.ContainerArgsDict = {
             "name": CONTAINER,
             "image": args.image,
@@ -182,9 +182,10 @@ def command_line(args: ModelUploadArgs) -> list[pulumi.Input[str]]:
     return ["verify", *place, *options] if args.source is None else ["copy", literal(args.source), *place, *options]
 
 
-def _oidc_environment(
+def oidc_environment(
     role_arn: pulumi.Input[str], oidc_provider_arn: pulumi.Input[str]
 ) -> list[k8s.core.v1.EnvVarArgsDict]:
+    """By which Alibaba Cloud's clients assume a role with the token of ``OIDC_VOLUME``."""
     return [
         {"name": "ALIBABA_CLOUD_ROLE_ARN", "value": role_arn},
         {"name": "ALIBABA_CLOUD_OIDC_PROVIDER_ARN", "value": oidc_provider_arn},

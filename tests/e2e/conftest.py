@@ -238,6 +238,11 @@ def left_in_namespace(project: Project) -> set[str]:
     return found | {group["metadata"]["name"] for group in groups}
 
 
+def uids(project: Project) -> set[str]:
+    """Of the pods of all groups."""
+    return {pod.metadata.uid for pod in project.pods().values()}
+
+
 def eventually(condition: Callable[[], bool], *, seconds: float = EVENTUALLY_SECONDS) -> None:
     deadline = time.monotonic() + seconds
     while not condition():

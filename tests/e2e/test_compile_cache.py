@@ -13,7 +13,7 @@ from components.labels import CONTAINER
 from local import tools
 from local.real_nodes import bring_up
 from local.real_nodes.requirements import problem
-from tests.e2e.conftest import Project, eventually, make_project
+from tests.e2e.conftest import Project, eventually, make_project, uids
 
 LACKING = problem((Path(__file__).parents[2], tools.cache_directory()))
 pytestmark = [pytest.mark.e2e, pytest.mark.skipif(LACKING is not None, reason=str(LACKING))]
@@ -51,10 +51,6 @@ def run_in(project: Project, pod: str, container: str, *command: str) -> str:
 def log(project: Project, pod: str, container: str) -> str:
     found: str = project.core.read_namespaced_pod_log(pod, project.namespace, container=container)
     return found
-
-
-def uids(project: Project) -> set[str]:
-    return {pod.metadata.uid for pod in project.pods().values()}
 
 
 def is_ready(project: Project) -> bool:

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from kubernetes import client
 
-from tests.e2e.conftest import Project, eventually, install_policy_pack, left_in_namespace, make_project
+from tests.e2e.conftest import Project, eventually, install_policy_pack, left_in_namespace, make_project, uids
 from tests.e2e.test_local_stack import all_ready
-from tests.e2e.test_scaling import owners, replicas, scale, uids
+from tests.e2e.test_scaling import owners, replicas, scale
 
 pytestmark = pytest.mark.e2e
 

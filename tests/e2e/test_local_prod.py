@@ -23,7 +23,7 @@ from deepseek_acs.verifier.cluster import ApiServer
 from deepseek_acs.verifier.forward import ForwardedConnection
 from deepseek_acs.verifier.target import Target
 from local.stack import CLUSTER_FOLDER
-from tests.e2e.conftest import ROOT, Project, eventually, left_in_namespace, make_project
+from tests.e2e.conftest import ROOT, Project, eventually, left_in_namespace, make_project, uids
 from tests.e2e.test_local_stack import AT_ONCE, all_ready, bucket_as
 
 pytestmark = pytest.mark.e2e
@@ -64,10 +64,6 @@ def asked_for(project: Project) -> set[str]:
     """The Secrets that the leaders take their key from."""
     variables = [entry for pod in project.pods().values() for entry in pod.spec.containers[0].env]
     return {entry.value_from.secret_key_ref.name for entry in variables if entry.name == "VLLM_API_KEY"}
-
-
-def uids(project: Project) -> set[str]:
-    return {pod.metadata.uid for pod in project.pods().values()}
 
 
 def scale(project: Project, count: int) -> None:

@@ -21,7 +21,7 @@ from local import tools
 from local.cluster import SIMULATION_PROCESSES
 from local.real_nodes import bring_up, cgroups
 from local.real_nodes.requirements import problem
-from tests.e2e.conftest import Project, eventually, make_project
+from tests.e2e.conftest import Project, eventually, make_project, uids
 
 LACKING = problem((Path(__file__).parents[2], tools.cache_directory()))
 pytestmark = [pytest.mark.e2e, pytest.mark.skipif(LACKING is not None, reason=str(LACKING))]
@@ -220,9 +220,9 @@ def test_policies_close_the_metadata_of_the_cloud(project: Project, metadata: No
 
 def test_a_group_starts_behind_its_policies(project: Project) -> None:
     """Members find each other by DNS, and read the weights."""
-    before = {pod.metadata.uid for pod in project.pods().values()}
+    before = uids(project)
     project.core.delete_namespaced_pod("deepseek-r1-0", project.namespace)
-    eventually(lambda: all_ready(project) and not before & {pod.metadata.uid for pod in project.pods().values()})
+    eventually(lambda: all_ready(project) and not before & uids(project))
     assert "The endpoint answers." in project.run("verify")
 
 

@@ -11,7 +11,7 @@ import pytest
 from local import tools
 from local.real_nodes import bring_up
 from local.real_nodes.requirements import problem
-from tests.e2e.conftest import Project, eventually, left_in_namespace, make_project
+from tests.e2e.conftest import Project, eventually, left_in_namespace, make_project, uids
 from tests.e2e.test_local_stack import all_ready
 from tests.e2e.test_real_nodes import run_in
 
@@ -61,11 +61,11 @@ def test_second_up_changes_nothing(project: Project) -> None:
 
 
 def test_lost_worker_restarts_the_group(project: Project) -> None:
-    before = {pod.metadata.uid for pod in project.pods().values()}
+    before = uids(project)
     project.core.delete_namespaced_pod("deepseek-r1-0-1", project.namespace, grace_period_seconds=0)
 
     def is_new() -> bool:
-        return not before & {pod.metadata.uid for pod in project.pods().values()} and all_ready(project, 2)
+        return not before & uids(project) and all_ready(project, 2)
 
     eventually(is_new, seconds=RESTART_SECONDS)
     assert "The endpoint answers." in project.run("verify")

@@ -10,7 +10,7 @@ import pytest
 from kubernetes import client
 
 from components.scaling import AutoscalingArgs, Window, authentication_spec, hpa_spec, queue_spec, schedule_spec
-from tests.e2e.conftest import Project, eventually
+from tests.e2e.conftest import Project, eventually, uids
 from tests.e2e.test_local_stack import all_ready
 
 pytestmark = pytest.mark.e2e
@@ -57,10 +57,6 @@ def scaled_object(project: Project) -> Any:
     return project.custom.get_namespaced_custom_object(
         "keda.sh", "v1alpha1", project.namespace, "scaledobjects", "deepseek-r1"
     )
-
-
-def uids(project: Project) -> set[str]:
-    return {pod.metadata.uid for pod in project.pods().values()}
 
 
 def test_an_autoscaler_from_the_beginning_and_no_group(project: Project) -> None:
