@@ -56,6 +56,10 @@ WITHOUT_ADDRESSES = (
     "deployment.verification.gate asks the leaders by their addresses, and those of simulated nodes lead nowhere: "
     "every update would be held. Use NODES=real (docs/local.md), or remove it from this stack"
 )
+WITHOUT_RAY = (
+    f"deployment.inference.engine.backend: vLLM in {IMAGE} refuses Ray (current platform cpu does not support ray). "
+    "Write mp, there or in deployment.update.engine (docs/engine-on-cpu.md)"
+)
 NODES = "NODES"
 """Chooses ``real`` or ``simulated`` nodes."""
 
@@ -111,6 +115,8 @@ def _run(command: str, stack: str, options: Sequence[str], *, policy: str) -> in
     needs = local_needs(ROOT, stack)
     if command == "up" and needs.embedded_cluster:
         require_free_cluster(ROOT, stack)
+    if command in ("up", "preview") and needs.ray_on_cpu:
+        raise StackError(WITHOUT_RAY)
     pulumi = tool("pulumi", say)
     environment = engine_environment(
         ROOT,

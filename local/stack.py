@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from deepseek_acs.planner.check import check
 from deepseek_acs.planner.resolve import resolve
+from deepseek_acs.planner.rules.security import has_ray
 from deepseek_acs.planner.spec import ResolvedSpec
 from deepseek_acs.planner.urls import is_loopback
 from deepseek_acs.settings.stack import StackSettings
@@ -42,6 +43,7 @@ class LocalNeeds:
     :param nodes: GPU nodes for all groups, those of a rolling update included; None if the settings do not say.
     :param images: names of images that pods ask for; None likewise.
     :param gated: whether updates wait for a gate, which asks the leaders by their addresses.
+    :param ray_on_cpu: whether Ray would join pods of the real vLLM, which refuses it on a CPU.
     """
 
     embedded_cluster: bool
@@ -53,6 +55,7 @@ class LocalNeeds:
     nodes: GpuNodes | None
     images: ImageNames | None
     gated: bool
+    ray_on_cpu: bool
 
     @property
     def on_loopback(self) -> bool:
@@ -76,6 +79,7 @@ def local_needs(root: Path, stack: str) -> LocalNeeds:
         nodes=_nodes(spec) if spec else None,
         images=_images(spec) if spec else None,
         gated=spec is not None and spec.holds_updates,
+        ray_on_cpu=spec is not None and any(one.engine.image == IMAGE and has_ray(one) for one in spec.revisions),
     )
 
 

@@ -65,6 +65,7 @@ class Made:
             "nodes": None,
             "images": None,
             "gated": False,
+            "ray_on_cpu": False,
         }
         return StackPrograms(
             root=self.folder,

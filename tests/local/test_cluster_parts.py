@@ -242,6 +242,51 @@ class TestStack:
         assert nodes is not None
         assert nodes.count == 8
 
+    @pytest.mark.parametrize(
+        ("inference", "update", "refused"),
+        [
+            ({"engine": {"backend": "ray"}}, None, True),
+            ({"engine": {"backend": "mp"}}, None, False),
+            ({"engine": {"backend": "ray", "image": "example.com/vllm-ray:v0.32.0"}}, None, False),
+            ({"engine": {"backend": "ray"}, "parallelism": {"tensor": 1, "pipeline": 1}}, None, False),
+            ({"engine": {"backend": "mp"}}, {"backend": "ray"}, True),
+        ],
+        ids=["Ray", "mp", "other image", "one pod", "Ray in an update"],
+    )
+    @pytest.mark.parametrize("command", ["up", "preview"])
+    def test_ray_is_refused_on_a_cpu(
+        self,
+        command: str,
+        inference: dict[str, dict[str, Any]],
+        update: dict[str, str] | None,
+        refused: bool,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        def start(*_: object) -> None:
+            raise StackError("it goes on")
+
+        monkeypatch.setattr("local.__main__.ROOT", tmp_path)
+        monkeypatch.setattr("local.__main__.tool", start)
+        (tmp_path / "local").symlink_to(ROOT / "local")
+        deployment = yaml.safe_load((ROOT / "Pulumi.local-vllm.yaml").read_text())["config"]["deepseek:deployment"]
+        for name, section in inference.items():
+            deployment["inference"][name] |= section
+        if update:
+            deployment["update"] = {"revision": "ray", "engine": deployment["inference"]["engine"] | update}
+        self.write(tmp_path, deployment)
+        needs = local_needs(tmp_path, "test")
+        assert needs.images is not None, "the settings are valid"
+        assert main([command, "--stack", "test"]) == 1
+        assert capsys.readouterr().err == (
+            "error: deployment.inference.engine.backend: vLLM in vllm/vllm-openai:v0.32.0-cpu refuses Ray (current "
+            "platform cpu does not support ray). Write mp, there or in deployment.update.engine "
+            "(docs/engine-on-cpu.md)\n"
+            if refused
+            else "error: it goes on\n"
+        )
+
     @pytest.mark.parametrize("deployment", [None, "text", {"cluster": {"kubeconfigFile": ".state/cluster/kubeconfig"}}])
     def test_mistakes_are_left_to_the_program(self, tmp_path: Path, deployment: Any) -> None:
         self.write(tmp_path, deployment)
