@@ -65,8 +65,8 @@ DRAFT_STATES = 5
 (https://github.com/vllm-project/vllm/blob/v0.20.2/vllm/model_executor/models/deepseek_mtp.py)."""
 
 EXPERT_BLOCK = 128
-"""With expert parallelism, DeepGEMM pads the tokens of each expert to a multiple of this
-(https://github.com/vllm-project/vllm/blob/v0.20.2/vllm/model_executor/layers/fused_moe/deep_gemm_utils.py)."""
+"""DeepGEMM pads the tokens of each expert to a multiple of this
+(https://github.com/vllm-project/vllm/blob/v0.26.0/vllm/model_executor/layers/fused_moe/deep_gemm_utils.py)."""
 
 MARGIN_GIB = 0.5
 """On top of the activation peak, at the pessimistic end: fragments and temporary buffers of kernels."""
@@ -152,6 +152,10 @@ def activation_peak(model: Model, engine: Engine, serving: Serving, step: Step) 
     if engine.may_sample_unsorted:
         unsorted = sampling_bytes(model, replace(engine, flashinfer_samples=True), serving, step)
         low = max(layer + below, experts, kept + unsorted)
+    if _may_run_flashinfer(model, engine, serving):
+        # These kernels free their buffers after each layer, and keep one vector per token.
+        freed = max(layer + hidden, _flashinfer_workspace(model, step) + 5 * hidden, sampled + hidden)
+        low, high = min(low, freed), max(high, freed)
     if not serving.eager:
         held = _held_by_compiled(model, step)
         # Inductor tries kernels for the output head on a copy of it, unless its cache knows the best.
@@ -215,10 +219,39 @@ def _expert_workspace(model: Model, serving: Serving, step: Step) -> int:
     if experts is None or (model.quantisation and model.quantisation.method == "mxfp4"):
         return 0
     size = experts.size if serving.expert_parallel else math.ceil(experts.size / step.tensor)
-    rows = step.batched * experts.per_token
-    if serving.expert_parallel and model.quantisation and model.quantisation.is_block_fp8:
-        rows += math.ceil(experts.count / step.tensor) * (EXPERT_BLOCK - 1)
+    rows = step.batched * experts.per_token + _padded_rows(model, serving, step)
     return rows * (max(size, model.hidden) + max(2 * size, model.hidden)) * DTYPE_BYTES
+
+
+def _padded_rows(model: Model, serving: Serving, step: Step) -> int:
+    """Rows of these buffers that DeepGEMM adds for all experts of a GPU. With expert parallelism it is the most of what
+    may be chosen; without it, the choice on Hopper is Triton, which adds none."""
+    experts, backend = model.experts, serving.moe_backend
+    is_padded = backend == "deep_gemm" or (serving.expert_parallel and backend != "triton")
+    if experts is None or not (is_padded and _has_block_fp8(model)):
+        return 0
+    return math.ceil(experts.count / (step.tensor if serving.expert_parallel else 1)) * (EXPERT_BLOCK - 1)
+
+
+def _has_block_fp8(model: Model) -> bool:
+    return model.quantisation is not None and model.quantisation.is_block_fp8
+
+
+def _may_run_flashinfer(model: Model, engine: Engine, serving: Serving) -> bool:
+    """Whether FlashInfer's experts may be chosen: an image's name does not tell whether it has them."""
+    is_named = serving.moe_backend in {"triton", "deep_gemm"}
+    return serving.expert_parallel and not is_named and _has_block_fp8(model) and engine.may_run_flashinfer_experts
+
+
+def _flashinfer_workspace(model: Model, step: Step) -> int:
+    """What FlashInfer's experts in FP8 blocks allocate for a layer: inputs and outputs of both matrices, and inputs in
+    8 bits. Read in its source, not measured: ``getWorkspaceDeviceBufferSizes`` in
+    https://github.com/flashinfer-ai/flashinfer/blob/v0.6.14/csrc/fused_moe/cutlass_backend/cutlass_fused_moe_kernels.cuh."""
+    experts = model.experts
+    if experts is None:
+        return 0
+    inputs = max(experts.size, model.hidden)
+    return step.batched * experts.per_token * (inputs * (DTYPE_BYTES + 1) + 2 * experts.size * DTYPE_BYTES)
 
 
 def _layer_bytes(model: Model, engine: Engine, serving: Serving, step: Step) -> float:

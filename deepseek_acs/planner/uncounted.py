@@ -174,7 +174,18 @@ def _is_counted(flag: str, value: str, model: Model | None) -> bool:
         return False
     if field == "draft_layers" and model is not None and isinstance(model.attention, CompressedAttention):
         return False
+    if field == "moe_backend":
+        return _is_counted_backend(value.lower(), model)
     return is_counted(field, value)
+
+
+def _is_counted_backend(name: str, model: Model | None) -> bool:
+    """Whether the buffers of these kernels are known for the format of the model's experts."""
+    if name == "auto" or model is None:
+        return True
+    if model.quantisation is None:
+        return name == "triton"
+    return model.quantisation.is_block_fp8 and name in {"triton", "deep_gemm"}
 
 
 def reads_images(arguments: Sequence[str], model: Model | None) -> bool:

@@ -168,6 +168,11 @@ class Engine:
         return self.version >= changed_in("expert_buffers_kept")
 
     @property
+    def may_run_flashinfer_experts(self) -> bool:
+        """Whether experts in FP8 blocks run on FlashInfer's kernels by default, with expert parallelism on Hopper."""
+        return self.version >= changed_in("flashinfer_experts")
+
+    @property
     def profiles_context(self) -> bool:
         """Whether the profile run expands MLA's cached context."""
         return self.version >= changed_in("context_profiled")
@@ -318,6 +323,9 @@ class Serving:
     max_num_batched_tokens: int | None = None
     block_size: int | None = None
     expert_parallel: bool = False
+    moe_backend: str = "auto"
+    """Kernels of the routed experts, as ``--moe-backend`` names them in small letters."""
+
     context_parallel: int = 1
     draft_layers: int = 0
     """Layers of a draft for multi-token prediction; one, whatever the number of tokens."""
@@ -381,6 +389,7 @@ FLAGS = {
     "--block-size": "block_size",
     "--enable-expert-parallel": "expert_parallel",
     "-ep": "expert_parallel",
+    "--moe-backend": "moe_backend",
     "--decode-context-parallel-size": "context_parallel",
     "-dcp": "context_parallel",
     "--speculative-config": "draft_layers",
@@ -524,6 +533,8 @@ def serving_changes(arguments: Sequence[str]) -> dict[str, str | int | bool | tu
                     changes["cache_bytes"] = size
             case "kv_cache_dtype":
                 changes["kv_cache_dtype"] = value
+            case "moe_backend":
+                changes["moe_backend"] = value.lower()
             case "draft_layers":
                 if layers := _draft_layers(value):
                     changes["draft_layers"] = layers

@@ -302,6 +302,8 @@ def test_arguments_in_all_spellings() -> None:
         "expert_parallel": True,
     }
     assert serving_changes(["--max-num-seqs=many", "--block-size=0"]) == {}
+    for spelling in (["--moe-backend=triton"], ["--moe-backend", "Triton"], ["--moe_backend=TRITON"]):
+        assert serving_changes(spelling) == {"moe_backend": "triton"}
 
 
 def peak(sized: Model, engine: Engine, serving: Serving, **changes: Any) -> Band:
@@ -383,6 +385,67 @@ def test_buffers_of_the_experts_lie_below_all_layers_but_the_first() -> None:
     one, two = (peak(R1, NEW, serving, layers=range(3, stop)).nominal for stop in (4, 5))
     assert one < two
     assert two == peak(R1, NEW, serving, layers=range(3, 20)).nominal
+
+
+def test_the_buffers_of_the_experts_follow_from_their_kernels() -> None:
+    """The peaks of DeepSeek-V3 on two GPUs, of which the files of the logs have more. DeepGEMM pads each of the 128
+    experts of a GPU; without expert parallelism each has all 256, and only if it is asked for."""
+    row = 2 * 2 * 7168
+    padding = 128 * 127 * row / GIB
+
+    def likely(sized: Model, backend: str, *, expert_parallel: bool) -> float:
+        serving = Serving(max_model_len=8192, eager=True, expert_parallel=expert_parallel, moe_backend=backend)
+        return peak(sized, NEW, serving, tensor=2).nominal
+
+    whole, padded, automatic = (likely(R1, name, expert_parallel=True) for name in ("triton", "deep_gemm", "auto"))
+    assert padded - whole == pytest.approx(padding)
+    assert automatic == padded
+    sliced, padded, automatic = (likely(R1, name, expert_parallel=False) for name in ("triton", "deep_gemm", "auto"))
+    assert padded - sliced == pytest.approx(2 * padding)
+    assert automatic == sliced == whole
+    in_16_bits = model("Qwen/Qwen3-235B-A22B")
+    assert likely(in_16_bits, "auto", expert_parallel=True) == likely(in_16_bits, "triton", expert_parallel=True)
+
+
+def test_without_named_kernels_flashinfers_experts_widen_the_range() -> None:
+    """From 0.17 on: their buffers, with inputs in 16 and in 8 bits, are freed, so that they do not lie below what
+    follows; in a step of very many tokens they are the most."""
+
+    def found(minor: int, batched: int, backend: str = "auto", *, sized: Model = R1) -> Band:
+        serving = Serving(max_model_len=8192, eager=True, expert_parallel=True, moe_backend=backend)
+        return peak(sized, Engine(version=(0, minor, 0)), serving, batched=batched)
+
+    def buffers(batched: int) -> float:
+        return (batched * 8 * (7168 * 3 + 2 * 2048 * 2) + 5 * batched * 7168 * 2) / GIB
+
+    before, since, named = found(16, 8192), found(17, 8192), found(17, 8192, "deep_gemm")
+    assert before == named
+    assert since == dataclasses.replace(before, low=since.low)
+    assert since.low == pytest.approx(buffers(8192) - 0.05 * buffers(8192) - 0.05)
+    assert since.low < before.low - 0.3
+    before, since = found(16, 65_536), found(17, 65_536)
+    assert since == dataclasses.replace(before, high=since.high)
+    assert since.high == pytest.approx(buffers(65_536) + 0.25)
+    in_16_bits = model("Qwen/Qwen3-235B-A22B")
+    assert found(16, 8192, sized=in_16_bits) == found(17, 8192, sized=in_16_bits)
+
+
+@pytest.mark.parametrize(
+    ("name", "backend", "is_counted"),
+    [
+        ("deepseek-ai/DeepSeek-R1", "auto", True),
+        ("deepseek-ai/DeepSeek-R1", "Triton", True),
+        ("deepseek-ai/DeepSeek-R1", "deep_gemm", True),
+        ("deepseek-ai/DeepSeek-R1", "flashinfer_cutlass", False),
+        ("Qwen/Qwen3-235B-A22B", "triton", True),
+        ("Qwen/Qwen3-235B-A22B", "flashinfer_cutlass", False),
+        ("openai/gpt-oss-120b", "auto", True),
+        ("openai/gpt-oss-120b", "triton", False),
+    ],
+)
+def test_kernels_whose_buffers_are_not_known_are_named(name: str, backend: str, is_counted: bool) -> None:
+    left_out = uncounted([f"--moe-backend={backend}"], {}, model=model(name), engine=NEW)
+    assert left_out.changes == (() if is_counted else ("--moe-backend",))
 
 
 def test_an_all_reduce_may_free_a_vector_of_a_dense_layer() -> None:
