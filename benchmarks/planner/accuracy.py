@@ -19,7 +19,7 @@ from deepseek_acs.planner.vllm_releases.release import Version, newest, text
 
 def main() -> None:
     """One line per log: weights, memory left for the cache, tokens; of our own also its parts."""
-    console = Console(width=150)
+    console = Console(width=151)
     table = _table("Published logs", "log", "weights", "error", "cache", "band", "tokens", "error ")
     for name, log in logs().items():
         table.add_row(name, *weights(log), *cache(log), *tokens_of_cache(log))
