@@ -33,7 +33,7 @@ help: ## this list
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /make \1|/' | column -t -s '|'
 
 up: | $(RUN) ## bring the stack up: the embedded cluster if it needs it, then pulumi up
-	@$(MAKE) --no-print-directory -j2 $(INSTALLED) $(PACK_NEEDED) programs
+	@$(MAKE) --no-print-directory -j2 $(if $(filter local%,$(STACK)),programs) $(INSTALLED) $(PACK_NEEDED)
 	@$(LOCAL) up --stack $(STACK) --policy $(or $(POLICY),on) -- $(OPTIONS)
 
 preview: $(INSTALLED) $(PACK_NEEDED) ## pulumi preview, with the rules of policy/; POLICY=off leaves them out
@@ -175,9 +175,9 @@ $(INSTALLED): requirements.lock | $(RUN)
 	@$(RUN) -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
 	@touch $@
 
-# While packages are installed. Those of real nodes are built when it is known that there can be some.
+# Begun before packages are installed, which takes less long.
 programs: | $(RUN)
-	@$(RUN) -m local.tools $(if $(filter local%,$(STACK)),pulumi cluster)
+	@$(RUN) -m local.programs
 
 $(INSTALLED_DEV): requirements-dev.lock $(INSTALLED)
 	@$(RUN) -m pip install --quiet --disable-pip-version-check --require-hashes -r $<

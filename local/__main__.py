@@ -12,10 +12,10 @@ from urllib.parse import urlsplit
 
 from local.cluster import NODE_KINDS, Cluster, RealNodesNeeds
 from local.engine.installation import IMAGE, engine
+from local.go import ToolError
 from local.policy_pack import OFF, pack_options
 from local.processes import Process, ProcessError, ProcessStatus, memory_mib
 from local.pulumi_environment import EngineEnvironment, ProviderChoiceError, engine_environment
-from local.real_nodes.bring_up import TOOLS as NODE_TOOLS
 from local.real_nodes.requirements import problem
 from local.services import Services
 from local.stack import (
@@ -26,7 +26,7 @@ from local.stack import (
     local_needs,
     require_free_cluster,
 )
-from local.tools import OFFICIAL_KUBERNETES, ToolError, cache_directory, lacks_library, tool
+from local.tools import NODE_TOOLS, OFFICIAL_KUBERNETES, cache_directory, lacks_library, tool
 from local.verification import StackPrograms
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -34,10 +34,11 @@ import yaml
 
 from local import tools
 from local.certificates import Certificates
+from local.go import Report
 from local.nodes import MANAGED, GpuNodes, ensure_nodes
 from local.pod_runner import LABEL, PROGRAMS
 from local.processes import Process, ProcessError, ProcessStatus, listens, locked, python_process, wait_until
-from local.real_nodes.bring_up import TOOLS, ImageNames, RealNodes, binaries_of
+from local.real_nodes.bring_up import ImageNames, RealNodes, binaries_of
 from local.real_nodes.configuration import egress_selector
 from local.real_nodes.plan import GATEWAY, NODES, SERVICE_NETWORK, WITHOUT_PROXY, Plan, node_plans
 
@@ -124,11 +125,10 @@ class Cluster:
         with self._starting({**dict.fromkeys(tools.CLUSTER_TOOLS, Path("/")), **binaries}):
             pass
 
-    def start(self, real: RealNodesNeeds | None = None, say: tools.Report | None = None) -> None:
+    def start(self, real: RealNodesNeeds | None = None, say: Report | None = None) -> None:
         """Starts what does not run and waits until all of it is ready, the real nodes included if there are to be any.
         Data of an earlier run are kept. Raises ToolError, ProcessError."""
-        wanted = [name for name in tools.CLUSTER_TOOLS if real is None or name not in SIMULATION_PROCESSES]
-        built = tools.build_all([*wanted, *(TOOLS if real else ())], say)
+        built = tools.build_all(tools.tools_of_a_cluster(real=real is not None), say)
         self._change_nodes(real=real is not None)
         with self._starting({**dict.fromkeys(tools.CLUSTER_TOOLS, Path("/")), **built}) as (ports, processes):
             *others, fluid, lws = processes
@@ -183,7 +183,7 @@ class Cluster:
                 shutil.rmtree(self._real_nodes.folder)
 
     def _start_nodes(
-        self, real: RealNodesNeeds, ports: Mapping[str, int], built: Mapping[str, Path], say: tools.Report
+        self, real: RealNodesNeeds, ports: Mapping[str, int], built: Mapping[str, Path], say: Report
     ) -> None:
         pods = math.ceil(real.nodes.count / NODES)
         plan = Plan(

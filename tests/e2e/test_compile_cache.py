@@ -11,7 +11,6 @@ from kubernetes.stream import stream
 from components.compile_cache import CACHE_PATH, RESTORE, SAVE
 from components.labels import CONTAINER
 from local import tools
-from local.real_nodes import bring_up
 from local.real_nodes.requirements import problem
 from tests.e2e.conftest import Project, eventually, make_project, uids
 
@@ -33,7 +32,7 @@ SAVE_AGAIN = (
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
-    tools.build_all(bring_up.TOOLS)
+    tools.build_all(tools.NODE_TOOLS)
     found = make_project(tmp_path_factory.mktemp("compiled"), "local")
     found.variables["NODES"] = "real"
     found.change(inference={"engine": {"maxModelLen": 2048, "compileCache": "bucket"}})

@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 
 from local import tools
-from local.real_nodes import bring_up
 from local.real_nodes.requirements import problem
 from local.stack import CLUSTER_FOLDER
 from tests.e2e.conftest import ROOT, Project, left_in_namespace, make_project
@@ -47,7 +46,7 @@ def faulty(**fault: Any) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
-    tools.build_all(bring_up.TOOLS)
+    tools.build_all(tools.NODE_TOOLS)
     found = make_project(tmp_path_factory.mktemp("gate"), "local")
     found.variables["NODES"] = "real"
     found.change(inference={"engine": ENGINE, "replicas": 2}, verification={"gate": GATE})

@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 
 from local import tools
-from local.real_nodes import bring_up
 from local.real_nodes.requirements import problem
 from tests.e2e.conftest import make_project
 from tests.e2e.ends import Ends
@@ -21,7 +20,7 @@ END_SECONDS = 420
 
 @pytest.fixture(scope="module")
 def ends(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ends]:
-    tools.build_all(bring_up.TOOLS)
+    tools.build_all(tools.NODE_TOOLS)
     project = make_project(tmp_path_factory.mktemp("ends"), "local")
     project.variables["NODES"] = "real"
     project.change(observability={"incidents": {}})

@@ -14,7 +14,6 @@ import pytest
 from kubernetes import client
 
 from local import tools
-from local.real_nodes import bring_up
 from local.real_nodes.requirements import problem
 from tests.e2e import load
 from tests.e2e.conftest import Project, make_project
@@ -46,7 +45,7 @@ READ_METRICS = "import urllib.request as u; print(u.urlopen('http://127.0.0.1:80
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
-    tools.build_all(bring_up.TOOLS)
+    tools.build_all(tools.NODE_TOOLS)
     found = make_project(tmp_path_factory.mktemp("requests"), "local")
     found.variables["NODES"] = "real"
     lifecycle = {"requestSeconds": 120, "disruptionBudget": {"maxUnavailable": 1}}

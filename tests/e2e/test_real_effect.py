@@ -12,7 +12,6 @@ from kubernetes import config, dynamic
 
 from deepseek_acs.planner.effect import OF_GROUPS, EffectClass
 from local import tools
-from local.real_nodes import bring_up
 from local.real_nodes.requirements import problem
 from tests.e2e.conftest import ROOT, Project, make_project
 from tests.e2e.effect_seen import Identity, all_groups, content, is_group, of_groups, of_object
@@ -56,7 +55,7 @@ CHANGES: Mapping[str, tuple[dict[str, Any], str]] = {
 def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
     """Up with new groups, so that the nodes have room for them. From then on ``pulumi`` alone is called: ``make`` would
     make other nodes for other settings."""
-    tools.build_all(bring_up.TOOLS)
+    tools.build_all(tools.NODE_TOOLS)
     found = make_project(tmp_path_factory.mktemp("effect"), "local")
     found.variables["NODES"] = "real"
     found.change(inference={"engine": ENGINE, "lifecycle": {"requestSeconds": 30}}, update=CANDIDATE)

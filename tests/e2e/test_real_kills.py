@@ -18,7 +18,6 @@ import psutil
 import pytest
 
 from local import tools
-from local.real_nodes import bring_up
 from local.real_nodes.requirements import problem
 from tests.e2e.conftest import COMMAND_SECONDS, Project, eventually, make_project
 from tests.e2e.test_real_nodes import all_ready, process
@@ -71,7 +70,7 @@ def kills() -> Iterator[Kill]:
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
-    tools.build_all(bring_up.TOOLS)
+    tools.build_all(tools.NODE_TOOLS)
     found = make_project(tmp_path_factory.mktemp("real-kills"), "local")
     found.variables["NODES"] = "real"
     try:

@@ -29,7 +29,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.skipif(LACKING is not None, reason=st
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
-    tools.build_all(bring_up.TOOLS)
+    tools.build_all(tools.NODE_TOOLS)
     found = make_project(tmp_path_factory.mktemp("real"), "local")
     found.variables["NODES"] = "real"
     yield found

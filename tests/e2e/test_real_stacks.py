@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from local import tools
-from local.real_nodes import bring_up
 from local.real_nodes.requirements import problem
 from tests.e2e.conftest import Project, eventually, left_in_namespace, make_project, uids
 from tests.e2e.test_local_stack import all_ready
@@ -25,7 +24,7 @@ group, whose pods have startup probes every ten seconds."""
 
 @pytest.fixture(scope="module", params=["local-fluid", "local-prod"])
 def project(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
-    tools.build_all(bring_up.TOOLS)
+    tools.build_all(tools.NODE_TOOLS)
     found = make_project(tmp_path_factory.mktemp("real"), request.param)
     found.variables["NODES"] = "real"
     yield found

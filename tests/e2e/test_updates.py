@@ -19,7 +19,6 @@ import pytest
 from kubernetes.stream import portforward
 
 from local import tools
-from local.real_nodes import bring_up
 from local.real_nodes.requirements import problem
 from tests.e2e.conftest import ROOT, Project, left_in_namespace, make_project
 
@@ -48,7 +47,7 @@ def soon(condition: Callable[[], bool], seconds: float = SOON_SECONDS) -> None:
 def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
     """Up with new groups, so that the nodes have room and images for them. From then on ``pulumi`` alone is called:
     ``make`` would make other nodes for other settings."""
-    tools.build_all(bring_up.TOOLS)
+    tools.build_all(tools.NODE_TOOLS)
     found = make_project(tmp_path_factory.mktemp("updates"), "local")
     found.variables["NODES"] = "real"
     found.change(inference={"engine": ENGINE, "lifecycle": {"requestSeconds": 30}}, update=UPDATE)

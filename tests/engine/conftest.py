@@ -11,13 +11,13 @@ import pytest
 
 from local import tools
 from local.engine.installation import check_machine, engine, installed_engine
+from local.go import ToolError
 from local.hubs.small_model import make_small_model
 from local.monitoring import TOOLS, monitoring
 from local.prometheus import Prometheus
-from local.real_nodes import bring_up
 from local.real_nodes.bring_up import NETWORK
 from local.real_nodes.requirements import problem
-from local.tools import ToolError, cache_directory
+from local.tools import cache_directory
 from tests.e2e.conftest import Project, make_project
 from tests.e2e.test_real_nodes import process
 from tests.engine.pods import Group
@@ -91,7 +91,7 @@ def project(installed: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     """The stack ``local-vllm``, to be brought up, with checks and monitoring."""
     if lacking := problem((ROOT, cache_directory())):
         pytest.skip(lacking)
-    tools.build_all([*bring_up.TOOLS, *TOOLS])
+    tools.build_all([*tools.NODE_TOOLS, *TOOLS])
     found = make_project(tmp_path_factory.mktemp("vllm"), "local-vllm")
     found.variables["NODES"] = "real"
     checks = {"healthCheck": {"stallSeconds": 60, "canary": True}, "lostNodeSeconds": 30}

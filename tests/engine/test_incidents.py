@@ -9,7 +9,6 @@ import pytest
 from kubernetes.stream import stream
 
 from local import tools
-from local.real_nodes import bring_up
 from local.real_nodes.requirements import problem
 from tests.e2e.conftest import make_project
 from tests.e2e.ends import LEADER, WORKER, Ends
@@ -26,7 +25,7 @@ KEY = "VLLM_API_KEY"
 
 @pytest.fixture(scope="module")
 def ends(installed: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ends]:
-    tools.build_all(bring_up.TOOLS)
+    tools.build_all(tools.NODE_TOOLS)
     project = make_project(tmp_path_factory.mktemp("ends"), "local-vllm")
     project.variables["NODES"] = "real"
     engine = project.settings()["inference"]["engine"]

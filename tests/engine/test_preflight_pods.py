@@ -17,7 +17,6 @@ from kubernetes import client, config
 from urllib3.exceptions import HTTPError
 
 from local import tools
-from local.real_nodes import bring_up
 from local.real_nodes.requirements import problem
 from tests.e2e.conftest import Project, interrupt, make_project
 from tests.engine.test_local_vllm import UP_SECONDS, said_by
@@ -32,7 +31,7 @@ NAMES = {"deepseek-r1-0", "deepseek-r1-0-1"}
 
 @pytest.fixture(scope="module")
 def project(installed: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
-    tools.build_all(bring_up.TOOLS)
+    tools.build_all(tools.NODE_TOOLS)
     found = make_project(tmp_path_factory.mktemp("preflight"), "local-vllm")
     found.variables["NODES"] = "real"
     found.change(inference={"gpu": NO_GPU, "preflight": {}})

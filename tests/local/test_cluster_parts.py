@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import ssl
 import stat
@@ -17,14 +18,15 @@ import pytest
 import yaml
 from cryptography import x509
 
-from local import processes, tools
+from local import go, processes, programs, tools
 from local.__main__ import RESTARTS, _call, main
 from local.certificates import CLIENTS, Certificates
-from local.cluster import PORTS, Cluster
+from local.cluster import DEFINITIONS, PORTS, Cluster
+from local.go import ToolError
 from local.processes import Process, ProcessError, wait_until
 from local.pulumi_environment import EngineEnvironment
 from local.services import Service
-from local.stack import STATE_FOLDER, StackError, local_needs, require_free_cluster
+from local.stack import CLUSTER_FOLDER, STATE_FOLDER, StackError, local_needs, require_free_cluster
 
 ROOT = Path(__file__).parents[2]
 
@@ -37,53 +39,96 @@ class TestTools:
     def test_cache_key_follows_the_pins(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("DEEPSEEK_CACHE", str(tmp_path))
         monkeypatch.setattr(tools, "MODULES", tmp_path)
-        module = tmp_path / "etcd"
+        module = tmp_path / "cluster"
         module.mkdir()
         (module / "go.sum").write_text("")
-        (module / "go.mod").write_text("require go.etcd.io/etcd/server/v3 v3.6.5\n")
+        (module / "go.mod").write_text("require go.etcd.io/etcd/server/v3 v3.6.5\nrequire k8s.io/kubernetes v1.36.3\n")
         before = tools._cached(tools.TOOLS["etcd"])
-        (module / "go.mod").write_text("require go.etcd.io/etcd/server/v3 v3.6.6\n")
+        (module / "go.mod").write_text("require go.etcd.io/etcd/server/v3 v3.6.6\nrequire k8s.io/kubernetes v1.36.3\n")
         after = tools._cached(tools.TOOLS["etcd"])
         assert before != after
         assert before.is_relative_to(tmp_path)
 
     def test_missing_go_says_what_to_install(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         monkeypatch.setenv("PATH", str(tmp_path))
-        with pytest.raises(tools.ToolError, match=r"Go 1\.26 or newer is needed .* \(no go is on the PATH\)"):
-            tools._go()
+        with pytest.raises(ToolError, match=r"Go 1\.26 or newer is needed .* \(no go is on the PATH\)"):
+            go.find()
 
     @pytest.mark.parametrize("printed", ["go1.25.3", "nonsense"])
     def test_old_go_is_refused(self, printed: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-        go = tmp_path / "go"
-        go.write_text(f"#!/bin/sh\necho {printed}\n")
-        go.chmod(0o755)
-        monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
-        with pytest.raises(tools.ToolError, match=f"{go} is {printed}"):
-            tools._go()
+        program = fake_go(tmp_path, monkeypatch, version=printed)
+        with pytest.raises(ToolError, match=f"{program} is {printed}"):
+            go.find()
 
+    @pytest.mark.parametrize("verb", ["list", "build"])
     def test_failed_build_leaves_nothing_and_shows_gos_words(
+        self, verb: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        fake_go(tmp_path, monkeypatch, failing=verb)
+        expected = rf"(?s)go {verb} .*etcd.* failed in local/tools/cluster:\nno such module\n.*Go module proxy"
+        with pytest.raises(ToolError, match=expected):
+            tools.build_all(["etcd"], report=lambda line: None)
+        assert not list((tmp_path / "cache").rglob("etcd*"))
+        assert not [path for path in (tmp_path / "cache").rglob("cluster*") if path.is_dir()]
+
+    def test_what_is_missing_of_a_module_is_built_by_one_call(
         self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     ) -> None:
-        go = tmp_path / "go"
-        go.write_text('#!/bin/sh\n[ "$1" = env ] && echo go1.26.0 && exit\necho "module not found" >&2\nexit 1\n')
-        go.chmod(0o755)
-        monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
-        monkeypatch.setenv("DEEPSEEK_CACHE", str(tmp_path / "cache"))
-        with pytest.raises(tools.ToolError, match=r"(?s)go build of .*etcd.*module not found.*Go module proxy"):
-            tools.build_all(["etcd"], report=lambda line: None)
-        assert not [path for path in (tmp_path / "cache" / "tools").iterdir() if path.is_dir()]
-
-    def test_builds_say_how_long_all_of_them_take(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-        monkeypatch.setenv("DEEPSEEK_CACHE", str(tmp_path))
+        fake_go(tmp_path, monkeypatch)
         said: list[str] = []
+        (there,) = tools.build_all(["kubelet"], said.append).values()
+        before = there.stat().st_mtime_ns
+        built = tools.build_all(["etcd", "kubelet", "ptp", "ossplugin"], said.append)
+        assert {name: path.read_text() for name, path in built.items()} == {
+            "etcd": "go.etcd.io/etcd/server/v3",
+            "kubelet": "k8s.io/kubernetes/cmd/kubelet",
+            "ptp": "github.com/containernetworking/plugins/plugins/main/ptp",
+            "ossplugin": ".",
+        }
+        assert (built["ptp"].parent / "pause").read_text() == "./pause"
+        assert there.stat().st_mtime_ns == before
+        calls = [line.rpartition(" -o ")[2] for line in (tmp_path / "calls").read_text().splitlines() if " -o " in line]
+        assert [len(call.split()) - 1 for call in calls] == [1, 5, 1], "packages of each build"
+        versions = ", ".join(f"{name} {tools.TOOLS[name].version}" for name in ("etcd", "ptp", "ossplugin"))
+        assert said[2] == f"building {versions} (first time only) …"
+        assert re.fullmatch(r"built in \d+ s", said[3])
+        assert len(said) == 4
 
-        def build(wanted: tools.Tool, position: str, say: tools.Report) -> Path:
-            said.append(position)
-            return tmp_path
+    def test_programs_of_a_module_have_names_of_their_own(self) -> None:
+        for module in {tool.module for tool in tools.TOOLS.values()}:
+            names = [
+                go.output_name(tools.MODULES / module, package)
+                for tool in tools.TOOLS.values()
+                for package in tool.packages
+                if tool.module == module
+            ]
+            assert len(names) == len(set(names)), module
 
-        monkeypatch.setattr(tools, "_build", build)
-        tools.build_all(["kube-apiserver", "kube-controller-manager", "kube-scheduler"])
-        assert said == ["[1/3, 5 min left]", "[2/3, 2 min left]", "[3/3, 1 min left]"]
+    def test_line_says_what_is_left_by_the_packages_until_now(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("local.go.time.monotonic", iter([0.0, 100.0, 220.0]).__next__)
+        progress = go.Progress("building etcd", lambda line: None)
+        assert progress.line() == "downloading Go modules"
+        progress.expect(9)
+        progress.compiled()
+        progress.compiled()
+        progress.compiled()
+        assert progress.line() == "3 of 9 packages compiled, at most 4 min left"
+
+    def test_lines_are_said_where_there_is_no_terminal(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(go, "SHOWN_SECONDS", 0)
+        said, enough = [], threading.Event()
+
+        def report(line: str) -> None:
+            said.append(line)
+            if len(said) == 3:
+                enough.set()
+
+        with go.Progress("building etcd", report):
+            assert enough.wait(30)
+        assert said[:2] == ["building etcd (first time only) …", "downloading Go modules"]
+
+    def test_definitions_are_those_that_a_cluster_installs(self) -> None:
+        assert {"lws", *tools.DEFINITIONS} == set(DEFINITIONS)
 
     @pytest.mark.parametrize(
         ("version", "fits"), [("v3.255.0", True), ("v3.300.1", True), ("v3.1.0", False), ("", False)]
@@ -97,6 +142,79 @@ class TestTools:
         monkeypatch.setenv("PATH", str(tmp_path))
         monkeypatch.setenv("DEEPSEEK_CACHE", "/nowhere")
         assert tools._own("pulumi") == (own if fits else None)
+
+
+def fake_go(folder: Path, monkeypatch: pytest.MonkeyPatch, *, version: str = "go1.26.0", failing: str = "") -> Path:
+    """The only Go on the PATH. It writes down its calls, and the program of a package has the package's path in it."""
+    go = folder / "go"
+    go.write_text(
+        f"""#!{sys.executable}
+import pathlib, re, sys
+folder = pathlib.Path({str(folder)!r})
+verb, *rest = sys.argv[1:]
+with (folder / "calls").open("a") as calls:
+    print(*sys.argv[1:], file=calls)
+if verb == {failing!r}:
+    sys.exit("internal/abi\\nno such module" if verb == "build" else "no such module")
+if verb == "env":
+    print({version!r})
+if verb == "list":
+    print("internal/abi")
+if verb == "build":
+    output, *packages = rest[rest.index("-o") + 1 :]
+    for package in packages:
+        print(package, file=sys.stderr)
+        name = re.sub(r"/v[0-9]+$", "", package).split("/")[-1]
+        (pathlib.Path(output) / (name if name != "." else pathlib.Path.cwd().name)).write_text(package)
+"""
+    )
+    go.chmod(0o755)
+    monkeypatch.setenv("PATH", str(folder))
+    monkeypatch.setenv("DEEPSEEK_CACHE", str(folder / "cache"))
+    return go
+
+
+class TestPrograms:
+    """What is built while the Python packages are installed."""
+
+    @pytest.mark.parametrize(
+        ("chosen", "lacking", "state", "expected"),
+        [
+            ("", None, False, "kubelet"),
+            ("real", None, True, "kubelet"),
+            ("simulated", None, False, "kwok"),
+            ("", None, True, "kwok"),
+            ("", "real nodes need root", False, "kwok"),
+            ("real", "real nodes need root", False, ""),
+        ],
+    )
+    def test_are_those_of_the_nodes_that_up_starts(
+        self,
+        chosen: str,
+        lacking: str | None,
+        state: bool,
+        expected: str,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        monkeypatch.setenv("NODES", chosen)
+        monkeypatch.setattr(programs, "SIMULATED", tmp_path if state else tmp_path / "none")
+        monkeypatch.setattr(programs, "problem", lambda folders: lacking)
+        monkeypatch.setattr(programs, "lacks_library", lambda names: None)
+        found = programs.wanted()
+        assert found[0] == "pulumi"
+        assert {"kubelet", "kwok", "etcd"} & set(found) == ({expected, "etcd"} if expected else set())
+
+    def test_simulated_nodes_are_known_by_the_clusters_file(self) -> None:
+        assert Cluster(ROOT / CLUSTER_FOLDER)._simulated == programs.SIMULATED
+
+    def test_failure_is_one_line(self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+        def fail(names: list[str]) -> None:
+            raise ToolError("no Go")
+
+        monkeypatch.setattr(programs, "build_all", fail)
+        assert programs.main() == 1
+        assert capsys.readouterr().err == "error: no Go\n"
 
 
 class TestCertificates:

@@ -12,7 +12,7 @@ import pytest
 
 from local.engine import installation
 from local.engine.cuda_stubs import build_stubs, missing_programs
-from local.tools import ToolError
+from local.go import ToolError
 
 GIB = 2**30
 

@@ -23,10 +23,11 @@ from typing import Any
 import grpc
 import pytest
 
-from local import tools
+from local import go, tools
 from local.__main__ import _about_real_nodes, _chosen_nodes, _real_nodes, _wanted_nodes
 from local.cluster import Cluster
 from local.engine_image import vllm
+from local.go import ToolError
 from local.ports import held_port
 from local.processes import Process
 from local.real_nodes import bring_up, cgroups, cni_plugin, configuration, contents, images, network, requirements
@@ -656,21 +657,21 @@ class TestTools:
     def test_missing_headers_say_what_to_install(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("PATH", str(tmp_path))
         monkeypatch.setenv("DEEPSEEK_CACHE", str(tmp_path))
-        monkeypatch.setattr(tools, "_go", lambda: "go")
+        monkeypatch.setattr(go, "find", lambda: "go")
         expected = "containerd cannot be built without .* apt-get install gcc pkg-config libseccomp-dev"
-        with pytest.raises(tools.ToolError, match=expected):
+        with pytest.raises(ToolError, match=expected):
             tools.tool("containerd")
         assert re.match(expected, str(tools.lacks_library(["kubelet", "containerd"])))
         tools._cached(tools.TOOLS["containerd"]).parent.mkdir(parents=True)
         assert tools.lacks_library(["kubelet", "containerd"]) is None
 
     def test_programs_of_ours_are_a_part_of_the_key(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        (tmp_path / "nodes" / "pause").mkdir(parents=True)
+        (tmp_path / "cluster" / "pause").mkdir(parents=True)
         for name in ("go.mod", "go.sum", "pause/main.go"):
-            (tmp_path / "nodes" / name).write_text("\n")
+            (tmp_path / "cluster" / name).write_text("require k8s.io/kubernetes v1.36.3\n")
         monkeypatch.setattr(tools, "MODULES", tmp_path)
         before = tools._cached(tools.TOOLS["ptp"])
-        (tmp_path / "nodes" / "pause" / "main.go").write_text("package main\n")
+        (tmp_path / "cluster" / "pause" / "main.go").write_text("package main\n")
         assert tools._cached(tools.TOOLS["ptp"]) != before
 
     @pytest.mark.parametrize(
@@ -706,5 +707,5 @@ class TestTools:
             "ctr": "bin",
             "pause": "cache",
         }
-        with pytest.raises(tools.ToolError, match=r"nothing is missing, which .*/containerd needs"):
+        with pytest.raises(ToolError, match=r"nothing is missing, which .*/containerd needs"):
             tools.companion(built["containerd"], "nothing")
