@@ -33,7 +33,7 @@ TAGS: Mapping[str, tuple[str, ...]] = {
     # Discovery in a score of clouds is most of the code.
     "prometheus": ("remove_all_sd",),
 }
-"""Build tags by module: each code is compiled once for all of its programs."""
+"""Build tags by module, for all of its programs, so that nothing is compiled twice."""
 
 OWN: Mapping[str, tuple[str, int, tuple[str, ...]]] = {
     "pulumi": ("version", 3, ()),
@@ -364,7 +364,8 @@ def _build_module(program: str, module: str, tools: Sequence[Tool], progress: Pr
     with _locked(folder / f"{module}.lock"):
         # Another process may have built some while this one waited.
         missing = [tool for tool in tools if not _cached(tool).parent.is_dir()]
-        scratch = folder / f"{module}.{os.getpid()}"
+        scratch = folder / f"{module}.unfinished"
+        shutil.rmtree(scratch, ignore_errors=True)  # of a build that was killed
         try:
             built = scratch / "built"
             built.mkdir(parents=True)

@@ -75,6 +75,7 @@ class TestTools:
         self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     ) -> None:
         fake_go(tmp_path, monkeypatch)
+        (tmp_path / "cache" / "tools" / "cluster.unfinished" / "built" / "kubelet").mkdir(parents=True)
         said: list[str] = []
         (there,) = tools.build_all(["kubelet"], said.append).values()
         before = there.stat().st_mtime_ns
@@ -87,6 +88,7 @@ class TestTools:
         }
         assert (built["ptp"].parent / "pause").read_text() == "./pause"
         assert there.stat().st_mtime_ns == before
+        assert not list((tmp_path / "cache" / "tools").glob("*.unfinished"))
         calls = [line.rpartition(" -o ")[2] for line in (tmp_path / "calls").read_text().splitlines() if " -o " in line]
         assert [len(call.split()) - 1 for call in calls] == [1, 5, 1], "packages of each build"
         versions = ", ".join(f"{name} {tools.TOOLS[name].version}" for name in ("etcd", "ptp", "ossplugin"))
