@@ -253,8 +253,8 @@ class Cluster:
             self._write_configuration(ports)
             etcd, apiserver, *others = self._processes(ports, binaries)
             if etcd.running() is None:
-                # Its client waits for up to two minutes between attempts.
-                apiserver.stop()
+                # Its client waits for up to two minutes between attempts, and there is nothing left that it can finish.
+                apiserver.stop(at_once=True)
             etcd.start()
             apiserver.start()
             wait_until("the API server is ready", self._api_is_ready, seconds=START_SECONDS, process=apiserver)

@@ -59,7 +59,10 @@ class Process:
         try:
             saved = self._saved()
             process = psutil.Process(saved["pid"])
-            alive = process.create_time() == saved["started"] and process.status() != psutil.STATUS_ZOMBIE
+            # Its threads end after the first of them, and hold its ports until then.
+            alive = process.create_time() == saved["started"] and (
+                process.status() != psutil.STATUS_ZOMBIE or process.num_threads() > 1
+            )
         except (FileNotFoundError, ValueError, psutil.NoSuchProcess):
             return None
         return process if alive else None
@@ -97,11 +100,11 @@ class Process:
         """Starts it with the command line that it had, after it has ended by itself."""
         replace(self, command=self._saved()["command"]).start()
 
-    def stop(self) -> None:
-        """Ends it; does nothing if it does not run."""
+    def stop(self, *, at_once: bool = False) -> None:
+        """Ends it; does nothing if it does not run. ``at_once``: without time to finish what it does."""
         process = self.running()
         if process is not None:
-            process.send_signal(signal.SIGTERM)
+            process.send_signal(signal.SIGKILL if at_once else signal.SIGTERM)
             if not self._ends():
                 process.kill()
                 self._ends()

@@ -8,6 +8,7 @@ import ssl
 import stat
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -279,6 +280,38 @@ class TestProcess:
         wait_until("it printed", lambda: process.log.read_text() == "up\n", seconds=30, process=process)
         process.stop()
         assert process.running() is None
+
+    @pytest.mark.skipif(sys.platform != "linux", reason="system calls of Linux")
+    def test_it_runs_until_its_last_thread_ends(self, tmp_path: Path) -> None:
+        """Threads hold the ports. The first thread is a zombie here."""
+        exit_of_a_thread = 60 if os.uname().machine == "x86_64" else 93
+        script = (
+            "import ctypes, threading, time\n"
+            "threading.Thread(target=time.sleep, args=[600]).start()\n"
+            "print('up', flush=True)\n"
+            f"ctypes.CDLL(None).syscall({exit_of_a_thread}, 0)"
+        )
+        process = self.process(tmp_path, script)
+        process.start()
+        wait_until("it printed", lambda: process.log.read_text() == "up\n", seconds=30, process=process)
+        first = process.running()
+        assert first is not None
+        deadline = time.monotonic() + 30
+        while first.status() != psutil.STATUS_ZOMBIE:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        assert process.running() == first
+        process.stop()
+        assert process.running() is None
+
+    def test_at_once_it_is_not_asked(self, tmp_path: Path) -> None:
+        script = "import signal, time; signal.signal(15, print); print('up', flush=True); time.sleep(600)"
+        process = self.process(tmp_path, script)
+        process.start()
+        wait_until("it printed", lambda: process.log.read_text() == "up\n", seconds=30, process=process)
+        process.stop(at_once=True)
+        assert process.running() is None
+        assert process.log.read_text() == "up\n"
 
     def test_another_command_line_replaces_it(self, tmp_path: Path) -> None:
         self.process(tmp_path, "import time; time.sleep(600)").start()
