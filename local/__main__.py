@@ -20,6 +20,7 @@ from local.real_nodes.requirements import problem
 from local.services import Services
 from local.stack import (
     CLUSTER_FOLDER,
+    STATE_FOLDER,
     LocalNeeds,
     StackError,
     embedded_stacks,
@@ -173,7 +174,7 @@ def _pulumi(
         call.append("--exclude-protected")
     if changes_something and needs.emulated_cloud:
         call.append("--yes")
-    _select_stack(stack, pulumi, environment)
+    _create_stack(stack, pulumi, environment)
     return _call([*call, *options], environment, cluster if needs.embedded_cluster else None)
 
 
@@ -224,7 +225,10 @@ def _chosen_nodes(needs: LocalNeeds) -> str:
     return "real"
 
 
-def _select_stack(stack: str, pulumi: Path, environment: EngineEnvironment) -> None:
+def _create_stack(stack: str, pulumi: Path, environment: EngineEnvironment) -> None:
+    """Creates it if it is not there. Raises StackError."""
+    if "PULUMI_BACKEND_URL" in environment.variables and (ROOT / STATE_FOLDER / f"{stack}.json").is_file():
+        return  # in the state here; to ask pulumi takes a second
     done = subprocess.run(  # noqa: S603
         [str(pulumi), "stack", "select", "--create", stack],
         cwd=ROOT,
