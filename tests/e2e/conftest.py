@@ -53,6 +53,7 @@ class Project:
         self.cluster = Cluster(folder / CLUSTER_FOLDER)
         self.addresses: dict[str, str] = {}
         self._held = contextlib.ExitStack()
+        self._api: tuple[int, Any] | None = None
         self.variables = {"NODES": "simulated"}
         """Of the environment of commands, in addition to what is always there."""
         self.said: list[str] = []
@@ -82,7 +83,18 @@ class Project:
             start_new_session=True,
         )
 
-    def run(self, command: str, *options: str, stack: str = "", policy: str = "off", fails: bool = False) -> str:
+    def run(
+        self,
+        command: str,
+        *options: str,
+        stack: str = "",
+        policy: str = "off",
+        fails: bool = False,
+        previewed: bool = False,
+    ) -> str:
+        """Gives the output. ``previewed``: an ``up`` that succeeds runs the program twice, as a user's does."""
+        if command == "up" and not (fails or previewed):
+            options = ("--skip-preview", *options)
         process = self.start(command, *options, stack=stack, policy=policy)
         output, _ = process.communicate(timeout=COMMAND_SECONDS)
         self.said.append(output)
@@ -133,16 +145,24 @@ class Project:
         return str(self.settings()["cluster"]["namespace"])
 
     @property
+    def api(self) -> Any:
+        """A client of the cluster, the same one until the cluster is another: each costs 70 ms of CPU time."""
+        written = self.cluster.kubeconfig.stat().st_mtime_ns
+        if self._api is None or self._api[0] != written:
+            self._api = written, config.new_client_from_config(str(self.cluster.kubeconfig))
+        return self._api[1]
+
+    @property
     def core(self) -> Any:
-        return client.CoreV1Api(config.new_client_from_config(str(self.cluster.kubeconfig)))
+        return client.CoreV1Api(self.api)
 
     @property
     def custom(self) -> Any:
-        return client.CustomObjectsApi(config.new_client_from_config(str(self.cluster.kubeconfig)))
+        return client.CustomObjectsApi(self.api)
 
     @property
     def discovery(self) -> Any:
-        return client.DiscoveryV1Api(config.new_client_from_config(str(self.cluster.kubeconfig)))
+        return client.DiscoveryV1Api(self.api)
 
     def pods(self) -> dict[str, Any]:
         """The pods of the group by name."""
@@ -157,7 +177,7 @@ class Project:
 
     @property
     def batch(self) -> Any:
-        return client.BatchV1Api(config.new_client_from_config(str(self.cluster.kubeconfig)))
+        return client.BatchV1Api(self.api)
 
     def control(self, service: str, method: str, path: str, body: object = None) -> Any:
         """Asks a control endpoint of ``oss`` or ``hub`` (``local/http_service.py``); gives its answer, if any."""

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from kubernetes import client, config
+from kubernetes import client
 
 from local.certificates import Certificates
 from tests.e2e.conftest import Project, eventually
@@ -35,7 +35,7 @@ def held_by_api_server(project: Project, operation: str, resource: str) -> Itera
     """Holds the engine's first ``operation`` on a ``resource``, by an admission webhook, and admits it at the end. What
     is given waits for it."""
     with _Webhook(project) as webhook:
-        api = client.AdmissionregistrationV1Api(config.new_client_from_config(str(project.cluster.kubeconfig)))
+        api = client.AdmissionregistrationV1Api(project.api)
         api.create_validating_webhook_configuration(webhook.configuration(operation, resource))
         try:
             # The API server takes it up in its own time; a dry run shows when it has.

@@ -105,7 +105,7 @@ def define_pod_groups(api: client.ApiClient) -> None:
 
 
 def test_the_cost_is_in_the_preview_and_in_the_outputs(project: Project) -> None:
-    output = project.run("up")
+    output = project.run("up", previewed=True)
     assert "cost      USD 80.00 per hour for 1 group" in output
     assert "a group is given up if one of its pods starts 5 s later than another" in output
     assert json.loads(project.pulumi("stack", "output", "--json"))["cost"]["groupPerHour"] == 80.0

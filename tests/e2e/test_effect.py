@@ -40,7 +40,7 @@ def uids(project: Project) -> dict[str, str]:
 
 
 def test_first_update_creates(project: Project) -> None:
-    lines = said(project.run("up"))
+    lines = said(project.run("up", previewed=True))
     assert lines["effect"].startswith("creates the stack: ")
     assert "LeaderWorkerSet" in lines["effect"]
     assert said(project.run("preview"))["effect"].startswith("nothing")
@@ -49,7 +49,7 @@ def test_first_update_creates(project: Project) -> None:
 def test_settings_that_change_nothing(project: Project) -> None:
     before = uids(project)
     project.change(prices={"gpuHour": 2.5})
-    lines = said(project.run("up"))
+    lines = said(project.run("up", previewed=True))
     assert lines == {
         "change": "prices.gpuHour 2.5 (new)",
         "effect": "nothing: no object changes, and no pod is restarted",
@@ -60,7 +60,7 @@ def test_settings_that_change_nothing(project: Project) -> None:
 def test_scale(project: Project) -> None:
     before = uids(project)
     project.change(inference={"replicas": 2})
-    lines = said(project.run("up"))
+    lines = said(project.run("up", previewed=True))
     assert (lines["effect"], lines["changes"]) == ("scale", "LeaderWorkerSet")
     assert lines["scale"].startswith("from 1 to 2 groups: adds group 1")
     assert uids(project).items() > before.items()
@@ -69,14 +69,14 @@ def test_scale(project: Project) -> None:
 def test_route_only(project: Project) -> None:
     before = uids(project)
     project.change(service={"kind": "clusterIP", "port": 9000})
-    lines = said(project.run("up"))
+    lines = said(project.run("up", previewed=True))
     assert (lines["effect"], lines["changes"]) == ("route: no pod of a group is restarted", "Service")
     assert uids(project) == before
 
 
 def restart(project: Project, tokens: int, *options: str, fails: bool = False) -> str:
     project.change(inference={"engine": {"maxModelLen": tokens}})
-    return project.run("up", *options, fails=fails)
+    return project.run("up", *options, fails=fails, previewed=True)
 
 
 def test_restart(project: Project) -> None:
@@ -102,6 +102,6 @@ def test_number_set_by_hand_is_told(project: Project) -> None:
     project.change(inference={"rollout": {"maxUnavailable": 2}})
     output = project.run("preview", fails=True)
     assert "kubectl-edit" in output
-    project.run("up", "--skip-preview")
+    project.run("up")
     assert project.group()["spec"]["replicas"] == 2
     assert project.group()["spec"]["rolloutStrategy"]["rollingUpdateConfiguration"]["maxUnavailable"] == 2

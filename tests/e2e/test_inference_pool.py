@@ -9,7 +9,7 @@ import threading
 from collections.abc import Iterator
 
 import pytest
-from kubernetes import client, config
+from kubernetes import client
 
 from tests.e2e.conftest import Project, eventually, left_in_namespace, make_project
 
@@ -87,7 +87,7 @@ def test_cluster_without_pools_is_told_before_anything_is_made(project: Project)
     project.pulumi("config", "set", "--stack", project.stack, "--secret", "deepseek:apiKey", given=KEY)
     output = project.run("preview")
     assert "so /metrics of the leaders needs none" in " ".join(output.split())
-    extensions = client.ApiextensionsV1Api(config.new_client_from_config(str(project.cluster.kubeconfig)))
+    extensions = client.ApiextensionsV1Api(project.api)
     name = "inferencepools.inference.networking.k8s.io"
     definition = extensions.read_custom_resource_definition(name)
     extensions.delete_custom_resource_definition(name)
@@ -124,7 +124,7 @@ def test_route_pool_and_picker_are_made(project: Project) -> None:
 
 def test_picker_is_admitted_and_ready(project: Project) -> None:
     """The namespace enforces a Pod Security Standard, and nothing of its pod is unknown to the API server."""
-    apps = client.AppsV1Api(config.new_client_from_config(str(project.cluster.kubeconfig)))
+    apps = client.AppsV1Api(project.api)
 
     def is_available() -> bool:
         status = apps.read_namespaced_deployment("deepseek-r1-epp", project.namespace).status

@@ -70,7 +70,7 @@ def account(project: Project) -> dict[str, Any]:
 
 
 def ends_as_if_nothing_had_happened(project: Project, *options: str) -> None:
-    project.run("up", "--skip-preview", *options)
+    project.run("up", *options)
     project.run("preview", "--expect-no-changes")
     eventually(lambda: all_ready(project, 2))
     assert objects(project) == of_state(project, "kubernetes:")

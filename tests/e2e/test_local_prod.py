@@ -11,11 +11,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
-from typing import Any
 
 import pytest
 import yaml
-from kubernetes import client, config
+from kubernetes import client
 
 from deepseek_acs.chatclient import Client
 from deepseek_acs.modelmover.mover import verify
@@ -48,10 +47,6 @@ def set_key(project: Project, key: str) -> None:
     """As the error text says: by standard input, so that no list of processes shows it."""
     project.pulumi("stack", "select", "--create", project.stack)
     project.pulumi("config", "set", "--stack", project.stack, "--secret", "deepseek:apiKey", given=key)
-
-
-def api(project: Project, kind: Any) -> Any:
-    return kind(config.new_client_from_config(str(project.cluster.kubeconfig)))
 
 
 def keys(project: Project) -> list[str]:
@@ -91,7 +86,7 @@ def test_without_the_key_nothing_is_created_and_the_fix_is_said(project: Project
 def test_up(project: Project) -> None:
     set_key(project, FIRST_KEY)
     project.pulumi("config", "set", "--stack", project.stack, "--secret", "deepseek:hubToken", given=HUB_TOKEN)
-    output = project.run("up")
+    output = project.run("up", previewed=True)
     assert FIRST_KEY not in output
     assert all_ready(project, 2)
     project.run("up", "--expect-no-changes")
@@ -100,13 +95,13 @@ def test_up(project: Project) -> None:
 def test_every_optional_object_is_there(project: Project) -> None:
     """The real API server has accepted each of them; nothing here enforces or acts on them."""
     namespace = project.namespace
-    policies = api(project, client.NetworkingV1Api).list_namespaced_network_policy(namespace).items
+    policies = client.NetworkingV1Api(project.api).list_namespaced_network_policy(namespace).items
     assert {p.metadata.name.removeprefix("deepseek-r1-") for p in policies} == {
         *("clients", "members", "egress", "jobs", "cache"),
     }
-    (budget,) = api(project, client.PolicyV1Api).list_namespaced_pod_disruption_budget(namespace).items
+    (budget,) = client.PolicyV1Api(project.api).list_namespaced_pod_disruption_budget(namespace).items
     assert budget.spec.max_unavailable
-    (ingress,) = api(project, client.NetworkingV1Api).list_namespaced_ingress(namespace).items
+    (ingress,) = client.NetworkingV1Api(project.api).list_namespaced_ingress(namespace).items
     assert ingress.spec.rules[0].host == "llm.example.com"
     for group, version, plural in (
         ("keda.sh", "v1alpha1", "scaledobjects"),
@@ -293,8 +288,8 @@ def test_options_off_again_on_the_live_stack(project: Project) -> None:
     project.run("up")
     eventually(lambda: all_ready(project, 2))
     namespace = project.namespace
-    assert not api(project, client.NetworkingV1Api).list_namespaced_network_policy(namespace).items
-    assert not api(project, client.PolicyV1Api).list_namespaced_pod_disruption_budget(namespace).items
+    assert not client.NetworkingV1Api(project.api).list_namespaced_network_policy(namespace).items
+    assert not client.PolicyV1Api(project.api).list_namespaced_pod_disruption_budget(namespace).items
     assert not keys(project)
     assert asked_for(project) == set()
     project.run("up", "--expect-no-changes")

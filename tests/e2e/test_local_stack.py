@@ -95,7 +95,7 @@ def test_damaged_weights_stop_the_deployment_before_a_gpu_is_asked_for(project: 
 
 def test_up_makes_an_available_group(project: Project) -> None:
     """Also: the failed Job of the test before is replaced."""
-    output = project.run("up")
+    output = project.run("up", previewed=True)
     assert f"kubernetes {'official v4' if IS_OFFICIAL else 'fake'}" in output.splitlines()[0]
     assert "no token is computed" in output
     (job,) = project.batch.list_namespaced_job("deepseek").items
@@ -294,7 +294,7 @@ def test_weights_that_are_there_are_only_checked(project: Project) -> None:
 def test_replicas_are_changed_in_place(project: Project) -> None:
     before = project.group()["metadata"]["uid"]
     project.change(inference={"replicas": 2})
-    output = project.run("up")
+    output = project.run("up", previewed=True)
     assert "~ 2 updated" in output, "with the record of the settings"
     assert "scale     from 1 to 2 groups: adds group 1, ready in" in output
     assert project.group()["metadata"]["uid"] == before

@@ -128,7 +128,7 @@ def test_six_other_prefixes(project: Project) -> None:
     """A RAM policy has five versions at most."""
     for prefix in PREFIXES[1:] + PREFIXES[:1]:
         project.change(weights={"prefix": prefix})
-        project.run("up", "--skip-preview")
+        project.run("up")
     project.pulumi("refresh", "--yes", "--skip-preview")
     project.run("preview", "--expect-no-changes")
     account = json.loads((project.folder / CLUSTER_FOLDER / "oss" / "account.json").read_text())
@@ -157,7 +157,7 @@ def test_destroy_leaves_what_is_not_the_stacks_and_the_protected_bucket(
 
 def test_destroy_of_a_bucket_that_is_given_up(project: Project, before: dict[str, str]) -> None:
     project.change(weights={"bucket": {"kind": "create", "retain": False}})
-    project.run("up", "--skip-preview")
+    project.run("up")
     project.run("destroy")
     assert buckets(project) == set()
     assert resources(project) == []

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pytest
-from kubernetes import config, dynamic
+from kubernetes import dynamic
 
 from deepseek_acs.planner.effect import OF_GROUPS, EffectClass
 from local import tools
@@ -76,7 +76,7 @@ class Seen:
     """What there is of the stack at one time: objects of the cluster, groups, and containers that run."""
 
     def __init__(self, project: Project) -> None:
-        api = dynamic.DynamicClient(config.new_client_from_config(str(project.cluster.kubeconfig)))
+        api = dynamic.DynamicClient(project.api)
         soon(lambda: is_settled(project))
         self.groups = all_groups(api)
         self.objects: Objects = {**dict(_in_cluster(api, project.namespace)), **dict(_in_cloud(project))}

@@ -130,7 +130,7 @@ def test_next_up_heals(project: Project, kill: Kill) -> None:
     output = "".join([*said, rest])
     assert "Traceback" not in output, output
     assert up.returncode == 0 or (kill.victim not in OF_A_NODE and SAYS_WHY.search(output)), output
-    project.run("up", "--skip-preview")
+    project.run("up")
     # A group whose containers have ended is recreated some time after.
     eventually(lambda: all_ready(project) and answers(project), seconds=COMMAND_SECONDS)
     project.run("preview", "--expect-no-changes")

@@ -77,7 +77,7 @@ def run_in(project: Project, pod: str, *command: str, namespace: str = "") -> st
 
 def test_up_and_verify(project: Project) -> None:
     before = interfaces()
-    assert "The nodes are real" in project.run("up")
+    assert "The nodes are real" in project.run("up", previewed=True)
     assert "The endpoint answers." in project.run("verify")
     assert interfaces() == before, "nothing of the nodes' network is in this machine's"
 
