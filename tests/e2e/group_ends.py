@@ -40,6 +40,8 @@ class GroupEnds:
         raise NotImplementedError
 
     def test_a_rank_is_killed(self, ends: Ends) -> None:
+        # The program has read the engine's requests before it lists the start.
+        ends.until(lambda: bool(ends.starts()), "no start is listed")
         ends.process(WORKER).kill()
         entry = ends.next(requested=False)
         assert (entry["pod"], entry["container"]) == (WORKER, "vllm")
