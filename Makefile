@@ -27,7 +27,7 @@ ENGINES := $(patsubst tests/data/engine_servers/%.lock,$(VENV)/engines/%/install
 PACK_NEEDED := $(if $(filter off,$(POLICY)),,$(PACK))
 
 .DEFAULT_GOAL := help
-.PHONY: help programs up preview destroy verify back status down reset env plugins test unit unit-components unit-packages program integration chaos engine faults e2e effects examples wheel lint format schema facts parsers golden picture lock audit sbom secrets official
+.PHONY: help programs up preview destroy verify back status down reset env plugins test unit unit-components unit-packages program integration chaos engine faults e2e slow effects examples wheel lint format schema facts parsers golden picture lock audit sbom secrets official
 
 help: ## this list
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /make \1|/' | column -t -s '|'
@@ -68,7 +68,11 @@ plugins: $(INSTALLED) ## install the official plugins, for the real cloud
 official: $(INSTALLED) ## build Pulumi's own kubernetes plugin, for PROVIDER=official: about 10 min and 295 MB
 	@$(LOCAL) official
 
-test: lint unit program integration e2e engine ## everything that CI runs
+# Packages are installed while mypy runs; a real engine starts while the clusters of other tests wait for their pods.
+test: $(INSTALLED_DEV) ## everything that CI runs
+	@$(MAKE) --no-print-directory -j2 lint $(ENGINES) $(PACK)
+	@$(MAKE) --no-print-directory unit program integration
+	@$(MAKE) --no-print-directory -j2 e2e engine
 
 unit: $(INSTALLED_DEV) ## unit tests: no network, no processes
 	@$(MAKE) --no-print-directory -j 2 --output-sync unit-components unit-packages
@@ -102,9 +106,14 @@ engine: $(INSTALLED_DEV) ## leader and worker as a real vLLM on the CPU; root, a
 faults: $(INSTALLED_DEV) ## faults of real nodes and pods, most with the real engine: root, an hour; OPTIONS=--update-golden prints docs/faults.md
 	$(RUN) -m pytest -q -m faults tests/engine tests/e2e $(OPTIONS)
 
-# Each file has a cluster of its own. They mostly wait for pods, so more of them run at a time than there are cores.
-e2e: $(INSTALLED_DEV) $(PACK) ## end-to-end tests: real engine, real API server; PROVIDER=official as above
-	$(RUN) -m pytest -q -n 3 --dist loadfile -m "e2e and not faults" tests/e2e tests/local
+# Each file has a cluster of its own. They wait for pods as well, so more of them run at a time than there are cores.
+END_TO_END := $(RUN) -m pytest -q -n 4 --dist loadfile --no-loadscope-reorder
+
+e2e: $(INSTALLED_DEV) $(PACK) ## end-to-end tests: real engine, real API server, real nodes for root; PROVIDER=official as above
+	$(END_TO_END) -m "e2e and not slow and not faults" tests/e2e
+
+slow: $(INSTALLED_DEV) $(PACK) ## end-to-end tests of single features that CI does not run, 20 minutes; before a release
+	$(END_TO_END) -m slow tests/e2e tests/local
 
 effects: $(INSTALLED_DEV) ## every setting changed once in the embedded cluster, ten on real pods (root): is the preview right?
 	$(RUN) -m pytest -q -m effects tests/e2e $(OPTIONS)

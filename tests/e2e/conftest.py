@@ -212,6 +212,20 @@ class Project:
         self._held.close()
 
 
+LONGEST = (
+    "test_gate.py",
+    "test_real_nodes.py",
+    "test_local_stack.py",
+    "test_no_request_is_lost.py",
+    "test_real_stacks.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest files first, so that none of them is left to the end. Tests of a file stay in their order."""
+    items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
+
+
 @pytest.fixture(scope="session")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
     found = make_project(tmp_path_factory.mktemp("project"), "local")

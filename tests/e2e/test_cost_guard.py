@@ -15,7 +15,7 @@ from tests.e2e.conftest import Project, eventually, install_policy_pack, left_in
 from tests.e2e.test_local_stack import all_ready
 from tests.e2e.test_scaling import owners, replicas, scale
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
 STATUS = "deepseek-r1-costguard"
 GIVE_UP_SECONDS = 120

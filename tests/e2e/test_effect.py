@@ -10,7 +10,7 @@ import pytest
 
 from tests.e2e.conftest import Project, eventually, make_project
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
 LABEL = 10
 

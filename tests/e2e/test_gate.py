@@ -211,6 +211,7 @@ def gate_pods(project: Project) -> list[Any]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["kill -9", "delete"])
 def test_the_gate_itself_is_killed(project: Project, how: str) -> None:
     """Another pod continues, in the same update."""

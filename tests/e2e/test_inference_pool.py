@@ -13,7 +13,7 @@ from kubernetes import client
 
 from tests.e2e.conftest import Project, eventually, left_in_namespace, make_project
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
 KEY = "0123456789abcdef" * 4
 ROUTE = {

@@ -19,7 +19,7 @@ from tests.e2e.conftest import Project, eventually, kill, make_project
 from tests.e2e.holding import held_by_api_server, held_by_service
 from tests.e2e.test_local_stack import all_ready, bucket_as
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
 IN_THE_CLOUD = {"users": "ram/user:User", "policies": "ram/policy:Policy", "keys": "ram/accessKey:AccessKey"}
 

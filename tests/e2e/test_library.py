@@ -165,6 +165,7 @@ def test_mistakes_in_yaml(checkout: Path, environment: dict[str, str]) -> None:
 
 
 @pytest.mark.skipif(shutil.which("npm") is None, reason="npm is not installed")
+@pytest.mark.slow
 def test_typescript_compiles(checkout: Path, environment: dict[str, str]) -> None:
     """Against the SDK that the schema makes; the Go module proxy does not have the language host for a preview."""
     folder = checkout / "examples" / "typescript"

@@ -16,7 +16,7 @@ from kubernetes.client import ApiException
 from local.fluid.controller import FAULTS_CONFIG_MAP, FAULTS_KEY, FAULTS_NAMESPACE
 from tests.e2e.conftest import Project, left_in_namespace, make_project
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")

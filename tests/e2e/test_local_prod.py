@@ -25,7 +25,7 @@ from local.stack import CLUSTER_FOLDER
 from tests.e2e.conftest import ROOT, Project, eventually, left_in_namespace, make_project, uids
 from tests.e2e.test_local_stack import AT_ONCE, all_ready, bucket_as
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
 FIRST_KEY, SECOND_KEY = "0123456789abcdef" * 4, "fedcba9876543210" * 4
 HUB_TOKEN, SECOND_TOKEN = "hub-token-" * 4, "other-token-" * 4

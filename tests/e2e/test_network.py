@@ -10,7 +10,7 @@ import pytest
 from local import tools
 from tests.e2e.conftest import ROOT
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
 START_AND_STOP = """
 from pathlib import Path

@@ -13,7 +13,7 @@ import pytest
 from local.stack import CLUSTER_FOLDER, STATE_FOLDER
 from tests.e2e.conftest import Project, left_in_namespace, make_project
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
 NAMESPACE = "deepseek"
 TAKEN = "weights-of-another-team"

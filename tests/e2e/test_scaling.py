@@ -13,7 +13,7 @@ from components.scaling import AutoscalingArgs, Window, authentication_spec, hpa
 from tests.e2e.conftest import Project, eventually, uids
 from tests.e2e.test_local_stack import all_ready
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
 QUEUE = {"kind": "queue", "maxReplicas": 3, "prometheus": {"url": "http://prometheus.monitoring:9090"}}
 SCHEDULE = {

@@ -23,7 +23,7 @@ from local.real_nodes.requirements import problem
 from tests.e2e.conftest import ROOT, Project, left_in_namespace, make_project
 
 LACKING = problem((ROOT, tools.cache_directory()))
-pytestmark = [pytest.mark.e2e, pytest.mark.skipif(LACKING is not None, reason=str(LACKING))]
+pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.skipif(LACKING is not None, reason=str(LACKING))]
 
 KEY = "0123456789abcdef" * 4
 HOST = "llm.example.com"

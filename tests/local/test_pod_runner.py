@@ -488,6 +488,7 @@ def jobs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Jobs]:
 
 
 @pytest.mark.e2e
+@pytest.mark.slow
 class TestOnCluster:
     def test_job_succeeds_with_its_environment_and_token(self, jobs: Jobs) -> None:
         source = (
