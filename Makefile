@@ -95,7 +95,7 @@ program: $(INSTALLED_DEV) ## tests of the whole program under Pulumi's mocks
 	$(RUN) -m pytest -q -n auto --dist loadfile -p no:unraisableexception -m "program and not integration" tests/unit
 
 integration: $(INSTALLED_DEV) $(ENGINES) ## tests of local/, and with servers and processes of this machine; no cluster
-	$(RUN) -m pytest -q -n auto -m integration
+	$(RUN) -m pytest -q -n 3 -m integration # they wait for processes of their own
 
 chaos: $(INSTALLED_DEV) ## kills the mover and breaks what it talks to, about 5 minutes; CHAOS_SEED chooses other faults
 	timeout 900 $(RUN) -m pytest -q -n auto --dist load -m chaos tests/chaos
