@@ -1,6 +1,5 @@
 """Compiled code that outlives a group, in real pods: the two containers, their rights, and a folder that comes back."""
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -66,7 +65,6 @@ def test_a_group_starts_where_nothing_was_kept(project: Project) -> None:
     for pod in (LEADER, WORKER):
         assert "compilecache restore: miss, the engine compiles" in log(project, pod, RESTORE)
         eventually(lambda pod=pod: "the engine has left no compiled files" in log(project, pod, SAVE))  # type: ignore[misc]
-    print(log(project, LEADER, RESTORE), file=sys.stderr)
 
 
 def test_the_engine_has_its_folder_and_no_key(project: Project) -> None:
