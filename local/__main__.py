@@ -15,8 +15,8 @@ from local.engine.installation import IMAGE, engine
 from local.go import ToolError
 from local.policy_pack import OFF, pack_options
 from local.processes import Process, ProcessError, ProcessStatus, memory_mib
+from local.programs import lacking
 from local.pulumi_environment import EngineEnvironment, ProviderChoiceError, engine_environment
-from local.real_nodes.requirements import problem
 from local.services import Services
 from local.stack import (
     CLUSTER_FOLDER,
@@ -27,7 +27,7 @@ from local.stack import (
     local_needs,
     require_free_cluster,
 )
-from local.tools import NODE_TOOLS, OFFICIAL_KUBERNETES, cache_directory, lacks_library, tool
+from local.tools import OFFICIAL_KUBERNETES, tool
 from local.verification import StackPrograms
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -181,7 +181,7 @@ def _pulumi(
 def _wanted_nodes(cluster: Cluster, needs: LocalNeeds) -> str:
     """What ``up`` starts: what was chosen, otherwise what the cluster has, otherwise real ones if there can be some.
     Raises StackError."""
-    wanted = _chosen_nodes(needs) or cluster.nodes or ("simulated" if _lacking() else "real")
+    wanted = _chosen_nodes(needs) or cluster.nodes or ("simulated" if lacking() else "real")
     if wanted == "simulated" and needs.gated:
         raise StackError(WITHOUT_ADDRESSES)
     return wanted
@@ -194,21 +194,16 @@ def _real_nodes(needs: LocalNeeds, kind: str) -> RealNodesNeeds | None:
     if needs.nodes is None or needs.images is None:
         say("The settings do not say what nodes are needed, so none are started; the preview says why.")
         return None
-    if found := _lacking():
+    if found := lacking():
         raise StackError(f"{NODES}=real: {found}. {NODES}=simulated needs none of it.")
     ports = tuple(sorted(port for service in needs.services if (port := urlsplit(service.url).port)))
     folder = engine(say) if needs.images.vllm else None
     return RealNodesNeeds(nodes=needs.nodes, images=needs.images, relayed_ports=ports, engine=folder)
 
 
-def _lacking() -> str | None:
-    """What real nodes need and this machine does not have."""
-    return problem((ROOT, cache_directory())) or lacks_library(NODE_TOOLS)
-
-
 def _about_real_nodes() -> str:
     """One line, for users who have not chosen."""
-    if found := _lacking():
+    if found := lacking():
         return f"The nodes are simulated: {found}."
     return f"The nodes are simulated, as they were; make up {NODES}=real starts real ones (docs/local.md)."
 

@@ -13,13 +13,18 @@ SIMULATED = ROOT / ".state" / "cluster" / "simulated-nodes"
 """There once the cluster has simulated nodes, which it keeps (``local/cluster.py``)."""
 
 
+def lacking() -> str | None:
+    """What real nodes need and this machine does not have."""
+    return problem((ROOT, cache_directory())) or lacks_library(NODE_TOOLS)
+
+
 def wanted() -> list[str]:
     """The programs of real nodes, unless simulated ones were chosen or no others are possible."""
     chosen = os.environ.get("NODES") or ("simulated" if SIMULATED.exists() else "")
-    lacking = problem((ROOT, cache_directory())) or lacks_library(NODE_TOOLS)
-    if chosen == "real" and lacking:
+    lacks = lacking()
+    if chosen == "real" and lacks:
         return ["pulumi"]  # make up says what is missing
-    return ["pulumi", *tools_of_a_cluster(real=chosen != "simulated" and not lacking)]
+    return ["pulumi", *tools_of_a_cluster(real=chosen != "simulated" and not lacks)]
 
 
 def main() -> int:

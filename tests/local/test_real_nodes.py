@@ -126,7 +126,7 @@ class TestRequirements:
         for program in requirements.PROGRAMS:
             (tmp_path / program).touch(mode=0o755)
         monkeypatch.setattr(requirements, "SEARCHED", str(tmp_path))
-        monkeypatch.setattr("local.__main__.lacks_library", lambda names: None)
+        monkeypatch.setattr("local.programs.lacks_library", lambda names: None)
 
     def test_nothing_is_missing(self, tmp_path: Path) -> None:
         assert requirements.problem((tmp_path,)) is None
@@ -195,7 +195,7 @@ class TestRequirements:
         assert _about_real_nodes().startswith("The nodes are simulated: real nodes need root; run it as root")
 
     def test_what_cannot_be_built_is_said_too(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("local.__main__.lacks_library", lambda names: f"{names[2]} cannot be built")
+        monkeypatch.setattr("local.programs.lacks_library", lambda names: f"{names[2]} cannot be built")
         assert _about_real_nodes() == "The nodes are simulated: containerd cannot be built."
 
     def test_unknown_kind_of_nodes(self, monkeypatch: pytest.MonkeyPatch) -> None:
